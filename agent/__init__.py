@@ -1,0 +1,3 @@
+"""The composition root on the vehicle: config, wiring, supervision, pairing, local API."""
+
+__distribution__ = "outrider"

@@ -1,0 +1,220 @@
+"""Durability has one home: nothing outside this file renames, fsyncs or truncates state.
+
+`Disk` is the port; `RealDisk` is a folder on the flash; `ecu/crashdisk.py` ships the fake that loses power.
+
+    DiskError
+    ├── DiskFull      no space left: free some, nothing was half done that a reader could mistake for whole
+    ├── DiskDenied    no permission, or a read-only file system
+    └── DiskFault     the medium failed (EIO): what wasn't synced may be gone; never sync the same bytes again and
+                      believe the answer, write them anew elsewhere
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from ecu.errors import EnvironmentFault
+
+
+class DiskError(EnvironmentFault):
+    """The disk couldn't do it. The message names the path and what to do."""
+
+
+class DiskFull(DiskError):
+    """No space left on the device."""
+
+
+class DiskDenied(DiskError):
+    """No permission, or a read-only file system."""
+
+
+class DiskFault(DiskError):
+    """The medium failed. What wasn't synced before may be gone."""
+
+
+class Disk(Protocol):
+    """A folder whose promises are a power cut's: what was synced stays, anything else may be kept, lost or torn.
+
+    Paths are relative, with "/" between parts; "" is the folder itself. A new name, a rename and a removal are durable
+    after `sync_folder` of the folder that holds them; bytes after `sync` of their file. Missing files raise
+    FileNotFoundError, names taken FileExistsError, everything else a DiskError.
+    """
+
+    def exists(self, path: str) -> bool: ...
+
+    def names(self, folder: str) -> list[str]:
+        """Sorted names of the files and folders in `folder`."""
+        ...
+
+    def size(self, path: str) -> int: ...
+
+    def read(self, path: str) -> bytes: ...
+
+    def read_at(self, path: str, offset: int, length: int) -> bytes:
+        """Up to `length` bytes; fewer at the end of the file."""
+        ...
+
+    def make_folder(self, path: str) -> None:
+        """Makes it and its parents where missing, and each durable in its parent."""
+        ...
+
+    def create(self, path: str, size: int = 0) -> None:
+        """A new file of `size` zero bytes, written and not just promised, so that later writes can't meet DiskFull."""
+        ...
+
+    def write_at(self, path: str, offset: int, data: bytes) -> None:
+        """All of `data` at `offset` of an existing file, or an error (then any part of it may have been written)."""
+        ...
+
+    def truncate(self, path: str, size: int) -> None: ...
+
+    def sync(self, path: str) -> None:
+        """The file's bytes and length are durable. On DiskFault they may not be, whatever a later sync says."""
+        ...
+
+    def sync_folder(self, folder: str) -> None:
+        """The folder's names are durable."""
+        ...
+
+    def rename(self, old: str, new: str) -> None:
+        """Atomic, in one folder; replaces `new`."""
+        ...
+
+    def remove(self, path: str) -> None: ...
+
+
+_ADVICE = {
+    errno.ENOSPC: (DiskFull, "the disk is full. Free space on it, or lower [spool] max_bytes in outrider.toml."),
+    errno.EDQUOT: (DiskFull, "the quota is used up. Raise it, or lower [spool] max_bytes in outrider.toml."),
+    errno.EACCES: (DiskDenied, "permission is denied. Run as the owner of that folder, or choose another --state."),
+    errno.EPERM: (DiskDenied, "it isn't permitted. Run as the owner of that folder, or choose another --state."),
+    errno.EROFS: (DiskDenied, "the file system is read-only. Choose a --state folder that can be written."),
+}
+
+
+@contextlib.contextmanager
+def _explained(act: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError):
+        raise
+    except OSError as error:
+        kind, advice = _ADVICE.get(
+            error.errno or 0, (DiskFault, f"{error.strerror}. Check the disk's health (dmesg, smartctl).")
+        )
+        raise kind(f"Can't {act} {path}: {advice}") from error
+
+
+class RealDisk:
+    """A folder of the computer's file system. Files are made 0600, folders 0700."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def _at(self, path: str) -> Path:
+        return self.root / path if path else self.root
+
+    def exists(self, path: str) -> bool:
+        return self._at(path).exists()
+
+    def names(self, folder: str) -> list[str]:
+        with _explained("list", self._at(folder)):
+            return sorted(os.listdir(self._at(folder)))
+
+    def size(self, path: str) -> int:
+        with _explained("look at", self._at(path)):
+            return os.stat(self._at(path)).st_size
+
+    def read(self, path: str) -> bytes:
+        with _explained("read", self._at(path)):
+            return self._at(path).read_bytes()
+
+    def read_at(self, path: str, offset: int, length: int) -> bytes:
+        with _explained("read", self._at(path)), _open(self._at(path), os.O_RDONLY) as fd:
+            return os.pread(fd, length, offset)
+
+    def make_folder(self, path: str) -> None:
+        folder = self._at(path)
+        with _explained("make the folder", folder):
+            missing = [f for f in [folder, *folder.parents] if not f.exists()]
+            for f in reversed(missing):
+                f.mkdir(mode=0o700, exist_ok=True)
+                _sync(f.parent, os.O_DIRECTORY)
+
+    def create(self, path: str, size: int = 0) -> None:
+        at = self._at(path)
+        with _explained("create", at), _open(at, os.O_CREAT | os.O_EXCL | os.O_WRONLY) as fd:
+            try:
+                _write_all(fd, bytes(size), 0)
+            except OSError:
+                os.unlink(at)
+                raise
+
+    def write_at(self, path: str, offset: int, data: bytes) -> None:
+        with _explained("write", self._at(path)), _open(self._at(path), os.O_WRONLY) as fd:
+            _write_all(fd, data, offset)
+
+    def truncate(self, path: str, size: int) -> None:
+        with _explained("truncate", self._at(path)):
+            os.truncate(self._at(path), size)
+
+    def sync(self, path: str) -> None:
+        with _explained("sync", self._at(path)):
+            _sync(self._at(path), 0)
+
+    def sync_folder(self, folder: str) -> None:
+        with _explained("sync", self._at(folder)):
+            _sync(self._at(folder), os.O_DIRECTORY)
+
+    def rename(self, old: str, new: str) -> None:
+        with _explained("rename", self._at(old)):
+            os.rename(self._at(old), self._at(new))
+
+    def remove(self, path: str) -> None:
+        at = self._at(path)
+        with _explained("remove", at):
+            at.rmdir() if at.is_dir() else at.unlink()
+
+
+@contextlib.contextmanager
+def _open(path: Path, flags: int) -> Iterator[int]:
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _sync(path: Path, flags: int) -> None:
+    with _open(path, os.O_RDONLY | flags) as fd:
+        os.fsync(fd)
+
+
+def _write_all(fd: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        # A short write comes before ENOSPC without any error of its own.
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def replace_file(disk: Disk, path: str, data: bytes) -> None:
+    """After this returns, `path` holds `data` even if the power goes now; before, the old content, whole.
+
+    Raises DiskError, the old content untouched.
+    """
+    folder, _, name = path.rpartition("/")
+    temp = f"{folder}/{name}.tmp" if folder else f"{name}.tmp"
+    if disk.exists(temp):
+        disk.remove(temp)
+    disk.create(temp)
+    disk.write_at(temp, 0, data)
+    disk.sync(temp)
+    disk.rename(temp, path)
+    # The rename itself is only in memory until the folder is synced.
+    disk.sync_folder(folder)

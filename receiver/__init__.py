@@ -1,0 +1,3 @@
+"""The composition root in the cloud: pairing authority, endpoint, ingest, store."""
+
+__distribution__ = "outrider"

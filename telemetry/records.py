@@ -1,0 +1,151 @@
+"""What can be worth telling: the closed set of events, the lanes they travel in, the purposes they serve.
+
+An event's fields are the wire's fields (docs/formats/records.md); a purpose is what its owner consented to.
+Stamps are boot time; `Record.wall_ns` is what the computer believed the wall clock was, and may be repaired later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, Union
+
+import msgspec
+
+from ecu.errors import OutriderError
+
+
+class TelemetryError(OutriderError):
+    """Anything telemetry can go wrong with. Bugs aren't TelemetryErrors."""
+
+
+class Lane(IntEnum):
+    """Four priorities. A lower one never delays a higher one, and is evicted first."""
+
+    P0 = 0  # now: safety events
+    P1 = 1  # soon: what was noticed
+    P2 = 2  # steady: periodic summaries
+    P3 = 3  # bulk: pictures, updates of learning
+
+
+COMMIT_WITHIN_NS: Final[dict[Lane, int]] = {
+    Lane.P0: 50_000_000,
+    Lane.P1: 200_000_000,
+    Lane.P2: 1_000_000_000,
+    Lane.P3: 2_000_000_000,
+}
+"""How long a record may wait in memory: the most a power cut can take from each lane."""
+
+
+class Purpose(IntEnum):
+    """What a record is for. Consent, keys and purging go by purpose; the numbers are on the wire."""
+
+    SAFETY = 1
+    DRIVING = 2
+    PERCEPTION = 3
+    OPERATION = 4
+
+
+class Event(msgspec.Struct, frozen=True, tag_field="kind"):
+    """Root of what can be told."""
+
+
+class VehicleSummary(Event, frozen=True, tag="vehicle_summary"):
+    """Signals by VSS path (COVESA VSS 4), last known value each; units are VSS's own."""
+
+    signals: dict[str, float]
+
+
+class PerceptionSummary(Event, frozen=True, tag="perception_summary"):
+    """What the camera's view held since the last summary."""
+
+    camera: str
+    last_frame_id: int
+    frames: int
+    tracks: int
+    classes: dict[str, int]
+    mean_score: float
+
+
+class NewTrack(Event, frozen=True, tag="new_track"):
+    """Something was seen for long enough to be believed. `box` is xyxy in pixels of the camera's frame."""
+
+    camera: str
+    frame_id: int
+    track_id: int
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+class LowConfidence(Event, frozen=True, tag="low_confidence"):
+    """A steady track that the detector isn't sure of: the frames worth learning from."""
+
+    camera: str
+    frame_id: int
+    track_id: int
+    label: str
+    score: float
+
+
+class HardBrake(Event, frozen=True, tag="hard_brake"):
+    """Deceleration beyond the limit. `speed_kmh` is at the start; position as the vehicle told it, if it did."""
+
+    deceleration_ms2: float
+    speed_kmh: float
+    signals: dict[str, float]
+
+
+class Health(Event, frozen=True, tag="health"):
+    """The runtime's own faults: a worker replaced, a camera lost, the clock mistrusted."""
+
+    what: str
+    detail: str
+
+
+AnyEvent = Union[VehicleSummary, PerceptionSummary, NewTrack, LowConfidence, HardBrake, Health]  # noqa: UP007
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One thing worth telling the cloud, before it has a place in a lane."""
+
+    lane: Lane
+    purpose: Purpose
+    captured_ns: int
+    event: AnyEvent
+
+
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_event_decoder = msgspec.msgpack.Decoder(AnyEvent)
+
+
+class Stored(msgspec.Struct, frozen=True, array_like=True):
+    """A record as it lies in a block: the wire's form of it."""
+
+    captured_ns: int
+    wall_ns: int
+    event: msgspec.Raw
+
+
+_stored_decoder = msgspec.msgpack.Decoder(list[Stored])
+
+
+def encode_event(event: AnyEvent) -> bytes:
+    """The event's canonical bytes: the same event always gives the same ones (law 7)."""
+    return _encoder.encode(event)
+
+
+def decode_event(data: bytes) -> AnyEvent:
+    """Raises msgspec.ValidationError or msgspec.DecodeError for bytes that aren't an event of this version."""
+    return _event_decoder.decode(data)
+
+
+def encode_records(records: Sequence[Stored]) -> bytes:
+    return _encoder.encode(records)
+
+
+def decode_records(data: bytes) -> list[Stored]:
+    """Raises msgspec.DecodeError (ValidationError is one) when `data` isn't a list of records."""
+    return _stored_decoder.decode(data)

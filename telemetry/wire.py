@@ -1,0 +1,160 @@
+"""The wire, version 1: what vehicle and receiver both speak. Byte layout and golden vectors: docs/formats/wire.md.
+
+A block is a 48-byte header and a body; it is made once, lies in the spool, and travels as it is. Everything that
+dedupe needs is inside it, since brokers drop message properties.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import zstandard
+
+from telemetry.records import Lane, Purpose, Stored, TelemetryError, decode_records, encode_records
+
+MAGIC: Final = b"ORB1"
+VERSION: Final = 1
+MAX_BLOCK_BYTES: Final = 96 * 1024
+MAX_BODY_INFLATED: Final = 4 * 1024 * 1024
+CODEC_RECORDS_ZSTD: Final = 1
+NO_DICTIONARY: Final = 0
+
+# magic, version, lane, purpose, epoch, base_seq, count, codec, dictionary, body length, CRC-32
+_HEADER = struct.Struct("<4sBBH16sQIHHII")
+HEADER_BYTES: Final = _HEADER.size
+assert HEADER_BYTES == 48
+
+TOPIC_ROOT: Final = "outrider/v1"
+
+
+class BadBlock(TelemetryError):
+    """These bytes are not a block of this version. Sending or reading them again gives the same answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockHeader:
+    """Who the records are (lane, epoch, base_seq .. base_seq+count-1) and how the body is packed."""
+
+    lane: Lane
+    purpose: Purpose
+    epoch: bytes
+    base_seq: int
+    count: int
+    codec: int
+    dictionary: int
+    body_length: int
+
+    @property
+    def end_seq(self) -> int:
+        """One past the last record."""
+        return self.base_seq + self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The receiver has stored these: half-open ranges of seq in one lane of one epoch."""
+
+    lane: Lane
+    epoch: bytes
+    ranges: tuple[tuple[int, int], ...]
+
+
+def pack_body(records: list[Stored], level: int = 3) -> bytes:
+    """Records as codec 1: msgpack, then zstd."""
+    return zstandard.ZstdCompressor(level=level).compress(encode_records(records))
+
+
+def unpack_body(header: BlockHeader, body: bytes) -> list[Stored]:
+    """The records of a block; raises BadBlock when the body isn't what its header says."""
+    if header.codec != CODEC_RECORDS_ZSTD or header.dictionary != NO_DICTIONARY:
+        raise BadBlock(f"codec {header.codec} with dictionary {header.dictionary} is unknown to this version")
+    try:
+        plain = zstandard.ZstdDecompressor().decompress(body, max_output_size=MAX_BODY_INFLATED, allow_extra_data=False)
+        records = decode_records(plain)
+    except (zstandard.ZstdError, msgspec.DecodeError) as error:
+        raise BadBlock(f"the body of {header.lane.name} {header.base_seq} can't be read: {error}") from error
+    if len(records) != header.count:
+        raise BadBlock(f"the header names {header.count} records, the body holds {len(records)}")
+    return records
+
+
+def pack_block(header: BlockHeader, body: bytes) -> bytes:
+    """Header and body as they travel. The CRC (zlib's CRC-32) covers the header before it, and the body."""
+    if len(body) != header.body_length:
+        raise ValueError(f"the header says {header.body_length} bytes of body, there are {len(body)}")
+    head = _pack(header, 0)
+    crc = zlib.crc32(body, zlib.crc32(head[:-4]))
+    return _pack(header, crc) + body
+
+
+def unpack_block(block: bytes) -> tuple[BlockHeader, bytes]:
+    """Checks everything that can be checked without inflating; raises BadBlock in one sentence."""
+    if len(block) < HEADER_BYTES:
+        raise BadBlock(f"{len(block)} bytes are less than a block's header of {HEADER_BYTES}")
+    if len(block) > MAX_BLOCK_BYTES:
+        raise BadBlock(f"{len(block)} bytes are more than a block's {MAX_BLOCK_BYTES}")
+    magic, version, lane, purpose, epoch, base, count, codec, dictionary, length, crc = _HEADER.unpack_from(block)
+    if magic != MAGIC or version != VERSION:
+        raise BadBlock(f"starts with {magic!r} version {version}, not {MAGIC!r} version {VERSION}")
+    body = block[HEADER_BYTES:]
+    if length != len(body):
+        raise BadBlock(f"the header says {length} bytes of body, there are {len(body)}")
+    if zlib.crc32(body, zlib.crc32(block[: HEADER_BYTES - 4])) != crc:
+        raise BadBlock("the checksum doesn't match: bytes changed on the way")
+    if count == 0 or base + count >= 1 << 63:
+        raise BadBlock(f"{count} records from {base} is no range")
+    try:
+        header = BlockHeader(Lane(lane), Purpose(purpose), epoch, base, count, codec, dictionary, length)
+    except ValueError as error:
+        raise BadBlock(f"{error}: this version doesn't know it") from error
+    return header, body
+
+
+def _pack(header: BlockHeader, crc: int) -> bytes:
+    return _HEADER.pack(
+        MAGIC, VERSION, header.lane, header.purpose, header.epoch, header.base_seq, header.count,
+        header.codec, header.dictionary, header.body_length, crc,
+    )  # fmt: skip
+
+
+class _ReceiptWire(msgspec.Struct, frozen=True, array_like=True):
+    lane: int
+    epoch: bytes
+    ranges: list[tuple[int, int]]
+
+
+_receipt_decoder = msgspec.msgpack.Decoder(_ReceiptWire)
+
+
+def pack_receipt(receipt: Receipt) -> bytes:
+    return msgspec.msgpack.encode(_ReceiptWire(int(receipt.lane), receipt.epoch, list(receipt.ranges)))
+
+
+def unpack_receipt(data: bytes) -> Receipt:
+    """Raises BadBlock for bytes that aren't a receipt, or ranges that run backwards or overlap."""
+    try:
+        wire = _receipt_decoder.decode(data)
+        lane = Lane(wire.lane)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise BadBlock(f"not a receipt: {error}") from error
+    last = 0
+    for start, end in wire.ranges:
+        if not last <= start < end < 1 << 63:
+            raise BadBlock(f"not a receipt: the range {start}-{end} is out of order")
+        last = end
+    if len(wire.epoch) != 16:
+        raise BadBlock(f"not a receipt: an epoch has 16 bytes, this one {len(wire.epoch)}")
+    return Receipt(lane, wire.epoch, tuple(wire.ranges))
+
+
+def up_topic(vehicle: str, lane: Lane) -> str:
+    return f"{TOPIC_ROOT}/{vehicle}/up/{lane.name.lower()}"
+
+
+def down_topic(vehicle: str, kind: str) -> str:
+    """`kind` is receipt, hint or command."""
+    return f"{TOPIC_ROOT}/{vehicle}/down/{kind}"
