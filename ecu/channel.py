@@ -1,0 +1,131 @@
+"""A message channel between processes of one computer: whole msgpack messages over a Unix SOCK_SEQPACKET socket.
+
+The lockstep handshake is here because every process speaks it: the agent grants `Advance(t_ns)`, a process does all it
+has to do up to that instant, sends what came of it, and answers `Done(t_ns)`.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+MAX_MESSAGE_BYTES = 128 * 1024
+MAX_DESCRIPTORS = 4
+
+In = TypeVar("In")
+
+
+class Message(msgspec.Struct, frozen=True, tag_field="m"):
+    """Root of what travels on a channel; each subclass has its own tag."""
+
+
+class Advance(Message, frozen=True, tag="advance"):
+    """Lockstep grant: everything up to and including `t_ns` may happen."""
+
+    t_ns: int
+
+
+class Done(Message, frozen=True, tag="done"):
+    """Lockstep answer: everything up to and including `t_ns` has happened and was sent before this."""
+
+    t_ns: int
+
+
+class ChannelClosed(Exception):
+    """The other process is gone. Nothing more will come."""
+
+
+class BadMessage(Exception):
+    """The other process sent what this version doesn't know."""
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected ends; hand one to a child by `pass_fds`."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+class Channel(Generic[In]):
+    """One end. `accepts` is the union of message types that may come in; anything else raises BadMessage.
+
+    Blocking use (`receive`, `send`) in child processes; `attach` in the agent's event loop.
+    """
+
+    def __init__(self, end: socket.socket, accepts: Any) -> None:
+        self._socket = end
+        self._decoder: msgspec.msgpack.Decoder[In] = msgspec.msgpack.Decoder(accepts)
+        self._encoder = msgspec.msgpack.Encoder()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        """Raises ChannelClosed; BlockingIOError on a non-blocking end whose reader is far behind."""
+        data = self._encoder.encode(message)
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        try:
+            self._socket.sendmsg([data], ancillary)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise ChannelClosed from error
+
+    def receive(self) -> tuple[In, list[int]]:
+        """The next message and the descriptors that came with it. Raises ChannelClosed or BadMessage."""
+        room = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
+        try:
+            data, ancillary, flags, _ = self._socket.recvmsg(MAX_MESSAGE_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise ChannelClosed from error
+        if not data:
+            raise ChannelClosed
+        if flags & socket.MSG_TRUNC:
+            raise BadMessage(f"a message is longer than {MAX_MESSAGE_BYTES} bytes")
+        descriptors = array.array("i")
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+        try:
+            return self._decoder.decode(data), list(descriptors)
+        except msgspec.DecodeError as error:
+            for fd in descriptors:
+                os.close(fd)
+            raise BadMessage(str(error)) from error
+
+    def attach(self, on_message: Callable[[In], None], on_closed: Callable[[], None], batch: int = 64) -> None:
+        """Delivers messages in the running event loop until the other end closes; at most `batch` a turn."""
+        self._loop = asyncio.get_running_loop()
+        self._socket.setblocking(False)
+
+        def readable() -> None:
+            for _ in range(batch):
+                try:
+                    message, descriptors = self.receive()
+                except BlockingIOError:
+                    return
+                except ChannelClosed:
+                    self.close()
+                    on_closed()
+                    return
+                for fd in descriptors:
+                    os.close(fd)
+                on_message(message)
+                if self._socket.fileno() < 0:
+                    return
+
+        self._loop.add_reader(self._socket, readable)
+
+    def close(self) -> None:
+        if self._loop is not None and self._socket.fileno() >= 0:
+            with contextlib.suppress(RuntimeError):
+                self._loop.remove_reader(self._socket)
+        self._socket.close()
