@@ -67,8 +67,15 @@ class Channel(Generic[In]):
         return self._socket.fileno()
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        """Raises ChannelClosed; BlockingIOError on a non-blocking end whose reader is far behind."""
+        """Raises ChannelClosed; BlockingIOError on a non-blocking end whose reader is far behind.
+
+        A message or a list of descriptors beyond the limits is a bug of ours: ValueError.
+        """
         data = self._encoder.encode(message)
+        if len(data) > MAX_MESSAGE_BYTES or len(descriptors) > MAX_DESCRIPTORS:
+            raise ValueError(
+                f"{type(message).__name__}: {len(data)} bytes and {len(descriptors)} descriptors won't fit"
+            )
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         try:
             self._socket.sendmsg([data], ancillary)
@@ -88,21 +95,23 @@ class Channel(Generic[In]):
             raise ChannelClosed from error
         if not data:
             raise ChannelClosed
-        if flags & socket.MSG_TRUNC:
-            raise BadMessage(f"a message is longer than {MAX_MESSAGE_BYTES} bytes")
-        descriptors = array.array("i")
-        for level, kind, content in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+        descriptors = _descriptors(ancillary)
         try:
-            return self._decoder.decode(data), list(descriptors)
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                raise msgspec.DecodeError(
+                    f"it is longer than {MAX_MESSAGE_BYTES} bytes or {MAX_DESCRIPTORS} descriptors"
+                )
+            return self._decoder.decode(data), descriptors
         except msgspec.DecodeError as error:
             for fd in descriptors:
                 os.close(fd)
             raise BadMessage(str(error)) from error
 
     def attach(self, on_message: Callable[[In], None], on_closed: Callable[[], None], batch: int = 64) -> None:
-        """Delivers messages in the running event loop until the other end closes; at most `batch` a turn."""
+        """Delivers messages in the running event loop until the other end closes; at most `batch` a turn.
+
+        A BadMessage closes this end too, and reaches the loop's exception handler.
+        """
         self._loop = asyncio.get_running_loop()
         self._socket.setblocking(False)
 
@@ -116,6 +125,10 @@ class Channel(Generic[In]):
                     self.close()
                     on_closed()
                     return
+                except BadMessage:
+                    self.close()
+                    on_closed()
+                    raise
                 for fd in descriptors:
                     os.close(fd)
                 on_message(message)
@@ -129,3 +142,11 @@ class Channel(Generic[In]):
             with contextlib.suppress(RuntimeError):
                 self._loop.remove_reader(self._socket)
         self._socket.close()
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    received = array.array("i")
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            received.frombytes(content[: len(content) - len(content) % received.itemsize])
+    return list(received)

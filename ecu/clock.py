@@ -10,10 +10,16 @@ import asyncio
 import heapq
 import itertools
 import time
+from pathlib import Path
 from typing import Protocol
 
 SECOND_NS = 1_000_000_000
 MILLISECOND_NS = 1_000_000
+
+
+def boot_id() -> str:
+    """Names this boot of the computer (proc(5), random/boot_id): what was only in memory is gone under another."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 class Clock(Protocol):

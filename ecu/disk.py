@@ -4,7 +4,7 @@
 
     DiskError
     ├── DiskFull      no space left: free some, nothing was half done that a reader could mistake for whole
-    ├── DiskDenied    no permission, or a read-only file system
+    ├── DiskDenied    no permission, a read-only file system, or something else stands there
     └── DiskFault     the medium failed (EIO): what wasn't synced may be gone; never sync the same bytes again and
                       believe the answer, write them anew elsewhere
 """
@@ -30,7 +30,7 @@ class DiskFull(DiskError):
 
 
 class DiskDenied(DiskError):
-    """No permission, or a read-only file system."""
+    """No permission, a read-only file system, or a folder where a file should be (or the other way round)."""
 
 
 class DiskFault(DiskError):
@@ -94,6 +94,9 @@ _ADVICE = {
     errno.EACCES: (DiskDenied, "permission is denied. Run as the owner of that folder, or choose another --state."),
     errno.EPERM: (DiskDenied, "it isn't permitted. Run as the owner of that folder, or choose another --state."),
     errno.EROFS: (DiskDenied, "the file system is read-only. Choose a --state folder that can be written."),
+    errno.EISDIR: (DiskDenied, "a folder stands where a file should. Move it away."),
+    errno.ENOTDIR: (DiskDenied, "a file stands where a folder should. Move it away."),
+    errno.ENOTEMPTY: (DiskDenied, "the folder isn't empty. Remove what is in it first."),
 }
 
 
@@ -120,7 +123,8 @@ class RealDisk:
         return self.root / path if path else self.root
 
     def exists(self, path: str) -> bool:
-        return self._at(path).exists()
+        with _explained("look at", self._at(path)):
+            return self._at(path).exists()
 
     def names(self, folder: str) -> list[str]:
         with _explained("list", self._at(folder)):
@@ -141,10 +145,15 @@ class RealDisk:
     def make_folder(self, path: str) -> None:
         folder = self._at(path)
         with _explained("make the folder", folder):
-            missing = [f for f in [folder, *folder.parents] if not f.exists()]
-            for f in reversed(missing):
-                f.mkdir(mode=0o700, exist_ok=True)
-                _sync(f.parent, os.O_DIRECTORY)
+            for f in reversed([folder, *folder.parents]):
+                made = not f.exists()
+                if made:
+                    f.mkdir(mode=0o700, exist_ok=True)
+                # One that is there already may have been made by a process that was killed before its sync.
+                if made or self.root in f.parents:
+                    _sync(f.parent, os.O_DIRECTORY)
+            if not folder.is_dir():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
 
     def create(self, path: str, size: int = 0) -> None:
         at = self._at(path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 P = TypeVar("P")
 
@@ -32,7 +32,7 @@ class Order:
             raise ValueError(f"a channel is named twice in {list(channels)}")
         self._ranks = {name: rank for rank, name in enumerate(channels)}
 
-    def key(self, sample: Sample[P]) -> tuple[int, int, int]:
+    def key(self, sample: Sample[Any]) -> tuple[int, int, int]:
         """Raises KeyError for a channel that was never ranked: an unordered source can't be replayed."""
         return sample.t_ns, self._ranks[sample.channel], sample.seq
 

@@ -6,9 +6,10 @@ Stamps are boot time; `Record.wall_ns` is what the computer believed the wall cl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Final, Union
 
 import msgspec
@@ -90,10 +91,11 @@ class LowConfidence(Event, frozen=True, tag="low_confidence"):
 
 
 class HardBrake(Event, frozen=True, tag="hard_brake"):
-    """Deceleration beyond the limit. `speed_kmh` is at the start; position as the vehicle told it, if it did."""
+    """Deceleration beyond the limit. `speed_kmh` is at the start, None when unknown or withheld; `signals` are the
+    other last known values by VSS path, position among them if the vehicle told it."""
 
     deceleration_ms2: float
-    speed_kmh: float
+    speed_kmh: float | None
     signals: dict[str, float]
 
 
@@ -117,8 +119,27 @@ class Record:
     event: AnyEvent
 
 
+PLACES: Final[Mapping[type[Event], tuple[Lane, Purpose]]] = MappingProxyType(
+    {
+        HardBrake: (Lane.P0, Purpose.SAFETY),
+        NewTrack: (Lane.P1, Purpose.PERCEPTION),
+        LowConfidence: (Lane.P1, Purpose.PERCEPTION),
+        Health: (Lane.P1, Purpose.OPERATION),
+        VehicleSummary: (Lane.P2, Purpose.DRIVING),
+        PerceptionSummary: (Lane.P2, Purpose.PERCEPTION),
+    }
+)
+"""Where each kind travels and what it is for."""
+
+
+def record_of(captured_ns: int, event: AnyEvent) -> Record:
+    """The event in the place that its kind has."""
+    lane, purpose = PLACES[type(event)]
+    return Record(lane, purpose, captured_ns, event)
+
+
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
-_event_decoder = msgspec.msgpack.Decoder(AnyEvent)
+_event_decoder: msgspec.msgpack.Decoder[AnyEvent] = msgspec.msgpack.Decoder(AnyEvent)
 
 
 class Stored(msgspec.Struct, frozen=True, array_like=True):
@@ -130,6 +151,11 @@ class Stored(msgspec.Struct, frozen=True, array_like=True):
 
 
 _stored_decoder = msgspec.msgpack.Decoder(list[Stored])
+
+
+def kind_of(event: Event) -> str:
+    """The event's name on the wire, e.g. "hard_brake"."""
+    return str(type(event).__struct_config__.tag)
 
 
 def encode_event(event: AnyEvent) -> bytes:

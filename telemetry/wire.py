@@ -29,6 +29,7 @@ HEADER_BYTES: Final = _HEADER.size
 assert HEADER_BYTES == 48
 
 TOPIC_ROOT: Final = "outrider/v1"
+DOWN_KINDS: Final = ("receipt", "hint", "command")
 
 
 class BadBlock(TelemetryError):
@@ -73,9 +74,12 @@ def unpack_body(header: BlockHeader, body: bytes) -> list[Stored]:
     if header.codec != CODEC_RECORDS_ZSTD or header.dictionary != NO_DICTIONARY:
         raise BadBlock(f"codec {header.codec} with dictionary {header.dictionary} is unknown to this version")
     try:
+        # A frame that declares its size is inflated to it whatever the limit says, so look before.
+        if zstandard.frame_content_size(body) > MAX_BODY_INFLATED:
+            raise BadBlock(f"the body inflates beyond {MAX_BODY_INFLATED} bytes")
         plain = zstandard.ZstdDecompressor().decompress(body, max_output_size=MAX_BODY_INFLATED, allow_extra_data=False)
         records = decode_records(plain)
-    except (zstandard.ZstdError, msgspec.DecodeError) as error:
+    except (zstandard.ZstdError, msgspec.DecodeError, RecursionError) as error:
         raise BadBlock(f"the body of {header.lane.name} {header.base_seq} can't be read: {error}") from error
     if len(records) != header.count:
         raise BadBlock(f"the header names {header.count} records, the body holds {len(records)}")
@@ -155,6 +159,11 @@ def up_topic(vehicle: str, lane: Lane) -> str:
     return f"{TOPIC_ROOT}/{vehicle}/up/{lane.name.lower()}"
 
 
+def status_topic(vehicle: str) -> str:
+    """Where the vehicle tells its own state."""
+    return f"{TOPIC_ROOT}/{vehicle}/up/status"
+
+
 def down_topic(vehicle: str, kind: str) -> str:
-    """`kind` is receipt, hint or command."""
+    """`kind` is one of DOWN_KINDS, or "#" for all of them."""
     return f"{TOPIC_ROOT}/{vehicle}/down/{kind}"

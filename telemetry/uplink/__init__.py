@@ -1,0 +1,17 @@
+"""What carries blocks out: which goes next, how many at a time, how long to stay away, and what the receipts free."""
+
+from telemetry.uplink.backlog import Backlog, BlockRef
+from telemetry.uplink.config import UplinkConfig
+from telemetry.uplink.status import UplinkState, UplinkStatus
+from telemetry.uplink.uplink import AcceptanceIsNotStorage, Hooks, Uplink
+
+__all__ = [
+    "AcceptanceIsNotStorage",
+    "Backlog",
+    "BlockRef",
+    "Hooks",
+    "Uplink",
+    "UplinkConfig",
+    "UplinkState",
+    "UplinkStatus",
+]

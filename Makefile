@@ -1,0 +1,52 @@
+# Two commands matter: `make demo` and `make test`. Each makes .venv when missing and installs with pip alone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SEED ?= 0
+
+.PHONY: demo test lint bench soak models clean
+
+demo: $(VENV)/.demo
+	$(BIN)/outrider demo --report report $(DEMO)
+
+test: $(VENV)/.dev $(VENV)/paho16
+	OUTRIDER_PAHO16=$(VENV)/paho16 $(BIN)/pytest -n 2 --dist worksteal -m "not soak" $(TESTS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	@for name in replay spool link; do $(BIN)/outrider bench $$name; done
+
+soak: $(VENV)/.dev $(VENV)/paho16
+	OUTRIDER_PAHO16=$(VENV)/paho16 $(BIN)/pytest -m soak -p no:randomly $(TESTS)
+
+models: $(VENV)/.dev
+	$(BIN)/python -m inference.build
+
+clean:
+	rm -rf $(VENV) report dist
+
+# --- the environment ---------------------------------------------------------------------------------
+
+$(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "This needs Python 3.11 or newer. On Debian: apt-get install python3 python3-venv"; exit 3; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is $$($(PYTHON) -V 2>&1); 3.11 or newer is needed. Name another one: make PYTHON=python3.12 ..."; exit 3; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "The venv module is missing or incomplete. On Debian: apt-get install python3-venv"; exit 3; }
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+# The older MQTT client that azure-iot-device pins: the link's contract holds on both.
+$(VENV)/paho16: | $(VENV)/.dev
+	$(BIN)/pip install --quiet --no-deps --target $@ 'paho-mqtt==1.6.1'

@@ -1,0 +1,119 @@
+"""The local API: HTTP/1.1 on the Unix socket `<state>/agent.sock`, for status, doctor and a head unit's display.
+
+`GET /status` answers one JSON object; `GET /events` streams what happens as server-sent events (WHATWG HTML, section
+9.2), newest kept: a slow reader loses old events, never delays the agent. Only this user and root may connect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from ecu.errors import EnvironmentFault
+
+MAX_REQUEST_BYTES = 4096
+MAX_SUBSCRIBERS = 8
+EVENTS_KEPT = 256
+REQUEST_WITHIN_S = 5.0
+
+
+class LocalApi:
+    def __init__(self, path: Path, status: Callable[[], object]) -> None:
+        self._path = path
+        self._status = status
+        self._server: asyncio.Server | None = None
+        self._subscribers: set[asyncio.Queue[bytes]] = set()
+        self.events_dropped = 0
+
+    async def start(self) -> None:
+        """Raises EnvironmentFault when the socket can't be made, or another agent answers on it."""
+        if await _answers(self._path):
+            raise EnvironmentFault(
+                f"Another agent is running with this state: it answers on {self._path}. Stop it first, or name "
+                "another --state."
+            )
+        self._path.unlink(missing_ok=True)
+        try:
+            self._server = await asyncio.start_unix_server(self._serve, self._path, limit=MAX_REQUEST_BYTES)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"The local API can't listen on {self._path}: {error.strerror}. A socket's path has at most 107 "
+                "characters and its folder must be writable: choose another --state."
+            ) from error
+        self._path.chmod(0o600)
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._path.unlink(missing_ok=True)
+
+    def publish(self, kind: str, event: object) -> None:
+        """Tells the subscribers; costs nothing when there are none."""
+        if not self._subscribers:
+            return
+        line = b"event: " + kind.encode() + b"\ndata: " + msgspec.json.encode(event) + b"\n\n"
+        for queue in self._subscribers:
+            if queue.full():
+                queue.get_nowait()
+                self.events_dropped += 1
+            queue.put_nowait(line)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
+            if not _may_connect(writer.get_extra_info("socket")):
+                await _answer(writer, "403 Forbidden", b'{"error": "only the agent\'s user and root may ask"}')
+            else:
+                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), REQUEST_WITHIN_S)
+                await self._route(head.split(b"\r\n", 1)[0].decode("latin-1"), writer)
+        writer.close()
+
+    async def _route(self, request_line: str, writer: asyncio.StreamWriter) -> None:
+        match request_line.split(" "):
+            case ["GET", "/status", _]:
+                await _answer(writer, "200 OK", msgspec.json.encode(self._status()))
+            case ["GET", "/events", _] if len(self._subscribers) < MAX_SUBSCRIBERS:
+                await self._stream(writer)
+            case ["GET", "/events", _]:
+                await _answer(writer, "503 Service Unavailable", b'{"error": "too many subscribers"}')
+            case _:
+                await _answer(writer, "404 Not Found", b'{"error": "known: GET /status, GET /events"}')
+
+    async def _stream(self, writer: asyncio.StreamWriter) -> None:
+        queue: asyncio.Queue[bytes] = asyncio.Queue(EVENTS_KEPT)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n\r\n")
+        self._subscribers.add(queue)
+        try:
+            while True:
+                writer.write(await queue.get())
+                await writer.drain()
+        finally:
+            self._subscribers.discard(queue)
+
+
+async def _answer(writer: asyncio.StreamWriter, status: str, body: bytes) -> None:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    writer.write(head.encode() + b"Connection: close\r\n\r\n" + body)
+    await writer.drain()
+
+
+def _may_connect(peer: socket.socket) -> bool:
+    # The file's mode keeps others out already; a socket handed over by a careless parent doesn't.
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", credentials)
+    return uid in (0, os.getuid())
+
+
+async def _answers(path: Path) -> bool:
+    try:
+        _, writer = await asyncio.open_unix_connection(path)
+    except OSError:
+        return False
+    writer.close()
+    return True

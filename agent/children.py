@@ -1,0 +1,68 @@
+"""A child process with a message channel: started by module name, gone when either side goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from ecu.channel import Channel, ChannelClosed, Message, pair
+from ecu.process import spawn
+
+In = TypeVar("In")
+
+
+class Child(Generic[In]):
+    """Its end of life is its channel's: whatever ended it, `on_closed` is called once, after its last message."""
+
+    def __init__(self, process: asyncio.subprocess.Process, channel: Channel[In]) -> None:
+        self._process = process
+        self._channel = channel
+        self.pid = process.pid
+        self.alive = True
+
+    @classmethod
+    async def start(
+        cls,
+        module: str,
+        arguments: Sequence[str],
+        accepts: Any,
+        on_message: Callable[[Child[In], In], None],
+        on_closed: Callable[[Child[In]], None],
+        environment: Mapping[str, str],
+    ) -> Child[In]:
+        """Raises EnvironmentFault when the process can't be started."""
+        ours, theirs = pair()
+        with theirs:
+            fd = theirs.fileno()
+            process = await spawn(module, [*arguments, "--channel", str(fd)], pass_fds=(fd,), environment=environment)
+        child = cls(process, Channel(ours, accepts))
+
+        def closed() -> None:
+            child.kill()
+            child.alive = False
+            on_closed(child)
+
+        child._channel.attach(lambda message: on_message(child, message), closed)
+        return child
+
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        """A message to a child that is gone, or hopelessly behind, is lost: its end is being noticed anyway."""
+        with contextlib.suppress(ChannelClosed, BlockingIOError):
+            self._channel.send(message, descriptors)
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """Ends it and waits until it is reaped."""
+        self._channel.close()
+        self.kill()
+        await self._process.wait()
+
+    async def reaped(self) -> None:
+        await self._process.wait()

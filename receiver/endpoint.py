@@ -1,0 +1,195 @@
+"""The vehicles' MQTT 5 endpoint: no broker. It takes blocks and status, and gives receipts and hints.
+
+Who a vehicle is, its certificate says; client id, user name and topics are only compared with that. One session a
+vehicle: a newer one takes over. Revocation cuts a live one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Final
+
+import msgspec
+import structlog
+from mqtt5 import ConnAckReasonCode, DisconnectReasonCode
+
+from ecu.clock import SECOND_NS, Clock
+from receiver import admission, journal
+from receiver.admission import NotAdmitted
+from receiver.counters import Counters
+from receiver.inbox import Outcome, Verdict
+from receiver.ingest import BUSY, Ingest
+from receiver.quota import Quota
+from receiver.session import Phase, Session, SessionLimits
+from receiver.store import Store, StoreError
+from telemetry.records import Lane
+from telemetry.wire import Receipt, pack_receipt
+
+log = structlog.get_logger()
+
+MAX_STATUS_BYTES: Final = 64 * 1024
+_ALARMS_PER_S: Final = 1 / 60
+_ALARMS_AT_ONCE: Final = 10
+
+
+class Endpoint:
+    """All sessions. It answers their questions (session.Desk) with the store and the ingest."""
+
+    def __init__(
+        self,
+        store: Store,
+        ingest: Ingest,
+        clock: Clock,
+        counters: Counters,
+        limits: SessionLimits,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self.clock = clock
+        self.counters = counters
+        self.limits = limits
+        self._store = store
+        self._ingest = ingest
+        self._tasks = tasks
+        self._alarms = Quota(_ALARMS_PER_S, _ALARMS_AT_ONCE)
+        self._connections: set[Session] = set()
+        self._current: dict[str, Session] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def session(self) -> Session:
+        """The protocol of a new connection."""
+        return Session(self)
+
+    @property
+    def connections(self) -> int:
+        """Of vehicles' certificates, admitted or not yet."""
+        return len(self._connections)
+
+    def is_connected(self, vehicle: str) -> bool:
+        return vehicle in self._current
+
+    def deliver(self, vehicle: str, receipt: Receipt) -> None:
+        """To a vehicle that has gone meanwhile: it will send the block again, and get its receipt then."""
+        if (session := self._current.get(vehicle)) is not None:
+            session.tell("receipt", pack_receipt(receipt))
+
+    def hint(self, vehicle: str, kind: str) -> bool:
+        """Tells the vehicle to go and look; False when it isn't there to hear it."""
+        session = self._current.get(vehicle)
+        return session is not None and session.tell("hint", kind.encode())
+
+    def cut(self, vehicle: str, words: str) -> int:
+        """Ends every connection of the vehicle at once, also one still being checked; how many."""
+        mine = [session for session in self._connections if session.vehicle == vehicle]
+        for session in mine:
+            self.counters.cut += 1
+            session.cut(DisconnectReasonCode.ADMINISTRATIVE_ACTION, words)
+        return len(mine)
+
+    async def keep_time(self) -> None:
+        """Ends the silent, once a second, until cancelled."""
+        while True:
+            await self.clock.sleep_until(self.clock.boot_ns() + SECOND_NS)
+            self.end_overdue()
+
+    def end_overdue(self) -> None:
+        now_ns = self.clock.boot_ns()
+        for session in [s for s in self._connections if s.deadline_ns <= now_ns]:
+            self.counters.overdue += 1
+            session.cut(DisconnectReasonCode.KEEP_ALIVE_TIMEOUT, "nothing whole came for too long")
+
+    async def close(self) -> None:
+        """Says goodbye to everyone, and returns when they are gone (the transport's time-out sees to that)."""
+        for session in list(self._connections):
+            session.cut(DisconnectReasonCode.SERVER_SHUTTING_DOWN, "the receiver is stopping")
+        await self._empty.wait()
+
+    # session.Desk
+
+    def arrived(self, session: Session) -> None:
+        self._connections.add(session)
+        self._empty.clear()
+
+    def check(self, session: Session) -> None:
+        self._start(self._check(session))
+
+    def left(self, session: Session) -> None:
+        self._connections.discard(session)
+        if not self._connections:
+            self._empty.set()
+        # A session that was taken over leaves its successor alone.
+        if self._current.get(session.vehicle) is session:
+            del self._current[session.vehicle]
+            log.info("vehicle_left", vehicle=session.vehicle)
+
+    def submit(self, vehicle: str, lane: Lane, block: bytes) -> asyncio.Future[Verdict]:
+        return self._ingest.submit(vehicle, lane, block)
+
+    def report(self, vehicle: str, status: bytes) -> asyncio.Future[Verdict]:
+        answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        if (words := _unfit(status)) is not None:
+            answer.set_result(Verdict(Outcome.BAD, words))
+        else:
+            self._start(self._report(vehicle, status, answer))
+        return answer
+
+    def alarm(self, vehicle: str, event: str, detail: str) -> None:
+        if self._alarms.take(vehicle, 1, self.clock.boot_ns()) == 0.0:
+            self._start(self._alarm(vehicle, event, detail))
+
+    # What takes the store's time
+
+    async def _check(self, session: Session) -> None:
+        try:
+            await self._store.transact(admission.admit, session.identity, self.clock.wall_ns())
+        except NotAdmitted as refusal:
+            self.counters.not_admitted += 1
+            log.warning("not_admitted", vehicle=session.vehicle, reason=str(refusal))
+            session.turn_away(ConnAckReasonCode.NOT_AUTHORIZED, str(refusal))
+        except StoreError as error:
+            log.error("check_failed", vehicle=session.vehicle, reason=str(error))
+            session.turn_away(ConnAckReasonCode.SERVER_UNAVAILABLE, "the receiver's store is out of order")
+        else:
+            self._open(session)
+
+    def _open(self, session: Session) -> None:
+        if session.phase is not Phase.CHECKING:
+            return
+        if (former := self._current.pop(session.vehicle, None)) is not None:
+            self.counters.taken_over += 1
+            former.cut(DisconnectReasonCode.SESSION_TAKEN_OVER, "a newer connection of this vehicle took over")
+        self._current[session.vehicle] = session
+        self.counters.sessions += 1
+        log.info("vehicle_connected", vehicle=session.vehicle)
+        session.welcome()
+
+    async def _report(self, vehicle: str, status: bytes, answer: asyncio.Future[Verdict]) -> None:
+        try:
+            await self._store.transact(admission.report, vehicle, status, self.clock.wall_ns())
+        except StoreError as error:
+            log.error("report_failed", vehicle=vehicle, reason=str(error))
+            answer.set_result(BUSY)
+        else:
+            self.counters.reports += 1
+            answer.set_result(Verdict(Outcome.STORED))
+
+    async def _alarm(self, vehicle: str, event: str, detail: str) -> None:
+        try:
+            await self._store.transact(journal.append, self.clock.wall_ns(), event, vehicle, detail)
+        except StoreError as error:
+            log.error("alarm_lost", vehicle=vehicle, alarm=event, reason=str(error))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.create_task(work)
+
+
+def _unfit(status: bytes) -> str | None:
+    """Why it isn't a status: a JSON object of bounded size."""
+    if len(status) > MAX_STATUS_BYTES:
+        return f"{len(status)} bytes of status are more than {MAX_STATUS_BYTES}"
+    try:
+        msgspec.json.decode(status, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError) as error:
+        return f"a status is a JSON object: {error}"
+    return None

@@ -1,0 +1,182 @@
+"""Blocks made durable: one transaction for many, each told apart as new, known or in conflict.
+
+"Stored" is a row here, committed. A vehicle, lane and epoch are one stream; its records are stored once each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+
+from receiver import journal
+from receiver.intervals import IntervalSet
+from receiver.tables import coverage, inbox, quarantine, vehicle
+from telemetry.records import Lane
+from telemetry.wire import BadBlock, BlockHeader, unpack_body
+
+QUARANTINED_PER_VEHICLE = 256
+
+
+class Outcome(Enum):
+    """What became of a block."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"  # the same bytes are stored already: a receipt again
+    BAD = "bad"  # no block of this version
+    CONFLICT = "conflict"  # other bytes are stored under these numbers
+    THROTTLED = "throttled"  # not now
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An outcome, and the words for whoever sent the block."""
+
+    outcome: Outcome
+    words: str = ""
+
+    @property
+    def is_stored(self) -> bool:
+        return self.outcome in (Outcome.STORED, Outcome.DUPLICATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A block whose header and checksum are right, from a vehicle known by its certificate."""
+
+    vehicle: str
+    header: BlockHeader
+    block: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One stream of a vehicle."""
+
+    vehicle: str
+    lane: Lane
+    epoch: bytes
+
+
+@dataclass(slots=True)
+class Shelf:
+    """What is known of one stream within a transaction. Pure: whoever uses it reads and writes the tables."""
+
+    stored: IntervalSet
+    known: dict[int, bytes]  # base_seq -> sha256, of blocks that could be meant again
+    before: tuple[tuple[int, int], ...] = ()
+    fresh: list[tuple[Arrival, bytes]] = field(default_factory=list)
+
+    def judge(self, arrival: Arrival, digest: bytes) -> Verdict:
+        """Takes a new block; says what any other is."""
+        header = arrival.header
+        if self.known.get(header.base_seq) == digest:
+            return Verdict(Outcome.DUPLICATE)
+        if self.stored.touches(header.base_seq, header.end_seq):
+            name = f"{header.lane.name} {header.base_seq}-{header.end_seq - 1}"
+            return Verdict(Outcome.CONFLICT, f"other records are stored as {name} of this epoch")
+        self.stored.add(header.base_seq, header.end_seq)
+        self.known[header.base_seq] = digest
+        self.fresh.append((arrival, digest))
+        return Verdict(Outcome.STORED)
+
+
+def commit(connection: Connection, arrivals: Sequence[Arrival], now_ns: int) -> list[Verdict]:
+    """One verdict an arrival, in order. What is STORED is so when the transaction is committed."""
+    shelves = _shelves(connection, arrivals)
+    verdicts = [_settle(connection, shelves, arrival, now_ns) for arrival in arrivals]
+    _insert_blocks(connection, [new for shelf in shelves.values() for new in shelf.fresh], now_ns)
+    for place, shelf in shelves.items():
+        _save_coverage(connection, place, shelf)
+    _mark_seen(connection, {a.vehicle for a in arrivals}, now_ns)
+    return verdicts
+
+
+def _settle(connection: Connection, shelves: dict[Place, Shelf], arrival: Arrival, now_ns: int) -> Verdict:
+    try:
+        unpack_body(arrival.header, arrival.body)
+    except BadBlock as error:
+        return Verdict(Outcome.BAD, str(error))
+    digest = hashlib.sha256(arrival.block).digest()
+    verdict = shelves[_place(arrival)].judge(arrival, digest)
+    if verdict.outcome is Outcome.CONFLICT:
+        _quarantine(connection, arrival, digest, verdict.words, now_ns)
+    return verdict
+
+
+def _place(arrival: Arrival) -> Place:
+    return Place(arrival.vehicle, arrival.header.lane, arrival.header.epoch)
+
+
+def _shelves(connection: Connection, arrivals: Iterable[Arrival]) -> dict[Place, Shelf]:
+    wanted: dict[Place, set[int]] = {}
+    for arrival in arrivals:
+        wanted.setdefault(_place(arrival), set()).add(arrival.header.base_seq)
+    return {place: _shelf(connection, place, bases) for place, bases in wanted.items()}
+
+
+def _shelf(connection: Connection, place: Place, bases: set[int]) -> Shelf:
+    key = coverage.c.vehicle == place.vehicle, coverage.c.lane == int(place.lane), coverage.c.epoch == place.epoch
+    ranges = connection.execute(select(coverage.c.first_seq, coverage.c.end_seq).where(*key)).all()
+    stored = IntervalSet((first, end) for first, end in ranges)
+    maybe = [base for base in bases if stored.covers(base, base + 1)]
+    return Shelf(stored, _digests(connection, place, maybe) if maybe else {}, stored.ranges)
+
+
+def _digests(connection: Connection, place: Place, bases: list[int]) -> dict[int, bytes]:
+    key = inbox.c.vehicle == place.vehicle, inbox.c.lane == int(place.lane), inbox.c.epoch == place.epoch
+    rows = connection.execute(select(inbox.c.base_seq, inbox.c.sha256).where(*key, inbox.c.base_seq.in_(bases)))
+    return {row.base_seq: row.sha256 for row in rows}
+
+
+def _insert_blocks(connection: Connection, fresh: list[tuple[Arrival, bytes]], now_ns: int) -> None:
+    rows = [
+        {
+            "vehicle": arrival.vehicle,
+            "lane": int(arrival.header.lane),
+            "epoch": arrival.header.epoch,
+            "base_seq": arrival.header.base_seq,
+            "count": arrival.header.count,
+            "received_ns": now_ns,
+            "sha256": digest,
+            "block": arrival.block,
+        }
+        for arrival, digest in fresh
+    ]
+    if rows:
+        connection.execute(insert(inbox), rows)
+
+
+def _save_coverage(connection: Connection, place: Place, shelf: Shelf) -> None:
+    """Only the ranges that changed: usually one that grew."""
+    was, now = set(shelf.before), set(shelf.stored.ranges)
+    key = {"vehicle": place.vehicle, "lane": int(place.lane), "epoch": place.epoch}
+    for first, _ in was - now:
+        gone = [coverage.c[name] == value for name, value in key.items()]
+        connection.execute(delete(coverage).where(*gone, coverage.c.first_seq == first))
+    if grown := now - was:
+        connection.execute(insert(coverage), [key | {"first_seq": first, "end_seq": end} for first, end in grown])
+
+
+def _mark_seen(connection: Connection, names: set[str], now_ns: int) -> None:
+    mark = update(vehicle).where(vehicle.c.id == bindparam("name")).values(seen_ns=now_ns)
+    connection.execute(mark, [{"name": name} for name in sorted(names)])
+
+
+def _quarantine(connection: Connection, arrival: Arrival, digest: bytes, reason: str, now_ns: int) -> None:
+    """Keeps the bytes and sounds the alarm, once for the same bytes, and so often for one vehicle and no more."""
+    mine = quarantine.c.vehicle == arrival.vehicle
+    if connection.execute(select(quarantine.c.id).where(mine, quarantine.c.sha256 == digest)).first() is not None:
+        return
+    if (
+        connection.execute(select(func.count()).select_from(quarantine).where(mine)).scalar_one()
+        >= QUARANTINED_PER_VEHICLE
+    ):
+        return
+    values = {"vehicle": arrival.vehicle, "reason": reason, "received_ns": now_ns, "sha256": digest}
+    connection.execute(insert(quarantine).values(values | {"block": arrival.block}))
+    journal.append(connection, now_ns, "conflict", arrival.vehicle, reason)

@@ -1,0 +1,133 @@
+"""Group commit: blocks of all connections in one transaction, and only then an answer and a receipt (law 6)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from ecu.clock import Clock
+from receiver import inbox
+from receiver.counters import Counters
+from receiver.inbox import Arrival, Outcome, Verdict
+from receiver.intervals import IntervalSet
+from receiver.quota import Quota
+from receiver.store import Store, StoreError
+from telemetry.records import Lane
+from telemetry.wire import BadBlock, Receipt, unpack_block
+
+log = structlog.get_logger()
+
+BUSY: Final = Verdict(Outcome.THROTTLED, "the receiver is busy")
+
+
+@dataclass(frozen=True, slots=True)
+class IngestLimits:
+    """How much may wait for the disk, and how much one transaction takes."""
+
+    queue_blocks: int = 4096
+    queue_bytes: int = 64 * 1024 * 1024
+    commit_blocks: int = 512
+
+
+class Ingest:
+    """`submit` answers when the block is committed or never will be; `on_receipt` hears of what is stored first."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        quota: Quota,
+        limits: IngestLimits,
+        counters: Counters,
+        on_receipt: Callable[[str, Receipt], None],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._quota = quota
+        self._limits = limits
+        self._counters = counters
+        self._on_receipt = on_receipt
+        self._queue: deque[tuple[Arrival, asyncio.Future[Verdict]]] = deque()
+        self._queued_bytes = 0
+        self._news = asyncio.Event()
+
+    def submit(self, vehicle: str, lane: Lane, block: bytes) -> asyncio.Future[Verdict]:
+        """Never raises: what can't be taken is a verdict too. `vehicle` is the certificate's."""
+        answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        taken = self._take(vehicle, lane, block)
+        if isinstance(taken, Verdict):
+            self._count(taken)
+            answer.set_result(taken)
+        else:
+            self._queue.append((taken, answer))
+            self._queued_bytes += len(block)
+            self._news.set()
+        return answer
+
+    async def run(self) -> None:
+        """Commits what is queued, over and over, until cancelled."""
+        while True:
+            await self._news.wait()
+            await self._commit(self._batch())
+            if not self._queue:
+                self._news.clear()
+
+    def _take(self, vehicle: str, lane: Lane, block: bytes) -> Arrival | Verdict:
+        try:
+            header, body = unpack_block(block)
+        except BadBlock as error:
+            return Verdict(Outcome.BAD, str(error))
+        if header.lane != lane:
+            return Verdict(Outcome.BAD, f"a block of {header.lane.name} came as {lane.name}")
+        if len(self._queue) >= self._limits.queue_blocks or self._queued_bytes + len(block) > self._limits.queue_bytes:
+            return BUSY
+        if self._quota.take(vehicle, len(block), self._clock.boot_ns()) > 0.0:
+            return Verdict(Outcome.THROTTLED, "this vehicle sends more than its share")
+        return Arrival(vehicle, header, block, body)
+
+    def _batch(self) -> list[tuple[Arrival, asyncio.Future[Verdict]]]:
+        count = min(len(self._queue), self._limits.commit_blocks)
+        batch = [self._queue.popleft() for _ in range(count)]
+        self._queued_bytes -= sum(len(arrival.block) for arrival, _ in batch)
+        return batch
+
+    async def _commit(self, batch: list[tuple[Arrival, asyncio.Future[Verdict]]]) -> None:
+        arrivals = [arrival for arrival, _ in batch]
+        try:
+            verdicts = await self._store.transact(inbox.commit, arrivals, self._clock.wall_ns())
+        except StoreError as error:
+            # Nothing was stored and nothing is wrong with the blocks: the vehicles keep them and come again.
+            log.error("commit_failed", blocks=len(batch), reason=str(error))
+            self._counters.store_failures += 1
+            verdicts = [BUSY] * len(batch)
+        self._counters.commits += 1
+        for (_, answer), verdict in zip(batch, verdicts, strict=True):
+            self._count(verdict)
+            if not answer.done():
+                answer.set_result(verdict)
+        self._tell(arrivals, verdicts)
+
+    def _tell(self, arrivals: Sequence[Arrival], verdicts: Sequence[Verdict]) -> None:
+        for vehicle, receipt in receipts(arrivals, verdicts):
+            self._counters.receipts += 1
+            self._on_receipt(vehicle, receipt)
+
+    def _count(self, verdict: Verdict) -> None:
+        name = f"blocks_{verdict.outcome.value}"
+        setattr(self._counters, name, getattr(self._counters, name) + 1)
+
+
+def receipts(arrivals: Sequence[Arrival], verdicts: Sequence[Verdict]) -> list[tuple[str, Receipt]]:
+    """One receipt a stream, for exactly the records of these blocks that are stored."""
+    stored: dict[tuple[str, Lane, bytes], IntervalSet] = {}
+    for arrival, verdict in zip(arrivals, verdicts, strict=True):
+        if verdict.is_stored:
+            header = arrival.header
+            ranges = stored.setdefault((arrival.vehicle, header.lane, header.epoch), IntervalSet())
+            ranges.add(header.base_seq, header.end_seq)
+    return [(vehicle, Receipt(lane, epoch, ranges.ranges)) for (vehicle, lane, epoch), ranges in stored.items()]

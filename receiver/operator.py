@@ -1,0 +1,190 @@
+"""The operator's own API: HTTP on a Unix socket that only the receiver's user can open. Its client: receiver/client.py."""
+
+from __future__ import annotations
+
+import datetime
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ecu.clock import SECOND_NS, Clock
+from ecu.errors import OutriderError, UsageFault
+from receiver import admission, journal
+from receiver.admission import NotAdmitted
+from receiver.counters import Counters
+from receiver.endpoint import Endpoint
+from receiver.pki import Authority
+from receiver.store import Store
+from receiver.web import answer
+from telemetry.links.pairing import PairingFile, Refusal, is_vehicle_id
+from telemetry.records import Lane
+
+TOKEN_BYTES: Final = 32
+REVOKED: Final = "the operator revoked this vehicle's certificates"
+
+
+class FleetMember(msgspec.Struct, frozen=True):
+    """One vehicle. Times are wall time, ns; `records` are those stored, by lane."""
+
+    vehicle: str
+    connected: bool
+    enrolled_ns: int
+    seen_ns: int | None
+    certificates: int
+    records: dict[str, int]
+
+
+class Revoked(msgspec.Struct, frozen=True):
+    vehicle: str
+    certificates: int
+    connections_cut: int
+
+
+class AuditLine(msgspec.Struct, frozen=True):
+    seq: int
+    wall_ns: int
+    event: str
+    subject: str
+    detail: str
+    digest: str
+
+
+class AuditTail(msgspec.Struct, frozen=True):
+    """The newest entries, oldest first, and whether the whole chain holds: `broken_at` is None or the first bad seq."""
+
+    entries: list[AuditLine]
+    broken_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where vehicles find this receiver."""
+
+    host: str
+    mqtt_port: int
+    https_port: int
+
+
+class Operator:
+    """What an operator may ask and do. The handlers only translate."""
+
+    def __init__(
+        self,
+        store: Store,
+        authority: Authority,
+        endpoint: Endpoint,
+        clock: Clock,
+        counters: Counters,
+        address: Address,
+        enrolment_s: float,
+    ) -> None:
+        self._store = store
+        self._authority = authority
+        self._endpoint = endpoint
+        self._clock = clock
+        self._counters = counters
+        self._address = address
+        self._enrolment_ns = int(enrolment_s * SECOND_NS)
+
+    async def enrol(self, vehicle: str) -> PairingFile:
+        """What lets `vehicle` pair once. Raises UsageFault for a name that can't be one."""
+        if not is_vehicle_id(vehicle):
+            raise UsageFault(f"{vehicle!r} is no vehicle id: use 3 to 63 of a-z, 0-9 and '-', not '-' first.")
+        now_ns = self._clock.wall_ns()
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        await self._store.transact(admission.enrol, vehicle, token, now_ns, now_ns + self._enrolment_ns)
+        return PairingFile(
+            vehicle=vehicle,
+            host=self._address.host,
+            mqtt_port=self._address.mqtt_port,
+            https_port=self._address.https_port,
+            ca=self._authority.pem,
+            token=token,
+            expires=_rfc3339(now_ns + self._enrolment_ns),
+        )
+
+    async def fleet(self) -> list[FleetMember]:
+        members = await self._store.transact(admission.fleet, self._clock.wall_ns())
+        return [self._member(member) for member in members]
+
+    async def revoke(self, vehicle: str) -> Revoked:
+        """Durably, and then its live session is cut. Raises NotAdmitted for a vehicle that isn't of the fleet."""
+        certificates = await self._store.transact(admission.revoke, vehicle, self._clock.wall_ns())
+        return Revoked(vehicle, certificates, self._endpoint.cut(vehicle, REVOKED))
+
+    async def audit(self, last: int) -> AuditTail:
+        entries = await self._store.transact(journal.tail, last)
+        lines = [AuditLine(e.seq, e.wall_ns, e.event, e.subject, e.detail, e.digest.hex()) for e in entries]
+        return AuditTail(lines, await self._store.transact(journal.broken_at))
+
+    def stats(self) -> dict[str, int]:
+        return {"connections": self._endpoint.connections, **self._counters.as_dict()}
+
+    def hint(self, vehicle: str, kind: str) -> bool:
+        return self._endpoint.hint(vehicle, kind)
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/vehicles", _spoken(self._fleet)),
+                Route("/vehicles/{vehicle}/enrolment", _spoken(self._enrol), methods=["POST"]),
+                Route("/vehicles/{vehicle}/revocation", _spoken(self._revoke), methods=["POST"]),
+                Route("/vehicles/{vehicle}/hint/{kind}", _spoken(self._hint), methods=["POST"]),
+                Route("/stats", _spoken(self._stats)),
+                Route("/audit", _spoken(self._audit)),
+            ]
+        )
+
+    def _member(self, member: admission.Member) -> FleetMember:
+        return FleetMember(
+            member.vehicle,
+            self._endpoint.is_connected(member.vehicle),
+            member.enrolled_ns,
+            member.seen_ns,
+            member.certificates,
+            {lane.name: member.records.get(lane, 0) for lane in Lane},
+        )
+
+    async def _enrol(self, request: Request) -> Response:
+        return answer(await self.enrol(request.path_params["vehicle"]))
+
+    async def _fleet(self, request: Request) -> Response:
+        return answer(await self.fleet())
+
+    async def _revoke(self, request: Request) -> Response:
+        return answer(await self.revoke(request.path_params["vehicle"]))
+
+    async def _hint(self, request: Request) -> Response:
+        return answer({"heard": self.hint(request.path_params["vehicle"], request.path_params["kind"])})
+
+    async def _stats(self, request: Request) -> Response:
+        return answer(self.stats())
+
+    async def _audit(self, request: Request) -> Response:
+        last = request.query_params.get("last", "")
+        return answer(await self.audit(min(int(last), 10_000) if last.isdecimal() else 20))
+
+
+def _spoken(handle: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """Our own errors as words, with the exit code that they are worth."""
+
+    async def spoken(request: Request) -> Response:
+        try:
+            return await handle(request)
+        except OutriderError as error:
+            status = {UsageFault: 400, NotAdmitted: 404}.get(type(error), 503)
+            return answer(Refusal(str(error)), status)
+
+    return spoken
+
+
+def _rfc3339(wall_ns: int) -> str:
+    moment = datetime.datetime.fromtimestamp(wall_ns // SECOND_NS, datetime.UTC)
+    return moment.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,225 @@
+"""MQTT 5 packets from hostile hands (OASIS MQTT 5.0): framed, bounded and checked before the codec sees them.
+
+The codec (mqtt5) can't tell a short packet from a broken one, and text that isn't UTF-8 makes it panic: an exception
+outside Exception, and a page on standard error. So lengths and text are looked at here first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Final
+
+import mqtt5
+
+MAX_CONTROL_BYTES: Final = 4096
+"""Any packet but PUBLISH. CONNECT with everything that we'd read in it fits many times."""
+
+Incoming = (
+    mqtt5.ConnectPacket
+    | mqtt5.PublishPacket
+    | mqtt5.SubscribePacket
+    | mqtt5.UnsubscribePacket
+    | mqtt5.PingReqPacket
+    | mqtt5.DisconnectPacket
+)
+
+
+class Kind(IntEnum):
+    """The packets that a vehicle may send us: we publish to it with QoS 0, so it has nothing to acknowledge."""
+
+    CONNECT = 1
+    PUBLISH = 3
+    SUBSCRIBE = 8
+    UNSUBSCRIBE = 10
+    PINGREQ = 12
+    DISCONNECT = 14
+
+
+class Violation(Exception):
+    """These bytes break the protocol or our bounds: the connection ends. `code` is MQTT's reason."""
+
+    def __init__(self, code: mqtt5.DisconnectReasonCode, words: str) -> None:
+        super().__init__(words)
+        self.code = code
+
+
+class Framer:
+    """Bytes in, whole packets out. It holds one packet at most, and of that only what its announced length allows."""
+
+    def __init__(self, max_publish_bytes: int) -> None:
+        self._max_publish_bytes = max_publish_bytes
+        self._buffer = bytearray()
+        self._at = 0
+
+    def extend(self, data: bytes) -> None:
+        del self._buffer[: self._at]
+        self._at = 0
+        self._buffer += data
+
+    def next(self) -> bytes | None:
+        """The next whole packet; None until more bytes come. Raises Violation as soon as a header is wrong."""
+        if (end := self._end()) is None or end > len(self._buffer):
+            return None
+        packet = bytes(memoryview(self._buffer)[self._at : end])
+        self._at = end
+        return packet
+
+    def _end(self) -> int | None:
+        if self._at == len(self._buffer):
+            return None
+        kind = _kind(self._buffer[self._at])
+        head = bytes(self._buffer[self._at + 1 : self._at + 5])
+        cursor = Cursor(head)
+        try:
+            length = cursor.varint()
+        except Violation:
+            if len(head) == 4:
+                raise
+            return None
+        limit = self._max_publish_bytes if kind is Kind.PUBLISH else MAX_CONTROL_BYTES
+        if length > limit:
+            raise Violation(
+                mqtt5.DisconnectReasonCode.PACKET_TOO_LARGE, f"{length} bytes of {kind.name} are more than {limit}"
+            )
+        return self._at + 1 + cursor.at + length
+
+
+def decode(packet: bytes) -> Incoming:
+    """The packet's value. Raises Violation for one that isn't wholly in order."""
+    _check_fields(packet)
+    try:
+        value, length = mqtt5.read(memoryview(packet))
+    except (ValueError, IndexError) as error:
+        raise _malformed(str(error)) from error
+    if length != len(packet):
+        raise _malformed(f"{len(packet)} bytes hold a packet of {length}")
+    if not isinstance(value, Incoming):
+        raise _malformed(f"a {type(value).__name__} isn't for us")
+    return value
+
+
+class Cursor:
+    """Walks over a packet's fields (section 1.5). Raises Violation on running out of bytes and on text that isn't."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.at = 0
+
+    @property
+    def left(self) -> int:
+        return len(self._data) - self.at
+
+    def skip(self, count: int) -> bytes:
+        if count > self.left:
+            raise _malformed(f"{count} bytes should follow, {self.left} do")
+        self.at += count
+        return self._data[self.at - count : self.at]
+
+    def byte(self) -> int:
+        return self.skip(1)[0]
+
+    def varint(self) -> int:
+        value = 0
+        for shift in range(0, 28, 7):
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+        raise _malformed("a variable byte integer has more than four bytes")
+
+    def binary(self) -> bytes:
+        return self.skip(int.from_bytes(self.skip(2), "big"))
+
+    def text(self) -> None:
+        try:
+            text = self.binary().decode()
+        except UnicodeDecodeError as error:
+            raise _malformed("text that isn't UTF-8") from error
+        if "\0" in text:
+            raise _malformed("text with a null character")
+
+    def properties(self) -> None:
+        """Section 2.2.2. Which of them belong to which packet is for the codec to say."""
+        inner = Cursor(self.skip(self.varint()))
+        while inner.left:
+            if (skip := _PROPERTIES.get(inner.varint())) is None:
+                raise _malformed("a property that MQTT 5 doesn't know")
+            skip(inner)
+
+
+def _bytes(count: int) -> Callable[[Cursor], object]:
+    return lambda cursor: cursor.skip(count)
+
+
+def _pair(cursor: Cursor) -> None:
+    cursor.text()
+    cursor.text()
+
+
+_PROPERTIES: Final[dict[int, Callable[[Cursor], object]]] = {
+    **dict.fromkeys((1, 23, 25, 36, 37, 40, 41, 42), _bytes(1)),
+    **dict.fromkeys((19, 33, 34, 35), _bytes(2)),
+    **dict.fromkeys((2, 17, 24, 39), _bytes(4)),
+    **dict.fromkeys((3, 8, 18, 21, 26, 28, 31), Cursor.text),
+    **dict.fromkeys((9, 22), Cursor.binary),
+    11: Cursor.varint,
+    38: _pair,
+}
+
+
+def _check_fields(packet: bytes) -> None:
+    cursor = Cursor(packet)
+    first = cursor.byte()
+    cursor.varint()
+    match _kind(first):
+        case Kind.CONNECT:
+            _check_connect(cursor)
+        case Kind.PUBLISH:
+            cursor.text()
+            cursor.skip(2 if first & 0b110 else 0)
+            cursor.properties()
+        case Kind.SUBSCRIBE | Kind.UNSUBSCRIBE as kind:
+            cursor.skip(2)
+            cursor.properties()
+            _check_filters(cursor, options=1 if kind is Kind.SUBSCRIBE else 0)
+        case Kind.DISCONNECT if cursor.left > 1:
+            cursor.skip(1)
+            cursor.properties()
+
+
+def _check_connect(cursor: Cursor) -> None:
+    cursor.text()
+    version, flags = cursor.skip(2)
+    if version != 5:
+        raise Violation(mqtt5.DisconnectReasonCode.PROTOCOL_ERROR, f"MQTT version {version} is spoken, not 5")
+    cursor.skip(2)
+    cursor.properties()
+    cursor.text()
+    if flags & 0x04:
+        cursor.properties()
+        cursor.text()
+        cursor.binary()
+    if flags & 0x80:
+        cursor.text()
+    if flags & 0x40:
+        cursor.binary()
+
+
+def _check_filters(cursor: Cursor, options: int) -> None:
+    if not cursor.left:
+        raise Violation(mqtt5.DisconnectReasonCode.PROTOCOL_ERROR, "a subscription to nothing")
+    while cursor.left:
+        cursor.text()
+        cursor.skip(options)
+
+
+def _kind(first: int) -> Kind:
+    try:
+        return Kind(first >> 4)
+    except ValueError as error:
+        raise Violation(mqtt5.DisconnectReasonCode.PROTOCOL_ERROR, f"packet type {first >> 4} isn't for us") from error
+
+
+def _malformed(words: str) -> Violation:
+    return Violation(mqtt5.DisconnectReasonCode.MALFORMED_PACKET, words)

@@ -1,0 +1,98 @@
+"""The receiver's tables, in the SQL that SQLite and PostgreSQL share. Times are wall time, ns since 1970."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+)
+
+schema = MetaData()
+
+_ID = String(63)
+
+vehicle = Table(
+    "vehicle",
+    schema,
+    Column("id", _ID, primary_key=True),
+    Column("enrolled_ns", BigInteger, nullable=False),
+    Column("seen_ns", BigInteger),
+    Column("status", LargeBinary),
+    Column("status_ns", BigInteger),
+)
+
+credential = Table(
+    "credential",
+    schema,
+    Column("serial", String(40), primary_key=True),  # hex: 160 bits fit no integer column
+    Column("vehicle", _ID, ForeignKey("vehicle.id"), nullable=False, index=True),
+    Column("issued_ns", BigInteger, nullable=False),
+    Column("not_after_ns", BigInteger, nullable=False),
+    Column("revoked_ns", BigInteger),
+)
+
+enrolment = Table(
+    "enrolment",
+    schema,
+    Column("token_sha256", LargeBinary(32), primary_key=True),
+    Column("vehicle", _ID, ForeignKey("vehicle.id"), nullable=False, index=True),
+    Column("expires_ns", BigInteger, nullable=False),
+    Column("used_by", LargeBinary(32)),  # sha256 of the public key that burnt the token
+)
+
+inbox = Table(
+    "inbox",
+    schema,
+    Column("vehicle", _ID, primary_key=True),
+    Column("lane", SmallInteger, primary_key=True, autoincrement=False),
+    Column("epoch", LargeBinary(16), primary_key=True),
+    Column("base_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("count", Integer, nullable=False),
+    Column("received_ns", BigInteger, nullable=False),
+    Column("sha256", LargeBinary(32), nullable=False),
+    Column("block", LargeBinary, nullable=False),
+)
+
+# What the inbox has ever held, as merged ranges: dedupe outlives the blocks, and counting needs no scan.
+coverage = Table(
+    "coverage",
+    schema,
+    Column("vehicle", _ID, primary_key=True),
+    Column("lane", SmallInteger, primary_key=True, autoincrement=False),
+    Column("epoch", LargeBinary(16), primary_key=True),
+    Column("first_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("end_seq", BigInteger, nullable=False),
+)
+
+quarantine = Table(
+    "quarantine",
+    schema,
+    Column("id", Integer, primary_key=True),
+    Column("vehicle", _ID, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("received_ns", BigInteger, nullable=False),
+    Column("sha256", LargeBinary(32), nullable=False),
+    Column("block", LargeBinary, nullable=False),
+    Index("quarantine_once", "vehicle", "sha256", unique=True),
+)
+
+audit = Table(
+    "audit",
+    schema,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("wall_ns", BigInteger, nullable=False),
+    Column("event", String(40), nullable=False),
+    Column("subject", _ID, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("previous", LargeBinary(32), nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+)

@@ -1,0 +1,101 @@
+"""HTTP by uvicorn's protocol on our own sockets: the client's certificate reaches the application, and time is bounded.
+
+uvicorn's server would catch our signals, poll, and exit the process by itself; its protocol alone does none of that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+import uvicorn
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from telemetry.links.pairing import BadMessage
+
+CLIENT_CERTIFICATE: Final = "outrider.client_certificate"
+CONNECTIONS_AT_ONCE: Final = 256
+CONNECTION_S: Final = 30.0
+
+
+class TooLarge(Exception):
+    """The request's body is more than any of ours."""
+
+
+class Site:
+    """An application, and the connections that are being served."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._state = ServerState()
+        self._config = uvicorn.Config(
+            app,
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            h11_max_incomplete_event_size=16 * 1024,
+        )
+        self._config.load()
+
+    def protocol(self) -> asyncio.Protocol:
+        """The protocol of a new connection."""
+        made: asyncio.Protocol = _Protocol(self._config, self._state, {})
+        return made
+
+    def has_room(self) -> bool:
+        return len(self._state.connections) < CONNECTIONS_AT_ONCE
+
+    async def close(self) -> None:
+        """Lets what is being answered be answered, and closes the rest."""
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        if self._state.tasks:
+            await asyncio.wait(self._state.tasks, timeout=CONNECTION_S)
+
+
+class _Protocol(H11Protocol):  # type: ignore[misc]
+    app: ASGIApp
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        tls = transport.get_extra_info("ssl_object")
+        self.app = _with_certificate(self.app, tls.getpeercert(True) if tls else None)
+        # However slowly it speaks: no connection lasts longer.
+        self._last_moment = asyncio.get_running_loop().call_later(CONNECTION_S, transport.abort)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._last_moment.cancel()
+        super().connection_lost(error)
+
+
+def _with_certificate(app: ASGIApp, der: bytes | None) -> ASGIApp:
+    async def carrying(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, CLIENT_CERTIFICATE: der}, receive, send)
+
+    return carrying
+
+
+async def body_of(request: Request, limit: int) -> bytes:
+    """The whole body. Raises TooLarge, or BadMessage when the peer went away within it."""
+    body = bytearray()
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > limit:
+                raise TooLarge(f"A body here has at most {limit} bytes.")
+    except ClientDisconnect as error:
+        raise BadMessage("the request ended early") from error
+    return bytes(body)
+
+
+def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """`value` as JSON."""
+    return Response(msgspec.json.encode(value), status, headers, media_type="application/json")

@@ -1,0 +1,117 @@
+"""What happens to the vehicle in the demo, when, and why that matters: data, no acts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Deed(Enum):
+    """What is done to the running system."""
+
+    KILL_WORKER = "kill_worker"
+    CUT_LINK = "cut_link"
+    KILL_CAMERA = "kill_camera"
+    RESTORE_LINK = "restore_link"
+    KILL_AGENT = "kill_agent"
+    KILL_RECEIVER = "kill_receiver"
+    HOSTILE_PACKETS = "hostile_packets"
+    STRANGER = "stranger"
+    DEAD_CLOCK = "dead_clock"
+    IGNITION_OFF = "ignition_off"
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """A deed at a time of the drive, in seconds; `title` and `why` are told to whoever watches."""
+
+    at_s: float
+    deed: Deed
+    title: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One run of the demo: its acts in order, and how long the drive is."""
+
+    acts: tuple[Act, ...]
+    drive_s: float
+    cut_s: float
+    lockstep: bool
+
+
+_WHY = {
+    Deed.KILL_WORKER: (
+        "The perception worker is killed",
+        "Native code can crash or hang: a warm standby takes over between two frames.",
+    ),
+    Deed.CUT_LINK: (
+        "The link to the cloud is cut",
+        "Cars drive through tunnels: what is captured now must wait on flash, in order, encrypted.",
+    ),
+    Deed.KILL_CAMERA: (
+        "The camera's process is killed",
+        "A lost camera is a degraded state, not a restart: it comes back, and every frame stays accounted for.",
+    ),
+    Deed.RESTORE_LINK: (
+        "The link comes back",
+        "The backlog drains by priority; nothing is freed before the receiver has stored it.",
+    ),
+    Deed.KILL_AGENT: (
+        "The agent itself is killed",
+        "Power goes at any instant: what was durable survives, the rest is bounded by each lane's commit time.",
+    ),
+    Deed.KILL_RECEIVER: (
+        "The receiver is killed",
+        "The cloud fails too: a record it hadn't committed was never acknowledged, so the car still has it.",
+    ),
+    Deed.HOSTILE_PACKETS: (
+        "Hostile packets hit the endpoint",
+        "A public port hears everything: malformed packets close their own connection and nothing else.",
+    ),
+    Deed.STRANGER: (
+        "A stranger's certificate knocks",
+        "Only vehicles that were paired get in; the certificate decides, not what a packet claims.",
+    ),
+    Deed.DEAD_CLOCK: (
+        "The car wakes in 1970",
+        "A dead RTC must not stop recording: the link waits until the receiver's signed time is known.",
+    ),
+    Deed.IGNITION_OFF: (
+        "Ignition off",
+        "Everything pending becomes durable, then every process ends with the agent.",
+    ),
+}
+
+_REAL = (
+    (5.0, Deed.KILL_WORKER),
+    (9.0, Deed.CUT_LINK),
+    (14.0, Deed.KILL_CAMERA),
+    (19.0, Deed.RESTORE_LINK),
+    (24.0, Deed.KILL_AGENT),
+    (30.0, Deed.KILL_RECEIVER),
+    (35.0, Deed.HOSTILE_PACKETS),
+    (38.0, Deed.STRANGER),
+    (40.0, Deed.DEAD_CLOCK),
+    (48.0, Deed.IGNITION_OFF),
+)
+_FAST = (
+    (2.0, Deed.KILL_WORKER),
+    (4.0, Deed.CUT_LINK),
+    (9.0, Deed.KILL_CAMERA),
+    (14.0, Deed.RESTORE_LINK),
+    (16.0, Deed.KILL_AGENT),
+    (18.0, Deed.KILL_RECEIVER),
+    (20.0, Deed.HOSTILE_PACKETS),
+    (21.0, Deed.STRANGER),
+    (22.0, Deed.DEAD_CLOCK),
+    (26.0, Deed.IGNITION_OFF),
+)
+
+
+def script(fast: bool) -> Script:
+    """The acts at real speed, or the same ones closer together in drive time for lockstep."""
+    acts = tuple(Act(at_s, deed, *_WHY[deed]) for at_s, deed in (_FAST if fast else _REAL))
+    at = {act.deed: act.at_s for act in acts}
+    return Script(acts, at[Deed.IGNITION_OFF], at[Deed.RESTORE_LINK] - at[Deed.CUT_LINK], lockstep=fast)

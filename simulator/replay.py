@@ -1,0 +1,148 @@
+"""A recorded drive through the whole agent in lockstep, up to the spool's door: same input, same digest (law 7).
+
+The processes are the vehicle's own (camera, worker, signal source); only time is granted instead of passing.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import onnxruntime
+from pydantic import BaseModel
+
+from agent.config import AgentConfig
+from agent.digest import ReplayDigest
+from agent.frames import FrameAccount, FrameCounts
+from agent.lockstep import LockstepDrive, Step
+from agent.perception import Perception, PerceptionSettings
+from agent.pipeline import Pipeline
+from ecu.channel import pair
+from ecu.clock import MILLISECOND_NS, SECOND_NS, SteppingClock, SystemClock
+from ecu.errors import OutriderError
+from ecu.process import spawn
+from inference.messages import Seen
+from inference.package import find_package
+from telemetry.capture import CaptureRules
+from telemetry.privacy import Privacy
+from telemetry.signals import SocketSignals
+
+STEP_NS = 400 * MILLISECOND_NS
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayResult:
+    """What a replay made of its drive."""
+
+    digest: str
+    model: str
+    frames: FrameCounts
+    records: int
+    seconds_of_drive: float
+
+
+class ReplayFault(OutriderError):
+    """A process of the replay failed; what it would have given can't be known."""
+
+
+async def replay(
+    drive: Path,
+    config: AgentConfig,
+    model: str,
+    on_step: Callable[[Step], None],
+    until_s: float | None = None,
+) -> ReplayResult:
+    """Runs `drive` once. Raises UsageFault for an unusable drive, PackageRefused or ModelUnfit for a model."""
+    scratch = Path(tempfile.mkdtemp(prefix="outrider-replay-"))
+    try:
+        return await _Replay(drive, config, find_package(model), scratch).run(on_step, until_s)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+class _Replay:
+    def __init__(self, drive: Path, config: AgentConfig, package: Path, scratch: Path) -> None:
+        self._config = config
+        self._views: list[Seen] = []
+        self._faults: list[str] = []
+        self._clock = SteppingClock()
+        self._account = FrameAccount(scratch / "camera.ledger", scratch / "frames.ledger")
+        self._perception = Perception(
+            PerceptionSettings(
+                source=f"video:{drive}",
+                camera=config.camera.name,
+                package=package,
+                slots=config.camera.slots,
+                hang_ns=config.perception.hang_ms * MILLISECOND_NS,
+                late_ns=config.perception.late_ms * MILLISECOND_NS,
+                fingerprint=True,
+            ),
+            self._account,
+            self._clock,
+            SystemClock(),
+            Random(0),
+            os.environ,
+            self._views.append,
+            lambda what, detail: self._faults.append(f"{what}: {detail}"),
+        )
+        self._pipeline = Pipeline(config.camera.name, CaptureRules(config.capture), Privacy(config.privacy))
+
+    async def run(self, on_step: Callable[[Step], None], until_s: float | None) -> ReplayResult:
+        ours, theirs = pair()
+        with theirs:
+            vehicle = await spawn(
+                "simulator.vehicle",
+                ["--fd", str(theirs.fileno())],
+                environment=os.environ,
+                pass_fds=(theirs.fileno(),),
+            )
+        signals = SocketSignals(lambda: ours, self._clock, Random(0))
+        try:
+            await self._perception.start(from_ns=0, lockstep=True)
+            return await self._drive(signals, on_step, until_s)
+        finally:
+            signals.close()
+            await self._perception.stop()
+            await vehicle.wait()
+
+    async def _drive(
+        self, signals: SocketSignals, on_step: Callable[[Step], None], until_s: float | None
+    ) -> ReplayResult:
+        status = self._perception.status()
+        assert status.model is not None
+        assert self._perception.model_digest is not None
+        digest = ReplayDigest(self._perception.model_digest, canonical(self._config), runtime())
+        lockstep = LockstepDrive(
+            self._perception, self._views, self._config.camera.name, signals, self._pipeline, self._clock
+        )
+        records, until_ns = 0, None if until_s is None else int(until_s * SECOND_NS)
+        async for step in lockstep.steps(0, STEP_NS, until_ns):
+            for moment in step.moments:
+                if isinstance(moment.sample.payload, Seen):
+                    digest.seen(moment.sample.payload)
+                for record in moment.records:
+                    digest.record(record)
+                    records += 1
+            on_step(step)
+        if self._faults:
+            raise ReplayFault(f"The replay isn't whole: {'; '.join(self._faults)}. Run it again, or mend what failed.")
+        frames = self._account.counts()
+        return ReplayResult(
+            f"sha256:{digest.hexdigest()}", status.model, frames, records, self._clock.boot_ns() / SECOND_NS
+        )
+
+
+def canonical(config: BaseModel) -> bytes:
+    """The configuration as the digest sees it: every value, defaults included."""
+    return config.model_dump_json().encode()
+
+
+def runtime() -> str:
+    """What arithmetic depends on besides the model: runtime build and instruction set."""
+    return f"onnxruntime {onnxruntime.__version__} {onnxruntime.get_build_info()} {platform.machine()}"

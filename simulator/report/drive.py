@@ -1,0 +1,193 @@
+"""The drive, drawn: tracks' boxes over an empty road, from the tracks alone. Nobody is shown.
+
+The first frame is drawn here; `assets/drive.js` draws the others into the same groups from `replay_data`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import Final
+
+from simulator.boxes import Box
+from simulator.report.evidence import Drive, Frame, Line, Point, Waypoint
+from simulator.report.markup import Markup, element, join, number
+
+COLOURS: Final = 6
+MAX_BOXES: Final = 7_000
+"""What the replay keeps of a long drive: it shows every n-th frame and moves between them."""
+METRES_PER_DEGREE: Final = math.radians(6_371_008.8)
+_USUAL_HORIZON: Final = 0.55
+_FEWEST_BOXES: Final = 24
+
+
+def horizon(boxes: Sequence[Box], height_px: int) -> float:
+    """The row of the horizon in pixels.
+
+    On a flat road a vehicle's height in the picture is in proportion to how far its foot is below the horizon: the
+    resistant line through (height, foot) meets height 0 there (Tukey's three-group line, with its outer groups).
+    """
+    usual = _USUAL_HORIZON * height_px
+    if len(boxes) < _FEWEST_BOXES:
+        return usual
+    by_height = sorted((box.box[3] - box.box[1], box.box[3]) for box in boxes)
+    third = len(by_height) // 3
+    low, high = _middle(by_height[:third]), _middle(by_height[-third:])
+    rise_px = high[0] - low[0]
+    if rise_px < 0.02 * height_px:
+        return usual
+    slope = (high[1] - low[1]) / rise_px
+    row = median(foot - slope * tall for tall, foot in by_height)
+    return row if 0.3 * height_px < row < 0.75 * height_px and slope > 0 else usual
+
+
+def _middle(group: Sequence[Point]) -> Point:
+    return median(x for x, _ in group), median(y for _, y in group)
+
+
+def colour_index(track_id: int) -> int:
+    return track_id % COLOURS
+
+
+def keyframes(frames: Sequence[Frame], most_boxes: int = MAX_BOXES) -> Sequence[Frame]:
+    """Every n-th frame, so that they hold at most about `most_boxes` boxes; always the first."""
+    total = sum(len(frame.boxes) for frame in frames)
+    return frames[:: max(1, math.ceil(total / most_boxes))]
+
+
+def first_with_tracks(frames: Sequence[Frame]) -> int:
+    """Where the replay stands before anybody moves it."""
+    return next((i for i, frame in enumerate(frames) if frame.boxes), 0)
+
+
+# --- the drawing -----------------------------------------------------------------------------------------------------
+
+
+def road(drive: Drive) -> Markup:
+    """The road, and the tracks of the first frame that has any."""
+    frames = keyframes(drive.frames)
+    row = horizon([box for frame in frames for box in frame.boxes], drive.height_px)
+    first = frames[first_with_tracks(frames)].boxes if frames else ()
+    nearest_last = sorted(first, key=lambda box: box.box[3])
+    return element(
+        "svg",
+        _ground(drive.width_px, drive.height_px, row),
+        element("g", id="marks"),
+        element("g", id="trails"),
+        element("g", [_boxed(box) for box in nearest_last], id="tracks"),
+        viewBox=f"0 0 {drive.width_px} {drive.height_px}",
+        class_="road",
+        role="img",
+        aria_label="Boxes of the tracks in view over an empty road",
+    )
+
+
+def _ground(width: int, height: int, row: float) -> list[Markup]:
+    middle = width / 2
+    edges = [f"M{number(middle)} {number(row)}L{number(x)} {height}" for x in (-0.28 * width, 1.28 * width)]
+    verge = f"M{number(middle)} {number(row)}L{number(-0.28 * width)} {height}H{number(1.28 * width)}Z"
+    return [
+        element("rect", x=0, y=row, width=width, height=height - row, class_="land"),
+        element("path", d=verge, class_="surface"),
+        element("path", d="".join(edges), class_="edge"),
+        element("path", d=f"M0 {number(row)}H{width}", class_="horizon"),
+    ]
+
+
+def _boxed(track: Box) -> Markup:
+    x1, y1, x2, y2 = track.box
+    wide, tall = x2 - x1, y2 - y1
+    return element(
+        "g",
+        element("ellipse", cx=(x1 + x2) / 2, cy=y2, rx=wide * 0.58, ry=max(2.0, wide * 0.05), class_="shadow"),
+        element("rect", x=x1, y=y1, width=wide, height=tall, rx=min(6.0, tall / 6)),
+        element("text", f"{track.label} {track.track_id}", x=x1, y=y1 - 8),
+        class_=f"track c{colour_index(track.track_id)}",
+    )
+
+
+def route_map(drive: Drive) -> Markup:
+    """The cells in which the vehicle said to be, and the way through them; north is up."""
+    if not drive.route:
+        return element("p", "No position was told.", class_="nothing")
+    cells = _cells(drive.route)
+    side = drive.cell_m or 100.0
+    xs, ys = [x for x, _ in cells], [y for _, y in cells]
+    margin = 0.9 * side
+    left, top = min(xs) - margin, min(ys) - margin
+    wide, tall = _framed(max(xs) + margin - left, max(ys) + margin - top)
+    drawn = [
+        [element("rect", x=x - side / 2, y=y - side / 2, width=side, height=side, class_="cell") for x, y in set(cells)],
+        element("path", d="M" + "L".join(f"{number(x)} {number(y)}" for x, y in cells), class_="way"),
+        element("circle", cx=cells[0][0], cy=cells[0][1], r=side * 0.1, class_="here", id="here"),
+    ]
+    label = f"Route through {len(set(cells))} cells of {side:,.0f} metres, north up"
+    view = f"{number(left)} {number(top)} {number(wide)} {number(tall)}"
+    return element("svg", drawn, viewBox=view, class_="map", role="img", aria_label=label)
+
+
+def _framed(wide: float, tall: float) -> tuple[float, float]:
+    return max(wide, tall * 0.6), max(tall, wide * 0.3)
+
+
+def _cells(route: Sequence[Waypoint]) -> list[Point]:
+    """Metres east and south of the first waypoint."""
+    north, east = route[0].latitude, route[0].longitude
+    shrink = math.cos(math.radians(north))
+    return [
+        (
+            round((place.longitude - east) * METRES_PER_DEGREE * shrink, 1),
+            round((north - place.latitude) * METRES_PER_DEGREE, 1),
+        )
+        for place in route
+    ]
+
+
+# --- the replay ------------------------------------------------------------------------------------------------------
+
+
+def replay_data(drive: Drive, end_s: float) -> str:
+    """JSON for `drive.js`, safe inside a script element. Times in hundredths of a second, boxes in whole pixels."""
+    frames = keyframes(drive.frames)
+    names = sorted({(box.track_id, box.label) for frame in frames for box in frame.boxes})
+    index = {name: i for i, name in enumerate(names)}
+    data = {
+        "width": drive.width_px,
+        "height": drive.height_px,
+        "horizon": round(horizon([box for frame in frames for box in frame.boxes], drive.height_px)),
+        "end": end_s,
+        "start": first_with_tracks(frames),
+        "tracks": [[f"{label} {track_id}", colour_index(track_id)] for track_id, label in names],
+        "times": [round(100 * frame.t_s) for frame in frames],
+        "boxes": [[_packed(index[box.track_id, box.label], box) for box in frame.boxes] for frame in frames],
+        "speed": _sampled(drive.speed_kmh, end_s),
+        "brake": _sampled(drive.brake_percent, end_s),
+        "route": [
+            [round(place.t_s, 2), *cell] for place, cell in zip(drive.route, _cells_or_none(drive.route), strict=True)
+        ],
+    }
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _cells_or_none(route: Sequence[Waypoint]) -> list[Point]:
+    return _cells(route) if route else []
+
+
+def _packed(track: int, box: Box) -> list[int]:
+    return [track, *(round(edge) for edge in box.box)]
+
+
+def _sampled(line: Line, end_s: float, every_s: float = 0.25) -> list[float]:
+    """The line's value at every quarter of a second, the last one known; empty when nothing is known."""
+    if not line.points:
+        return []
+    times = [t_s for t_s, _ in line.points]
+    instants = (n * every_s for n in range(math.ceil(end_s / every_s) + 1))
+    return [round(line.points[max(0, bisect_right(times, t_s) - 1)][1], 1) for t_s in instants]
+
+
+def track_names(boxes: Iterable[Box]) -> Markup:
+    return join(", ".join(f"{box.label} {box.track_id}" for box in boxes))

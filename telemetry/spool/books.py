@@ -1,0 +1,188 @@
+"""The books: what left the spool and why, kept in twin records; layout in docs/formats/spool.md.
+
+Losing the newest page of the books costs resends and nothing else, as long as what it says left is still in segments.
+So both twins are written before a segment is freed, and one twin, now and then, for acknowledgements alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from ecu.disk import Disk
+from ecu.errors import OutriderError
+from ecu.twin import TwinLost, TwinRecord
+from telemetry.records import Lane, Purpose
+from telemetry.spool.counts import Totals
+from telemetry.spool.intervals import IntervalSet
+from telemetry.spool.shelf import Erasure, Shelf, Stream
+
+NAME: Final = "books"
+VERSION: Final = 1
+
+
+class BooksTooNew(OutriderError):
+    """A later version wrote this spool's books."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One state of the books. `clean`: nothing was pending when it was written, and nothing was offered since."""
+
+    spool_id: bytes
+    clean: bool = False
+    totals: Mapping[Lane, Totals] = field(default_factory=lambda: dict.fromkeys(Lane, Totals()))
+    left: Mapping[Stream, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    erasures: tuple[Erasure, ...] = ()
+    erasing: frozenset[Purpose] = frozenset()
+
+
+class _Lane(msgspec.Struct, frozen=True, array_like=True):
+    acknowledged: int
+    evicted: dict[str, int]
+    quarantined: dict[str, int]
+    erased: int
+    dropped: dict[str, int]
+    lost_in_crash: int
+
+
+class _Stream(msgspec.Struct, frozen=True, array_like=True):
+    lane: int
+    epoch: bytes
+    steps: list[int]  # distances: to the first start, from start to end, from end to the next start, ...
+    erasures: list[tuple[int, int]]  # purpose, below_seq
+
+
+class _Page(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+    spool_id: bytes
+    clean: bool
+    lanes: list[_Lane]
+    streams: list[_Stream]
+    erasing: list[int]
+
+
+_decoder = msgspec.msgpack.Decoder(_Page)
+
+
+def encode(page: Page) -> bytes:
+    streams = dict.fromkeys([*page.left, *((e.lane, e.epoch) for e in page.erasures)])
+    return msgspec.msgpack.encode(
+        _Page(
+            VERSION,
+            page.spool_id,
+            page.clean,
+            [_packed_totals(page.totals[lane]) for lane in Lane],
+            [_packed_stream(stream, page) for stream in streams],
+            sorted(int(purpose) for purpose in page.erasing),
+        )
+    )
+
+
+def decode(data: bytes) -> Page:
+    """Raises BooksTooNew; its checksum was right, so anything else about it is ours."""
+    page = _decoder.decode(data)
+    if page.version != VERSION:
+        raise BooksTooNew(
+            f"The spool's books are version {page.version}; this release knows {VERSION}. Start the release that"
+            " wrote them, or move the spool folder away to begin a new one."
+        )
+    return Page(
+        page.spool_id,
+        page.clean,
+        {lane: _unpacked_totals(packed) for lane, packed in zip(Lane, page.lanes, strict=True)},
+        {(Lane(s.lane), s.epoch): _unstepped(s.steps) for s in page.streams},
+        tuple(Erasure(Lane(s.lane), s.epoch, Purpose(p), below) for s in page.streams for p, below in s.erasures),
+        frozenset(Purpose(purpose) for purpose in page.erasing),
+    )
+
+
+def _packed_totals(totals: Totals) -> _Lane:
+    return _Lane(
+        totals.acknowledged,
+        dict(totals.evicted),
+        dict(totals.quarantined),
+        totals.erased,
+        dict(totals.dropped),
+        totals.lost_in_crash,
+    )
+
+
+def _unpacked_totals(lane: _Lane) -> Totals:
+    return Totals(lane.acknowledged, lane.evicted, lane.quarantined, lane.erased, lane.dropped, lane.lost_in_crash)
+
+
+def _packed_stream(stream: Stream, page: Page) -> _Stream:
+    lane, epoch = stream
+    erasures = [(int(e.purpose), e.below_seq) for e in page.erasures if (e.lane, e.epoch) == stream]
+    return _Stream(int(lane), epoch, _stepped(page.left.get(stream, ())), erasures)
+
+
+def _stepped(ranges: tuple[tuple[int, int], ...]) -> list[int]:
+    bounds = [bound for pair in ranges for bound in pair]
+    return [bound - before for before, bound in zip([0, *bounds], bounds, strict=False)]
+
+
+def _unstepped(steps: list[int]) -> tuple[tuple[int, int], ...]:
+    bounds, at = [], 0
+    for step in steps:
+        at += step
+        bounds.append(at)
+    return tuple(zip(bounds[::2], bounds[1::2], strict=True))
+
+
+def page_of(spool_id: bytes, clean: bool, totals: Mapping[Lane, Totals], shelf: Shelf, erasing: set[Purpose]) -> Page:
+    left = {stream: tuple(shelf.left_beyond_erasures(stream)) for stream in shelf.left()}
+    return Page(
+        spool_id,
+        clean,
+        dict(totals),
+        {stream: ranges for stream, ranges in left.items() if ranges},
+        tuple(shelf.erasures),
+        frozenset(erasing),
+    )
+
+
+class Books:
+    """The page on disk. `lost` says that there had been one and neither twin of it was whole."""
+
+    def __init__(self, disk: Disk, capacity: int) -> None:
+        self._record = TwinRecord(disk, NAME, capacity)
+        self.lost = False
+
+    def read(self) -> Page | None:
+        """The newest page; None when there is none. A spool without its books still opens."""
+        try:
+            data = self._record.read()
+        except TwinLost:
+            self.lost = True
+            return None
+        return decode(data) if data is not None else None
+
+    def peek(self) -> Page | None:
+        """As `read`, touching nothing."""
+        try:
+            data = self._record.peek()
+        except TwinLost:
+            self.lost = True
+            return None
+        return decode(data) if data is not None else None
+
+    def begin(self, page: Page) -> None:
+        """Over whatever is there."""
+        self._record.start_anew(encode(page))
+
+    def write(self, page: Page) -> None:
+        """Durable in one twin: enough where losing it costs a resend."""
+        self._record.write(encode(page))
+
+    def write_both(self, page: Page) -> None:
+        """Durable in both: before anything is destroyed that the page says has left."""
+        self._record.write_both(encode(page))
+
+
+def sets_of(page: Page) -> dict[Stream, IntervalSet]:
+    return {stream: IntervalSet(ranges) for stream, ranges in page.left.items()}

@@ -1,0 +1,60 @@
+"""How much the spool may hold, in memory and on flash: the [spool] section of outrider.toml."""
+
+from __future__ import annotations
+
+from typing import Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from telemetry.records import Lane
+
+PAGE_BYTES: Final = 4096
+_BOOKS_BYTES_PER_SEGMENT: Final = 64
+
+
+class SpoolLimits(BaseModel):
+    """Everything bounded about the spool. What is full drops or evicts, and counts it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_bytes: int = Field(default=256 * 1024 * 1024, gt=0, description="Flash for segments; the oldest go first.")
+    segment_bytes: int = Field(
+        default=4 * 1024 * 1024,
+        ge=4 * PAGE_BYTES,
+        le=256 * 1024 * 1024,
+        multiple_of=PAGE_BYTES,
+        description="Size of one segment file: what is freed or evicted at once.",
+    )
+    reserve_segments: tuple[int, int, int, int] = Field(
+        default=(4, 2, 2, 1), description="Segments of lanes P0 to P3 that no other lane can take."
+    )
+    queue_records: int = Field(default=16_384, gt=0, description="Records a lane may hold in memory before its commit.")
+    queue_bytes: int = Field(default=8 * 1024 * 1024, gt=0, description="Bytes of the same; half of it commits at once.")
+
+    @model_validator(mode="after")
+    def _reserves_fit(self) -> Self:
+        if min(self.reserve_segments) < 0 or sum(self.reserve_segments) > self.max_segments:
+            raise ValueError(
+                f"reserve_segments {self.reserve_segments} must not be negative nor exceed the {self.max_segments}"
+                " segments that max_bytes allows"
+            )
+        if self.max_segments < len(Lane):
+            raise ValueError(f"max_bytes must hold a segment for each lane: at least {len(Lane) * self.segment_bytes}")
+        return self
+
+    @property
+    def max_segments(self) -> int:
+        return self.max_bytes // self.segment_bytes
+
+    def reserve(self, lane: Lane) -> int:
+        return self.reserve_segments[lane]
+
+    @property
+    def books_bytes(self) -> int:
+        """Size of one twin of the books: room for `books_ranges` ranges and an epoch for each segment."""
+        return PAGE_BYTES + -(-self.max_segments * _BOOKS_BYTES_PER_SEGMENT // PAGE_BYTES) * PAGE_BYTES
+
+    @property
+    def books_ranges(self) -> int:
+        """How many ranges of left records the books hold; beyond that a receipt waits (and costs a resend)."""
+        return self.books_bytes // 16

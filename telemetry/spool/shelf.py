@@ -1,0 +1,221 @@
+"""What lies on flash, as values in memory: segments by lane, and which of their records have left.
+
+A record leaves once, for one reason: acknowledged, evicted, quarantined or erased. What hasn't left is spooled. Nothing
+here touches a disk; 16 bytes a block are all it holds of the data.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from telemetry.records import Lane, Purpose
+from telemetry.spool.blocks import BlockRef
+from telemetry.spool.format import ENTRY_BYTES, unpack_entry
+from telemetry.spool.intervals import IntervalSet
+
+Stream = tuple[Lane, bytes]
+"""A lane and one of its epochs: within it, a seq names one record for ever."""
+
+
+@dataclass(slots=True)
+class Segment:
+    """One segment file with its index. Busy ones (being written, or not yet settled) are never freed."""
+
+    serial: int
+    lane: Lane
+    epoch: bytes
+    spool_id: bytes
+    salt: bytes
+    base_seq: int
+    pages: int
+    created_wall_ns: int
+    entries: bytearray = field(default_factory=bytearray)
+    active: bool = False
+    unsettled: int = 0
+    faulty: bool = False
+
+    @property
+    def name(self) -> str:
+        return segment_name(self.lane, self.serial)
+
+    @property
+    def stream(self) -> Stream:
+        return self.lane, self.epoch
+
+    @property
+    def busy(self) -> bool:
+        return self.active or self.unsettled > 0
+
+    @property
+    def block_count(self) -> int:
+        return len(self.entries) // ENTRY_BYTES
+
+    @property
+    def end_seq(self) -> int:
+        if not self.entries:
+            return self.base_seq
+        last = unpack_entry(self.entries, self.block_count - 1)
+        return self.base_seq + last.seq_offset + last.count
+
+    def block(self, index: int) -> BlockRef:
+        entry = unpack_entry(self.entries, index)
+        base_seq = self.base_seq + entry.seq_offset
+        return BlockRef(
+            self.lane, self.epoch, base_seq, entry.count, entry.purpose, entry.wire_bytes, self.serial, index, entry.page
+        )
+
+    def blocks(self) -> Iterator[BlockRef]:
+        return (self.block(i) for i in range(self.block_count))
+
+
+def segment_name(lane: Lane, serial: int) -> str:
+    return f"{lane.name.lower()}-{serial:08d}.seg"
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """All blocks of `purpose` that begin below `below_seq` in one stream can't be read any more."""
+
+    lane: Lane
+    epoch: bytes
+    purpose: Purpose
+    below_seq: int
+
+
+class Shelf:
+    """The segments, oldest first in each lane, and per stream which records were sent and which have left."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[Lane, list[Segment]] = {lane: [] for lane in Lane}
+        self._left: defaultdict[Stream, IntervalSet] = defaultdict(IntervalSet)
+        self._erased: defaultdict[Stream, IntervalSet] = defaultdict(IntervalSet)
+        self._sent: defaultdict[Stream, IntervalSet] = defaultdict(IntervalSet)
+        self.erasures: list[Erasure] = []
+
+    # --- segments ---
+
+    def place(self, segment: Segment) -> None:
+        self._lanes[segment.lane].append(segment)
+        self._lanes[segment.lane].sort(key=lambda s: s.serial)
+
+    def remove(self, segment: Segment) -> None:
+        self._lanes[segment.lane].remove(segment)
+
+    def segments(self, lane: Lane) -> list[Segment]:
+        return self._lanes[lane]
+
+    def all_segments(self) -> list[Segment]:
+        return [segment for lane in Lane for segment in self._lanes[lane]]
+
+    def find(self, lane: Lane, serial: int) -> Segment | None:
+        at = self._at(lane, serial)
+        segments = self._lanes[lane]
+        return segments[at] if at < len(segments) and segments[at].serial == serial else None
+
+    def _at(self, lane: Lane, serial: int) -> int:
+        return bisect_left(self._lanes[lane], serial, key=lambda segment: segment.serial)
+
+    def done(self) -> list[Segment]:
+        """Segments with nothing left in them that anybody could want."""
+        return [s for s in self.all_segments() if not s.busy and self.live(s) == 0]
+
+    # --- records ---
+
+    def live(self, segment: Segment) -> int:
+        """Records in the segment that haven't left."""
+        base, end = segment.base_seq, segment.end_seq
+        return end - base - self._left[segment.stream].count(base, end)
+
+    def spooled(self, lane: Lane) -> int:
+        return sum(self.live(segment) for segment in self._lanes[lane])
+
+    def leave(self, stream: Stream, start: int, end: int) -> int:
+        """How many of these records leave now; the others had left before."""
+        return self._left[stream].add(start, end)
+
+    def has_left(self, ref: BlockRef) -> bool:
+        return self._left[ref.lane, ref.epoch].covers(ref.base_seq, ref.end_seq)
+
+    def missing(self, stream: Stream, present: IntervalSet, below: int) -> list[tuple[int, int]]:
+        """Ranges below `below` that are neither present nor known to have left."""
+        gone = self._left[stream]
+        return [gap for hole in present.gaps(0, below) for gap in gone.gaps(*hole)]
+
+    def next_unsent(self, lane: Lane, after: BlockRef | None) -> BlockRef | None:
+        """The oldest block behind `after` with a record that hasn't left."""
+        segments = self._lanes[lane]
+        first = self._at(lane, after.serial) if after else 0
+        for segment in segments[first:]:
+            begin = after.index + 1 if after and after.serial == segment.serial else 0
+            for index in range(begin, segment.block_count):
+                if not self.has_left(ref := segment.block(index)):
+                    return ref
+        return None
+
+    # --- sent and acknowledged ---
+
+    def mark_sent(self, ref: BlockRef) -> None:
+        if self.find(ref.lane, ref.serial):
+            self._sent[ref.lane, ref.epoch].add(ref.base_seq, ref.end_seq)
+
+    def was_sent(self, stream: Stream, start: int, end: int) -> bool:
+        return stream in self._sent and self._sent[stream].covers(start, end)
+
+    def acknowledge(self, stream: Stream, ranges: tuple[tuple[int, int], ...]) -> int:
+        """Records that leave now: of `ranges` only what was sent."""
+        if stream not in self._sent:
+            return 0
+        sent = self._sent[stream]
+        return sum(self.leave(stream, *part) for start, end in ranges for part in sent.within(start, end))
+
+    def ranges_after(self, stream: Stream, ranges: tuple[tuple[int, int], ...]) -> int:
+        """How many ranges the books would have to hold after that acknowledgement."""
+        after = self._left[stream].copy()
+        for start, end in ranges:
+            for part in self._sent[stream].within(start, end):
+                after.add(*part)
+        return self.range_count() - len(self._left[stream]) + len(after)
+
+    def range_count(self) -> int:
+        return sum(len(left) for left in self._left.values())
+
+    # --- erasing ---
+
+    def erase(self, erasure: Erasure) -> int:
+        """Records that leave because their key is gone."""
+        stream = erasure.lane, erasure.epoch
+        return sum(self._erase_block(stream, ref) for ref in self._concerned(erasure))
+
+    def _erase_block(self, stream: Stream, ref: BlockRef) -> int:
+        self._erased[stream].add(ref.base_seq, ref.end_seq)
+        return self.leave(stream, ref.base_seq, ref.end_seq)
+
+    def _concerned(self, erasure: Erasure) -> Iterator[BlockRef]:
+        for segment in self._lanes[erasure.lane]:
+            if segment.epoch == erasure.epoch:
+                yield from (
+                    ref
+                    for ref in segment.blocks()
+                    if ref.purpose == erasure.purpose and ref.base_seq < erasure.below_seq
+                )
+
+    # --- what the books keep ---
+
+    def left(self) -> Mapping[Stream, IntervalSet]:
+        return self._left
+
+    def left_beyond_erasures(self, stream: Stream) -> Iterator[tuple[int, int]]:
+        """The ranges of the left that the erasures alone don't explain: all that has to be written down."""
+        erased = self._erased[stream]
+        return ((start, end) for start, end in self._left[stream] if not erased.covers(start, end))
+
+    def forget_streams(self, keep: frozenset[Stream]) -> None:
+        """Forgets streams of which no segment remains. Only after their removal is durable (a resend would follow)."""
+        alive = keep | {segment.stream for segment in self.all_segments()}
+        for sets in (self._left, self._erased, self._sent):
+            for stream in sets.keys() - alive:
+                del sets[stream]
+        self.erasures = [e for e in self.erasures if (e.lane, e.epoch) in alive]

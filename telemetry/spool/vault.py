@@ -1,0 +1,100 @@
+"""The keys of data at rest: one random key per lane and purpose, wrapped by the key store, never reused for two segments.
+
+A segment's cipher is AES-256-GCM under HKDF-SHA256 (RFC 5869) of that key with the segment's salt. Overwriting both
+twins of a wrapped key makes everything under it unreadable at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from ecu.disk import Disk
+from ecu.keys import UnsealError
+from ecu.twin import TwinLost, TwinRecord
+from telemetry.records import Lane, Purpose
+
+KEY_BYTES: Final = 32
+
+
+class KeyLost(Exception):
+    """The key of a lane and purpose can't be had: never made, erased, damaged, or sealed by another key store."""
+
+
+class Sealer(Protocol):
+    """What of a KeyStore the spool needs: `ecu.keys`."""
+
+    def seal(self, label: str, plain: bytes) -> bytes: ...
+
+    def unseal(self, label: str, sealed: bytes) -> bytes:
+        """Raises UnsealError."""
+        ...
+
+
+def record_name(lane: Lane, purpose: Purpose) -> str:
+    return f"key-{lane.name.lower()}-{int(purpose)}"
+
+
+class Vault:
+    """Keys by lane and purpose, made when first needed. `writes=False` never touches the disk but to read."""
+
+    def __init__(self, disk: Disk, keys: Sealer, entropy: Callable[[int], bytes], *, writes: bool = True) -> None:
+        self._disk = disk
+        self._keys = keys
+        self._entropy = entropy
+        self._writes = writes
+        self._open: dict[tuple[Lane, Purpose], bytes] = {}
+
+    def cipher(self, lane: Lane, purpose: Purpose, spool_id: bytes, salt: bytes) -> AESGCM:
+        """To read what a segment holds. Raises KeyLost."""
+        return _derived(self._known(lane, purpose), spool_id, salt)
+
+    def cipher_for_writing(self, lane: Lane, purpose: Purpose, spool_id: bytes, salt: bytes) -> AESGCM:
+        """As `cipher`; makes the key where there is none to be had."""
+        try:
+            return self.cipher(lane, purpose, spool_id, salt)
+        except KeyLost:
+            self._make(lane, purpose)
+            return self.cipher(lane, purpose, spool_id, salt)
+
+    def shred(self, lane: Lane, purpose: Purpose) -> None:
+        """What was written under this key can't be read by anybody any more; a new key takes its place."""
+        if any(name.startswith(record_name(lane, purpose) + ".") for name in self._disk.names("")):
+            self._make(lane, purpose)
+
+    def _known(self, lane: Lane, purpose: Purpose) -> bytes:
+        key = self._open.get((lane, purpose))
+        if key is None:
+            key = self._open[lane, purpose] = self._unwrapped(lane, purpose)
+        return key
+
+    def _unwrapped(self, lane: Lane, purpose: Purpose) -> bytes:
+        name = record_name(lane, purpose)
+        record = TwinRecord(self._disk, name)
+        try:
+            sealed = record.read() if self._writes else record.peek()
+            if sealed is None:
+                raise KeyLost(f"{name} was never made")
+            return self._keys.unseal(_label(lane, purpose), sealed)
+        except (TwinLost, UnsealError) as error:
+            raise KeyLost(str(error)) from error
+
+    def _make(self, lane: Lane, purpose: Purpose) -> None:
+        self._open.pop((lane, purpose), None)
+        key = self._entropy(KEY_BYTES)
+        sealed = self._keys.seal(_label(lane, purpose), key)
+        TwinRecord(self._disk, record_name(lane, purpose)).start_anew(sealed)
+        self._open[lane, purpose] = key
+
+
+def _label(lane: Lane, purpose: Purpose) -> str:
+    return f"spool/{record_name(lane, purpose)}"
+
+
+def _derived(key: bytes, spool_id: bytes, salt: bytes) -> AESGCM:
+    info = b"outrider spool segment v1" + spool_id
+    return AESGCM(HKDF(hashes.SHA256(), length=KEY_BYTES, salt=salt, info=info).derive(key))

@@ -1,0 +1,186 @@
+"""The uplink: connects, lets a Connection work, and decides how long to stay away after it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from random import Random
+
+from ecu.clock import SECOND_NS, Clock
+from ecu.errors import UsageFault
+from telemetry.links.link import Acks, ClockUntrusted, Hint, Link, LinkError, Throttled, Unauthorized
+from telemetry.records import TelemetryError
+from telemetry.uplink.backlog import Backlog
+from telemetry.uplink.backoff import backoff_s
+from telemetry.uplink.config import UplinkConfig
+from telemetry.uplink.connection import Connection
+from telemetry.uplink.ledger import Ledger
+from telemetry.uplink.schedule import Schedule
+from telemetry.uplink.status import Board, UplinkState, UplinkStatus
+
+
+class AcceptanceIsNotStorage(TelemetryError, UsageFault):
+    """The link can only say that a broker took a block, and nobody configured that this is enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the uplink's owner wants to hear of.
+
+    `clock_untrusted` may fetch trusted time, and raise LinkError when it can't. `connected` runs after each connect,
+    `hint` for each hint; both must be quick. Without `hint` the link's hints are left alone.
+    """
+
+    clock_untrusted: Callable[[], Awaitable[None]] | None = None
+    connected: Callable[[], None] | None = None
+    hint: Callable[[Hint], None] | None = None
+
+
+class Uplink:
+    """Carries a backlog over a link for as long as `run` runs; everything it can't carry stays in the backlog.
+
+    Raises AcceptanceIsNotStorage for a link that gives no receipts, unless `free_on_acceptance` is configured.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        backlog: Backlog,
+        clock: Clock,
+        rng: Random,
+        config: UplinkConfig | None = None,
+        hooks: Hooks | None = None,
+    ) -> None:
+        self._config = config or UplinkConfig()
+        if link.acks is Acks.ACCEPTED and not self._config.free_on_acceptance:
+            raise AcceptanceIsNotStorage(
+                "This link only tells that a broker took a record, not that anybody stored it, so nothing could ever "
+                "be freed. Put the receiver behind it, or set [uplink] free_on_acceptance = true and accept that "
+                "records can get lost after the broker took them."
+            )
+        self._link = link
+        self._backlog = backlog
+        self._clock = clock
+        self._rng = rng
+        self._hooks = hooks or Hooks()
+        self._board = Board(since_ns=clock.boot_ns())
+        self._schedule = Schedule()
+        self._ledger = Ledger()
+        self._attempt = 0
+        self._nudged = asyncio.Event()
+
+    def status(self) -> UplinkStatus:
+        return self._board.status(law6_held=self._link.acks is Acks.STORED)
+
+    def nudge(self) -> None:
+        """Something changed for the better (a network, a certificate): try again now. A throttled link stays so."""
+        self._attempt = 0
+        self._nudged.set()
+
+    async def run(self) -> None:
+        """Until cancelled; closes the link then. What isn't a LinkError ends it, in an ExceptionGroup."""
+        try:
+            while True:
+                await self._stay_away(await self._one_connection())
+        finally:
+            self._board.enter(UplinkState.STOPPED, "stopped", self._clock.boot_ns())
+            await self._link.close()
+
+    async def _one_connection(self) -> LinkError:
+        """Connects and works until it's over; why it is."""
+        self._enter(UplinkState.CONNECTING)
+        self._board.count(attempts=1)
+        self._nudged.clear()
+        try:
+            await self._link.connect()
+        except LinkError as error:
+            return error
+        self._nudged.clear()
+        return await self._work()
+
+    async def _work(self) -> LinkError:
+        self._enter(UplinkState.CONNECTED)
+        began_ns = self._clock.boot_ns()
+        connection = Connection(
+            self._link, self._backlog, self._clock, self._rng, self._config, self._board, self._schedule, self._ledger
+        )
+        over: list[LinkError] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(connection.run())
+                self._tell_of_connection(group)
+        except* LinkError as errors:
+            over = _leaves(errors)
+        lasted_s = (self._clock.boot_ns() - began_ns) / SECOND_NS
+        if connection.progressed or lasted_s >= self._config.backoff_cap_s:
+            self._attempt = 0
+        return max(over, key=_gravity)
+
+    def _tell_of_connection(self, group: asyncio.TaskGroup) -> None:
+        if self._hooks.connected is not None:
+            self._hooks.connected()
+        if self._hooks.hint is not None:
+            group.create_task(self._pass_hints(self._hooks.hint))
+
+    async def _pass_hints(self, tell: Callable[[Hint], None]) -> None:
+        async for hint in self._link.hints():
+            tell(hint)
+
+    async def _stay_away(self, error: LinkError) -> None:
+        match error:
+            case Unauthorized():
+                self._enter(UplinkState.UNAUTHORIZED, error)
+                await self._pause(self._config.unauthorized_pause_s)
+            case ClockUntrusted():
+                self._enter(UplinkState.CLOCK_UNTRUSTED, error)
+                await self._ask_for_time()
+                await self._pause(self._backoff_s())
+            case Throttled(after_s=after_s):
+                self._enter(UplinkState.WAITING, error)
+                await self._pause(max(0.0, min(self._config.throttle_cap_s, after_s)) + self._backoff_s())
+            case _:
+                self._enter(UplinkState.WAITING, error)
+                await self._pause(self._backoff_s())
+
+    async def _ask_for_time(self) -> None:
+        if self._hooks.clock_untrusted is None:
+            return
+        try:
+            await self._hooks.clock_untrusted()
+        except LinkError as error:
+            self._enter(UplinkState.CLOCK_UNTRUSTED, error)
+
+    def _backoff_s(self) -> float:
+        self._attempt += 1
+        return backoff_s(self._attempt - 1, self._rng, self._config.backoff_base_s, self._config.backoff_cap_s)
+
+    async def _pause(self, seconds: float) -> None:
+        """Ends early by `nudge`."""
+        until_ns = self._clock.boot_ns() + int(seconds * SECOND_NS)
+        slept = asyncio.ensure_future(self._clock.sleep_until(until_ns))
+        nudged = asyncio.ensure_future(self._nudged.wait())
+        try:
+            await asyncio.wait((slept, nudged), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            slept.cancel()
+            nudged.cancel()
+            await asyncio.gather(slept, nudged, return_exceptions=True)
+
+    def _enter(self, state: UplinkState, error: LinkError | None = None) -> None:
+        self._board.enter(state, "" if error is None else str(error), self._clock.boot_ns())
+
+
+def _leaves(errors: BaseExceptionGroup[LinkError]) -> list[LinkError]:
+    found: list[LinkError] = []
+    for error in errors.exceptions:
+        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return found
+
+
+def _gravity(error: LinkError) -> int:
+    """Several tasks of one connection can fail at once: what asks for the longest pause decides."""
+    for gravity, kind in enumerate((Unauthorized, ClockUntrusted, Throttled)):
+        if isinstance(error, kind):
+            return -gravity
+    return -3
