@@ -119,6 +119,11 @@ class _Image:
         else:
             self.files[inode] = b""
 
+    def can_replace(self, taken: int, by: int) -> bool:
+        if taken == by:
+            return True
+        return (by in self.folders) == (taken in self.folders) and not self.folders.get(taken)
+
     def apply(self, effect: _Effect) -> None:
         if isinstance(effect, _Naming):
             self.folders[effect.inode] = _named(self.folders[effect.inode], effect)
@@ -322,8 +327,8 @@ class CrashDisk:
             raise ValueError(f"a rename stays in one folder; {old!r} -> {new!r} doesn't")
         self._call("rename", old)
         taken = self._live.folders[folder].get(new_name)
-        if taken is not None and (taken in self._live.folders or child in self._live.folders):
-            raise DiskDenied(f"Can't rename {old} to {new}: a folder can't be replaced, nor replace a file.")
+        if taken is not None and not self._live.can_replace(taken, child):
+            raise DiskDenied(f"Can't rename {old} to {new}: something else stands there. Move it away.")
         self._do(_Move(folder, old, name, new_name, child))
 
     def remove(self, path: str) -> None:
@@ -569,5 +574,5 @@ def unnoticed_without(scenario: Scenario, law: Law, prepare: Callable[[], CrashD
         mutant = prepare()
         mutant.without_sync(n)
         if violation(scenario, law, mutant) is None:
-            unnoticed.append(f"{call.act} {call.path!r}, the {n}th")
+            unnoticed.append(f"sync {n}: {call.act} {call.path!r}")
     return unnoticed

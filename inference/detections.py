@@ -38,14 +38,13 @@ def surest_first(detections: Detections) -> NDArray[np.intp]:
 
 def iou(left: NDArray[np.floating], right: NDArray[np.floating]) -> NDArray[np.floating]:
     """Intersection over union of (N, 4) with (M, 4) xyxy boxes: (N, M) in [0, 1]; 0 where both are empty."""
-    corner = np.maximum(left[:, None, :2], right[None, :, :2])
-    opposite = np.minimum(left[:, None, 2:], right[None, :, 2:])
-    shared = np.prod(np.maximum(opposite - corner, 0), axis=2)
-    union = _area(left)[:, None] + _area(right)[None] - shared
+    width = np.minimum(left[:, 2:3], right[:, 2]) - np.maximum(left[:, 0:1], right[:, 0])
+    height = np.minimum(left[:, 3:], right[:, 3]) - np.maximum(left[:, 1:2], right[:, 1])
+    shared = np.maximum(width, 0) * np.maximum(height, 0)
+    union = _area(left)[:, None] + _area(right) - shared
     overlap: NDArray[np.floating] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
     return overlap
 
 
 def _area(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
-    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
-    return sides[:, 0] * sides[:, 1]
+    return np.maximum(boxes[:, 2] - boxes[:, 0], 0) * np.maximum(boxes[:, 3] - boxes[:, 1], 0)

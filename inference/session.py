@@ -88,7 +88,6 @@ class Session:
     def __init__(self, package: ModelPackage) -> None:
         _demand_runtime(package)
         self.package = package
-        self._check = GoldenCheck(package.manifest)
         self._engine, self.chosen = self._choose()
 
     def run(self, canvas: NDArray[np.uint8]) -> Outputs:
@@ -99,7 +98,7 @@ class Session:
         passed_over: list[str] = []
         for variant in self.package.manifest.variants:
             engine = open_engine(self.package, variant)
-            fault = self._golden_fault(engine, variant)
+            fault = golden_fault(self.package, variant, engine)
             if fault is None:
                 return engine, Chosen(variant.id, "; ".join([*passed_over, f"{variant.id} holds its golden vectors"]))
             passed_over.append(f"{variant.id} doesn't hold: {fault}")
@@ -107,16 +106,6 @@ class Session:
             f"No variant of {self.package.title} runs right on this computer: {'; '.join(passed_over)}. "
             "Choose a package built for this processor."
         )
-
-    def _golden_fault(self, engine: Engine, variant: Variant) -> str | None:
-        for entry, objects in zip(self.package.manifest.golden.canvases, variant.golden, strict=True):
-            try:
-                difference = self._check.first_difference(objects, *engine.run(read_canvas(self.package, entry)))
-            except ModelFault as fault:
-                difference = str(fault)
-            if difference:
-                return f"{entry.file}: {difference}"
-        return None
 
 
 def open_engine(package: ModelPackage, variant: Variant) -> Engine:
@@ -127,6 +116,19 @@ def open_engine(package: ModelPackage, variant: Variant) -> Engine:
         return Engine(model, contract, session_options(package.manifest.runtime.intra_op_threads))
     except PackageRefused as refusal:
         raise PackageRefused(f"{package.title}, {variant.file}: {refusal}") from refusal
+
+
+def golden_fault(package: ModelPackage, variant: Variant, engine: Engine) -> str | None:
+    """What the engine gets wrong of the variant's golden canvases, the first of it, in words; None when they hold."""
+    check = GoldenCheck(package.manifest)
+    for entry, objects in zip(package.manifest.golden.canvases, variant.golden, strict=True):
+        try:
+            difference = check.first_difference(objects, *engine.run(read_canvas(package, entry)))
+        except ModelFault as fault:
+            difference = str(fault)
+        if difference:
+            return f"{entry.file}: {difference}"
+    return None
 
 
 def contract_of(manifest: Manifest) -> Contract:

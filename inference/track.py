@@ -53,16 +53,21 @@ class Track:
 
 @dataclass(slots=True)
 class _Followed:
-    """A track's state between frames. `box` and `velocity` are centre x, y, width, height."""
+    """What is known of a track besides its motion. `belief` sums the scores it was seen with, by class."""
 
     track_id: int
-    box: NDArray[np.float64]
-    velocity: NDArray[np.float64]
-    belief: dict[int, float]
     label: int
     score: float
-    age: int
-    hits: int
+    belief: dict[int, float]
+    age: int = 0
+    hits: int = 1
+
+    def see(self, label: int, score: float) -> None:
+        self.score = score
+        self.belief[label] = self.belief.get(label, 0.0) + score
+        self.label = max(self.belief, key=lambda known: (self.belief[known], -known))
+        self.age = 0
+        self.hits += 1
 
 
 class Tracker:
@@ -71,9 +76,9 @@ class Tracker:
     def __init__(self, params: TrackerParams | None = None, first_id: int = 1) -> None:
         self._params = params or TrackerParams()
         self._next_id = first_id
-        self._followed: list[_Followed] = []
         self.not_followed = 0
         """Sure detections that got no track because `max_tracks` were alive."""
+        self.reset()
 
     @property
     def next_id(self) -> int:
@@ -82,7 +87,10 @@ class Tracker:
 
     def reset(self) -> None:
         """Forgets every track: the scene starts anew."""
-        self._followed = []
+        self._followed: list[_Followed] = []
+        # One row a track: centre x, y, width, height in pixels, and the same per frame.
+        self._places = np.zeros((0, 4))
+        self._velocities = np.zeros((0, 4))
 
     def update(self, detections: Detections, steps: int = 1) -> tuple[Track, ...]:
         """The tracks alive after this frame, by number; `steps` frames of the source lie since the last update.
@@ -93,57 +101,53 @@ class Tracker:
         if steps < 1:
             raise ValueError(f"{steps} frames can't lie between two updates")
         seen = detections.pick(surest_first(detections)).at_least(self._params.score_unsure)
+        places = _centred(seen.boxes)
         self._coast(steps)
-        self._begin(seen, self._associate(seen))
-        self._followed = [track for track in self._followed if self._stays(track)]
-        return tuple(self._shown(track) for track in self._followed)
+        pairs = self._associate(seen)
+        self._move(pairs, places)
+        for row, column in pairs:
+            self._followed[row].see(int(seen.labels[column]), float(seen.scores[column]))
+        self._drop_lost()
+        self._begin(seen, places, {column for _, column in pairs})
+        return self._shown()
 
     def _coast(self, steps: int) -> None:
+        self._places = self._places + self._velocities * steps
+        np.maximum(self._places[:, 2:], _MIN_SIDE, out=self._places[:, 2:])
         for track in self._followed:
-            track.box = track.box + track.velocity * steps
-            track.box[2:] = np.maximum(track.box[2:], _MIN_SIDE)
             track.age += steps
 
-    def _associate(self, seen: Detections) -> NDArray[np.bool_]:
-        """Feeds each track the detection it goes with; returns which detections are left."""
-        params, free = self._params, np.ones(len(seen), np.bool_)
+    def _associate(self, seen: Detections) -> list[tuple[int, int]]:
+        """Disjoint pairs of a track's row and a detection's index, stage by stage."""
         if not self._followed or not len(seen):
-            return free
-        idle = np.ones(len(self._followed), np.bool_)
-        overlap = iou(_corners(np.stack([track.box for track in self._followed])), seen.boxes)
-        same = np.array([track.label for track in self._followed])[:, None] == seen.labels[None]
-        sure = (seen.scores >= np.float32(params.score_sure))[None]
+            return []
+        params = self._params
+        overlap = iou(_corners(self._places), seen.boxes)
+        same = np.array([track.label for track in self._followed])[:, None] == seen.labels
+        sure = seen.scores >= np.float32(params.score_sure)
+        pairs: list[tuple[int, int]] = []
         for may_meet, least in (
             (same & sure, params.iou_sure),
             (same & ~sure, params.iou_unsure),
             (~same & sure, params.iou_other_class),
         ):
-            open_pairs = may_meet & idle[:, None] & free[None]
-            for row, column in _pair(np.where(open_pairs, overlap, 0.0), least):
-                idle[row] = free[column] = False
-                self._feed(self._followed[row], seen, column)
-        return free
+            pairs += _pair(overlap, may_meet & (overlap >= least), pairs)
+        return pairs
 
-    def _feed(self, track: _Followed, seen: Detections, which: int) -> None:
-        residual = _centred(seen.boxes[which]) - track.box
-        track.box = track.box + self._params.gain_position * residual
-        track.velocity = track.velocity + self._params.gain_velocity / track.age * residual
-        label, track.score = int(seen.labels[which]), float(seen.scores[which])
-        track.belief[label] = track.belief.get(label, 0.0) + track.score
-        track.label = max(track.belief, key=lambda known: (track.belief[known], -known))
-        track.age = 0
-        track.hits += 1
+    def _move(self, pairs: list[tuple[int, int]], places: NDArray[np.float64]) -> None:
+        if not pairs:
+            return
+        rows, columns = np.array(pairs).T
+        residuals = places[columns] - self._places[rows]
+        ages = np.array([self._followed[row].age for row, _ in pairs])[:, None]
+        self._places[rows] += self._params.gain_position * residuals
+        self._velocities[rows] += self._params.gain_velocity * residuals / ages
 
-    def _begin(self, seen: Detections, free: NDArray[np.bool_]) -> None:
-        room = max(self._params.max_tracks - len(self._followed), 0)
-        unmet = np.flatnonzero(free & (seen.scores >= np.float32(self._params.score_sure))).tolist()
-        self.not_followed += len(unmet[room:])
-        for which in unmet[:room]:
-            label, score = int(seen.labels[which]), float(seen.scores[which])
-            self._followed.append(
-                _Followed(self._next_id, _centred(seen.boxes[which]), np.zeros(4), {label: score}, label, score, 0, 1)
-            )
-            self._next_id += 1
+    def _drop_lost(self) -> None:
+        stays = [self._stays(track) for track in self._followed]
+        if not all(stays):
+            self._followed = [track for track, kept in zip(self._followed, stays, strict=True) if kept]
+            self._places, self._velocities = self._places[stays], self._velocities[stays]
 
     def _stays(self, track: _Followed) -> bool:
         return track.age == 0 or (self._is_confirmed(track) and track.age <= self._params.max_age)
@@ -151,19 +155,36 @@ class Tracker:
     def _is_confirmed(self, track: _Followed) -> bool:
         return track.hits >= self._params.hits_to_confirm
 
-    def _shown(self, track: _Followed) -> Track:
-        x1, y1, x2, y2 = _corners(track.box[None])[0].tolist()
-        confirmed = self._is_confirmed(track)
-        return Track(track.track_id, track.label, track.score, (x1, y1, x2, y2), track.age, track.hits, confirmed)
+    def _begin(self, seen: Detections, places: NDArray[np.float64], taken: set[int]) -> None:
+        sure = np.flatnonzero(seen.scores >= np.float32(self._params.score_sure)).tolist()
+        unmet = [which for which in sure if which not in taken]
+        room = max(self._params.max_tracks - len(self._followed), 0)
+        self.not_followed += len(unmet[room:])
+        born = unmet[:room]
+        for which in born:
+            label, score = int(seen.labels[which]), float(seen.scores[which])
+            self._followed.append(_Followed(self._next_id, label, score, {label: score}))
+            self._next_id += 1
+        if born:
+            self._places = np.concatenate([self._places, places[born]])
+            self._velocities = np.concatenate([self._velocities, np.zeros((len(born), 4))])
+
+    def _shown(self) -> tuple[Track, ...]:
+        boxes = _corners(self._places).tolist()
+        return tuple(
+            Track(t.track_id, t.label, t.score, (x1, y1, x2, y2), t.age, t.hits, self._is_confirmed(t))
+            for t, (x1, y1, x2, y2) in zip(self._followed, boxes, strict=True)
+        )
 
 
-def _pair(overlap: NDArray[np.floating], least: float) -> list[tuple[int, int]]:
-    """Disjoint (row, column) pairs at or above `least`, the greatest overlap first; equals by row, then column."""
-    rows, columns = np.nonzero(overlap >= least)
+def _pair(
+    overlap: NDArray[np.floating], may_meet: NDArray[np.bool_], taken: list[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Disjoint (row, column) pairs that may meet, the greatest overlap first; equals by row, then column."""
+    rows, columns = np.nonzero(may_meet)
     order = np.argsort(-overlap[rows, columns], kind="stable")
+    rows_used, columns_used = {row for row, _ in taken}, {column for _, column in taken}
     pairs: list[tuple[int, int]] = []
-    rows_used: set[int] = set()
-    columns_used: set[int] = set()
     for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
         if row not in rows_used and column not in columns_used:
             rows_used.add(row)
@@ -172,9 +193,10 @@ def _pair(overlap: NDArray[np.floating], least: float) -> list[tuple[int, int]]:
     return pairs
 
 
-def _centred(box: NDArray[np.floating]) -> NDArray[np.float64]:
-    corner, opposite = box[:2].astype(np.float64), box[2:].astype(np.float64)
-    return np.concatenate([(corner + opposite) / 2, np.maximum(opposite - corner, _MIN_SIDE)])
+def _centred(boxes: NDArray[np.floating]) -> NDArray[np.float64]:
+    """xyxy -> centre x, y, width, height."""
+    corners, opposites = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64)
+    return np.concatenate([(corners + opposites) / 2, np.maximum(opposites - corners, _MIN_SIDE)], axis=1)
 
 
 def _corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

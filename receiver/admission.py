@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from ecu.clock import SECOND_NS
 from ecu.errors import OutriderError
 from receiver import journal
 from receiver.pki import Authority, Certificate, Identity, key_digest
@@ -34,12 +35,12 @@ class Member:
 
 
 def enrol(connection: Connection, name: str, token: str, now_ns: int, expires_ns: int) -> None:
-    """`token` lets `name` pair once, until it expires; an older unused one of the same vehicle no longer does."""
+    """`token` lets `name` pair once, until it expires; an older one of the same vehicle no longer does."""
     _ensure_vehicle(connection, name, now_ns)
-    connection.execute(delete(enrolment).where(enrolment.c.vehicle == name, enrolment.c.used_by.is_(None)))
+    connection.execute(delete(enrolment).where(enrolment.c.vehicle == name))
     values = {"token_sha256": _digest(token), "vehicle": name, "expires_ns": expires_ns}
     connection.execute(insert(enrolment).values(values))
-    journal.append(connection, now_ns, "enrolled", name, f"until {expires_ns}")
+    journal.append(connection, now_ns, "enrolled", name, f"for {(expires_ns - now_ns) / SECOND_NS:.0f} s")
 
 
 def pair(connection: Connection, authority: Authority, token: str, csr: bytes, now_ns: int) -> Certificate:
@@ -85,10 +86,10 @@ def last_report(connection: Connection, name: str) -> bytes | None:
 
 
 def revoke(connection: Connection, name: str, now_ns: int) -> int:
-    """Every certificate and waiting token of the vehicle; how many certificates that were. Raises NotAdmitted."""
+    """Every certificate and token of the vehicle; how many certificates that were. Raises NotAdmitted."""
     if connection.execute(select(vehicle.c.id).where(vehicle.c.id == name)).first() is None:
         raise NotAdmitted(f"There is no vehicle {name} in this fleet. `outrider receiver fleet` lists them.")
-    connection.execute(delete(enrolment).where(enrolment.c.vehicle == name, enrolment.c.used_by.is_(None)))
+    connection.execute(delete(enrolment).where(enrolment.c.vehicle == name))
     live = credential.c.vehicle == name, credential.c.revoked_ns.is_(None)
     revoked = connection.execute(update(credential).where(*live).values(revoked_ns=now_ns)).rowcount
     journal.append(connection, now_ns, "revoked", name, f"{revoked} certificates")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import urllib.parse
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,16 +29,16 @@ class OperatorClient:
         self._timeout_s = timeout_s
 
     def enrol(self, vehicle: str) -> PairingFile:
-        return self._ask("POST", f"/vehicles/{vehicle}/enrolment", PairingFile)
+        return self._ask("POST", f"{_path(vehicle)}/enrolment", PairingFile)
 
     def fleet(self) -> list[FleetMember]:
         return self._ask("GET", "/vehicles", list[FleetMember])
 
     def revoke(self, vehicle: str) -> Revoked:
-        return self._ask("POST", f"/vehicles/{vehicle}/revocation", Revoked)
+        return self._ask("POST", f"{_path(vehicle)}/revocation", Revoked)
 
     def hint(self, vehicle: str, kind: str) -> bool:
-        return self._ask("POST", f"/vehicles/{vehicle}/hint/{kind}", dict[str, bool])["heard"]
+        return self._ask("POST", f"{_path(vehicle)}/hint/{kind}", dict[str, bool])["heard"]
 
     def stats(self) -> dict[str, int]:
         return self._ask("GET", "/stats", dict[str, int])
@@ -53,13 +54,17 @@ class OperatorClient:
             body = response.read()
         except (OSError, http.client.HTTPException) as error:
             raise EnvironmentFault(
-                f"No receiver answers at {self._path}: {error}. Start it with `outrider receiver run`, with this --state."
+                f"No receiver answers at {self._path} ({error}). Start it: outrider receiver run --state {self._path.parent}"
             ) from error
         finally:
             connection.close()
         if response.status != 200:
             raise _FAULTS.get(response.status, EnvironmentFault)(_words(body, response.status))
         return msgspec.json.decode(body, type=kind)
+
+
+def _path(vehicle: str) -> str:
+    return f"/vehicles/{urllib.parse.quote(vehicle, safe='')}"
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -34,7 +34,9 @@ class ReceiverConfig(BaseModel):
     keep_alive_max_s: int = Field(default=300, ge=1, le=3600, description="Longest keep-alive granted, seconds.")
     queue_blocks: int = Field(default=4096, ge=1, description="Blocks that may wait for the disk.")
     queue_bytes: int = Field(default=64 * 1024 * 1024, ge=128 * 1024, description="Their bytes together.")
-    vehicle_bytes_per_s: float = Field(default=4 * 1024 * 1024, gt=0, description="What one vehicle may send, steadily.")
+    vehicle_bytes_per_s: float = Field(
+        default=4 * 1024 * 1024, gt=0, description="What one vehicle may send, steadily."
+    )
     vehicle_burst_bytes: float = Field(
         default=256 * 1024 * 1024, gt=0, description="What it may send at once, after an outage."
     )

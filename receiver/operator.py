@@ -1,4 +1,4 @@
-"""The operator's own API: HTTP on a Unix socket that only the receiver's user can open. Its client: receiver/client.py."""
+"""The operator's API: HTTP on a Unix socket that only the receiver's user can open. Its client: receiver/client.py."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -42,7 +42,7 @@ _CERTIFICATE_LOOK_NS: Final = 3600 * SECOND_NS
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """A running receiver."""
+    """A running receiver, for whoever composed it."""
 
     address: Address
     socket: Path
@@ -53,32 +53,15 @@ class Receiver:
     authority: Authority
 
 
-@contextlib.asynccontextmanager
-async def running(config: ReceiverConfig, state: Path, clock: Clock | None = None) -> AsyncIterator[Receiver]:
-    """A receiver that serves within the context. Raises EnvironmentFault when the machine doesn't let it."""
-    clock = clock or SystemClock()
-    disk = RealDisk(state)
-    disk.make_folder("")
-    async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(_alone(state))
-        mqtt = stack.enter_context(contextlib.closing(listen(config.listen, config.mqtt_port, "[receiver] mqtt_port")))
-        https = stack.enter_context(
-            contextlib.closing(listen(config.listen, config.https_port, "[receiver] https_port"))
-        )
-        local = stack.enter_context(_local_socket(state / SOCKET))
-        authority = Authority(disk, clock, config.certificate_days)
-        store = Store(config.store or sqlite_url(disk))
-        stack.push_async_callback(store.close)
-        await store.open()
-        await store.transact(journal.append, clock.wall_ns(), "started")
-        async with _Composed(config, clock, authority, store, mqtt, https, local) as composed:
-            yield Receiver(
-                composed.address, state / SOCKET, composed.operator, composed.endpoint, composed.counters, store, authority
-            )
+@dataclass(frozen=True, slots=True)
+class _Sockets:
+    mqtt: socket.socket
+    https: socket.socket
+    local: socket.socket
 
 
 async def serve(config: ReceiverConfig, state: Path, ready: Callable[[Receiver], None]) -> None:
-    """Runs until SIGTERM or SIGINT, then stops cleanly: what is queued is committed, and every session told."""
+    """Runs until SIGTERM or SIGINT; then every session is told, and what is being committed is committed."""
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -88,26 +71,129 @@ async def serve(config: ReceiverConfig, state: Path, ready: Callable[[Receiver],
     log.info("stopped")
 
 
-class _Composed:
-    """Builds the parts, runs their loops in one group, and takes them down in order."""
+@contextlib.asynccontextmanager
+async def running(config: ReceiverConfig, state: Path, clock: Clock | None = None) -> AsyncIterator[Receiver]:
+    """A receiver that serves within the context. Raises EnvironmentFault when the machine doesn't let it."""
+    clock = clock or SystemClock()
+    disk = RealDisk(state)
+    disk.make_folder("")
+    with _alone(state), _sockets(config, state) as sockets:
+        authority = Authority(disk, clock, config.certificate_days)
+        async with _opened(Store(config.store or sqlite_url(disk))) as store:
+            await store.transact(journal.append, clock.wall_ns(), "started")
+            async with (
+                asyncio.TaskGroup() as tasks,
+                _serving(config, state, clock, authority, store, sockets, tasks) as receiver,
+            ):
+                yield receiver
 
-    def __init__(
-        self,
-        config: ReceiverConfig,
-        clock: Clock,
-        authority: Authority,
-        store: Store,
-        mqtt: socket.socket,
-        https: socket.socket,
-        local: socket.socket,
-    ) -> None:
-        self.counters = Counters()
-        self.address = Address(config.hosts[0], mqtt.getsockname()[1], https.getsockname()[1])
-        self._config, self._clock, self._authority, self._store = config, clock, authority, store
-        self._mqtt, self._https, self._local = mqtt, https, local
-        self._tasks = asyncio.TaskGroup()
-        self._loops: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> _Composed:
-        await self._tasks.__aenter__()
-        return self
+@contextlib.asynccontextmanager
+async def _serving(
+    config: ReceiverConfig,
+    state: Path,
+    clock: Clock,
+    authority: Authority,
+    store: Store,
+    sockets: _Sockets,
+    tasks: asyncio.TaskGroup,
+) -> AsyncIterator[Receiver]:
+    counters = Counters()
+    quota = Quota(config.vehicle_bytes_per_s, config.vehicle_burst_bytes)
+    ingest_limits = IngestLimits(config.queue_blocks, config.queue_bytes)
+    ingest = Ingest(store, clock, quota, ingest_limits, counters, lambda vehicle, it: endpoint.deliver(vehicle, it))
+    limits = SessionLimits(config.connect_s, config.keep_alive_max_s, config.receive_maximum)
+    endpoint = Endpoint(store, ingest, clock, counters, limits, tasks)
+    address = Address(config.hosts[0], sockets.mqtt.getsockname()[1], sockets.https.getsockname()[1])
+    operator = Operator(store, authority, endpoint, clock, counters, address, config.enrolment_minutes * 60)
+    refusals = Quota(config.refusals_per_minute / 60, config.refusals_at_once)
+    site, local = Site(Api(store, authority, clock, refusals, counters).app()), Site(operator.app())
+    mqtt_tls = authority.server_context(config.hosts, ssl.CERT_REQUIRED)
+    https_tls = authority.server_context(config.hosts, ssl.CERT_OPTIONAL)
+
+    def has_room() -> bool:
+        return endpoint.connections < config.max_vehicles
+
+    loops = [
+        tasks.create_task(loop)
+        for loop in (
+            ingest.run(),
+            endpoint.keep_time(),
+            Listener(sockets.mqtt, mqtt_tls, endpoint.session, has_room, clock, counters).run(),
+            Listener(sockets.https, https_tls, site.protocol, site.has_room, clock, counters).run(),
+            _keep_certificate(authority, config.hosts, clock, mqtt_tls, https_tls),
+        )
+    ]
+    local_server = await asyncio.get_running_loop().create_unix_server(local.protocol, sock=sockets.local)
+    try:
+        yield Receiver(address, state / SOCKET, operator, endpoint, counters, store, authority)
+    finally:
+        local_server.close()
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(endpoint.close(), site.close(), local.close())
+
+
+async def _keep_certificate(
+    authority: Authority, hosts: tuple[str, ...], clock: Clock, *contexts: ssl.SSLContext
+) -> None:
+    """Connections made from now on see the receiver's newest certificate."""
+    while True:
+        await clock.sleep_until(clock.boot_ns() + _CERTIFICATE_LOOK_NS)
+        path = authority.server_file(hosts)
+        for context in contexts:
+            context.load_cert_chain(path)
+
+
+@contextlib.asynccontextmanager
+async def _opened(store: Store) -> AsyncIterator[Store]:
+    try:
+        await store.open()
+        yield store
+    finally:
+        await store.close()
+
+
+@contextlib.contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    """One receiver a state folder: the audit chain has one writer."""
+    fd = os.open(state / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(fd, state)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int, state: Path) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise EnvironmentFault(f"Another receiver runs on {state}. Stop it, or choose another --state.") from error
+
+
+@contextlib.contextmanager
+def _sockets(config: ReceiverConfig, state: Path) -> Iterator[_Sockets]:
+    with contextlib.ExitStack() as stack:
+        closing = contextlib.closing
+        mqtt = stack.enter_context(closing(listen(config.listen, config.mqtt_port, "[receiver] mqtt_port")))
+        https = stack.enter_context(closing(listen(config.listen, config.https_port, "[receiver] https_port")))
+        yield _Sockets(mqtt, https, stack.enter_context(_local(state / SOCKET)))
+
+
+@contextlib.contextmanager
+def _local(path: Path) -> Iterator[socket.socket]:
+    """The operator's socket, 0600. One left by a receiver that was killed is in nobody's use: we hold the lock."""
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        listening.bind(str(path))
+    except OSError as error:
+        listening.close()
+        raise EnvironmentFault(f"Can't make the socket {path}: {error}. Choose a shorter --state.") from error
+    finally:
+        os.umask(mask)
+    with contextlib.closing(listening):
+        yield listening
+    path.unlink(missing_ok=True)

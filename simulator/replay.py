@@ -81,6 +81,8 @@ class _Replay:
                 slots=config.camera.slots,
                 hang_ns=config.perception.hang_ms * MILLISECOND_NS,
                 late_ns=config.perception.late_ms * MILLISECOND_NS,
+                lockstep=True,
+                standby=False,
                 fingerprint=True,
             ),
             self._account,
@@ -88,7 +90,7 @@ class _Replay:
             SystemClock(),
             Random(0),
             os.environ,
-            self._views.append,
+            lambda seen, _: self._views.append(seen),
             lambda what, detail: self._faults.append(f"{what}: {detail}"),
         )
         self._pipeline = Pipeline(config.camera.name, CaptureRules(config.capture), Privacy(config.privacy))
@@ -104,7 +106,7 @@ class _Replay:
             )
         signals = SocketSignals(lambda: ours, self._clock, Random(0))
         try:
-            await self._perception.start(from_ns=0, lockstep=True)
+            await self._perception.start()
             return await self._drive(signals, on_step, until_s)
         finally:
             signals.close()

@@ -73,13 +73,14 @@ from inference.package import (
     Manifest,
     ModelInput,
     ModelOutputs,
+    ModelPackage,
     PackageFile,
     Runtime,
     Thresholds,
     Variant,
     load_package,
 )
-from inference.session import Engine, Session, contract_for
+from inference.session import Engine, Session, contract_for, contract_of, golden_fault
 
 Canvas = NDArray[np.uint8]
 Frames = Sequence[NDArray[np.uint8]]
@@ -156,6 +157,18 @@ def write_package(folder: Path, files: dict[str, bytes]) -> None:
         path.unlink()
     for name, data in files.items():
         (folder / name).write_bytes(data)
+
+
+def demand_golden(package: ModelPackage) -> None:
+    """Raises EnvironmentFault when a variant, with sums that can't saturate, leaves its own golden vectors."""
+    for variant in package.manifest.variants:
+        engine = Engine(package.read(variant), contract_of(package.manifest), options_for(Kernels.EXACT))
+        fault = golden_fault(package, variant, engine)
+        if fault:
+            raise EnvironmentFault(
+                f"{package.title}: {variant.id} leaves its golden vectors even with exact sums: {fault}. "
+                "Choose other golden frames in inference/build/releases.py."
+            )
 
 
 def _variant(plan: VariantPlan, model: bytes, golden: Sequence[Canvas], release: Release) -> Variant:
@@ -290,34 +303,33 @@ def _shown(manifest: Manifest) -> bytes:
     return (json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _inputs(args: argparse.Namespace) -> Inputs:
-    for path, wanted in (
-        (args.weights, pins.DRIVE_FP32_SHA256),
-        (args.calibration, pins.CALIBRATION_SHA256),
-        (args.drive, pins.DRIVE_SHA256),
-    ):
-        pins.demand_sha256(path, wanted)
-    calibration = list(every_frame(args.calibration, CALIBRATION_STEP))
-    return Inputs(args.weights.read_bytes(), calibration, list(every_frame(args.drive)), pins.DRIVE_SHA256)
+def _inputs(weights: Path, calibration: Path, drive: Path) -> Inputs:
+    pins.demand_sha256(weights, pins.DRIVE_FP32_SHA256)
+    pins.demand_sha256(calibration, pins.CALIBRATION_SHA256)
+    pins.demand_sha256(drive, pins.DRIVE_SHA256)
+    seen = list(every_frame(calibration, CALIBRATION_STEP))
+    return Inputs(weights.read_bytes(), seen, list(every_frame(drive)), pins.DRIVE_SHA256)
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Builds the packages drive-detect 1.0 and 2.0.")
-    for name in ("weights", "calibration", "drive", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    return parser.parse_args()
+def build(weights: Path, calibration: Path, drive: Path, out: Path) -> None:
+    """Both packages into `out`; tells of each when it is done. Raises OutriderError."""
+    inputs = _inputs(weights, calibration, drive)
+    reference = fp32_reference(inputs)
+    for release in RELEASES:
+        folder = out / f"{NAME}-{release.version}"
+        write_package(folder, build_release(release, inputs, reference))
+        package = load_package(folder)
+        demand_golden(package)
+        print(f"{folder}  sha256:{package.digest}  {Session(package).chosen.reason}", flush=True)
 
 
 def main() -> int:
-    args = _arguments()
+    parser = argparse.ArgumentParser(description="Builds the packages drive-detect 1.0 and 2.0.")
+    for name in ("weights", "calibration", "drive", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    args = parser.parse_args()
     try:
-        inputs = _inputs(args)
-        reference = fp32_reference(inputs)
-        for release in RELEASES:
-            folder = args.out / f"{NAME}-{release.version}"
-            write_package(folder, build_release(release, inputs, reference))
-            package = load_package(folder)
-            print(f"{folder}  sha256:{package.digest}  {Session(package).chosen.reason}", flush=True)
+        build(args.weights, args.calibration, args.drive, args.out)
     except OutriderError as error:
         print(error, file=sys.stderr)
         return error.exit_code

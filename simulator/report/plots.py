@@ -59,7 +59,9 @@ def spool_plot(spool: Spool, faults: Sequence[Fault], end_s: float) -> Markup:
     scale = Axis(0.0, 1.12 * max(1.0, *(value for lane in lanes for _, value in lane.points)))
     drawn = [_path(_stairs(lane.points), time, scale, f"line lane{index}") for index, lane in enumerate(lanes)]
     peaks = ", ".join(f"{lane.name} at most {max(v for _, v in lane.points):,.0f}" for lane in lanes)
-    return _frame(f"Records waiting in the spool by lane: {peaks}", time, scale, faults, drawn[::-1], [], unit="waiting")
+    return _frame(
+        f"Records waiting in the spool by lane: {peaks}", time, scale, faults, drawn[::-1], [], unit="waiting"
+    )
 
 
 def stored_plot(spool: Spool, faults: Sequence[Fault], end_s: float) -> Markup:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
+from ecu.clock import SECOND_NS
 from telemetry.records import COMMIT_WITHIN_NS, Lane, Purpose
 from telemetry.spool.counts import Dropped
 from telemetry.spool.limits import SpoolLimits
 from telemetry.spool.packing import Waiting
+
+_RETRY_NS: Final = SECOND_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +76,11 @@ class LaneQueue:
         self.stuck = None
 
     def give_back(self, records: Sequence[Waiting], why: Dropped, now_ns: int) -> None:
-        """These couldn't be made durable; they are still counted, and tried again no sooner than a deadline from now."""
+        """These couldn't be made durable: they stay counted and are tried again, but not so often that it costs."""
         self.records.extendleft(reversed(records))
         self.waiting_size += sum(record.size for record in records)
         self.stuck = why
-        self.retry_ns = now_ns + COMMIT_WITHIN_NS[self.lane]
+        self.retry_ns = now_ns + _RETRY_NS
 
     def withdraw(self, unwanted: Purpose | None) -> int:
         """Forgets what waits for this purpose (for any, when None); how many they were."""

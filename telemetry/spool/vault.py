@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from ecu.disk import Disk
 from ecu.keys import UnsealError
 from ecu.twin import TwinLost, TwinRecord
-from telemetry.records import Lane, Purpose
+from telemetry.records import Lane, Purpose, TelemetryError
 
 KEY_BYTES: Final = 32
 
 
-class KeyLost(Exception):
+class KeyLost(TelemetryError):
     """The key of a lane and purpose can't be had: never made, erased, damaged, or sealed by another key store."""
 
 
@@ -87,7 +87,11 @@ class Vault:
         self._open.pop((lane, purpose), None)
         key = self._entropy(KEY_BYTES)
         sealed = self._keys.seal(_label(lane, purpose), key)
-        TwinRecord(self._disk, record_name(lane, purpose)).start_anew(sealed)
+        record = TwinRecord(self._disk, record_name(lane, purpose))
+        try:
+            record.write_both(sealed)
+        except TwinLost:
+            record.start_anew(sealed)
         self._open[lane, purpose] = key
 
 

@@ -1,0 +1,185 @@
+"""A camera's process and the frame memory it writes into: slots go out as leases and come back with frames."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from random import Random
+from typing import Protocol
+
+from agent.children import Child
+from agent.perception.restart import Restarts
+from ecu.channel import Advance, Done
+from ecu.clock import Clock
+from inference.frames import CHANNELS, FrameRing
+from inference.messages import Begin, CameraHello, Filled, FromCamera, Lease, Ring, Skipped, SourceEnded, SourceFault
+from inference.sources import DECODER_ENVIRONMENT
+
+
+class CameraEvents(Protocol):
+    """What the camera's owner is told."""
+
+    def camera_open(self, ring: FrameRing) -> None:
+        """Frame memory is there; told once."""
+        ...
+
+    def frame_filled(self, frame: Filled) -> None:
+        """The slot is the owner's until it gives it back."""
+        ...
+
+    def frame_skipped(self) -> None: ...
+
+    def camera_done(self, t_ns: int) -> None: ...
+
+    def camera_gone(self) -> None:
+        """Its process ended and everything it said was told; it is being started again."""
+        ...
+
+    def camera_ended(self) -> None:
+        """The drive is over."""
+        ...
+
+    def camera_fault(self, fault: SourceFault) -> None: ...
+
+
+class CameraKeeper:
+    """Keeps one camera going until its drive ends; leases every free slot to it."""
+
+    def __init__(
+        self,
+        source: str,
+        ledger: Path,
+        slots: int,
+        lockstep: bool,
+        from_ns: int,
+        first_frame_id: Callable[[], int],
+        clock: Clock,
+        supervision: Clock,
+        rng: Random,
+        environment: Mapping[str, str],
+        events: CameraEvents,
+    ) -> None:
+        self._source = source
+        self._ledger = ledger
+        self._slots = slots
+        self._lockstep = lockstep
+        self._next_due_ns = from_ns
+        self._first_frame_id = first_frame_id
+        self._clock = clock
+        self._environment = {**environment, **DECODER_ENVIRONMENT}
+        self._events = events
+        self._restarts = Restarts(supervision, rng)
+        self._camera: Child[FromCamera] | None = None
+        self._gone = asyncio.Event()
+        self._ended = False
+        self._granted_ns: int | None = None
+        self._leased: set[int] = set()
+        self.ring: FrameRing | None = None
+        self.geometry: CameraHello | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._camera.pid if self._camera is not None and self._camera.alive else None
+
+    @property
+    def replaced(self) -> int:
+        return max(0, self._restarts.started - 1)
+
+    async def run(self) -> None:
+        """Until the drive ends, or cancelled. A fault of its source is told, and tried again more and more rarely."""
+        while not self._ended:
+            self._restarts.begins()
+            self._gone.clear()
+            self._camera = await Child.start(
+                "inference.camera",
+                [
+                    "--source", self._source,
+                    "--ledger", str(self._ledger),
+                    "--first-frame-id", str(self._first_frame_id()),
+                ],
+                FromCamera,
+                self._told,
+                self._closed,
+                self._environment,
+            )  # fmt: skip
+            await self._gone.wait()
+            # Its ledger is free for the next one only when the process is gone for good.
+            await self._camera.reaped()
+            if not self._ended:
+                self._take_leases_back()
+                self._events.camera_gone()
+                await self._restarts.pause()
+
+    async def stop(self) -> None:
+        if self._camera is not None:
+            await self._camera.stop()
+        if self.ring is not None:
+            self.ring.close()
+
+    def grant(self, t_ns: int) -> None:
+        """Lockstep: frames due up to `t_ns` may be captured, by this camera or the one after it."""
+        self._granted_ns = t_ns
+        if self._camera is not None:
+            self._camera.send(Advance(t_ns))
+
+    def give_back(self, slot: int) -> None:
+        """The owner is done with a filled slot."""
+        assert self.ring is not None
+        self.ring.release(slot)
+        self._lease_all()
+
+    def _lease_all(self) -> None:
+        assert self.ring is not None
+        while self._camera is not None and self._camera.alive and (slot := self.ring.lease()) is not None:
+            self._leased.add(slot)
+            self._camera.send(Lease(slot))
+
+    def _take_leases_back(self) -> None:
+        for slot in self._leased:
+            assert self.ring is not None
+            self.ring.release(slot)
+        self._leased.clear()
+
+    def _told(self, camera: Child[FromCamera], message: FromCamera) -> None:
+        match message:
+            case Filled():
+                self._next_due_ns = message.t_ns + self._period_ns
+                self._leased.discard(message.slot)
+                self._events.frame_filled(message)
+            case Skipped():
+                self._next_due_ns = message.t_ns + self._period_ns
+                self._events.frame_skipped()
+            case Done(t_ns):
+                self._events.camera_done(t_ns)
+            case CameraHello():
+                self._open(camera, message)
+            case SourceEnded():
+                self._ended = True
+                self._events.camera_ended()
+            case SourceFault():
+                self._events.camera_fault(message)
+
+    def _closed(self, camera: Child[FromCamera]) -> None:
+        self._gone.set()
+
+    @property
+    def _period_ns(self) -> int:
+        assert self.geometry is not None
+        return self.geometry.period_ns
+
+    def _open(self, camera: Child[FromCamera], hello: CameraHello) -> None:
+        if self.ring is None:
+            self.ring = FrameRing(self._slots, hello.width * hello.height * CHANNELS)
+            self.geometry = hello
+            self._events.camera_open(self.ring)
+        elif self.geometry != hello:
+            self._events.camera_fault(SourceFault("The camera came back with another size or pace.", usage=True))
+            camera.kill()
+            return
+        camera.send(Ring(self.ring.slots, self.ring.slot_bytes), [self.ring.writer_fd()])
+        self._lease_all()
+        from_ns = self._next_due_ns if self._lockstep else max(self._next_due_ns, self._clock.boot_ns())
+        camera.send(Begin(from_ns, self._lockstep))
+        if self._granted_ns is not None:
+            camera.send(Advance(self._granted_ns))

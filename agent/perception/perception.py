@@ -1,0 +1,260 @@
+"""Joins a camera with its workers, and gives every frame exactly one fate (law 2).
+
+At real speed at most one frame waits, and a newer one takes its place: an old one would delay it and tell less. In
+lockstep every frame waits its turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from agent.frames import FrameAccount, FrameCounts
+from agent.latency import LatencyHistogram, Percentiles
+from agent.perception.camera import CameraKeeper
+from agent.perception.workers import WorkerPool
+from ecu.clock import SECOND_NS, Clock
+from ecu.errors import UsageFault
+from inference.frames import FrameRing
+from inference.messages import Filled, Look, Seen, SourceFault
+
+LOCKSTEP_HANG_NS = 60 * SECOND_NS
+
+
+@dataclass(frozen=True, slots=True)
+class PerceptionSettings:
+    """What one camera's perception is made of. `fingerprint` has each frame's pixels hashed (replay)."""
+
+    source: str
+    camera: str
+    package: Path
+    slots: int
+    hang_ns: int
+    late_ns: int
+    lockstep: bool
+    standby: bool = True
+    fingerprint: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PerceptionStatus:
+    """A reading for status and doctor."""
+
+    camera: str
+    camera_pid: int | None
+    camera_fault: str | None
+    live_pid: int | None
+    standby_pid: int | None
+    model: str | None
+    frames: FrameCounts
+    law_2_holds: bool
+    latency: Percentiles
+    workers_replaced: int
+    cameras_replaced: int
+
+
+class Perception:
+    """Real time: `start`, then results come to `on_seen`. Lockstep: `start`, then `advance` as often as wanted."""
+
+    def __init__(
+        self,
+        settings: PerceptionSettings,
+        account: FrameAccount,
+        clock: Clock,
+        supervision: Clock,
+        rng: Random,
+        environment: Mapping[str, str],
+        on_seen: Callable[[Seen, int], None],
+        on_health: Callable[[str, str], None],
+        from_ns: int = 0,
+    ) -> None:
+        self._settings = settings
+        self._account = account
+        self._clock = clock
+        self._on_seen = on_seen
+        self._on_health = on_health
+        self._latency = LatencyHistogram()
+        self._waiting: deque[Filled] = deque()
+        self._looked_at: Filled | None = None
+        self._done_ns = -1
+        self._ended = False
+        self._fault: SourceFault | None = None
+        self._progress = asyncio.Event()
+        self._keepers: tuple[asyncio.Task[None], ...] = ()
+        hang_ns = LOCKSTEP_HANG_NS if settings.lockstep else settings.hang_ns
+        self._workers = WorkerPool(
+            settings.package, hang_ns, settings.standby, supervision, rng, environment, events=self
+        )
+        self._camera = CameraKeeper(
+            settings.source,
+            account.camera_ledger,
+            settings.slots,
+            settings.lockstep,
+            from_ns,
+            lambda: account.next_frame_id,
+            clock,
+            supervision,
+            rng,
+            environment,
+            events=self,
+        )
+
+    async def start(self) -> None:
+        """Returns when frames flow, or at real speed when the camera has said that it can't. Raises UsageFault in
+        lockstep for an unusable source, and ModelUnfit."""
+        self._keepers = (asyncio.create_task(self._workers.run()), asyncio.create_task(self._camera.run()))
+        await self._until(lambda: self._workers.idle and (self._camera.ring is not None or self._fault is not None))
+
+    async def stop(self) -> None:
+        for keeper in self._keepers:
+            keeper.cancel()
+        for keeper in self._keepers:
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeper
+        await self._camera.stop()
+        await self._workers.stop()
+        self._account.settle_loss()
+        self._account.close()
+
+    async def advance(self, t_ns: int) -> bool:
+        """Lockstep: all up to `t_ns` was captured, seen and given to `on_seen`. False: the drive is over."""
+        self._camera.grant(t_ns)
+        await self._until(lambda: (self._done_ns >= t_ns or self._ended) and not self._held)
+        return not self._ended
+
+    async def watch(self) -> None:
+        """Ends only by raising what ended a keeper: ModelUnfit, EnvironmentFault, or a bug."""
+        done, _ = await asyncio.wait(self._keepers, return_when=asyncio.FIRST_EXCEPTION)
+        for keeper in done:
+            keeper.result()
+
+    def status(self) -> PerceptionStatus:
+        live, frames = self._workers.live, self._account.counts()
+        return PerceptionStatus(
+            camera=self._settings.camera,
+            camera_pid=self._camera.pid,
+            camera_fault=self._fault.reason if self._fault is not None else None,
+            live_pid=self._workers.live_pid,
+            standby_pid=self._workers.standby_pid,
+            model=f"{live.name} {live.version} ({live.variant})" if live is not None else None,
+            frames=frames,
+            law_2_holds=frames.holds,
+            latency=self._latency.percentiles(),
+            workers_replaced=self._workers.replaced,
+            cameras_replaced=self._camera.replaced,
+        )
+
+    @property
+    def model_digest(self) -> str | None:
+        """Digest of the live worker's package, as that worker computed it."""
+        return self._workers.live.digest if self._workers.live is not None else None
+
+    @property
+    def _held(self) -> int:
+        """Frames in the agent's hands."""
+        return len(self._waiting) + (self._looked_at is not None)
+
+    async def _until(self, reached: Callable[[], bool]) -> None:
+        """Waits for a state that the children's messages bring about; what ends the hope of it is raised."""
+        while not reached():
+            if self._settings.lockstep and self._fault is not None:
+                raise UsageFault(self._fault.reason)
+            self._progress.clear()
+            progress = asyncio.ensure_future(self._progress.wait())
+            try:
+                running = [keeper for keeper in self._keepers if not keeper.done()]
+                await asyncio.wait((progress, *running), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                progress.cancel()
+            for keeper in self._keepers:
+                if keeper.done():
+                    keeper.result()
+
+    # --- what the camera tells --------------------------------------------------------------------
+
+    def camera_open(self, ring: FrameRing) -> None:
+        self._workers.show(ring)
+        self._progress.set()
+
+    def frame_filled(self, frame: Filled) -> None:
+        self._fault = None
+        self._account.received()
+        if self._waiting and not self._settings.lockstep:
+            self._account.dropped_by_policy()
+            self._camera.give_back(self._waiting.popleft().slot)
+        self._waiting.append(frame)
+        self._show_next()
+
+    def frame_skipped(self) -> None:
+        self._account.received()
+        self._account.dropped_by_policy()
+
+    def camera_done(self, t_ns: int) -> None:
+        self._done_ns = t_ns
+        self._progress.set()
+
+    def camera_gone(self) -> None:
+        lost = self._account.settle_loss(still_held=self._held)
+        self._on_health("camera_lost", f"the camera's process ended; {lost} frames lost with it")
+
+    def camera_ended(self) -> None:
+        self._ended = True
+        self._progress.set()
+
+    def camera_fault(self, fault: SourceFault) -> None:
+        if self._fault is None:
+            self._on_health("camera_fault", fault.reason)
+        self._fault = fault
+        self._progress.set()
+
+    # --- what the workers tell --------------------------------------------------------------------
+
+    def worker_live(self) -> None:
+        self._show_next()
+        self._progress.set()
+
+    def worker_saw(self, seen: Seen) -> None:
+        looked_at, self._looked_at = self._looked_at, None
+        assert looked_at is not None
+        assert looked_at.frame_id == seen.frame_id, "a worker answers what it was asked"
+        self._account.processed()
+        self._camera.give_back(looked_at.slot)
+        latency_ns = seen.spent_ns if self._settings.lockstep else self._clock.boot_ns() - seen.t_ns
+        self._latency.add(latency_ns)
+        self._on_seen(seen, latency_ns)
+        self._show_next()
+        self._progress.set()
+
+    def worker_lost(self) -> None:
+        if self._looked_at is not None:
+            self._account.lost_to_fault()
+            self._camera.give_back(self._looked_at.slot)
+            self._looked_at = None
+        self._progress.set()
+
+    def health(self, what: str, detail: str) -> None:
+        self._on_health(what, detail)
+
+    def _show_next(self) -> None:
+        """The live worker looks at the next waiting frame that isn't too old."""
+        while self._waiting and self._workers.idle:
+            frame = self._waiting.popleft()
+            if not self._settings.lockstep and self._clock.boot_ns() - frame.t_ns > self._settings.late_ns:
+                self._account.dropped_late()
+                self._camera.give_back(frame.slot)
+            else:
+                self._looked_at = frame
+                self._workers.look(self._look_at(frame))
+
+    def _look_at(self, frame: Filled) -> Look:
+        geometry = self._camera.geometry
+        assert geometry is not None
+        return Look(
+            frame.slot, frame.frame_id, frame.t_ns, geometry.width, geometry.height, frame.fresh,
+            self._settings.fingerprint,
+        )  # fmt: skip

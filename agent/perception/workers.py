@@ -1,0 +1,203 @@
+"""One perception worker is live, one stands by warm: whatever happens in native code, the next frame is looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from random import Random
+from typing import Final, Protocol
+
+from agent.children import Child
+from agent.perception.restart import Restarts
+from ecu.channel import Done
+from ecu.clock import SECOND_NS, Clock
+from ecu.errors import OutriderError
+from inference.frames import FrameRing
+from inference.messages import FromWorker, Look, Ring, Seen, Start, WorkerFault, WorkerReady
+
+MAX_LOADING_DEATHS: Final = 3
+
+
+class ModelUnfit(OutriderError):
+    """The model failed in every worker that tried it."""
+
+
+class WorkerEvents(Protocol):
+    """What the pool's owner is told."""
+
+    def worker_live(self) -> None:
+        """A worker can be asked now."""
+        ...
+
+    def worker_saw(self, seen: Seen) -> None:
+        """The result of the one Look that was under way."""
+        ...
+
+    def worker_lost(self) -> None:
+        """The live worker ended; what it was looking at, if anything, will have no result."""
+        ...
+
+    def health(self, what: str, detail: str) -> None: ...
+
+
+class WorkerPool:
+    """Keeps the workers of one model. One Look at a time; a worker that gives no result within `hang_ns` is killed."""
+
+    def __init__(
+        self,
+        package: Path,
+        hang_ns: int,
+        standby: bool,
+        supervision: Clock,
+        rng: Random,
+        environment: Mapping[str, str],
+        events: WorkerEvents,
+    ) -> None:
+        self._package = package
+        self._hang_ns = hang_ns
+        self._wanted = 2 if standby else 1
+        self._environment = environment
+        self._events = events
+        self._restarts = Restarts(supervision, rng)
+        self._ring: FrameRing | None = None
+        self._workers: list[Child[FromWorker]] = []
+        self._ready: dict[int, WorkerReady] = {}
+        self._live: Child[FromWorker] | None = None
+        self._looking = False
+        self._hang: asyncio.TimerHandle | None = None
+        self._next_track_id = 1
+        self._fault = ""
+        self._changed = asyncio.Event()
+
+    @property
+    def idle(self) -> bool:
+        """A worker is live and has nothing to look at."""
+        return self._live is not None and not self._looking
+
+    @property
+    def live(self) -> WorkerReady | None:
+        """What the live worker said of its model."""
+        return self._ready.get(self._live.pid) if self._live is not None else None
+
+    @property
+    def live_pid(self) -> int | None:
+        return self._live.pid if self._live is not None else None
+
+    @property
+    def standby_pid(self) -> int | None:
+        standby = self._standby()
+        return standby.pid if standby is not None else None
+
+    @property
+    def replaced(self) -> int:
+        """Workers started beyond the first ones."""
+        return max(0, self._restarts.started - self._wanted)
+
+    async def run(self) -> None:
+        """Keeps them going until cancelled. Raises ModelUnfit when no worker can even load the model."""
+        while True:
+            self._changed.clear()
+            if len(self._workers) < self._wanted:
+                await self._start()
+            else:
+                await self._changed.wait()
+
+    async def stop(self) -> None:
+        self._disarm()
+        for worker in self._workers:
+            await worker.stop()
+
+    def show(self, ring: FrameRing) -> None:
+        """From now on Looks name slots of this ring."""
+        self._ring = ring
+        for worker in self._workers:
+            self._show_to(worker)
+
+    def look(self, look: Look) -> None:
+        """Only when `idle`."""
+        assert self._live is not None
+        assert not self._looking
+        self._looking = True
+        self._hang = asyncio.get_running_loop().call_later(self._hang_ns / SECOND_NS, self._hung)
+        self._live.send(look)
+
+    async def _start(self) -> None:
+        self._restarts.begins()
+        worker = await Child.start(
+            "inference.worker",
+            ["--package", str(self._package)],
+            FromWorker,
+            self._told,
+            self._closed,
+            self._environment,
+        )
+        self._workers.append(worker)
+        if self._ring is not None:
+            self._show_to(worker)
+        while worker.alive and worker.pid not in self._ready:
+            self._changed.clear()
+            await self._changed.wait()
+        if not worker.alive:
+            await self._restarts.pause()
+            if self._restarts.quick_deaths >= MAX_LOADING_DEATHS and self._live is None:
+                raise ModelUnfit(self._fault or f"Workers die while loading the model in {self._package}.")
+
+    def _show_to(self, worker: Child[FromWorker]) -> None:
+        assert self._ring is not None
+        fd = self._ring.reader_fd()
+        worker.send(Ring(self._ring.slots, self._ring.slot_bytes), [fd])
+        os.close(fd)
+
+    def _told(self, worker: Child[FromWorker], message: FromWorker) -> None:
+        match message:
+            case WorkerReady():
+                self._ready[worker.pid] = message
+                if self._live is None:
+                    self._promote(worker)
+            case Seen():
+                self._saw(message)
+            case WorkerFault(reason):
+                self._fault = reason
+                self._events.health("model_fault", reason)
+            case Done():
+                pass
+        self._changed.set()
+
+    def _saw(self, seen: Seen) -> None:
+        self._disarm()
+        self._looking = False
+        self._next_track_id = max(self._next_track_id, *(track.track_id + 1 for track in seen.tracks), 1)
+        self._events.worker_saw(seen)
+
+    def _promote(self, worker: Child[FromWorker]) -> None:
+        self._live = worker
+        worker.send(Start(self._next_track_id))
+        self._events.worker_live()
+
+    def _standby(self) -> Child[FromWorker] | None:
+        return next((w for w in self._workers if w is not self._live and w.pid in self._ready), None)
+
+    def _closed(self, worker: Child[FromWorker]) -> None:
+        self._workers.remove(worker)
+        self._ready.pop(worker.pid, None)
+        if worker is self._live:
+            self._disarm()
+            self._live, self._looking = None, False
+            self._events.health("worker_lost", f"the live worker, pid {worker.pid}, ended")
+            self._events.worker_lost()
+            standby = self._standby()
+            if standby is not None:
+                self._promote(standby)
+        self._changed.set()
+
+    def _hung(self) -> None:
+        if self._live is not None:
+            self._events.health("worker_hung", f"pid {self._live.pid} gave no result in time and was killed")
+            self._live.kill()
+
+    def _disarm(self) -> None:
+        if self._hang is not None:
+            self._hang.cancel()
+            self._hang = None

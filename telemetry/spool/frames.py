@@ -1,0 +1,78 @@
+"""One block into a frame and back: encrypted on the way in, checked whole on the way out."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ecu.disk import Disk, DiskFault
+from telemetry.spool.blocks import BlockRef
+from telemetry.spool.format import (
+    FRAME_HEADER_BYTES,
+    PAGE_BYTES,
+    TAG_BYTES,
+    FrameHeader,
+    frame_pages,
+    pack_frame_header,
+    unpack_frame_header,
+)
+from telemetry.wire import BadBlock, BlockHeader, pack_block, unpack_block
+
+# A read that failed once may succeed: a worn cell, or a bus that was busy.
+_READS: Final = 2
+
+
+def seal_frame(
+    header: BlockHeader, body: bytes, durable_seq: int, counter: int, cipher: AESGCM, salt: bytes
+) -> bytes:
+    """The wire block of `header` and `body` as a frame, padded to whole pages."""
+    block = pack_block(header, body)
+    frame = FrameHeader(
+        len(block) + TAG_BYTES, header.count, header.base_seq, durable_seq, counter, header.purpose
+    )
+    head = pack_frame_header(frame, salt)
+    sealed = head + cipher.encrypt(frame.nonce, block, head)
+    return sealed.ljust(frame.pages * PAGE_BYTES, b"\0")
+
+
+def open_frame(data: bytes, cipher: AESGCM, salt: bytes) -> tuple[BlockHeader, bytes]:
+    """The wire block's header and all its bytes. Raises BadBlock unless every one of them is as it was written."""
+    frame = unpack_frame_header(data, salt)
+    if frame is None:
+        raise BadBlock("its frame's header isn't whole")
+    head, sealed = data[:FRAME_HEADER_BYTES], data[FRAME_HEADER_BYTES : FRAME_HEADER_BYTES + frame.cipher_bytes]
+    try:
+        block = cipher.decrypt(frame.nonce, sealed, head)
+    except (InvalidTag, ValueError) as error:
+        raise BadBlock("its bytes aren't those that were written") from error
+    return unpack_block(block)[0], block
+
+
+def read_block(disk: Disk, name: str, ref: BlockRef, cipher: AESGCM, salt: bytes) -> bytes:
+    """The wire block that `ref` names. Raises BadBlock when it isn't there, whole."""
+    header, block = open_frame(_read(disk, name, ref), cipher, salt)
+    if (header.lane, header.epoch, header.base_seq, header.count) != (ref.lane, ref.epoch, ref.base_seq, ref.count):
+        raise BadBlock("another block lies in its place")
+    return block
+
+
+def _read(disk: Disk, name: str, ref: BlockRef) -> bytes:
+    for _ in range(_READS):
+        try:
+            return disk.read_at(name, ref.page * PAGE_BYTES, frame_pages(ref.wire_bytes) * PAGE_BYTES)
+        except DiskFault as error:
+            fault = error
+        except FileNotFoundError as error:
+            raise BadBlock(f"{name} is no more") from error
+    raise BadBlock(f"it can't be read: {fault}") from fault
+
+
+def is_whole(data: bytes, cipher: AESGCM, salt: bytes) -> bool:
+    """Whether the frame at the start of `data` reached flash in full."""
+    try:
+        open_frame(data, cipher, salt)
+    except BadBlock:
+        return False
+    return True

@@ -1,0 +1,271 @@
+"""Appends blocks to segments: one write and one sync for all that a commit brings to a segment, none of it confirmed
+before. A segment in which anything failed is never written or synced again; the same records go into a new one.
+
+A segment begins at the seq up to which its lane's epoch was durable; blocks of earlier segments from there on were never
+confirmed, and a reader passes over them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ecu.clock import Clock
+from ecu.disk import Disk, DiskError, DiskFault, DiskFull
+from telemetry.confirmations import Confirmation
+from telemetry.records import Lane, Purpose
+from telemetry.spool.counts import Dropped, Evicted
+from telemetry.spool.departures import Departures, Files, free_name
+from telemetry.spool.format import (
+    HEADER_PAGES,
+    SALT_BYTES,
+    Entry,
+    SegmentHeader,
+    end_page,
+    frame_pages,
+    pack_entry,
+    pack_index,
+    pack_segment_header,
+)
+from telemetry.spool.frames import seal_frame
+from telemetry.spool.limits import PAGE_BYTES, SpoolLimits
+from telemetry.spool.packing import Packed, Waiting
+from telemetry.spool.retention import Evict, Holding, Room, room_for, victim_for
+from telemetry.spool.shelf import Segment, Shelf
+from telemetry.spool.vault import Vault
+from telemetry.wire import CODEC_RECORDS_ZSTD, HEADER_BYTES, NO_DICTIONARY, BlockHeader
+
+_FAULTS_BEFORE_GIVING_BACK: Final = 2
+
+
+class NoRoom(DiskFull):
+    """No segment can be had for this lane: the other lanes' reserves and higher lanes hold all of max_bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlock:
+    """A durable block, as its segment's index will list it."""
+
+    serial: int
+    entry: bytes
+    records: tuple[Waiting, ...]
+    confirmed: tuple[Confirmation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LaneWritten:
+    """What became of one lane's part of a batch: blocks that are durable, and records that have to be tried again."""
+
+    lane: Lane
+    blocks: tuple[StoredBlock, ...]
+    back: tuple[Waiting, ...]
+    why: Dropped | None
+
+
+@dataclass(slots=True)
+class Active:
+    """A lane's segment while it is written."""
+
+    segment: Segment
+    page: int = HEADER_PAGES
+    counter: int = 0
+    entries: bytearray = field(default_factory=bytearray)
+    named: bool = False
+    ciphers: dict[Purpose, AESGCM] = field(default_factory=dict)
+
+    def fitting(self, blocks: Sequence[Packed]) -> int:
+        """How many of the blocks, from the first, still go into the segment."""
+        page, end = self.page, end_page(self.segment.pages)
+        for count, block in enumerate(blocks):
+            page += frame_pages(HEADER_BYTES + len(block.body))
+            if page > end:
+                return count
+        return len(blocks)
+
+
+class SegmentLog:
+    """One thread calls it. Every open of the spool has its own epochs, so no (epoch, seq) ever names two records."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        vault: Vault,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+        limits: SpoolLimits,
+        shelf: Shelf,
+        departures: Departures,
+        files: Files,
+        spool_id: bytes,
+        epochs: dict[Lane, bytes],
+    ) -> None:
+        self.fault: str | None = None
+        self._disk = disk
+        self._vault = vault
+        self._clock = clock
+        self._entropy = entropy
+        self._limits = limits
+        self._shelf = shelf
+        self._departures = departures
+        self._files = files
+        self._spool_id = spool_id
+        self._epochs = epochs
+        self._next_seq = dict.fromkeys(Lane, 0)
+        self._active: dict[Lane, Active] = {}
+
+    def reached(self) -> Iterator[tuple[tuple[Lane, bytes], int]]:
+        """Each of this process's streams with the seq that its next record gets."""
+        return (((lane, self._epochs[lane]), self._next_seq[lane]) for lane in Lane)
+
+    def forget_cipher(self, purpose: Purpose) -> None:
+        for active in self._active.values():
+            active.ciphers.pop(purpose, None)
+
+    def append(self, lane: Lane, blocks: Sequence[Packed]) -> LaneWritten:
+        """Makes the blocks durable in order, as many as can be; never raises DiskError."""
+        stored: list[StoredBlock] = []
+        why, faults = None, 0
+        while len(stored) < len(blocks):
+            try:
+                stored += self._append_some(lane, blocks[len(stored) :])
+            except NoRoom as error:
+                self.fault, why = str(error), Dropped.DISK_FULL
+                break
+            except DiskError as error:
+                self.fault, faults = str(error), faults + 1
+                if faults == _FAULTS_BEFORE_GIVING_BACK:
+                    why = Dropped.DISK_FULL if isinstance(error, DiskFull) else Dropped.DISK_FAULT
+                    break
+        back = tuple(record for block in blocks[len(stored) :] for record in block.records)
+        return LaneWritten(lane, tuple(stored), back, why)
+
+    def _append_some(self, lane: Lane, blocks: Sequence[Packed]) -> list[StoredBlock]:
+        """As many as still go into one segment, at least one."""
+        active = self._active.get(lane)
+        if active and not active.fitting(blocks[:1]):
+            self._seal(lane, active)
+            active = None
+        active = active or self._begin(lane)
+        try:
+            return self._commit(active, blocks[: active.fitting(blocks)])
+        except DiskError:
+            self._give_up(lane, active)
+            raise
+
+    def _commit(self, active: Active, blocks: Sequence[Packed]) -> list[StoredBlock]:
+        segment, first_page = active.segment, active.page
+        durable_seq = seq = self._next_seq[segment.lane]
+        frames, stored = [], []
+        for block in blocks:
+            frames.append(self._frame(active, block, seq, durable_seq))
+            stored.append(_stored(segment, block, seq, active.page))
+            active.page += len(frames[-1]) // PAGE_BYTES
+            seq += len(block.records)
+        self._disk.write_at(segment.name, first_page * PAGE_BYTES, b"".join(frames))
+        self._disk.sync(segment.name)
+        if not active.named:
+            self._disk.sync_folder("")
+            active.named = True
+        self._next_seq[segment.lane] = seq
+        active.entries += b"".join(block.entry for block in stored)
+        with self._departures.lock:
+            segment.unsettled += len(stored)
+        return stored
+
+    def _frame(self, active: Active, block: Packed, seq: int, durable_seq: int) -> bytes:
+        segment = active.segment
+        header = BlockHeader(
+            segment.lane, block.purpose, segment.epoch, seq, len(block.records),
+            CODEC_RECORDS_ZSTD, NO_DICTIONARY, len(block.body),
+        )  # fmt: skip
+        cipher = active.ciphers.get(block.purpose)
+        if cipher is None:
+            cipher = self._vault.cipher_for_writing(segment.lane, block.purpose, segment.spool_id, segment.salt)
+            active.ciphers[block.purpose] = cipher
+        # Counted up before anything can fail: a counter is spent even when its frame never reaches flash.
+        active.counter += 1
+        return seal_frame(header, block.body, durable_seq, active.counter, cipher, segment.salt)
+
+    # --- segments ---
+
+    def _begin(self, lane: Lane) -> Active:
+        file = self._file_for(lane)
+        serial, self._files.next_serial = self._files.next_serial, self._files.next_serial + 1
+        segment = Segment(
+            serial=serial,
+            lane=lane,
+            epoch=self._epochs[lane],
+            spool_id=self._spool_id,
+            salt=self._entropy(SALT_BYTES),
+            base_seq=self._next_seq[lane],
+            pages=self._limits.segment_bytes // PAGE_BYTES,
+            created_wall_ns=self._clock.wall_ns(),
+            active=True,
+        )
+        try:
+            self._disk.write_at(file, 0, pack_segment_header(self._header(segment)))
+            self._disk.rename(file, segment.name)
+        except DiskError:
+            self._discard(file)
+            raise
+        with self._departures.lock:
+            self._shelf.place(segment)
+        active = self._active[lane] = Active(segment)
+        return active
+
+    def _header(self, segment: Segment) -> SegmentHeader:
+        return SegmentHeader(
+            segment.lane, segment.pages, segment.serial, segment.spool_id, segment.epoch, segment.salt,
+            segment.base_seq, self._clock.boot_ns(), segment.created_wall_ns,
+        )  # fmt: skip
+
+    def _seal(self, lane: Lane, active: Active) -> None:
+        """The segment is full. Its index only saves the next start a search: it is never synced, and may fail."""
+        segment = active.segment
+        try:
+            where = end_page(segment.pages) * PAGE_BYTES
+            self._disk.write_at(segment.name, where, pack_index(active.entries, segment.salt))
+        except DiskError as error:
+            self.fault = str(error)
+        self._retire(lane, segment)
+
+    def _give_up(self, lane: Lane, active: Active) -> None:
+        active.segment.faulty = True
+        self._retire(lane, active.segment)
+
+    def _retire(self, lane: Lane, segment: Segment) -> None:
+        del self._active[lane]
+        with self._departures.lock:
+            segment.active = False
+
+    def seal_all(self) -> None:
+        """Before a planned end."""
+        for lane, active in list(self._active.items()):
+            self._seal(lane, active)
+
+    # --- files ---
+
+    def _file_for(self, lane: Lane) -> str:
+        """The name of a file for a new segment; evicts as the limits demand. Raises NoRoom or DiskError."""
+        while (step := self._room(lane)) is Room.THERE:
+            if self._files.free:
+                return self._files.free.pop()
+            try:
+                return self._created()
+            except DiskFull:
+                step = victim_for(lane, self._held(), self._limits)
+                if step is Room.NONE:
+                    raise
+                self._evict(step, Evicted.DISK_FULL)
+        raise AssertionError
+
+    def _created(self) -> str:
+        name = free_name(self._files.next_serial)
+        self._files.next_serial += 1
+        self._disk.create(name, self._limits.segment_bytes)
+        return name
