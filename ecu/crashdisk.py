@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Literal
 
-from ecu.disk import DiskDenied
+from ecu.disk import DiskDenied, DiskError
 from ecu.errors import OutriderError
 
 Act = Literal[
@@ -293,8 +293,9 @@ class CrashDisk:
         self._do(_Link(folder, path, name, inode, False))
         if fault:
             self._do(_Write(inode, path, 0, bytes(size // 2), 0))
-            self._do(_Unlink(folder, path, name))
-            raise fault
+            if isinstance(fault, DiskError):
+                self._do(_Unlink(folder, path, name))
+            raise fault.with_traceback(None)
         if size:
             self._do(_Write(inode, path, 0, bytes(size), 0))
 
@@ -305,7 +306,7 @@ class CrashDisk:
         if written:
             self._do(_Write(inode, path, offset, written, len(self._live.files[inode])))
         if fault:
-            raise fault
+            raise fault.with_traceback(None)
 
     def truncate(self, path: str, size: int) -> None:
         inode = self._file(path)
@@ -348,7 +349,8 @@ class CrashDisk:
     def fail(self, when: int | Callable[[Call], bool], error: BaseException) -> None:
         """The call with that index, or every call that `when` says yes to, raises `error`.
 
-        A failing write or create gets half its bytes in; a failing sync makes what waited for it doubtful for ever.
+        A failing write or create gets half its bytes in. A sync that fails with a DiskError makes what waited for it
+        doubtful for ever; with anything else (the program was killed) it hasn't happened.
         """
         self._faults.append((when if callable(when) else lambda call: call.index == when, error))
 
@@ -405,14 +407,15 @@ class CrashDisk:
 
     def _call(self, act: Act, path: str, length: int = 0) -> None:
         if fault := self._begin(act, path, length):
-            raise fault
+            raise fault.with_traceback(None)
 
     def _sync(self, act: Act, path: str, inode: int) -> None:
         fault = self._begin(act, path)
         self.syncs += 1
-        if fault:
+        if isinstance(fault, DiskError):
             self._do(_Sync(inode, failed=True))
-            raise fault
+        if fault:
+            raise fault.with_traceback(None)
         if self.syncs - 1 != self._lost_sync:
             self._do(_Sync(inode, failed=False))
 

@@ -344,12 +344,7 @@ class FileKeyStore(_Store):
     def _erase_unused(self) -> None:
         # Parts are written before, so a cut in between leaves a key without a part: the next start erases it.
         for slot in sorted(self._records.keys() - self._slots.keys()):
-            try:
-                empty = not self._records[slot].peek()
-            except TwinLost:
-                empty = False
-            if not empty:
-                self._records[slot].start_anew(b"")
+            self._records[slot].wipe()
 
 
 _PAIR_AGAIN = (

@@ -95,6 +95,18 @@ class TwinRecord:
         self._put(payload)
         self._put(payload)
 
+    def wipe(self) -> None:
+        """Nothing of any payload is left in either file of a record that exists; it reads as b"".
+
+        Cut short it may read as before, or be lost: to be called again until it returns.
+        """
+        if any(self._disk.exists(path) for path in self._paths) and not self._is_wiped():
+            self.start_anew(b"")
+
+    def _is_wiped(self) -> bool:
+        blank = [_encode(_Block(twin, b""), self._capacity) for twin in (0, 1)]
+        return all(self._disk.exists(p) and self._disk.read(p) == b for p, b in zip(self._paths, blank, strict=True))
+
     def start_anew(self, payload: bytes) -> None:
         """As `write_both`, over whatever is there: re-provisioning after TwinLost."""
         self._newest = None
@@ -106,8 +118,13 @@ class TwinRecord:
             raise ValueError(f"{self._name}: {len(payload)} bytes don't fit a record of {self._capacity}")
         # After a failed write the newest is still the one before: the next try goes over the same twin, not over it.
         block = _Block(self._newest.seq + 1 if self._newest else 0, payload)
-        path, data = self._paths[block.seq % 2], _encode(block, self._capacity)
-        in_place = not self._doubtful and self._disk.exists(path) and self._disk.size(path) == self._capacity
+        self._lay_down(block, self._capacity)
+        self._newest = block
+
+    def _lay_down(self, block: _Block, size: int) -> None:
+        path, data = self._paths[block.seq % 2], _encode(block, size)
+        # After an error neither the file's bytes nor its name are believed any more: both are made anew.
+        in_place = not self._doubtful and self._disk.exists(path) and self._disk.size(path) == size
         self._doubtful = True
         if in_place:
             self._disk.write_at(path, 0, data)
@@ -115,15 +132,14 @@ class TwinRecord:
         else:
             # The name appears only with a whole block behind it: a twin that isn't whole was damaged later.
             replace_file(self._disk, path, data)
-        self._newest, self._doubtful = block, False
+        self._doubtful = False
 
     def _settled(self) -> _Block | None:
         newest = self._newest_whole()
         if newest is not None:
             # A killed writer may have left it in memory only. Written over itself it can't tear into anything else.
             path = self._paths[newest.seq % 2]
-            self._disk.write_at(path, 0, _encode(newest, self._disk.size(path)))
-            self._disk.sync(path)
+            self._lay_down(newest, self._disk.size(path))
             self._disk.sync_folder(path.rpartition("/")[0])
         return newest
 

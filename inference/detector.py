@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,15 +9,7 @@ from inference.decode import Decoder
 from inference.detections import Detections
 from inference.letterbox import Letterbox, blank_canvas
 from inference.package import ModelInput, ModelOutputs, Thresholds
-from inference.session import Session
-
-
-class Runner(Protocol):
-    """Runs the model on one canvas."""
-
-    def run(self, canvas: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """canvas (H, W, 3) -> scores (cells, classes) and distances (cells, 4 * bins). Raises ModelFault."""
-        ...
+from inference.session import Runner, Session
 
 
 class Detector:

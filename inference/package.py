@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from inference.errors import PackageNotFound, PackageRefused
 
 MODELS_FOLDER = Path(__file__).parent / "models"
 MANIFEST_FILE = "model.json"
+_FOLDER = re.compile(r"([a-z][a-z0-9-]{0,47})-(\d+(?:\.\d+){1,2})", re.ASCII)
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 64 << 20
 MAX_PACKAGE_BYTES = 256 << 20
@@ -30,6 +32,8 @@ FileName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9A-Z][a-zA-Z0-9._-]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^(0|[1-9]\d{0,5})(\.(0|[1-9]\d{0,5})){1,2}$")]
+Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$", max_length=500)]
+"""Text for people: no control characters, so that a package can't write on a terminal."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -38,7 +42,7 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 class Part(BaseModel):
     """Frozen and closed: an unknown key is refused, never ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class PackageFile(Part):
@@ -52,7 +56,7 @@ class PackageFile(Part):
 class ExpectedObject(Part):
     """What a golden canvas must show. `box` is xyxy in canvas pixels."""
 
-    label: str
+    label: Line
     score: Fraction
     box: tuple[float, float, float, float]
 
@@ -68,7 +72,7 @@ class Variant(PackageFile):
 class ModelInput(Part):
     """The canvas: how a frame becomes the graph's input."""
 
-    name: str
+    name: Line
     height: Side
     width: Side
     colour: Literal["bgr8"]
@@ -81,8 +85,8 @@ class ModelInput(Part):
 class ModelOutputs(Part):
     """The graph's outputs: scores (1, cells, classes) and, per cell, 4 distributions over `bins` distances."""
 
-    scores: str
-    distances: str
+    scores: Line
+    distances: Line
     strides: Annotated[tuple[Annotated[int, Field(ge=1, le=128)], ...], Field(min_length=1, max_length=8)]
     bins: Annotated[int, Field(ge=2, le=64)]
 
@@ -122,11 +126,11 @@ class BuiltOn(Part):
     """The computer that built the package: on its like, the variant's raw outputs over the golden canvases have this
     SHA-256. For information; a difference elsewhere is expected."""
 
-    variant: str
-    onnxruntime: str
-    numpy: str
-    opencv: str
-    instruction_set: str
+    variant: Name
+    onnxruntime: Line
+    numpy: Line
+    opencv: Line
+    instruction_set: Line
     outputs_sha256: Sha256
 
 
@@ -139,16 +143,16 @@ class Budget(Part):
 
 
 class Licence(Part):
-    spdx: str
-    holder: str
-    notice: str
+    spdx: Line
+    holder: Line
+    notice: Line
 
 
 class Lineage(Part):
     """Where the weights come from and what the quantizer saw."""
 
-    source: str
-    source_version: str
+    source: Line
+    source_version: Line
     source_sha256: Sha256
     weights_sha256: Sha256
     calibration_video_sha256: Sha256
@@ -159,7 +163,7 @@ class Lineage(Part):
 class Fidelity(Part):
     """Agreement with the fp32 graph over a drive: never accuracy. The interval is 95 %, moving-block bootstrap."""
 
-    variant: str
+    variant: Name
     score: Fraction
     precision: Fraction
     recall: Fraction
@@ -169,7 +173,7 @@ class Fidelity(Part):
 
 
 class FidelityReport(Part):
-    against: str
+    against: Line
     drive_sha256: Sha256
     frames: Count
     match_iou: Fraction
@@ -184,7 +188,9 @@ class Manifest(Part):
     name: Name
     version: Version
     task: Literal["detect"]
-    classes: Annotated[tuple[Annotated[str, StringConstraints(min_length=1, max_length=48)], ...], Field(min_length=1)]
+    classes: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}$")], ...], Field(min_length=1)
+    ]
     input: ModelInput
     outputs: ModelOutputs
     thresholds: Thresholds
@@ -269,8 +275,8 @@ def canonical_json(manifest: Manifest) -> bytes:
 
 def list_packages(models: Path = MODELS_FOLDER) -> list[tuple[str, str]]:
     """(name, version) of each package folder `<name>-<version>`, by name and rising version; nothing is opened."""
-    found = [tuple(entry.name.rsplit("-", 1)) for entry in models.iterdir() if (entry / MANIFEST_FILE).is_file()]
-    return sorted(((name, version) for name, version in found), key=lambda it: (it[0], version_key(it[1])))
+    folders = [_FOLDER.fullmatch(entry.name) for entry in models.iterdir() if (entry / MANIFEST_FILE).is_file()]
+    return sorted(((found[1], found[2]) for found in folders if found), key=lambda it: (it[0], version_key(it[1])))
 
 
 def find_package(name_or_path: str, models: Path = MODELS_FOLDER) -> Path:
@@ -316,7 +322,10 @@ def _demand_distinct_keys(pairs: list[tuple[str, Any]]) -> None:
 
 def _refuse_strangers(folder: Path, manifest: Manifest) -> None:
     named = {MANIFEST_FILE, *(entry.file for entry in manifest.files())}
-    strangers = sorted(set(os.listdir(folder)) - named)
+    try:
+        strangers = sorted(set(os.listdir(folder)) - named)
+    except OSError as error:
+        raise PackageRefused(_refusal(folder, f"the folder can't be listed: {error.strerror}")) from error
     if strangers:
         raise PackageRefused(_refusal(folder, f"{strangers[0]} isn't named in the manifest"))
     if sum(entry.bytes for entry in manifest.files()) > MAX_PACKAGE_BYTES:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -51,6 +52,14 @@ class Chosen:
 
     variant: str
     reason: str
+
+
+class Runner(Protocol):
+    """Runs a model on one canvas."""
+
+    def run(self, canvas: NDArray[np.uint8]) -> Outputs:
+        """canvas (H, W, 3) -> scores (cells, classes) and distances (cells, 4 * bins). Raises ModelFault."""
+        ...
 
 
 class Engine:
@@ -118,12 +127,12 @@ def open_engine(package: ModelPackage, variant: Variant) -> Engine:
         raise PackageRefused(f"{package.title}, {variant.file}: {refusal}") from refusal
 
 
-def golden_fault(package: ModelPackage, variant: Variant, engine: Engine) -> str | None:
-    """What the engine gets wrong of the variant's golden canvases, the first of it, in words; None when they hold."""
+def golden_fault(package: ModelPackage, variant: Variant, runner: Runner) -> str | None:
+    """What the runner gets wrong of the variant's golden canvases, the first of it, in words; None when they hold."""
     check = GoldenCheck(package.manifest)
     for entry, objects in zip(package.manifest.golden.canvases, variant.golden, strict=True):
         try:
-            difference = check.first_difference(objects, *engine.run(read_canvas(package, entry)))
+            difference = check.first_difference(objects, *runner.run(read_canvas(package, entry)))
         except ModelFault as fault:
             difference = str(fault)
         if difference:

@@ -53,9 +53,8 @@ class OperatorClient:
             response = connection.getresponse()
             body = response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise EnvironmentFault(
-                f"No receiver answers at {self._path} ({error}). Start it: outrider receiver run --state {self._path.parent}"
-            ) from error
+            start = f"outrider receiver run --state {self._path.parent}"
+            raise EnvironmentFault(f"No receiver answers at {self._path} ({error}). Start one: {start}") from error
         finally:
             connection.close()
         if response.status != 200:

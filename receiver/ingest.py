@@ -35,7 +35,7 @@ class IngestLimits:
 
 
 class Ingest:
-    """`submit` answers when the block is committed or never will be; `on_receipt` hears of what is stored first."""
+    """`submit` answers when the block is committed or never will be; then `on_receipt` hears of what is stored."""
 
     def __init__(
         self,
@@ -110,7 +110,8 @@ class Ingest:
             self._count(verdict)
             if not answer.done():
                 answer.set_result(verdict)
-        self._tell(arrivals, verdicts)
+        # After the answers just given, which take a turn of the loop.
+        asyncio.get_running_loop().call_soon(self._tell, arrivals, verdicts)
 
     def _tell(self, arrivals: Sequence[Arrival], verdicts: Sequence[Verdict]) -> None:
         for vehicle, receipt in receipts(arrivals, verdicts):

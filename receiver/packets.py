@@ -1,7 +1,7 @@
 """MQTT 5 packets from hostile hands (OASIS MQTT 5.0): framed, bounded and checked before the codec sees them.
 
-The codec (mqtt5) can't tell a short packet from a broken one, and text that isn't UTF-8 makes it panic: an exception
-outside Exception, and a page on standard error. So lengths and text are looked at here first.
+The codec (mqtt5) would wait for a packet of any announced length, and text that isn't UTF-8 makes it panic: an
+exception outside Exception, and a page on standard error. So lengths and text are looked at here first.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Stamps are boot time; `Record.wall_ns` is what the computer believed the wall cl
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -170,6 +171,11 @@ def decode_event(data: bytes) -> AnyEvent:
 
 def encode_records(records: Sequence[Stored]) -> bytes:
     return _encoder.encode(records)
+
+
+def record_digest(record: Stored) -> bytes:
+    """SHA-256 of the record's own bytes in a block: what a witness compares at both ends of the way."""
+    return hashlib.sha256(_encoder.encode(record)).digest()
 
 
 def decode_records(data: bytes) -> list[Stored]:

@@ -105,7 +105,7 @@ def _limits(manifest: Manifest) -> str:
 
 - Objects smaller than about {2 * manifest.outputs.strides[0]} pixels of the canvas are mostly missed.
 - Night, rain, snow, fog, lens dirt and fisheye lenses weren't looked at.
-- Cars and trucks, and persons and riders, are taken for each other; the tracker steadies the class over frames.
-- Glare and road-side structures give false objects; no false-alarm rate was measured.
+- Cars and trucks are taken for each other; the tracker steadies the class over frames.
+- A mountain road with glare gave false objects; no false-alarm rate was measured.
 - Scores come in steps of about 0.02 and are no probabilities.
 """

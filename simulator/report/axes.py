@@ -9,8 +9,10 @@ from typing import Final
 
 from simulator.report.evidence import Point
 
-LOG_FROM: Final = 12.0
+LOG_FROM: Final = 6.0
 """An axis is logarithmic when its largest value is this many times the middle one: few would be seen otherwise."""
+
+MOST_DECADES: Final = 10_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def value_axis(values: Sequence[float]) -> Axis:
         return Axis(0.0, 1.0)
     top, middle = positive[-1], positive[len(positive) // 2]
     if top > LOG_FROM * middle:
-        return Axis(_round_down(positive[0]), top * 1.25, is_log=True)
+        return Axis(_round_down(max(positive[0], top / MOST_DECADES)), top * 1.25, is_log=True)
     return Axis(0.0, top * 1.12)
 
 
@@ -67,7 +69,7 @@ def _round_down(value: float) -> float:
     return max(factor * power for factor in (1, 2, 5) if factor * power <= value * (1 + 1e-9))
 
 
-def thinned(points: Sequence[Point], columns: int = 400) -> list[Point]:
+def thinned(points: Sequence[Point], columns: int = 150) -> list[Point]:
     """At most four points a column of time: its first, lowest, highest and last. No extreme is lost."""
     if len(points) <= 4 * columns:
         return list(points)
@@ -82,7 +84,7 @@ def thinned(points: Sequence[Point], columns: int = 400) -> list[Point]:
     return kept
 
 
-def spans(points: Sequence[Point], columns: int = 500) -> list[tuple[float, float, float]]:
+def spans(points: Sequence[Point], columns: int = 400) -> list[tuple[float, float, float]]:
     """(seconds, lowest, highest) of each column of time that has points."""
     if not points:
         return []

@@ -19,9 +19,16 @@ from simulator.report.plots import letter
 
 COLOURS: Final = 6
 MAX_BOXES: Final = 7_000
+MAX_FRAMES: Final = 3_000
 """What the replay keeps of a long drive: it shows every n-th frame and moves between them."""
+MAX_SAMPLES: Final = 2_000
+FINEST_S: Final = 0.25
 METRES_PER_DEGREE: Final = math.radians(6_371_008.8)
 NEAREST_M: Final = 5.0
+NAME_PX: Final = 10.0
+"""About the width of one letter of a track's name."""
+MOST_SKY: Final = 0.34
+LEAST_SKY: Final = 0.16
 _USUAL_HORIZON: Final = 0.55
 _FEWEST_BOXES: Final = 24
 
@@ -54,10 +61,10 @@ def colour_index(track_id: int) -> int:
     return track_id % COLOURS
 
 
-def keyframes(frames: Sequence[Frame], most_boxes: int = MAX_BOXES) -> Sequence[Frame]:
-    """Every n-th frame, so that they hold at most about `most_boxes` boxes; always the first."""
-    total = sum(len(frame.boxes) for frame in frames)
-    return frames[:: max(1, math.ceil(total / most_boxes))]
+def keyframes(frames: Sequence[Frame]) -> Sequence[Frame]:
+    """Every n-th frame from the first on, few enough for the page to stay small."""
+    boxes = sum(len(frame.boxes) for frame in frames)
+    return frames[:: max(1, math.ceil(boxes / MAX_BOXES), math.ceil(len(frames) / MAX_FRAMES))]
 
 
 def first_with_tracks(frames: Sequence[Frame]) -> int:
@@ -71,32 +78,47 @@ def first_with_tracks(frames: Sequence[Frame]) -> int:
 def road(drive: Drive) -> Markup:
     """The road, and the tracks of the first frame that has any."""
     frames = keyframes(drive.frames)
-    row = horizon([box for frame in frames for box in frame.boxes], drive.height_px)
+    boxes = [box for frame in frames for box in frame.boxes]
+    row, top = horizon(boxes, drive.height_px), sky(boxes, drive.height_px)
     first = frames[first_with_tracks(frames)].boxes if frames else ()
-    nearest_last = sorted(first, key=lambda box: box.box[3])
     return element(
         "svg",
-        _ground(drive.width_px, drive.height_px, row),
+        _ground(drive.width_px, drive.height_px, row, top),
         element("g", element("path", d=_marks(drive.width_px, drive.height_px, row)), id="marks"),
         element("g", id="trails"),
-        element("g", [_boxed(box) for box in nearest_last], id="tracks"),
-        viewBox=f"0 0 {drive.width_px} {drive.height_px}",
+        element("g", _boxed(first), id="tracks"),
+        viewBox=f"0 {number(top)} {drive.width_px} {number(drive.height_px - top)}",
         class_="road",
         role="img",
         aria_label="Boxes of the tracks in view over an empty road",
     )
 
 
-def _ground(width: int, height: int, row: float) -> list[Markup]:
+def sky(boxes: Sequence[Box], height_px: int) -> float:
+    """Where the drawing begins: above what was seen, but not much sky for the sake of one tall neighbour."""
+    row = horizon(boxes, height_px)
+    highest = min((box.box[1] for box in boxes), default=0.0) - 0.09 * height_px
+    return max(0.0, min(max(highest, row - MOST_SKY * height_px), row - LEAST_SKY * height_px))
+
+
+def _ground(width: int, height: int, row: float, top: float) -> list[Markup]:
     middle = width / 2
     edges = [f"M{number(middle)} {number(row)}L{number(x)} {height}" for x in (-0.28 * width, 1.28 * width)]
     verge = f"M{number(middle)} {number(row)}L{number(-0.28 * width)} {height}H{number(1.28 * width)}Z"
     return [
-        element("rect", x=0, y=row, width=width, height=height - row, class_="land"),
-        element("path", d=verge, class_="surface"),
+        element("defs", _fading("haze", "land"), _fading("tarmac", "surface")),
+        element("rect", x=0, y=top, width=width, height=height - top, class_="sky"),
+        element("rect", x=0, y=row, width=width, height=height - row, fill="url(#haze)"),
+        element("path", d=verge, fill="url(#tarmac)"),
         element("path", d="".join(edges), class_="edge"),
         element("path", d=f"M0 {number(row)}H{width}", class_="horizon"),
     ]
+
+
+def _fading(name: str, css: str) -> Markup:
+    """The farther, the paler."""
+    stops = [element("stop", offset=offset, class_=kind) for offset, kind in (("0", f"{css} far"), ("0.5", css))]
+    return element("linearGradient", stops, id=name, x1="0", y1="0", x2="0", y2="1")
 
 
 def _marks(width: int, height: int, row: float) -> str:
@@ -113,43 +135,60 @@ def _marks(width: int, height: int, row: float) -> str:
     )
 
 
-def _boxed(track: Box) -> Markup:
+def _boxed(boxes: Sequence[Box]) -> list[Markup]:
+    """Farthest first; who is hidden by a nearer one's name goes without."""
+    named = _named(boxes)
+    return [_box(box, box in named) for box in sorted(boxes, key=lambda box: box.box[3])]
+
+
+def _box(track: Box, named: bool) -> Markup:
     x1, y1, x2, y2 = track.box
     wide, tall = x2 - x1, y2 - y1
     return element(
         "g",
         element("ellipse", cx=(x1 + x2) / 2, cy=y2, rx=wide * 0.58, ry=max(2.0, wide * 0.05), class_="shadow"),
         element("rect", x=x1, y=y1, width=wide, height=tall, rx=min(6.0, tall / 6)),
-        element("text", f"{track.label} {track.track_id}", x=x1, y=y1 - 8),
+        element("text", f"{track.label} {track.track_id}", x=x1, y=y1 - 8, display=None if named else "none"),
         class_=f"track c{colour_index(track.track_id)}",
     )
 
 
+def _named(boxes: Sequence[Box]) -> list[Box]:
+    taken: list[Box] = []
+    for box in sorted(boxes, key=lambda box: -box.box[3]):
+        left, above, wide = box.box[0], box.box[1], NAME_PX * len(f"{box.label} {box.track_id}")
+        if all(abs(above - other.box[1]) > 22 or abs(left - other.box[0]) > wide for other in taken):
+            taken.append(box)
+    return taken
+
+
 def route_map(drive: Drive) -> Markup:
     """The cells in which the vehicle said to be, and the way through them; north is up."""
-    if not drive.route:
-        return element("p", "No position was told.", class_="nothing")
-    cells = _cells(drive.route)
+    cells = _cells(arrivals(drive.route))
     side = drive.cell_m or 100.0
     xs, ys = [x for x, _ in cells], [y for _, y in cells]
-    margin = 0.9 * side
+    margin = 0.55 * side
     left, top = min(xs) - margin, min(ys) - margin
-    wide, tall = _framed(max(xs) + margin - left, max(ys) + margin - top)
     drawn = [
         [
             element("rect", x=x - side / 2, y=y - side / 2, width=side, height=side, class_="cell")
-            for x, y in set(cells)
+            for x, y in sorted(set(cells))
         ],
         element("path", d="M" + "L".join(f"{number(x)} {number(y)}" for x, y in cells), class_="way"),
-        element("circle", cx=cells[0][0], cy=cells[0][1], r=side * 0.1, class_="here", id="here"),
+        element("circle", cx=cells[0][0], cy=cells[0][1], r=side * 0.11, class_="here", id="here"),
     ]
     label = f"Route through {len(set(cells))} cells of {side:,.0f} metres, north up"
-    view = f"{number(left)} {number(top)} {number(wide)} {number(tall)}"
+    view = " ".join(number(edge) for edge in (left, top, max(xs) + margin - left, max(ys) + margin - top))
     return element("svg", drawn, viewBox=view, class_="map", role="img", aria_label=label)
 
 
-def _framed(wide: float, tall: float) -> tuple[float, float]:
-    return max(wide, tall * 0.6), max(tall, wide * 0.3)
+def arrivals(route: Sequence[Waypoint]) -> list[Waypoint]:
+    """The first waypoint of each stay in a cell."""
+    return [
+        place
+        for i, place in enumerate(route)
+        if i == 0 or (place.latitude, place.longitude) != (route[i - 1].latitude, route[i - 1].longitude)
+    ]
 
 
 def _cells(route: Sequence[Waypoint]) -> list[Point]:
@@ -157,7 +196,7 @@ def _cells(route: Sequence[Waypoint]) -> list[Point]:
     if not route:
         return []
     north, east = route[0].latitude, route[0].longitude
-    shrink = math.cos(math.radians(north))
+    shrink = math.cos(math.radians(north))  # of a degree of longitude
     return [
         (
             round((place.longitude - east) * METRES_PER_DEGREE * shrink, 1),
@@ -175,6 +214,8 @@ def replay_data(drive: Drive, faults: Sequence[Fault], end_s: float) -> str:
     frames = keyframes(drive.frames)
     names = sorted({(box.track_id, box.label) for frame in frames for box in frame.boxes})
     index = {name: i for i, name in enumerate(names)}
+    every_s = max(FINEST_S, end_s / MAX_SAMPLES)
+    stays = arrivals(drive.route)
     data = {
         "width": drive.width_px,
         "height": drive.height_px,
@@ -184,9 +225,10 @@ def replay_data(drive: Drive, faults: Sequence[Fault], end_s: float) -> str:
         "tracks": [[f"{label} {track_id}", colour_index(track_id)] for track_id, label in names],
         "times": [round(100 * frame.t_s) for frame in frames],
         "boxes": [[_packed(index[box.track_id, box.label], box) for box in frame.boxes] for frame in frames],
-        "speed": _sampled(drive.speed_kmh, end_s),
-        "brake": _sampled(drive.brake_percent, end_s),
-        "route": [[round(place.t_s, 2), *cell] for place, cell in zip(drive.route, _cells(drive.route), strict=True)],
+        "every": every_s,
+        "speed": _sampled(drive.speed_kmh, end_s, every_s),
+        "brake": _sampled(drive.brake_percent, end_s, every_s),
+        "route": [[round(place.t_s, 2), *cell] for place, cell in zip(stays, _cells(stays), strict=True)],
         "faults": [[letter(i), fault.label, fault.start_s, fault.end_s] for i, fault in enumerate(faults)],
     }
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
@@ -196,8 +238,8 @@ def _packed(track: int, box: Box) -> list[int]:
     return [track, *(round(edge) for edge in box.box)]
 
 
-def _sampled(line: Line, end_s: float, every_s: float = 0.25) -> list[float]:
-    """The line's value at every quarter of a second, the last one known; empty when nothing is known."""
+def _sampled(line: Line, end_s: float, every_s: float) -> list[float]:
+    """The last value known at each of evenly spaced instants; empty when nothing is known."""
     if not line.points:
         return []
     times = [t_s for t_s, _ in line.points]

@@ -7,11 +7,12 @@ from importlib.resources import files
 from typing import Final
 
 from simulator.claims import Claim, Verdict
-from simulator.report.drive import replay_data, road, route_map
-from simulator.report.evidence import Drive, Equation, Evidence, Ledger, LedgerRow
+from simulator.report.drive import arrivals, replay_data, road, route_map
+from simulator.report.evidence import Drive, Equation, Evidence, Ledger, LedgerRow, Waypoint
 from simulator.report.markup import Content, Markup, element
 from simulator.report.plots import LANE_NAMES, latency_plot, legend, spool_plot, stored_plot, strip, timeline
 
+MAX_STAYS: Final = 8
 _ASSETS: Final = files("simulator.report") / "assets"
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
@@ -132,21 +133,19 @@ def _drive(evidence: Evidence) -> Markup:
         "Drawn from the tracks alone: no camera picture was kept, so nobody is shown. "
         "The horizon is fitted to the boxes; the road marks move at the speed the vehicle reported."
     )
-    figure = element(
-        "figure",
-        element("div", road(drive), element("p", id="fault", class_="now", hidden=True), class_="scene"),
-        _controls(),
-        _strips(drive, evidence.end_s),
-        id="drive",
-    )
+    if drive.frames:
+        scene = element("div", road(drive), element("p", id="fault", class_="now", hidden=True), class_="scene")
+    else:
+        scene = element("p", "No tracks were recorded.", class_="nothing")
+    figure = element("figure", scene, _controls(), _strips(drive, evidence.end_s), id="drive")
     return _section("drive-title", "The drive", lead, figure, _map(drive))
 
 
 def _controls() -> Markup:
     play = element("button", "Play", type="button", id="play")
-    time = element("input", type="range", id="time", min="0", step="1", value="0", aria_label="Time in the drive")
     clock = element("output", id="clock", for_="time")
-    return element("div", play, time, clock, class_="controls", hidden=True)
+    time = element("input", type="range", id="time", min="0", step="1", value="0", aria_label="Time in the drive")
+    return element("div", play, clock, time, class_="controls", hidden=True)
 
 
 def _strips(drive: Drive, end_s: float) -> Markup:
@@ -168,19 +167,29 @@ def _strip_row(name: str, css: str, drawn: Markup, points: Sequence[tuple[float,
 
 
 def _map(drive: Drive) -> Markup:
-    cells = f"Cells of {drive.cell_m:,.0f} m: " if drive.cell_m else ""
-    caption = element("figcaption", f"{cells}all that the cloud was told about where the vehicle was. North is up.")
+    if not drive.route:
+        return element("p", "The cloud was told no position.", class_="nothing")
+    stays = arrivals(drive.route)
+    rows = [element("li", element("span", f"{place.t_s:.0f} s"), _degrees(place)) for place in stays[:MAX_STAYS]]
+    more = element("li", f"and {len(stays) - MAX_STAYS} more") if len(stays) > MAX_STAYS else ""
+    what = f"All that the cloud was told about where the vehicle was: the middles of cells of {drive.cell_m:,.0f} m."
+    caption = element("figcaption", element("p", what), element("ol", rows, more))
     return element("figure", route_map(drive), caption, class_="route")
 
 
+def _degrees(place: Waypoint) -> str:
+    north, east = "NS"[place.latitude < 0], "EW"[place.longitude < 0]
+    return f"{abs(place.latitude):.4f}° {north}, {abs(place.longitude):.4f}° {east}"
+
+
 def _latency(evidence: Evidence) -> Markup:
-    lead = "From the camera's exposure to the tracks, for every frame. Where frames crowd, a stroke spans them."
+    lead = "From the camera's exposure to the tracks. Where frames crowd, one stroke spans them."
     plot = latency_plot(evidence.latency, evidence.faults, evidence.end_s)
     return _section("latency", "Camera to result", lead, plot)
 
 
 def _spool(evidence: Evidence) -> Markup:
-    lead = "A record waits on the vehicle's flash until the receiver says that it has stored it."
+    lead = "A record waits on the vehicle's flash until the receiver has stored it; the shading below is what waits."
     lanes = [
         (f"line lane{index}", f"{lane.name} {LANE_NAMES.get(lane.name, '')}".strip())
         for index, lane in enumerate(evidence.spool.lanes)

@@ -38,9 +38,10 @@ def join(content: Content) -> Markup:
     return Markup("".join(join(part) for part in content))
 
 
-def number(value: float) -> str:
-    """A coordinate: at most two decimals, no empty ones."""
-    return f"{value:.2f}".rstrip("0").rstrip(".") or "0"
+def number(value: float, decimals: int = 2) -> str:
+    """A coordinate without empty decimals."""
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _attribute(key: str, value: Attribute) -> str:

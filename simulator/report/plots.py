@@ -6,16 +6,17 @@ permille of its frame; text lies over it as HTML and keeps its size on a telepho
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from simulator.report.axes import Axis, spans, thinned, value_axis
 from simulator.report.evidence import Fault, Latency, Line, Point, Spool
-from simulator.report.markup import Content, Markup, element, number
+from simulator.report.markup import Content, Markup, element, join, number
 
 FULL: Final = 1000.0
-NAME_HEIGHT: Final = 0.09
-"""A line of text, as a share of a plot's height."""
+LETTER_WIDTH: Final = 0.024
+"""Of a narrow plot's width."""
+LEVEL_NAMES: Final = {"p50": "half within", "p99": "99 % within", "bar": "bar"}
 LANE_NAMES: Final = {"P0": "now", "P1": "soon", "P2": "steady", "P3": "bulk"}
 
 
@@ -29,10 +30,12 @@ def letter(index: int) -> str:
 
 
 def timeline(faults: Sequence[Fault], end_s: float) -> Markup:
-    """A row a fault, on the time axis that all plots share."""
-    time = Axis(0.0, end_s)
-    rows = [_timeline_row(index, fault, time) for index, fault in enumerate(faults)]
-    return element("ol", rows, class_="timeline")
+    """All faults on the time axis that every plot shares, and what each letter stands for."""
+    drawn = [_lasting(fault, end_s) for fault in faults]
+    summary = f"{len(faults)} faults over {end_s:.0f} seconds, listed below"
+    strip = _frame(summary, Axis(0.0, end_s), Axis(0.0, 1.0), faults, [], drawn, css="low")
+    rows = [_timeline_row(index, fault) for index, fault in enumerate(faults)]
+    return join([strip, element("ol", rows, class_="timeline")])
 
 
 def latency_plot(latency: Latency, faults: Sequence[Fault], end_s: float) -> Markup:
@@ -43,11 +46,12 @@ def latency_plot(latency: Latency, faults: Sequence[Fault], end_s: float) -> Mar
     known = {name: value for name, value in levels.items() if value is not None}
     time, scale = Axis(0.0, end_s), value_axis([*(ms for _, ms in latency.points), *known.values()])
     drawn = [_marks(latency.points, time, scale), *(_level(value, scale, name) for name, value in known.items())]
-    names = _level_names(known, scale)
+    names = [(f"level {name}", f"{LEVEL_NAMES[name]} {value:.1f} ms") for name, value in known.items()]
     summary = "Latency of each frame in milliseconds over the run; " + ", ".join(
         f"{name} {value:.1f} ms" for name, value in known.items()
     )
-    return _frame(summary, time, scale, faults, drawn, names, unit="ms", css="tall")
+    plot = _frame(summary, time, scale, faults, drawn, unit="ms", css="tall")
+    return element("figure", legend([("marks", "a frame"), *names]), plot)
 
 
 def spool_plot(spool: Spool, faults: Sequence[Fault], end_s: float) -> Markup:
@@ -59,9 +63,7 @@ def spool_plot(spool: Spool, faults: Sequence[Fault], end_s: float) -> Markup:
     scale = Axis(0.0, 1.12 * max(1.0, *(value for lane in lanes for _, value in lane.points)))
     drawn = [_path(_stairs(lane.points), time, scale, f"line lane{index}") for index, lane in enumerate(lanes)]
     peaks = ", ".join(f"{lane.name} at most {max(v for _, v in lane.points):,.0f}" for lane in lanes)
-    return _frame(
-        f"Records waiting in the spool by lane: {peaks}", time, scale, faults, drawn[::-1], [], unit="waiting"
-    )
+    return _frame(f"Records waiting in the spool by lane: {peaks}", time, scale, faults, drawn[::-1], unit="waiting")
 
 
 def stored_plot(spool: Spool, faults: Sequence[Fault], end_s: float) -> Markup:
@@ -77,7 +79,7 @@ def stored_plot(spool: Spool, faults: Sequence[Fault], end_s: float) -> Markup:
         for line in lines
     ]
     summary = "; ".join(f"{line.name}: {line.points[-1][1]:,.0f} at the end" for line in lines)
-    return _frame(summary, time, scale, faults, drawn, [], unit="records")
+    return _frame(summary, time, scale, faults, drawn, unit="records")
 
 
 def strip(line: Line, top: float, end_s: float, css: str) -> Markup:
@@ -104,12 +106,12 @@ def _frame(
     scale: Axis,
     faults: Sequence[Fault],
     drawn: Sequence[Markup],
-    over: Sequence[Markup],
-    unit: str,
+    over: Sequence[Markup] = (),
+    unit: str | None = None,
     css: str = "",
 ) -> Markup:
-    svg = _svg(_grid(scale), [_band(fault, time) for fault in faults], drawn)
-    labels = [_value_labels(scale, unit), _time_labels(time), [_fault_letter(i, f, time) for i, f in enumerate(faults)]]
+    svg = _svg(_grid(scale) if unit else [], [_band(fault, time) for fault in faults], drawn)
+    labels = [_value_labels(scale, unit) if unit else [], _time_labels(time), _fault_letters(faults, time)]
     return element("div", svg, labels, over, class_=f"plot {css}".strip(), role="img", aria_label=summary)
 
 
@@ -133,7 +135,7 @@ def _value_labels(scale: Axis, unit: str) -> list[Markup]:
     return [
         element("span", text, class_="tick y", style=_bottom(scale.place(tick)))
         for tick, text in zip(ticks, texts, strict=True)
-        if scale.is_log or tick > scale.low
+        if scale.place(tick) > 0.03
     ]
 
 
@@ -157,34 +159,43 @@ def _band(fault: Fault, time: Axis) -> Markup:
     return element("rect", x=x, y=0, width=end - x, height=FULL, class_="band")
 
 
-def _fault_letter(index: int, fault: Fault, time: Axis) -> Markup:
-    middle = time.place((fault.start_s + fault.end_s) / 2)
-    return element("abbr", letter(index), title=fault.label, class_="fault", style=f"left:{number(100 * middle)}%")
+def _fault_letters(faults: Sequence[Fault], time: Axis) -> list[Markup]:
+    """Each above its fault's start, moved right where two would touch."""
+    in_time = sorted(enumerate(faults), key=lambda fault: fault[1].start_s)
+    places = spread([time.place(fault.start_s) for _, fault in in_time], LETTER_WIDTH)
+    return [
+        element("abbr", letter(index), title=fault.label, class_="fault", style=f"left:{number(100 * place)}%")
+        for (index, fault), place in zip(in_time, places, strict=True)
+    ]
 
 
-def _timeline_row(index: int, fault: Fault, time: Axis) -> Markup:
-    left, right = time.place(fault.start_s), time.place(fault.end_s)
+def spread(places: Sequence[float], apart: float) -> list[float]:
+    """Rising places, moved up where two would be less than `apart` from each other."""
+    moved: list[float] = []
+    for place in places:
+        moved.append(max(place, moved[-1] + apart) if moved else place)
+    return moved
+
+
+def _lasting(fault: Fault, end_s: float) -> Markup:
+    left, right = (100 * Axis(0.0, end_s).place(t_s) for t_s in (fault.start_s, fault.end_s))
+    kind = "instant" if fault.end_s <= fault.start_s else None
+    return element("i", class_=kind, style=f"left:{number(left)}%;width:{number(right - left)}%", aria_hidden="true")
+
+
+def _timeline_row(index: int, fault: Fault) -> Markup:
     instant = fault.end_s <= fault.start_s
-    bar = element(
-        "i",
-        class_="instant" if instant else None,
-        style=f"left:{number(100 * left)}%;width:{number(100 * (right - left))}%",
-    )
     when = f"at {fault.start_s:.1f} s" if instant else f"{fault.start_s:.1f} to {fault.end_s:.1f} s"
-    text = element("div", element("b", fault.label), element("span", when, class_="when"), class_="what")
+    name = element("p", element("b", fault.label), " ", element("span", when, class_="when"))
     detail = element("p", fault.detail, class_="why") if fault.detail else ""
-    return element("li", element("abbr", letter(index), class_="letter"), element("div", text, detail), _track(bar))
-
-
-def _track(bar: Markup) -> Markup:
-    return element("div", bar, class_="track", aria_hidden="true")
+    return element("li", element("span", letter(index), class_="letter"), element("div", name, detail))
 
 
 # --- what is drawn in it ---------------------------------------------------------------------------------------------
 
 
 def _at(point: Point, time: Axis, scale: Axis) -> str:
-    return f"{number(FULL * time.place(point[0]))} {number(FULL * (1 - scale.place(point[1])))}"
+    return f"{number(FULL * time.place(point[0]), 1)} {number(FULL * (1 - scale.place(point[1])), 1)}"
 
 
 def _path(points: Sequence[Point], time: Axis, scale: Axis, css: str) -> Markup:
@@ -208,30 +219,14 @@ def _between(spool: Spool, time: Axis, scale: Axis) -> Markup:
 
 def _marks(points: Sequence[Point], time: Axis, scale: Axis) -> Markup:
     strokes = (
-        f"M{_at((t_s, low), time, scale)}V{number(FULL * (1 - scale.place(high)))}" for t_s, low, high in spans(points)
+        f"M{_at((t_s, low), time, scale)}V{number(FULL * (1 - scale.place(high)), 1)}"
+        for t_s, low, high in spans(points)
     )
     return element("path", d="".join(strokes), class_="marks")
 
 
 def _level(value: float, scale: Axis, css: str) -> Markup:
     return element("path", d=f"M0 {number(FULL * (1 - scale.place(value)))}H{number(FULL)}", class_=f"level {css}")
-
-
-def _level_names(levels: Mapping[str, float], scale: Axis) -> list[Markup]:
-    rising = sorted(levels.items(), key=lambda level: level[1])
-    heights = spread([scale.place(value) for _, value in rising], NAME_HEIGHT)
-    return [
-        element("span", element("b", name), f" {value:.1f} ms", class_=f"level-name {name}", style=_bottom(height))
-        for (name, value), height in zip(rising, heights, strict=True)
-    ]
-
-
-def spread(heights: Sequence[float], apart: float) -> list[float]:
-    """Rising heights, moved up where two would be less than `apart` from each other."""
-    moved: list[float] = []
-    for height in heights:
-        moved.append(max(height, moved[-1] + apart) if moved else height)
-    return moved
 
 
 def _bottom(height: float) -> str:

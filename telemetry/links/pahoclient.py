@@ -10,18 +10,21 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
 import paho.mqtt.client as paho
 
 CALLBACKS: Final = getattr(paho, "CallbackAPIVersion", None)
+GOODBYE_S: Final = 1.0
+MAX_RECEIVE_MAXIMUM: Final = 65_535
 
 
 class Events(Protocol):
     """What happens on a connection, told in the event loop's thread. Codes are MQTT 5 reason codes."""
 
-    def connected(self, code: int, words: str) -> None: ...
+    def connected(self, code: int, words: str, receive_maximum: int) -> None: ...
 
     def subscribed(self, codes: list[int]) -> None: ...
 
@@ -82,7 +85,7 @@ class _Client(paho.Client):  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def _as_connection_error() -> Any:
+def _as_connection_error() -> Iterator[None]:
     try:
         yield
     except BlockingIOError:
@@ -92,14 +95,93 @@ def _as_connection_error() -> Any:
 
 
 class PahoConnection:
-    """One connection's life: `open` (blocking), its network thread, `end` (blocking). Never a second one."""
+    """One connection's life: `open` (blocking), its network thread, `end` (blocking, once). Never a second one."""
 
     def __init__(self, vehicle: str, dialer: TlsDialer, in_flight: int, events: Events) -> None:
         self._loop = asyncio.get_running_loop()
         self._events = events
-        self._words = ""
-        version = [CALLBACKS.VERSION1] if CALLBACKS else []
-        self._client = _Client(*version, client_id=vehicle, protocol=paho.MQTTv5, reconnect_on_failure=False)
+        self._error = ""
+        self._at_rest = threading.Lock()
+        self._over = threading.Event()
+        version = [CALLBACKS.VERSION2] if CALLBACKS else []
+        self._client: Any = _Client(*version, client_id=vehicle, protocol=paho.MQTTv5, reconnect_on_failure=False)
         self._client.max_inflight_messages_set(in_flight)
         self._client.tls_set_context(dialer)
-        self._listen(self._client)
+        self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_message = self._on_message
+        self._client.on_publish = self._on_publish if CALLBACKS else self._on_publish_of_old
+        self._client.on_log = self._on_log
+
+    def open(self, host: str, port: int, keep_alive_s: int) -> None:
+        """TCP, TLS and CONNECT; `Events.connected` follows, or `lost`. Raises OSError."""
+        with self._at_rest:
+            self._client.connect(host, port, keep_alive_s, clean_start=True)
+            self._client.loop_start()
+
+    def subscribe(self, topic: str) -> None:
+        self._client.subscribe(topic, qos=1)
+
+    def publish(self, topic: str, payload: bytes) -> int:
+        """The packet id that `acknowledged` will name; with QoS 1."""
+        packet_id: int = self._client.publish(topic, payload, qos=1).mid
+        return packet_id
+
+    def end(self) -> None:
+        """Says goodbye; cuts the wire under a peer that doesn't listen; returns when the thread is gone."""
+        with self._at_rest:
+            wire = self._client.socket()
+            if wire is not None:
+                self._client.disconnect()
+                self._cut(wire)
+            self._client.loop_stop()
+            # The client holds our methods and we hold it: parted, it closes what it has at once.
+            self._client = None
+
+    def _cut(self, wire: ssl.SSLSocket) -> None:
+        if not self._over.wait(GOODBYE_S):
+            with contextlib.suppress(OSError):
+                # Below TLS: the network thread may be within it.
+                socket.socket.shutdown(wire, socket.SHUT_RDWR)
+
+    # paho's network thread
+
+    def _on_connect(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
+        receive_maximum = getattr(properties, "ReceiveMaximum", MAX_RECEIVE_MAXIMUM)
+        self._tell(self._events.connected, _code(reason), _words(reason, properties), receive_maximum)
+
+    def _on_disconnect(self, client: Any, data: Any, *told: Any) -> None:
+        # 1.6.1: reason, and properties if it was a packet; 2: flags, reason, properties.
+        reason, properties = told[-2:] if len(told) > 1 else (told[0], None)
+        self._over.set()
+        self._tell(self._events.lost, self._error or _words(reason, properties))
+
+    def _on_subscribe(self, client: Any, data: Any, packet_id: int, reasons: Any, properties: Any) -> None:
+        self._tell(self._events.subscribed, [_code(reason) for reason in reasons])
+
+    def _on_publish(self, client: Any, data: Any, packet_id: int, reason: Any, properties: Any) -> None:
+        self._tell(self._events.acknowledged, packet_id, _code(reason), _words(reason, properties))
+
+    def _on_publish_of_old(self, client: Any, data: Any, packet_id: int) -> None:
+        self._tell(self._events.acknowledged, packet_id, client.reason, f"reason code {client.reason}")
+
+    def _on_message(self, client: Any, data: Any, message: Any) -> None:
+        self._tell(self._events.arrived, message.topic, message.payload)
+
+    def _on_log(self, client: Any, data: Any, level: int, text: str) -> None:
+        # The only place where paho says why a connection broke.
+        if level == paho.MQTT_LOG_ERR:
+            self._error = text
+
+    def _tell(self, tell: Callable[..., None], *what: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop is gone, and with it whoever wanted to know
+            self._loop.call_soon_threadsafe(tell, *what)
+
+
+def _code(reason: Any) -> int:
+    return int(getattr(reason, "value", reason))
+
+
+def _words(reason: Any, properties: Any) -> str:
+    return str(getattr(properties, "ReasonString", None) or reason)

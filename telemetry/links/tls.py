@@ -69,23 +69,33 @@ def explained(host: str, port: int) -> Iterator[None]:
     except ssl.SSLError as error:
         raise refusal(f"{error.reason or error}", host) from error
     except socket.gaierror as error:
-        raise Unreachable(f"{host} can't be found ({error.strerror}). Check the network and the receiver's name.") from error
+        raise Unreachable(
+            f"{host} can't be found ({error.strerror}). Check the network and the receiver's name."
+        ) from error
     except TimeoutError as error:
-        raise Unreachable(f"{host} port {port} didn't answer in time. Check the network; the link will try again.") from error
+        raise Unreachable(
+            f"{host} port {port} didn't answer in time. Check the network; the link will try again."
+        ) from error
     except OSError as error:
-        raise Unreachable(f"{host} port {port} can't be reached: {error.strerror or error}. Is the receiver running?") from error
+        raise Unreachable(
+            f"{host} port {port} can't be reached: {error.strerror or error}. Is the receiver running?"
+        ) from error
 
 
 def refusal(words: str, host: str) -> Unauthorized | Unreachable:
     """What a broken TLS connection means: a TLS alert about our own certificate, or no more than a broken one."""
     if "alert" in words.lower() and any(name in words.lower() for name in _ALERTS):
-        return Unauthorized(f"{host} refused this vehicle's certificate ({words}). Renew it, or pair the vehicle again.")
+        return Unauthorized(
+            f"{host} refused this vehicle's certificate ({words}). Renew it, or pair the vehicle again."
+        )
     return Unreachable(f"The TLS connection to {host} broke: {words}. Is that port the receiver's?")
 
 
 def _mistrust(host: str, error: ssl.SSLCertVerificationError) -> Untrusted | ClockUntrusted:
     if error.verify_code == _NOT_YET_VALID:
-        return ClockUntrusted(f"The certificate of {host} isn't valid yet by this computer's clock. Get the time first.")
+        return ClockUntrusted(
+            f"The certificate of {host} isn't valid yet by this computer's clock. Get the time first."
+        )
     if error.verify_code == _EXPIRED:
         return Untrusted(f"The certificate of {host} has expired by this computer's clock. Renew it, or set the clock.")
     if error.verify_code in _WRONG_HOST:

@@ -6,7 +6,7 @@ So both twins are written before a segment is freed, and one twin, now and then,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,7 +17,6 @@ from ecu.errors import OutriderError
 from ecu.twin import TwinLost, TwinRecord
 from telemetry.records import Lane, Purpose
 from telemetry.spool.counts import Totals
-from telemetry.spool.intervals import IntervalSet
 from telemetry.spool.shelf import Erasure, Shelf, Stream
 
 NAME: Final = "books"
@@ -151,38 +150,36 @@ class Books:
 
     def __init__(self, disk: Disk, capacity: int) -> None:
         self._record = TwinRecord(disk, NAME, capacity)
+        self._anew = False
         self.lost = False
 
     def read(self) -> Page | None:
-        """The newest page; None when there is none. A spool without its books still opens."""
-        try:
-            data = self._record.read()
-        except TwinLost:
-            self.lost = True
-            return None
-        return decode(data) if data is not None else None
+        """The newest page, durable; None when there is none: a spool opens without its books, too."""
+        return self._page(self._record.read)
 
     def peek(self) -> Page | None:
         """As `read`, touching nothing."""
+        return self._page(self._record.peek)
+
+    def _page(self, read: Callable[[], bytes | None]) -> Page | None:
         try:
-            data = self._record.peek()
+            data = read()
         except TwinLost:
-            self.lost = True
+            self.lost = self._anew = True
             return None
         return decode(data) if data is not None else None
 
-    def begin(self, page: Page) -> None:
-        """Over whatever is there."""
-        self._record.start_anew(encode(page))
-
     def write(self, page: Page) -> None:
         """Durable in one twin: enough where losing it costs a resend."""
-        self._record.write(encode(page))
+        if self._anew:
+            self.write_both(page)
+        else:
+            self._record.write(encode(page))
 
     def write_both(self, page: Page) -> None:
         """Durable in both: before anything is destroyed that the page says has left."""
-        self._record.write_both(encode(page))
-
-
-def sets_of(page: Page) -> dict[Stream, IntervalSet]:
-    return {stream: IntervalSet(ranges) for stream, ranges in page.left.items()}
+        if self._anew:
+            self._record.start_anew(encode(page))
+            self._anew = False
+        else:
+            self._record.write_both(encode(page))

@@ -107,7 +107,7 @@ class Totals:
 
 
 def with_added(tally: Mapping[str, int], reason: str, records: int) -> Mapping[str, int]:
-    return {**tally, reason: tally.get(reason, 0) + records} if records else tally
+    return {**tally, str(reason): tally.get(reason, 0) + records} if records else tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +137,6 @@ class Opening:
     totals: Totals
     behind: bool
 
-    @property
-    def counters(self) -> Counted:
-        return Counted(self.offered, self.durable, self.totals.dropped)
-
 
 def reconcile(ledger: Counted, totals: Totals, spooled: int) -> Opening:
     """Flash is the truth about what is durable; the counters are about what is lost.
@@ -150,7 +146,7 @@ def reconcile(ledger: Counted, totals: Totals, spooled: int) -> Opening:
     """
     durable = max(ledger.durable, totals.left + spooled)
     quarantined = with_added(totals.quarantined, Quarantined.MISSING, durable - totals.left - spooled)
-    dropped = {r: max(ledger.dropped.get(r, 0), totals.dropped.get(r, 0)) for r in ledger.dropped | totals.dropped}
+    dropped = {r: max(ledger.dropped.get(r, 0), totals.dropped.get(r, 0)) for r in {**ledger.dropped, **totals.dropped}}
     known = durable + sum(dropped.values())
     offered = max(ledger.offered, known + totals.lost_in_crash)
     now = Totals(totals.acknowledged, totals.evicted, quarantined, totals.erased, dropped, offered - known)
@@ -221,12 +217,13 @@ class SpoolCounts:
     lanes: tuple[LaneCounts, ...]
     segments: int
     free_segments: int
-    segment_bytes: int
+    flash_bytes: int
     ledger_lost: bool
     books_lost: bool
     receipts_ignored: int
     last_refusal: str | None
     fault: str | None
+    why_full: str | None
 
     @property
     def holds(self) -> bool:

@@ -7,17 +7,17 @@ a free one; and only when that name is durable do the books forget the segment's
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ecu.disk import Disk, DiskError
 from telemetry.records import Lane, Purpose
+from telemetry.spool.assembly import Assembly
 from telemetry.spool.blocks import BlockRef
-from telemetry.spool.books import Books, page_of
-from telemetry.spool.counts import Counters, Evicted, Quarantined, Totals, counted, with_added
-from telemetry.spool.limits import PAGE_BYTES, SpoolLimits
-from telemetry.spool.shelf import Erasure, Segment, Shelf, Stream
+from telemetry.spool.books import Books, Page, page_of
+from telemetry.spool.counts import Counters, Evicted, Quarantined, counted, with_added
+from telemetry.spool.limits import SpoolLimits
+from telemetry.spool.shelf import Erasure, Segment, Stream
 from telemetry.spool.vault import Vault
 from telemetry.wire import Receipt
 
@@ -26,10 +26,10 @@ _RECEIPTS_BEFORE_WRITING: Final = 16
 
 @dataclass(slots=True)
 class Files:
-    """Segment files that no segment owns: `free` ones by name, and how many can be neither used nor removed."""
+    """Segment files that no segment owns: `free` ones by name, and those that can be neither used nor removed."""
 
     free: list[str] = field(default_factory=list)
-    unusable: int = 0
+    unusable_bytes: int = 0
     next_serial: int = 1
 
 
@@ -43,30 +43,32 @@ class Departures:
     def __init__(
         self,
         disk: Disk,
-        shelf: Shelf,
+        assembly: Assembly,
         books: Books,
+        page: Page,
         files: Files,
         vault: Vault,
         counters: Counters,
         limits: SpoolLimits,
-        spool_id: bytes,
+        current: frozenset[Stream],
     ) -> None:
         self.lock = threading.Lock()
-        self.totals = dict.fromkeys(Lane, Totals())
-        self.current: frozenset[Stream] = frozenset()
+        self.totals = assembly.totals
         self.receipts_ignored = 0
         self.fault: str | None = None
+        self._shelf = assembly.shelf
         self._disk = disk
-        self._shelf = shelf
         self._books = books
         self._files = files
         self._vault = vault
         self._counters = counters
         self._limits = limits
-        self._spool_id = spool_id
-        self._erasing: set[Purpose] = set()
-        self._names_unsynced = False
+        self._current = current
+        self._spool_id = page.spool_id
+        self._erasing = set(page.erasing)
         self._unwritten_receipts = 0
+        # A killed process may have freed segments whose new names aren't durable yet.
+        self._names_unsynced = True
 
     # --- why they leave ---
 
@@ -94,16 +96,13 @@ class Departures:
             if self._shelf.find(ref.lane, ref.serial) is None:
                 return 0
             left = self._shelf.leave((ref.lane, ref.epoch), ref.base_seq, ref.end_seq)
-            self.count_quarantined(ref.lane, why, left)
+            totals = self.totals[ref.lane]
+            self.totals[ref.lane] = replace(totals, quarantined=with_added(totals.quarantined, why, left))
         self.free_what_is_done()
         return left
 
-    def count_quarantined(self, lane: Lane, why: Quarantined, records: int) -> None:
-        totals = self.totals[lane]
-        self.totals[lane] = replace(totals, quarantined=with_added(totals.quarantined, why, records))
-
     def evict(self, segment: Segment, why: Evicted) -> None:
-        """Its file is free when this returns. Raises DiskError when that can't be written down; then nothing is freed."""
+        """Its file is free when this returns. Raises DiskError, and frees nothing, when that can't be written down."""
         with self.lock:
             left = self._shelf.leave(segment.stream, segment.base_seq, segment.end_seq)
             totals = self.totals[segment.lane]
@@ -111,24 +110,26 @@ class Departures:
         self.write(both=True)
         self._free([segment])
 
-    def erase(self, purpose: Purpose, streams: Iterable[tuple[Stream, int]]) -> int:
-        """Makes all blocks of a purpose unreadable; `streams` with the seq that each has reached. Records erased.
-
-        Begun once it is finished, by the next start if need be.
-        """
+    def erase(self, purpose: Purpose) -> int:
+        """Makes all settled blocks of a purpose unreadable; the records erased. Once begun, the next start ends it."""
         self._erasing.add(purpose)
         self.write(both=True)
-        erased = self.finish_erasing(purpose, streams)
+        erased = self._finish_erasing(purpose)
         self.write(both=True)
         self.free_what_is_done()
         return erased
 
-    def finish_erasing(self, purpose: Purpose, streams: Iterable[tuple[Stream, int]]) -> int:
+    def finish_erasing(self) -> None:
+        """What an earlier process had begun."""
+        for purpose in list(self._erasing):
+            self._finish_erasing(purpose)
+
+    def _finish_erasing(self, purpose: Purpose) -> int:
         for lane in Lane:
             self._vault.shred(lane, purpose)
         with self.lock:
             erased = sum(
-                self._count_erased(Erasure(lane, epoch, purpose, below)) for (lane, epoch), below in streams
+                self._count_erased(Erasure(lane, epoch, purpose, end)) for (lane, epoch), end in self._shelf.reach()
             )
             self._erasing.discard(purpose)
         return erased
@@ -150,7 +151,7 @@ class Departures:
             self._disk.sync_folder("")
             self._names_unsynced = False
             with self.lock:
-                self._shelf.forget_streams(self.current)
+                self._shelf.forget_streams(self._current)
         with self.lock:
             values = self._counters.values()
             totals = {lane: replace(self.totals[lane], dropped=counted(values, lane).dropped) for lane in Lane}
@@ -176,10 +177,18 @@ class Departures:
             except DiskError as error:
                 self.fault = str(error)
 
+    def remove_useless(self, names: list[str]) -> None:
+        for name in names:
+            try:
+                self._disk.remove(name)
+            except DiskError as error:
+                self.fault = str(error)
+                self._files.unusable_bytes += self._limits.segment_bytes
+
     def _free(self, segments: list[Segment]) -> None:
         for segment in segments:
             self._names_unsynced = True
-            if segment.faulty or segment.pages * PAGE_BYTES != self._limits.segment_bytes:
+            if segment.faulty or segment.file_bytes != self._limits.segment_bytes:
                 self._disk.remove(segment.name)
             else:
                 self._disk.rename(segment.name, free_name(segment.serial))

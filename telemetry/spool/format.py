@@ -1,6 +1,6 @@
 """The bytes of a segment, version 1; layout and golden vectors: docs/formats/spool.md.
 
-    segment, 4 KiB pages:  header | header again | frames ... | index (once sealed)
+    segment, 4 KiB pages:  header | header again | frames ... | index, in the last pages of the file (once sealed)
     frame:                 48-byte header | AES-256-GCM of one wire block | zeros to the next page
 
 Every checksum is salted with the segment's own salt, so that what a recycled segment held before is never read as new.
@@ -115,6 +115,14 @@ def index_pages(pages: int) -> int:
 def end_page(pages: int) -> int:
     """The page behind the last that a frame can take."""
     return pages - index_pages(pages)
+
+
+def trimmed_pages(used_pages: int) -> int:
+    """The smallest segment whose frames end at page `used_pages`, its index behind them."""
+    pages = used_pages + 1
+    while end_page(pages) < used_pages:
+        pages += 1
+    return pages
 
 
 def max_wire_bytes(segment_bytes: int) -> int:

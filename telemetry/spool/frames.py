@@ -11,27 +11,23 @@ from ecu.disk import Disk, DiskFault
 from telemetry.spool.blocks import BlockRef
 from telemetry.spool.format import (
     FRAME_HEADER_BYTES,
-    PAGE_BYTES,
     TAG_BYTES,
     FrameHeader,
     frame_pages,
     pack_frame_header,
     unpack_frame_header,
 )
+from telemetry.spool.limits import PAGE_BYTES
 from telemetry.wire import BadBlock, BlockHeader, pack_block, unpack_block
 
 # A read that failed once may succeed: a worn cell, or a bus that was busy.
 _READS: Final = 2
 
 
-def seal_frame(
-    header: BlockHeader, body: bytes, durable_seq: int, counter: int, cipher: AESGCM, salt: bytes
-) -> bytes:
+def seal_frame(header: BlockHeader, body: bytes, durable_seq: int, counter: int, cipher: AESGCM, salt: bytes) -> bytes:
     """The wire block of `header` and `body` as a frame, padded to whole pages."""
     block = pack_block(header, body)
-    frame = FrameHeader(
-        len(block) + TAG_BYTES, header.count, header.base_seq, durable_seq, counter, header.purpose
-    )
+    frame = FrameHeader(len(block) + TAG_BYTES, header.count, header.base_seq, durable_seq, counter, header.purpose)
     head = pack_frame_header(frame, salt)
     sealed = head + cipher.encrypt(frame.nonce, block, head)
     return sealed.ljust(frame.pages * PAGE_BYTES, b"\0")

@@ -28,8 +28,10 @@ class SpoolLimits(BaseModel):
     reserve_segments: tuple[int, int, int, int] = Field(
         default=(4, 2, 2, 1), description="Segments of lanes P0 to P3 that no other lane can take."
     )
-    queue_records: int = Field(default=16_384, gt=0, description="Records a lane may hold in memory before its commit.")
-    queue_bytes: int = Field(default=8 * 1024 * 1024, gt=0, description="Bytes of the same; half of it commits at once.")
+    queue_records: int = Field(default=16_384, gt=0, description="Records a lane may hold in memory before a commit.")
+    queue_bytes: int = Field(
+        default=8 * 1024 * 1024, gt=0, description="Bytes of the same. Half of it commits at once."
+    )
 
     @model_validator(mode="after")
     def _reserves_fit(self) -> Self:
@@ -46,8 +48,8 @@ class SpoolLimits(BaseModel):
     def max_segments(self) -> int:
         return self.max_bytes // self.segment_bytes
 
-    def reserve(self, lane: Lane) -> int:
-        return self.reserve_segments[lane]
+    def reserve_bytes(self, lane: Lane) -> int:
+        return self.reserve_segments[lane] * self.segment_bytes
 
     @property
     def books_bytes(self) -> int:

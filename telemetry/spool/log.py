@@ -1,24 +1,22 @@
 """Appends blocks to segments: one write and one sync for all that a commit brings to a segment, none of it confirmed
 before. A segment in which anything failed is never written or synced again; the same records go into a new one.
 
-A segment begins at the seq up to which its lane's epoch was durable; blocks of earlier segments from there on were never
-confirmed, and a reader passes over them.
+A segment begins at the seq up to which its lane's epoch was durable: what earlier segments of the epoch hold from there
+on was never confirmed, and a reader passes over it.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ecu.clock import Clock
-from ecu.disk import Disk, DiskError, DiskFault, DiskFull
+from ecu.disk import Disk, DiskError, DiskFull
 from telemetry.confirmations import Confirmation
-from telemetry.records import Lane, Purpose
+from telemetry.records import Lane, Purpose, record_digest
 from telemetry.spool.counts import Dropped, Evicted
 from telemetry.spool.departures import Departures, Files, free_name
 from telemetry.spool.format import (
@@ -31,11 +29,12 @@ from telemetry.spool.format import (
     pack_entry,
     pack_index,
     pack_segment_header,
+    trimmed_pages,
 )
 from telemetry.spool.frames import seal_frame
 from telemetry.spool.limits import PAGE_BYTES, SpoolLimits
 from telemetry.spool.packing import Packed, Waiting
-from telemetry.spool.retention import Evict, Holding, Room, room_for, victim_for
+from telemetry.spool.retention import Evict, Holding, Room, room_for, to_trim, victim_for
 from telemetry.spool.shelf import Segment, Shelf
 from telemetry.spool.vault import Vault
 from telemetry.wire import CODEC_RECORDS_ZSTD, HEADER_BYTES, NO_DICTIONARY, BlockHeader
@@ -55,6 +54,7 @@ class StoredBlock:
     entry: bytes
     records: tuple[Waiting, ...]
     confirmed: tuple[Confirmation, ...]
+    pages: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +118,6 @@ class SegmentLog:
         self._next_seq = dict.fromkeys(Lane, 0)
         self._active: dict[Lane, Active] = {}
 
-    def reached(self) -> Iterator[tuple[tuple[Lane, bytes], int]]:
-        """Each of this process's streams with the seq that its next record gets."""
-        return (((lane, self._epochs[lane]), self._next_seq[lane]) for lane in Lane)
-
     def forget_cipher(self, purpose: Purpose) -> None:
         for active in self._active.values():
             active.ciphers.pop(purpose, None)
@@ -141,6 +137,8 @@ class SegmentLog:
                 if faults == _FAULTS_BEFORE_GIVING_BACK:
                     why = Dropped.DISK_FULL if isinstance(error, DiskFull) else Dropped.DISK_FAULT
                     break
+        if not why and not faults:
+            self.fault = None
         back = tuple(record for block in blocks[len(stored) :] for record in block.records)
         return LaneWritten(lane, tuple(stored), back, why)
 
@@ -148,34 +146,28 @@ class SegmentLog:
         """As many as still go into one segment, at least one."""
         active = self._active.get(lane)
         if active and not active.fitting(blocks[:1]):
-            self._seal(lane, active)
+            self._seal(active)
             active = None
         active = active or self._begin(lane)
+        frames, stored = self._framed(active, blocks[: active.fitting(blocks)])
         try:
-            return self._commit(active, blocks[: active.fitting(blocks)])
+            self._commit(active, frames)
         except DiskError:
-            self._give_up(lane, active)
+            active.segment.faulty = True
+            self._retire(active.segment)
             raise
-
-    def _commit(self, active: Active, blocks: Sequence[Packed]) -> list[StoredBlock]:
-        segment, first_page = active.segment, active.page
-        durable_seq = seq = self._next_seq[segment.lane]
-        frames, stored = [], []
-        for block in blocks:
-            frames.append(self._frame(active, block, seq, durable_seq))
-            stored.append(_stored(segment, block, seq, active.page))
-            active.page += len(frames[-1]) // PAGE_BYTES
-            seq += len(block.records)
-        self._disk.write_at(segment.name, first_page * PAGE_BYTES, b"".join(frames))
-        self._disk.sync(segment.name)
-        if not active.named:
-            self._disk.sync_folder("")
-            active.named = True
-        self._next_seq[segment.lane] = seq
-        active.entries += b"".join(block.entry for block in stored)
-        with self._departures.lock:
-            segment.unsettled += len(stored)
+        self._confirm(active, stored)
         return stored
+
+    def _framed(self, active: Active, blocks: Sequence[Packed]) -> tuple[bytes, list[StoredBlock]]:
+        """The blocks as they will lie from the active page on."""
+        frames, stored = bytearray(), list[StoredBlock]()
+        durable_seq = seq = self._next_seq[active.segment.lane]
+        for block in blocks:
+            stored.append(_stored(active.segment, block, seq, active.page + len(frames) // PAGE_BYTES))
+            frames += self._frame(active, block, seq, durable_seq)
+            seq += len(block.records)
+        return bytes(frames), stored
 
     def _frame(self, active: Active, block: Packed, seq: int, durable_seq: int) -> bytes:
         segment = active.segment
@@ -183,13 +175,31 @@ class SegmentLog:
             segment.lane, block.purpose, segment.epoch, seq, len(block.records),
             CODEC_RECORDS_ZSTD, NO_DICTIONARY, len(block.body),
         )  # fmt: skip
-        cipher = active.ciphers.get(block.purpose)
+        # Counted up before anything can fail: a counter is spent even when its frame never reaches flash.
+        active.counter += 1
+        return seal_frame(header, block.body, durable_seq, active.counter, self._cipher(active, block), segment.salt)
+
+    def _cipher(self, active: Active, block: Packed) -> AESGCM:
+        segment, cipher = active.segment, active.ciphers.get(block.purpose)
         if cipher is None:
             cipher = self._vault.cipher_for_writing(segment.lane, block.purpose, segment.spool_id, segment.salt)
             active.ciphers[block.purpose] = cipher
-        # Counted up before anything can fail: a counter is spent even when its frame never reaches flash.
-        active.counter += 1
-        return seal_frame(header, block.body, durable_seq, active.counter, cipher, segment.salt)
+        return cipher
+
+    def _commit(self, active: Active, frames: bytes) -> None:
+        """Durable when this returns: the frames, the segment's header, and, for a new one, its name."""
+        self._disk.write_at(active.segment.name, active.page * PAGE_BYTES, frames)
+        self._disk.sync(active.segment.name)
+        if not active.named:
+            self._disk.sync_folder("")
+            active.named = True
+
+    def _confirm(self, active: Active, stored: Sequence[StoredBlock]) -> None:
+        active.page += sum(block.pages for block in stored)
+        active.entries += b"".join(block.entry for block in stored)
+        self._next_seq[active.segment.lane] += sum(len(block.records) for block in stored)
+        with self._departures.lock:
+            active.segment.unsettled += len(stored)
 
     # --- segments ---
 
@@ -224,48 +234,97 @@ class SegmentLog:
             segment.base_seq, self._clock.boot_ns(), segment.created_wall_ns,
         )  # fmt: skip
 
-    def _seal(self, lane: Lane, active: Active) -> None:
+    def _seal(self, active: Active) -> None:
         """The segment is full. Its index only saves the next start a search: it is never synced, and may fail."""
-        segment = active.segment
         try:
-            where = end_page(segment.pages) * PAGE_BYTES
-            self._disk.write_at(segment.name, where, pack_index(active.entries, segment.salt))
+            write_index(self._disk, active.segment.name, active.entries, active.segment.salt, active.segment.pages)
         except DiskError as error:
             self.fault = str(error)
-        self._retire(lane, segment)
+        self._retire(active.segment)
 
-    def _give_up(self, lane: Lane, active: Active) -> None:
-        active.segment.faulty = True
-        self._retire(lane, active.segment)
-
-    def _retire(self, lane: Lane, segment: Segment) -> None:
-        del self._active[lane]
+    def _retire(self, segment: Segment) -> None:
+        del self._active[segment.lane]
         with self._departures.lock:
             segment.active = False
 
     def seal_all(self) -> None:
         """Before a planned end."""
-        for lane, active in list(self._active.items()):
-            self._seal(lane, active)
+        for active in list(self._active.values()):
+            self._seal(active)
 
     # --- files ---
 
     def _file_for(self, lane: Lane) -> str:
         """The name of a file for a new segment; evicts as the limits demand. Raises NoRoom or DiskError."""
-        while (step := self._room(lane)) is Room.THERE:
-            if self._files.free:
-                return self._files.free.pop()
+        while (step := room_for(lane, self._held(), self._files.unusable_bytes, self._limits)) is not Room.THERE:
+            self._make_room(lane, step, Evicted.QUOTA)
+        while not self._files.free:
             try:
                 return self._created()
             except DiskFull:
-                step = victim_for(lane, self._held(), self._limits)
-                if step is Room.NONE:
-                    raise
-                self._evict(step, Evicted.DISK_FULL)
-        raise AssertionError
+                self._make_room(lane, victim_for(lane, self._held(), self._limits), Evicted.DISK_FULL)
+        return self._files.free.pop()
+
+    def _make_room(self, lane: Lane, step: Room | Evict, why: Evicted) -> None:
+        with self._departures.lock:
+            wasteful = to_trim(self._shelf.all_segments())
+        if wasteful:
+            trim(self._disk, wasteful)
+        elif isinstance(step, Evict):
+            self._evict(step.lane, why)
+        else:
+            raise NoRoom(
+                f"Lane {lane.name} gets no segment: higher lanes and reserves hold all of the {self._limits.max_bytes}"
+                " bytes, or the disk is full. Bring the link up, free space, or raise [spool] max_bytes."
+            )
 
     def _created(self) -> str:
         name = free_name(self._files.next_serial)
         self._files.next_serial += 1
         self._disk.create(name, self._limits.segment_bytes)
         return name
+
+    def _held(self) -> dict[Lane, Holding]:
+        with self._departures.lock:
+            return {
+                lane: Holding(sum(s.file_bytes for s in segments), any(not s.busy for s in segments))
+                for lane in Lane
+                for segments in [self._shelf.segments(lane)]
+            }
+
+    def _evict(self, lane: Lane, why: Evicted) -> None:
+        with self._departures.lock:
+            oldest = next(segment for segment in self._shelf.segments(lane) if not segment.busy)
+        self._departures.evict(oldest, why)
+
+    def _discard(self, file: str) -> None:
+        try:
+            self._disk.remove(file)
+        except DiskError:
+            self._files.unusable_bytes += self._limits.segment_bytes
+
+
+def write_index(disk: Disk, name: str, entries: bytes | bytearray, salt: bytes, pages: int) -> None:
+    disk.write_at(name, end_page(pages) * PAGE_BYTES, pack_index(entries, salt))
+
+
+def trim(disk: Disk, segment: Segment) -> None:
+    """Gives back the pages that a finished segment never used. Its frames stay untouched, so a crash is harmless."""
+    pages = trimmed_pages(segment.used_pages)
+    write_index(disk, segment.name, segment.entries, segment.salt, pages)
+    disk.truncate(segment.name, pages * PAGE_BYTES)
+    segment.pages = pages
+
+
+def _stored(segment: Segment, block: Packed, seq: int, page: int) -> StoredBlock:
+    wire_bytes = HEADER_BYTES + len(block.body)
+    return StoredBlock(
+        segment.serial,
+        pack_entry(Entry(seq - segment.base_seq, len(block.records), wire_bytes, page, block.purpose)),
+        block.records,
+        tuple(
+            Confirmation(int(segment.lane), segment.epoch, seq + i, record_digest(record.stored))
+            for i, record in enumerate(block.records)
+        ),
+        frame_pages(wire_bytes),
+    )

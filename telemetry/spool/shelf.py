@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 from telemetry.records import Lane, Purpose
 from telemetry.spool.blocks import BlockRef
-from telemetry.spool.format import ENTRY_BYTES, unpack_entry
+from telemetry.spool.format import ENTRY_BYTES, HEADER_PAGES, frame_pages, unpack_entry
 from telemetry.spool.intervals import IntervalSet
+from telemetry.spool.limits import PAGE_BYTES
 
 Stream = tuple[Lane, bytes]
 """A lane and one of its epochs: within it, a seq names one record for ever."""
@@ -22,7 +23,8 @@ Stream = tuple[Lane, bytes]
 
 @dataclass(slots=True)
 class Segment:
-    """One segment file with its index. Busy ones (being written, or not yet settled) are never freed."""
+    """One segment file with its index: `pages` is the file's size. Busy ones (being written, or not yet settled) are
+    never freed."""
 
     serial: int
     lane: Lane
@@ -60,11 +62,31 @@ class Segment:
         last = unpack_entry(self.entries, self.block_count - 1)
         return self.base_seq + last.seq_offset + last.count
 
+    @property
+    def used_pages(self) -> int:
+        """The page behind the last frame."""
+        if not self.entries:
+            return HEADER_PAGES
+        last = unpack_entry(self.entries, self.block_count - 1)
+        return last.page + frame_pages(last.wire_bytes)
+
+    @property
+    def file_bytes(self) -> int:
+        return self.pages * PAGE_BYTES
+
     def block(self, index: int) -> BlockRef:
         entry = unpack_entry(self.entries, index)
         base_seq = self.base_seq + entry.seq_offset
         return BlockRef(
-            self.lane, self.epoch, base_seq, entry.count, entry.purpose, entry.wire_bytes, self.serial, index, entry.page
+            self.lane,
+            self.epoch,
+            base_seq,
+            entry.count,
+            entry.purpose,
+            entry.wire_bytes,
+            self.serial,
+            index,
+            entry.page,
         )
 
     def blocks(self) -> Iterator[BlockRef]:
@@ -123,6 +145,13 @@ class Shelf:
         return [s for s in self.all_segments() if not s.busy and self.live(s) == 0]
 
     # --- records ---
+
+    def reach(self) -> list[tuple[Stream, int]]:
+        """Each stream that has a segment, with the end of its records."""
+        reached: dict[Stream, int] = {}
+        for segment in self.all_segments():
+            reached[segment.stream] = max(segment.end_seq, reached.get(segment.stream, 0))
+        return list(reached.items())
 
     def live(self, segment: Segment) -> int:
         """Records in the segment that haven't left."""

@@ -1,4 +1,4 @@
-"""The keys of data at rest: one random key per lane and purpose, wrapped by the key store, never reused for two segments.
+"""The keys of data at rest: one random key per lane and purpose, wrapped by the key store.
 
 A segment's cipher is AES-256-GCM under HKDF-SHA256 (RFC 5869) of that key with the segment's salt. Overwriting both
 twins of a wrapped key makes everything under it unreadable at once.
@@ -40,59 +40,58 @@ def record_name(lane: Lane, purpose: Purpose) -> str:
 
 
 class Vault:
-    """Keys by lane and purpose, made when first needed. `writes=False` never touches the disk but to read."""
+    """Keys by lane and purpose, made when first written with."""
 
-    def __init__(self, disk: Disk, keys: Sealer, entropy: Callable[[int], bytes], *, writes: bool = True) -> None:
+    def __init__(self, disk: Disk, keys: Sealer, entropy: Callable[[int], bytes]) -> None:
         self._disk = disk
         self._keys = keys
         self._entropy = entropy
-        self._writes = writes
-        self._open: dict[tuple[Lane, Purpose], bytes] = {}
+        self._known: dict[tuple[Lane, Purpose], bytes] = {}
+        self._durable: set[tuple[Lane, Purpose]] = set()
 
     def cipher(self, lane: Lane, purpose: Purpose, spool_id: bytes, salt: bytes) -> AESGCM:
-        """To read what a segment holds. Raises KeyLost."""
-        return _derived(self._known(lane, purpose), spool_id, salt)
+        """To read what a segment holds; writes nothing. Raises KeyLost."""
+        if (lane, purpose) not in self._known:
+            self._known[lane, purpose] = self._unwrapped(lane, purpose, self._record(lane, purpose).peek)
+        return _derived(self._known[lane, purpose], spool_id, salt)
 
     def cipher_for_writing(self, lane: Lane, purpose: Purpose, spool_id: bytes, salt: bytes) -> AESGCM:
-        """As `cipher`; makes the key where there is none to be had."""
-        try:
-            return self.cipher(lane, purpose, spool_id, salt)
-        except KeyLost:
-            self._make(lane, purpose)
-            return self.cipher(lane, purpose, spool_id, salt)
+        """As `cipher`, with a key that a power cut can't take; makes it where there is none. Raises DiskError."""
+        if (lane, purpose) not in self._durable:
+            try:
+                self._known[lane, purpose] = self._unwrapped(lane, purpose, self._record(lane, purpose).read)
+            except KeyLost:
+                self._make(lane, purpose)
+            self._durable.add((lane, purpose))
+        return self.cipher(lane, purpose, spool_id, salt)
 
     def shred(self, lane: Lane, purpose: Purpose) -> None:
         """What was written under this key can't be read by anybody any more; a new key takes its place."""
         if any(name.startswith(record_name(lane, purpose) + ".") for name in self._disk.names("")):
             self._make(lane, purpose)
 
-    def _known(self, lane: Lane, purpose: Purpose) -> bytes:
-        key = self._open.get((lane, purpose))
-        if key is None:
-            key = self._open[lane, purpose] = self._unwrapped(lane, purpose)
-        return key
+    def _record(self, lane: Lane, purpose: Purpose) -> TwinRecord:
+        return TwinRecord(self._disk, record_name(lane, purpose))
 
-    def _unwrapped(self, lane: Lane, purpose: Purpose) -> bytes:
-        name = record_name(lane, purpose)
-        record = TwinRecord(self._disk, name)
+    def _unwrapped(self, lane: Lane, purpose: Purpose, read: Callable[[], bytes | None]) -> bytes:
         try:
-            sealed = record.read() if self._writes else record.peek()
+            sealed = read()
             if sealed is None:
-                raise KeyLost(f"{name} was never made")
+                raise KeyLost(f"{record_name(lane, purpose)} was never made")
             return self._keys.unseal(_label(lane, purpose), sealed)
         except (TwinLost, UnsealError) as error:
             raise KeyLost(str(error)) from error
 
     def _make(self, lane: Lane, purpose: Purpose) -> None:
-        self._open.pop((lane, purpose), None)
+        self._known.pop((lane, purpose), None)
         key = self._entropy(KEY_BYTES)
         sealed = self._keys.seal(_label(lane, purpose), key)
-        record = TwinRecord(self._disk, record_name(lane, purpose))
+        record = self._record(lane, purpose)
         try:
             record.write_both(sealed)
         except TwinLost:
             record.start_anew(sealed)
-        self._open[lane, purpose] = key
+        self._known[lane, purpose] = key
 
 
 def _label(lane: Lane, purpose: Purpose) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from random import Random
 
 from ecu.clock import SECOND_NS, Clock
-from telemetry.links.link import Acks, Link, Refused, Throttled, Unreachable
+from telemetry.links.link import Acks, Hint, Link, Refused, Throttled, Unreachable
 from telemetry.records import Lane
 from telemetry.uplink.backlog import Backlog, BlockRef
 from telemetry.uplink.backoff import backoff_s
@@ -31,6 +32,7 @@ class Connection:
         board: Board,
         schedule: Schedule,
         ledger: Ledger,
+        on_hint: Callable[[Hint], None] | None,
     ) -> None:
         self.progressed = False
         self._link = link
@@ -41,6 +43,7 @@ class Connection:
         self._board = board
         self._schedule = schedule
         self._ledger = ledger
+        self._on_hint = on_hint
         self._again: dict[Lane, deque[BlockRef]] = {lane: deque() for lane in Lane}
         self._paused_until_ns = 0
         self._pauses = 0
@@ -54,6 +57,8 @@ class Connection:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._take_receipts())
                 group.create_task(self._watch_backlog())
+                if self._on_hint is not None:
+                    group.create_task(self._pass_hints(self._on_hint))
                 if self._link.acks is Acks.STORED:
                     group.create_task(self._watch_receipts())
                 await self._send(group)
@@ -167,6 +172,10 @@ class Connection:
                     "connecting and sending again. If this repeats, look at the receiver's ingest."
                 )
             await self._clock.sleep_until((now_ns if since_ns is None else since_ns) + timeout_ns)
+
+    async def _pass_hints(self, tell: Callable[[Hint], None]) -> None:
+        async for hint in self._link.hints():
+            tell(hint)
 
     async def _watch_backlog(self) -> None:
         while True:

@@ -102,30 +102,32 @@ class Uplink:
     async def _work(self) -> LinkError:
         self._enter(UplinkState.CONNECTED)
         began_ns = self._clock.boot_ns()
-        connection = Connection(
-            self._link, self._backlog, self._clock, self._rng, self._config, self._board, self._schedule, self._ledger
-        )
+        connection = self._connection()
         over: list[LinkError] = []
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(connection.run())
-                self._tell_of_connection(group)
+            await connection.run()
         except* LinkError as errors:
-            over = _leaves(errors)
+            over = [error for error in errors.exceptions if isinstance(error, LinkError)]
+        _heed_cancellation()
         lasted_s = (self._clock.boot_ns() - began_ns) / SECOND_NS
         if connection.progressed or lasted_s >= self._config.backoff_cap_s:
             self._attempt = 0
         return max(over, key=_gravity)
 
-    def _tell_of_connection(self, group: asyncio.TaskGroup) -> None:
+    def _connection(self) -> Connection:
         if self._hooks.connected is not None:
             self._hooks.connected()
-        if self._hooks.hint is not None:
-            group.create_task(self._pass_hints(self._hooks.hint))
-
-    async def _pass_hints(self, tell: Callable[[Hint], None]) -> None:
-        async for hint in self._link.hints():
-            tell(hint)
+        return Connection(
+            self._link,
+            self._backlog,
+            self._clock,
+            self._rng,
+            self._config,
+            self._board,
+            self._schedule,
+            self._ledger,
+            self._hooks.hint,
+        )
 
     async def _stay_away(self, error: LinkError) -> None:
         match error:
@@ -171,11 +173,11 @@ class Uplink:
         self._board.enter(state, "" if error is None else str(error), self._clock.boot_ns())
 
 
-def _leaves(errors: BaseExceptionGroup[LinkError]) -> list[LinkError]:
-    found: list[LinkError] = []
-    for error in errors.exceptions:
-        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
-    return found
+def _heed_cancellation() -> None:
+    """Before Python 3.13 a TaskGroup forgets that it was cancelled when one of its tasks failed at the same time."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _gravity(error: LinkError) -> int:

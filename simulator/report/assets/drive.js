@@ -1,8 +1,6 @@
 // Moves the drawn drive: the page is whole without this script, it only stands still then.
 (() => {
   "use strict";
-  const SVG = "http://www.w3.org/2000/svg";
-  const LOST_AFTER = 40; // hundredths of a second: no result for that long means that nothing is known
   const TRAIL = 120;
   const LANES_M = [-1.8, 1.8];
   const MARK_M = 3;
@@ -15,9 +13,12 @@
   const figure = byId("drive");
   if (data.times.length < 2) return;
 
+  // Hundredths of a second. No result for that long means that nothing is known; a thinned replay steps farther.
+  const LOST_AFTER = Math.max(40, 3 * usualStep(data.times));
   const slider = byId("time");
   const play = byId("play");
   const tracks = byId("tracks");
+  const SVG = tracks.namespaceURI;
   const trails = byId("trails");
   const marks = byId("marks");
   const fault = byId("fault");
@@ -26,16 +27,21 @@
   let now = data.times[data.start] / 100;
   let playingSince = null;
 
+  function usualStep(times) {
+    const steps = times.slice(1).map((t, i) => t - times[i]);
+    return steps.sort((a, b) => a - b)[steps.length >> 1];
+  }
+
   function drivenMetres(speeds) {
     const metres = [0];
-    for (const kmh of speeds) metres.push(metres[metres.length - 1] + (kmh / 3.6) * 0.25);
+    for (const kmh of speeds) metres.push(metres[metres.length - 1] + (kmh / 3.6) * data.every);
     return metres;
   }
 
-  const sample = (values, t) => values[Math.min(values.length - 1, Math.floor(t * 4))];
+  const sample = (values, t) => values[Math.min(values.length - 1, Math.floor(t / data.every))];
 
   function metresAt(t) {
-    const at = Math.min(driven.length - 1, t * 4);
+    const at = Math.min(driven.length - 1, t / data.every);
     const whole = Math.floor(at);
     const next = driven[Math.min(driven.length - 1, whole + 1)];
     return driven[whole] + (next - driven[whole]) * (at - whole);
@@ -83,8 +89,21 @@
     return group;
   }
 
+  // Nearest first: who would write over a nearer one's name goes without.
+  function named(boxes) {
+    const size = parseFloat(getComputedStyle(tracks).fontSize);
+    const taken = [];
+    for (const box of [...boxes].sort((a, b) => b[4] - a[4])) {
+      const wide = 0.6 * size * data.tracks[box[0]][0].length;
+      const free = ([, x, y]) => Math.abs(y - box[2]) > 1.3 * size || Math.abs(x - box[1]) > wide;
+      if (taken.every(free)) taken.push(box);
+    }
+    return new Set(taken.map((box) => box[0]));
+  }
+
   function drawTracks(boxes) {
     const groups = pooled(tracks, boxes.length, newTrack);
+    const names = named(boxes);
     [...boxes].sort((a, b) => a[4] - b[4]).forEach(([track, x1, y1, x2, y2], i) => {
       const [shadow, rect, text] = groups[i].children;
       const wide = x2 - x1;
@@ -92,7 +111,7 @@
       groups[i].setAttribute("class", `track c${data.tracks[track][1]}`);
       set(shadow, { cx: (x1 + x2) / 2, cy: y2, rx: wide * 0.58, ry: Math.max(2, wide * 0.05) });
       set(rect, { x: x1, y: y1, width: wide, height: tall, rx: Math.min(6, tall / 6) });
-      set(text, { x: x1, y: y1 - 8 });
+      set(text, { x: x1, y: y1 - 8, display: names.has(track) ? "inline" : "none" });
       if (text.textContent !== data.tracks[track][0]) text.textContent = data.tracks[track][0];
     });
   }
@@ -151,7 +170,7 @@
     slider.value = Math.round(now * 100);
     const seen = boxes.length === 1 ? "1 track" : `${boxes.length} tracks`;
     slider.setAttribute("aria-valuetext", `${now.toFixed(1)} seconds, ${seen} in view${speed && `, ${speed}`}`);
-    byId("clock").textContent = `${now.toFixed(1)} s`;
+    byId("clock").textContent = `${now.toFixed(1)} s, ${seen} in view`;
     if (here) moveHere();
   }
 

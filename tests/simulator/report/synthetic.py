@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from random import Random
 
 from simulator.boxes import Box
@@ -105,6 +106,7 @@ def every(step_s: float) -> list[float]:
     return [n * step_s for n in range(int(SECONDS / step_s) + 1)]
 
 
+@cache
 def latency() -> Latency:
     rng = Random(3)
     points = []
@@ -115,6 +117,7 @@ def latency() -> Latency:
     return Latency(tuple(points), ordered[len(ordered) // 2], ordered[int(0.99 * len(ordered))], 50.0)
 
 
+@cache
 def spool() -> Spool:
     """Each lane fills at its own rate and drains, P0 first, whenever the link is up."""
     rates, waiting, stored = (0.4, 3.0, 6.0, 1.2), [0.0] * 4, 0.0
@@ -172,6 +175,7 @@ def route() -> tuple[Waypoint, ...]:
     return tuple(Waypoint(t_s, *cells[int(t_s / SECONDS * 4.99)]) for t_s in every(1.0))
 
 
+@cache
 def drive() -> Drive:
     speed = Line("speed", tuple((t_s, speed_at(t_s)) for t_s in every(0.05)))
     brake = Line("brake", tuple((t_s, brake_at(t_s)) for t_s in every(0.05)))

@@ -1,0 +1,161 @@
+"""Why nothing is uploading, or seen, or kept: findings from a status, each with what to do next. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from agent.status import AgentStatus
+from ecu.clock import SECOND_NS
+from telemetry.uplink.status import UplinkState
+
+CERTIFICATE_WARNING_NS = 2 * 24 * 3600 * SECOND_NS
+RECEIPT_OVERDUE_NS = 30 * SECOND_NS
+
+
+class Gravity(StrEnum):
+    """How bad a finding is: `bad` makes the doctor's answer no."""
+
+    GOOD = "good"
+    NOTE = "note"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing the doctor looked at. `advice` is empty when nothing has to be done."""
+
+    gravity: Gravity
+    subject: str
+    words: str
+    advice: str = ""
+
+
+def diagnose(status: AgentStatus) -> tuple[Finding, ...]:
+    """What is wrong first. Never empty: a healthy agent is told to be."""
+    findings = [*_cloud(status), *_records(status), *_perception(status), *_signals(status), *_privacy(status)]
+    order = {Gravity.BAD: 0, Gravity.NOTE: 1, Gravity.GOOD: 2}
+    return tuple(sorted(findings, key=lambda finding: order[finding.gravity]))
+
+
+def _cloud(status: AgentStatus) -> Iterator[Finding]:
+    cloud, now_ns = status.cloud, status.clock.boot_ns
+    if cloud.link == "none":
+        yield Finding(Gravity.NOTE, "link", "The link is switched off; records wait on flash.", "Set [link] kind.")
+        return
+    if cloud.paired_with is None:
+        yield Finding(
+            Gravity.BAD, "pairing", "This vehicle was never paired, so there is nobody to send to.",
+            "Have the receiver's operator enrol it, then: outrider pair FILE",
+        )  # fmt: skip
+        return
+    yield from _certificate(status)
+    if cloud.uplink is None:
+        return
+    uplink = cloud.uplink
+    for_s = (now_ns - uplink.since_ns) / SECOND_NS
+    match uplink.state:
+        case UplinkState.CONNECTED:
+            yield _receipts(status)
+        case UplinkState.THROTTLED:
+            yield Finding(Gravity.NOTE, "link", f"The receiver asks for patience: {uplink.reason}")
+        case UplinkState.CLOCK_UNTRUSTED:
+            yield Finding(
+                Gravity.BAD, "clock", f"The clock can't be trusted, so nobody's certificate can: {uplink.reason}",
+                "It mends itself when GNSS or the receiver's signed time is reached; check the network to it.",
+            )  # fmt: skip
+        case UplinkState.UNAUTHORIZED:
+            yield Finding(
+                Gravity.BAD, "link", f"The receiver doesn't let this vehicle in: {uplink.reason}",
+                "Ask its operator whether it was revoked; then enrol and pair it again.",
+            )  # fmt: skip
+        case UplinkState.CONNECTING | UplinkState.WAITING | UplinkState.STOPPED:
+            yield Finding(
+                Gravity.BAD, "link", f"Not connected for {for_s:.0f} s: {uplink.reason or uplink.state.value}",
+                "Records wait on flash meanwhile; nothing is lost while there is room.",
+            )  # fmt: skip
+
+
+def _receipts(status: AgentStatus) -> Finding:
+    uplink = status.cloud.uplink
+    assert uplink is not None
+    waiting = sum(lane.spooled for lane in status.spool.lanes)
+    last_ns = uplink.counts.last_receipt_ns or uplink.since_ns
+    silent_ns = status.clock.boot_ns - last_ns
+    if waiting and silent_ns > RECEIPT_OVERDUE_NS:
+        return Finding(
+            Gravity.BAD, "receipts",
+            f"{waiting} records wait and no receipt came for {silent_ns / SECOND_NS:.0f} s though the link is up.",
+            "The receiver takes them and doesn't store them: look at its log and its disk.",
+        )  # fmt: skip
+    return Finding(Gravity.GOOD, "link", f"Connected; {uplink.counts.records_freed} records stored and freed.")
+
+
+def _certificate(status: AgentStatus) -> Iterator[Finding]:
+    ends_ns = status.cloud.certificate_ends_ns
+    if ends_ns is None:
+        return
+    left_ns = ends_ns - status.clock.wall_ns
+    if left_ns <= 0:
+        yield Finding(
+            Gravity.BAD, "certificate", "This vehicle's certificate has expired.",
+            "Have it enrolled and paired again; its records stay.",
+        )  # fmt: skip
+    elif left_ns < CERTIFICATE_WARNING_NS:
+        yield Finding(
+            Gravity.NOTE, "certificate", f"This vehicle's certificate ends in {left_ns / SECOND_NS / 3600:.0f} hours.",
+            "It renews itself over the link; check that the link is up.",
+        )  # fmt: skip
+
+
+def _records(status: AgentStatus) -> Iterator[Finding]:
+    spool = status.spool
+    if not status.law_1_holds:
+        yield Finding(
+            Gravity.BAD, "law 1", "Records aren't conserved: the sums of at least one lane differ.",
+            "Keep the state folder and report it: outrider spool inspect --json",
+        )  # fmt: skip
+    if spool.fault is not None:
+        yield Finding(Gravity.BAD, "flash", spool.fault, "Check the disk's health and its free space.")
+    for lane in spool.lanes:
+        for kind, reasons in (("dropped", lane.dropped), ("evicted", lane.evicted), ("quarantined", lane.quarantined)):
+            for reason, records in reasons.items():
+                yield Finding(Gravity.NOTE, lane.lane.name, f"{records} records {kind} ({reason}).")
+    if status.law_1_holds:
+        yield Finding(Gravity.GOOD, "law 1", f"All {sum(lane.offered for lane in spool.lanes)} records accounted for.")
+
+
+def _perception(status: AgentStatus) -> Iterator[Finding]:
+    perception = status.perception
+    if perception is None:
+        yield Finding(Gravity.NOTE, "camera", "No camera is configured.", "Set [camera] source.")
+        return
+    if perception.camera_fault is not None:
+        yield Finding(
+            Gravity.BAD, "camera", perception.camera_fault, "The agent tries it again by itself, more and more rarely."
+        )
+    if perception.live_pid is None:
+        yield Finding(Gravity.BAD, "perception", "No worker is live just now.", "See the log for why workers end.")
+    if not perception.law_2_holds:
+        yield Finding(Gravity.BAD, "law 2", f"Frames aren't conserved: {perception.frames}.", "Report it with the log.")
+    else:
+        yield Finding(Gravity.GOOD, "law 2", f"All {perception.frames.captured} frames accounted for.")
+
+
+def _signals(status: AgentStatus) -> Iterator[Finding]:
+    signals = status.signals
+    if signals is None:
+        yield Finding(Gravity.NOTE, "signals", "No signal source is configured.", "Set [signals] source.")
+    elif not signals.connected:
+        yield Finding(Gravity.BAD, "signals", signals.reason, "The agent connects again by itself.")
+
+
+def _privacy(status: AgentStatus) -> Iterator[Finding]:
+    for reason, records in status.privacy.dropped.items():
+        yield Finding(Gravity.NOTE, "privacy", f"{records} records dropped before the spool ({reason}).")
+    if set(status.privacy.consents) <= {"operation"}:
+        yield Finding(
+            Gravity.NOTE, "consent", "The owner consented to nothing but the runtime's own health.",
+            "Only then does more leave the vehicle: [privacy] consents.",
+        )  # fmt: skip

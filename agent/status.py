@@ -1,0 +1,69 @@
+"""What the agent says about itself: one frozen value, the answer of `GET /status`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.perception import PerceptionStatus
+from telemetry.signals import SignalStatus
+from telemetry.spool.counts import SpoolCounts
+from telemetry.uplink.status import UplinkStatus
+
+
+@dataclass(frozen=True, slots=True)
+class ClockStatus:
+    """`wall_ns` as the agent believes it; `offset_ns` is what it adds to the computer's own wall clock."""
+
+    boot_ns: int
+    wall_ns: int
+    offset_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloudStatus:
+    """The way to the receiver. `paired_with` is None until this vehicle was paired."""
+
+    paired_with: str | None
+    vehicle: str | None
+    link: str
+    certificate_ends_ns: int | None
+    uplink: UplinkStatus | None
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyStatus:
+    """Records that passed the privacy stage, and those it dropped, by reason."""
+
+    passed: int
+    dropped: Mapping[str, int]
+    consents: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessStatus:
+    """Confirmations told to the witness, and those nobody took."""
+
+    told: int
+    untold: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """All of it. `law_1_holds` and `law_2_holds` are computed from both sides of their sums, just now."""
+
+    version: str
+    pid: int
+    running_since_ns: int
+    lockstep: bool
+    drive_ended: bool
+    clock: ClockStatus
+    perception: PerceptionStatus | None
+    signals: SignalStatus | None
+    privacy: PrivacyStatus
+    spool: SpoolCounts
+    law_1_holds: bool
+    law_2_holds: bool | None
+    law_6_holds: bool
+    cloud: CloudStatus
+    witness: WitnessStatus | None

@@ -1,0 +1,105 @@
+"""What an onlooker hears of the running agent over its local API, across its deaths."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ecu.clock import Clock
+from simulator.boxes import Box
+from simulator.demo.script import Deed
+
+RECONNECT_S: Final = 0.02
+LINE_LIMIT: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One frame's result. `heard_ns` is boot time here; `t_ns` is the frame's own time (the drive's, in lockstep)."""
+
+    heard_ns: int
+    frame_id: int
+    t_ns: int
+    latency_ns: int
+    boxes: tuple[Box, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The agent's status at one instant."""
+
+    heard_ns: int
+    status: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A deed that was done, and when it was over; boot time here."""
+
+    deed: Deed
+    began_ns: int
+    ended_ns: int
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Observations:
+    """Everything seen from outside, in the order it was heard."""
+
+    began_ns: int
+    sightings: list[Sighting] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
+    health: list[tuple[int, str, str]] = field(default_factory=list)
+    deeds: list[Done] = field(default_factory=list)
+
+    def done(self, deed: Deed) -> Done | None:
+        return next((done for done in self.deeds if done.deed is deed), None)
+
+
+class Observer:
+    """Follows the agent's events for as long as `run` runs; an agent that died is listened to again when it is back."""
+
+    def __init__(self, socket: Path, clock: Clock, heard: Observations, on_news: Callable[[], None]) -> None:
+        self._socket = socket
+        self._clock = clock
+        self._heard = heard
+        self._on_news = on_news
+
+    async def run(self) -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                await self._follow()
+            await asyncio.sleep(RECONNECT_S)
+
+    async def _follow(self) -> None:
+        reader, writer = await asyncio.open_unix_connection(self._socket, limit=LINE_LIMIT)
+        try:
+            writer.write(b"GET /events HTTP/1.1\r\n\r\n")
+            kind = ""
+            while line := await reader.readline():
+                if line.startswith(b"event: "):
+                    kind = line[7:].strip().decode()
+                elif line.startswith(b"data: "):
+                    self._take(kind, msgspec.json.decode(line[6:]))
+        finally:
+            writer.close()
+
+    def _take(self, kind: str, event: Any) -> None:
+        now_ns = self._clock.boot_ns()
+        match kind:
+            case "seen":
+                boxes = tuple(Box(t[0], t[1], t[2], tuple(t[3])) for t in event["tracks"])
+                self._heard.sightings.append(
+                    Sighting(now_ns, event["frame_id"], event["t_ns"], event["latency_ns"], boxes)
+                )
+            case "status":
+                self._heard.readings.append(Reading(now_ns, event))
+            case "health":
+                self._heard.health.append((now_ns, event["what"], event["detail"]))
+        self._on_news()

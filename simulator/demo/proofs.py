@@ -1,0 +1,125 @@
+"""What can be read off the disks when the drive is over, by somebody who trusts neither agent nor receiver."""
+
+from __future__ import annotations
+
+import base64
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from numpy.typing import NDArray
+
+from inference.detector import Detector
+from inference.fidelity import Agreement, compare_at, decode_reference
+from inference.package import find_package, load_package
+from inference.session import Session
+from telemetry.confirmations import Confirmation
+from telemetry.records import Stored, record_digest
+from telemetry.wire import unpack_block, unpack_body
+
+_PEM_KEY: Final = re.compile(rb"-----BEGIN PRIVATE KEY-----.+?-----END PRIVATE KEY-----", re.DOTALL)
+_PEM_CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+BOOTSTRAP_SEED: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """One record as the receiver has it."""
+
+    lane: int
+    epoch: bytes
+    seq: int
+    received_ns: int
+    record: Stored
+
+    @property
+    def confirmation(self) -> Confirmation:
+        return Confirmation(self.lane, self.epoch, self.seq, record_digest(self.record))
+
+
+def stored_records(database: Path, vehicle: str) -> Iterator[StoredRecord]:
+    """Every record of every committed inbox row of the vehicle, by the SQL of the file itself. Raises BadBlock."""
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    try:
+        rows = connection.execute(
+            "select lane, epoch, base_seq, received_ns, block from inbox where vehicle = ? "
+            "order by lane, epoch, base_seq",
+            (vehicle,),
+        )
+        for lane, epoch, base_seq, received_ns, block in rows:
+            header, body = unpack_block(block)
+            for offset, record in enumerate(unpack_body(header, body)):
+                yield StoredRecord(lane, epoch, base_seq + offset, received_ns, record)
+    finally:
+        connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class KeyWatch:
+    """Where the vehicle's private key was found. `held` counts copies in its own folder: none would prove nothing."""
+
+    held: int
+    leaks: tuple[Path, ...]
+    certified: bool
+
+
+def watch_key(root: Path, vehicle_folder: Path) -> KeyWatch:
+    """Looks for the private key, in every form it could be written down in, in all files below `root`.
+
+    `certified` says that the vehicle's certificate is for that key.
+    """
+    blobs = [path.read_bytes() for path in _files(vehicle_folder / "keys")]
+    pems = [pem for blob in blobs for pem in _PEM_KEY.findall(blob)]
+    keys = [serialization.load_pem_private_key(pem, None) for pem in pems]
+    certificates = [x509.load_pem_x509_certificate(pem) for blob in blobs for pem in _PEM_CERTIFICATE.findall(blob)]
+    forms = [form for key in keys if isinstance(key, ec.EllipticCurvePrivateKey) for form in _forms(key)]
+    leaks = tuple(
+        path
+        for path in _files(root)
+        if vehicle_folder not in path.parents and any(form in path.read_bytes() for form in forms)
+    )
+    public = [key.public_key() for key in keys if isinstance(key, ec.EllipticCurvePrivateKey)]
+    certified = bool(certificates) and all(certificate.public_key() in public for certificate in certificates)
+    return KeyWatch(len(pems), leaks, certified)
+
+
+def _forms(key: ec.EllipticCurvePrivateKey) -> list[bytes]:
+    scalar = key.private_numbers().private_value.to_bytes(32, "big")
+    der = key.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    body = base64.b64encode(der)
+    return [scalar, scalar.hex().encode(), scalar.hex().upper().encode(), base64.b64encode(scalar)[:40], body[40:100]]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def drive_frames(drive: Path, every: int) -> Iterator[NDArray[np.uint8]]:
+    """Every `every`-th frame of the drive, from its first."""
+    capture = cv2.VideoCapture(str(drive.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    index = 0
+    while capture.grab():
+        if index % every == 0:
+            yield np.asarray(capture.retrieve()[1], np.uint8)
+        index += 1
+    capture.release()
+
+
+def fidelity(model: str, drive: Path, every: int, scores: Iterable[float]) -> dict[float, Agreement]:
+    """The model against the committed fp32 reference on every `every`-th frame of the default drive."""
+    package = load_package(find_package(model))
+    manifest = package.manifest
+    assert manifest.reference is not None
+    reference = decode_reference(package.read(manifest.reference)).detections()
+    detector = Detector(Session(package), manifest.input, manifest.outputs, manifest.thresholds)
+    wanted = sorted(scores)
+    seen = [detector.detect(frame, wanted[0]) for frame in drive_frames(drive, every)]
+    return compare_at(reference[::every], seen, wanted, BOOTSTRAP_SEED)

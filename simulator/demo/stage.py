@@ -1,0 +1,265 @@
+"""The demo's machine: folders, ports and processes of one vehicle and one receiver, all on loopback.
+
+Every process is the product's own, started as its user would start it; what stands between them is a proxy that can
+cut the link, and a witness who hears what the agent claims to be durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from agent.apiclient import AgentNotRunning, ask_status
+from ecu.errors import EnvironmentFault
+from ecu.process import PARENT_VARIABLE
+from simulator.demo.script import Script
+from simulator.faults.net import FaultProxy
+
+START_WITHIN_S: Final = 30.0
+STOP_WITHIN_S: Final = 20.0
+VEHICLE: Final = "demo-vehicle"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where everything lies, below one folder with a short name (a Unix socket's path has at most 107 characters)."""
+
+    root: Path
+
+    @property
+    def agent(self) -> Path:
+        return self.root / "vehicle"
+
+    @property
+    def receiver(self) -> Path:
+        return self.root / "receiver"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "outrider.toml"
+
+    @property
+    def pairing(self) -> Path:
+        return self.root / "pairing.json"
+
+    @property
+    def signals(self) -> Path:
+        return self.root / "signals.sock"
+
+    @property
+    def witness(self) -> Path:
+        return self.root / "witness.sock"
+
+    @property
+    def testimony(self) -> Path:
+        return self.root / "witness.log"
+
+    @property
+    def agent_socket(self) -> Path:
+        return self.agent / "agent.sock"
+
+
+class StageFault(EnvironmentFault):
+    """A process of the demo didn't do its part. The message ends with what it said last."""
+
+
+class Stage:
+    """Starts, kills and asks the demo's processes. Use as an async context; leaving it ends all of them."""
+
+    def __init__(self, places: Places, drive: Path, script: Script, environment: Mapping[str, str]) -> None:
+        self.places = places
+        self.proxy: FaultProxy | None = None
+        self._drive = drive
+        self._script = script
+        self._environment = {**environment, PARENT_VARIABLE: str(os.getpid())}
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._receiver_ports: dict[str, Any] = {}
+        self._wall_error_s = 0.0
+        self._exits = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Stage:
+        for folder in (self.places.logs, self.places.agent):
+            folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for name in list(self._processes):
+            await self.kill(name)
+        await self._exits.aclose()
+
+    # --- the cast ---------------------------------------------------------------------------------
+
+    async def start_receiver(self) -> None:
+        """On ports of its own choice the first time, on the same ones ever after."""
+        reading, writing = os.pipe()
+        self._write_config()
+        try:
+            await self._start(
+                "receiver", ["outrider", "receiver", "run", "--state", str(self.places.receiver), "--config",
+                             str(self.places.config), "--ready-fd", str(writing)], (writing,),
+            )  # fmt: skip
+        finally:
+            os.close(writing)
+        with os.fdopen(reading) as pipe:
+            line = await self._within(asyncio.to_thread(pipe.readline), "receiver", "to be ready")
+        if not line:
+            raise StageFault(f"The receiver ended before it was ready. {self._last_words('receiver')}")
+        self._receiver_ports = json.loads(line)
+
+    async def start_proxy(self) -> None:
+        self.proxy = await self._exits.enter_async_context(
+            FaultProxy("127.0.0.1", int(self._receiver_ports["mqtt_port"]))
+        )
+
+    async def pair(self) -> None:
+        """Enrols the vehicle with the receiver and pairs it, by the two commands that people use."""
+        await self.run("enrol", ["receiver", "enrol", VEHICLE, "--state", str(self.places.receiver), "--out",
+                                 str(self.places.pairing)])  # fmt: skip
+        await self.run("pair", ["pair", str(self.places.pairing), "--state", str(self.places.agent)])
+
+    async def start_world(self) -> None:
+        """What the agent finds around it: a vehicle that speaks, and a witness that listens."""
+        await self._start("vehicle", ["simulator.vehicle", "--socket", str(self.places.signals), "--hard-brake-at",
+                                      *(str(at_s) for at_s in (3, 12, 26, 41))])  # fmt: skip
+        await self._start("witness", ["simulator.witness", "--socket", str(self.places.witness), "--out",
+                                      str(self.places.testimony)])  # fmt: skip
+        await self._until("vehicle", self.places.signals.exists)
+        await self._until("witness", self.places.witness.exists)
+
+    async def start_agent(self, wall_error_s: float = 0.0) -> None:
+        """Returns when it answers. A second one begins where the first one's state ends."""
+        self._wall_error_s = wall_error_s
+        self._write_config()
+        await self._start("agent", ["outrider", "agent", "run", "--state", str(self.places.agent), "--config",
+                                    str(self.places.config)])  # fmt: skip
+        await self._until("agent", self._agent_answers)
+
+    def status(self) -> Any:
+        """The agent's own status. Raises AgentNotRunning."""
+        return ask_status(self.places.agent_socket)
+
+    def pid(self, name: str) -> int:
+        return self._processes[name].pid
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL, and waits until the kernel has taken it away."""
+        process = self._processes.pop(name, None)
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+    async def stop(self, name: str) -> int:
+        """SIGTERM, as ignition off or a service manager does; its exit code."""
+        process = self._processes.pop(name)
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_WITHIN_S):
+                return await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise StageFault(f"The {name} didn't stop within {STOP_WITHIN_S:.0f} s. {self._last_words(name)}") from None
+
+    async def run(self, name: str, verb: Sequence[str]) -> str:
+        """One `outrider` command to its end; its standard output."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "outrider", *verb,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env=self._environment,
+        )  # fmt: skip
+        out, errors = await process.communicate()
+        if process.returncode != 0:
+            raise StageFault(f"`outrider {' '.join(verb)}` answered {process.returncode}: {errors.decode().strip()}")
+        return out.decode()
+
+    # --- how --------------------------------------------------------------------------------------
+
+    async def _start(self, name: str, module_and_arguments: Sequence[str], pass_fds: Sequence[int] = ()) -> None:
+        with (self.places.logs / f"{name}.log").open("ab") as log:
+            self._processes[name] = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", *module_and_arguments,
+                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=pass_fds, env=self._environment,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def _write_config(self) -> None:
+        self.places.config.write_text(self._config_text())
+
+    def _config_text(self) -> str:
+        ports = self._receiver_ports
+        mqtt, https = ports.get("mqtt_port", 0), ports.get("https_port", 0)
+        link_port = self.proxy.port if self.proxy is not None else 0
+        lockstep = str(self._script.lockstep).lower()
+        return f"""# Written by `outrider demo`.
+[run]
+lockstep = {lockstep}
+drive_s = {self._script.drive_s if self._script.lockstep else 0.0}
+wall_error_s = {self._wall_error_s}
+
+[camera]
+source = {json.dumps(f"video:{self._drive}?loop=1")}
+
+[signals]
+source = {json.dumps(f"unix:{self.places.signals}")}
+
+[privacy]
+consents = ["safety", "driving", "perception", "operation"]
+
+[uplink]
+backoff_base_s = 0.2
+backoff_cap_s = 1.0
+
+[link]
+port = {link_port}
+timeout_s = 3.0
+
+[witness]
+socket = {json.dumps(str(self.places.witness))}
+
+[receiver]
+mqtt_port = {mqtt}
+https_port = {https}
+"""
+
+    def _agent_answers(self) -> bool:
+        try:
+            self.status()
+        except AgentNotRunning:
+            return False
+        return True
+
+    async def _until(self, name: str, reached: Any) -> None:
+        async def look() -> None:
+            while not await asyncio.to_thread(reached):
+                if self._processes[name].returncode is not None:
+                    raise StageFault(f"The {name} ended at once. {self._last_words(name)}")
+                await asyncio.sleep(0.02)
+
+        await self._within(look(), name, "to answer")
+
+    async def _within(self, waited_for: Any, name: str, what: str) -> Any:
+        try:
+            async with asyncio.timeout(START_WITHIN_S):
+                return await waited_for
+        except TimeoutError:
+            raise StageFault(f"Waited {START_WITHIN_S:.0f} s for the {name} {what}. {self._last_words(name)}") from None
+
+    def _last_words(self, name: str) -> str:
+        log = self.places.logs / f"{name}.log"
+        lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+        return f"It said: {' / '.join(lines[-3:]) if lines else 'nothing'}"

@@ -1,0 +1,48 @@
+"""Segments and books put together: what is spooled, what has left, what damage cost. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from telemetry.records import Lane
+from telemetry.spool.books import Page
+from telemetry.spool.counts import Quarantined, Totals, with_added
+from telemetry.spool.intervals import IntervalSet
+from telemetry.spool.recovery import Survey
+from telemetry.spool.shelf import Shelf, Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A spool as it lies there, damage accounted for."""
+
+    shelf: Shelf
+    totals: dict[Lane, Totals]
+
+
+def assemble(found: Survey, page: Page) -> Assembly:
+    shelf = Shelf()
+    for segment in found.segments:
+        shelf.place(segment)
+    for stream, ranges in page.left.items():
+        for start, end in ranges:
+            shelf.leave(stream, start, end)
+    for erasure in page.erasures:
+        shelf.erase(erasure)
+    shelf.erasures = list(page.erasures)
+    totals = dict(page.totals)
+    for stream, present in found.streams().items():
+        lane, _ = stream
+        corrupt = _account_for_damage(shelf, stream, present, found.floors[stream])
+        quarantined = with_added(totals[lane].quarantined, Quarantined.CORRUPT, corrupt)
+        totals[lane] = replace(totals[lane], quarantined=quarantined)
+    return Assembly(shelf, totals)
+
+
+def _account_for_damage(shelf: Shelf, stream: Stream, present: IntervalSet, floor: int) -> int:
+    """How many durable records damage took. Those of a torn commit aren't there either, but never were durable."""
+    corrupt = sum(shelf.leave(stream, *hole) for hole in shelf.missing(stream, present, floor))
+    end = max((end for _, end in present), default=0)
+    for torn in shelf.missing(stream, present, end):
+        shelf.leave(stream, *torn)
+    return corrupt

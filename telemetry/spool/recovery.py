@@ -1,0 +1,180 @@
+"""What is on flash: read at every start, and by verbs that only look. Nothing here writes.
+
+A segment that was sealed tells its blocks in its index; any other is searched page by page. Of the last commit in it,
+which a power cut may have torn, each block is decrypted to see whether it is whole. Damage costs what it hit: a block
+whose header doesn't read is passed over, and the search goes on at the next page.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ecu.disk import Disk, DiskFault
+from telemetry.records import Purpose
+from telemetry.spool.format import (
+    HEADER_PAGES,
+    Entry,
+    FrameHeader,
+    SegmentHeader,
+    end_page,
+    frames_in,
+    index_pages,
+    pack_entry,
+    unpack_index,
+    unpack_segment_header,
+)
+from telemetry.spool.frames import is_whole
+from telemetry.spool.intervals import IntervalSet
+from telemetry.spool.limits import PAGE_BYTES
+from telemetry.spool.shelf import Segment, Stream, segment_name
+from telemetry.spool.vault import KeyLost, Vault
+
+_SEGMENT_NAME: Final = re.compile(r"(?:p[0-3]|free)-(\d{8,})\.seg")
+
+
+@dataclass(slots=True)
+class Survey:
+    """The segments on a disk, oldest first, and what else there is.
+
+    `floors`: records of a stream below its floor had been synced, so that one that isn't there was lost to damage.
+    """
+
+    segments: list[Segment] = field(default_factory=list)
+    floors: dict[Stream, int] = field(default_factory=dict)
+    free: list[str] = field(default_factory=list)
+    useless: list[str] = field(default_factory=list)
+    unreadable_bytes: int = 0
+    next_serial: int = 1
+
+    def streams(self) -> dict[Stream, IntervalSet]:
+        """Each stream with the records that are there."""
+        present: dict[Stream, IntervalSet] = {}
+        for segment in self.segments:
+            records = present.setdefault(segment.stream, IntervalSet())
+            for block in segment.blocks():
+                records.add(block.base_seq, block.end_seq)
+        return present
+
+    def raise_floor(self, stream: Stream, seq: int) -> None:
+        self.floors[stream] = max(seq, self.floors.get(stream, 0))
+
+
+def survey(disk: Disk, vault: Vault, segment_bytes: int) -> Survey:
+    """Reads two pages and the index of each sealed segment, and all of any other."""
+    found = Survey()
+    for name in disk.names(""):
+        if match := _SEGMENT_NAME.fullmatch(name):
+            found.next_serial = max(found.next_serial, int(match[1]) + 1)
+            _look_at(disk, name, segment_bytes, found)
+    found.segments.sort(key=lambda segment: segment.serial)
+    begun: dict[Stream, int] = {}
+    for segment in reversed(found.segments):
+        _fill(disk, vault, segment, begun.get(segment.stream, 1 << 63), found)
+        begun[segment.stream] = segment.base_seq
+    return found
+
+
+def _look_at(disk: Disk, name: str, segment_bytes: int, found: Survey) -> None:
+    try:
+        size = disk.size(name)
+        header = unpack_segment_header(disk.read_at(name, 0, HEADER_PAGES * PAGE_BYTES))
+    except DiskFault:
+        found.unreadable_bytes += segment_bytes
+        return
+    if header:
+        # A free file may have been begun under a number that no name tells: it must not be given out again.
+        found.next_serial = max(found.next_serial, header.serial + 1)
+    if header and name == segment_name(header.lane, header.serial):
+        found.segments.append(_segment(header, size // PAGE_BYTES))
+    elif name.startswith("free-") and size == segment_bytes:
+        found.free.append(name)
+    else:
+        # Never begun, or damaged in both headers. Not to be reused: its file may have another name as well.
+        found.useless.append(name)
+
+
+def _segment(header: SegmentHeader, pages: int) -> Segment:
+    return Segment(
+        serial=header.serial,
+        lane=header.lane,
+        epoch=header.epoch,
+        spool_id=header.spool_id,
+        salt=header.salt,
+        base_seq=header.base_seq,
+        pages=pages,
+        created_wall_ns=header.created_wall_ns,
+    )
+
+
+def _fill(disk: Disk, vault: Vault, segment: Segment, next_base_seq: int, found: Survey) -> None:
+    """The segment's blocks, up to where the next segment of its stream begins: what lies beyond was never confirmed."""
+    entries = _index(disk, segment)
+    if entries is None:
+        entries = _searched(disk, vault, segment, next_base_seq, found)
+    segment.entries += entries
+    found.raise_floor(segment.stream, segment.base_seq)
+
+
+def _index(disk: Disk, segment: Segment) -> bytes | None:
+    where, length = end_page(segment.pages) * PAGE_BYTES, index_pages(segment.pages) * PAGE_BYTES
+    try:
+        return unpack_index(disk.read_at(segment.name, where, length), segment.salt)
+    except DiskFault:
+        return None
+
+
+def _searched(disk: Disk, vault: Vault, segment: Segment, next_base_seq: int, found: Survey) -> bytes:
+    data = _all_of(disk, segment)
+    frames = [(p, f) for p, f in frames_in(data, segment.salt) if segment.base_seq <= f.base_seq < next_base_seq]
+    floor = max((frame.durable_seq for _, frame in frames), default=segment.base_seq)
+    found.raise_floor(segment.stream, floor)
+    whole = _Whole(vault, segment)
+    return b"".join(
+        pack_entry(_entry(segment, page, frame))
+        for page, frame in frames
+        if frame.base_seq < floor or whole(frame, data[page * PAGE_BYTES : (page + frame.pages) * PAGE_BYTES])
+    )
+
+
+def _all_of(disk: Disk, segment: Segment) -> bytes:
+    try:
+        return disk.read(segment.name)
+    except DiskFault:
+        return b"".join(_page(disk, segment.name, page) for page in range(segment.pages))
+
+
+def _page(disk: Disk, name: str, page: int) -> bytes:
+    try:
+        return disk.read_at(name, page * PAGE_BYTES, PAGE_BYTES)
+    except DiskFault:
+        return bytes(PAGE_BYTES)
+
+
+def _entry(segment: Segment, page: int, frame: FrameHeader) -> Entry:
+    return Entry(frame.base_seq - segment.base_seq, frame.count, frame.wire_bytes, page, frame.purpose)
+
+
+class _Whole:
+    """Tells whether a frame reached flash in full; one whose key is lost has the benefit of the doubt."""
+
+    def __init__(self, vault: Vault, segment: Segment) -> None:
+        self._vault = vault
+        self._segment = segment
+        self._ciphers: dict[Purpose, AESGCM | None] = {}
+
+    def __call__(self, frame: FrameHeader, data: bytes) -> bool:
+        if frame.purpose not in self._ciphers:
+            self._ciphers[frame.purpose] = self._cipher(frame.purpose)
+        cipher = self._ciphers[frame.purpose]
+        return cipher is None or is_whole(data, cipher, self._segment.salt)
+
+    def _cipher(self, purpose: Purpose) -> AESGCM | None:
+        segment = self._segment
+        try:
+            return self._vault.cipher(segment.lane, purpose, segment.spool_id, segment.salt)
+        except KeyLost:
+            return None

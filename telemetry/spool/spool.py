@@ -1,0 +1,284 @@
+"""The spool: what was offered is on flash within its lane's deadline, and stays until the receiver has stored it.
+
+Two threads may use it. The owner's event loop offers, takes what is due, settles what became of it, and looks; nothing
+of that waits or touches the disk. One other thread writes, loads, acknowledges, quarantines and erases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from ecu.clock import Clock
+from ecu.disk import Disk
+from telemetry.confirmations import Confirmation
+from telemetry.records import Lane, Purpose, Record, Stored, encode_event
+from telemetry.spool.assembly import assemble
+from telemetry.spool.blocks import BlockRef
+from telemetry.spool.books import Books, Page
+from telemetry.spool.counts import (
+    Counters,
+    Dropped,
+    LaneCounts,
+    Opening,
+    Quarantined,
+    SpoolCounts,
+    counted,
+    counter,
+    lane_counts,
+    reconcile,
+)
+from telemetry.spool.departures import Departures, Files
+from telemetry.spool.format import EPOCH_BYTES, max_wire_bytes
+from telemetry.spool.frames import read_block
+from telemetry.spool.limits import SpoolLimits
+from telemetry.spool.log import LaneWritten, SegmentLog
+from telemetry.spool.packing import Waiting, max_stored_size, pack, stored_size
+from telemetry.spool.queue import Batch, Queue
+from telemetry.spool.recovery import Survey, survey
+from telemetry.spool.shelf import Shelf
+from telemetry.spool.vault import KeyLost, Sealer, Vault
+from telemetry.wire import BadBlock, Receipt
+
+SPOOL_ID_BYTES: Final = 16
+Written = tuple[LaneWritten, ...]
+
+
+class Spool:
+    """Made by `open`. Law 1 is in `counts`."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        clock: Clock,
+        limits: SpoolLimits,
+        counters: Counters,
+        vault: Vault,
+        shelf: Shelf,
+        departures: Departures,
+        files: Files,
+        log: SegmentLog,
+        *,
+        ledger_lost: bool,
+        books_lost: bool,
+    ) -> None:
+        self.ledger_lost = ledger_lost
+        self.books_lost = books_lost
+        self._disk = disk
+        self._clock = clock
+        self._counters = counters
+        self._vault = vault
+        self._shelf = shelf
+        self._departures = departures
+        self._files = files
+        self._log = log
+        self._queue = Queue(limits)
+        self._max_wire_bytes = max_wire_bytes(limits.segment_bytes)
+        self._max_stored_size = max_stored_size(self._max_wire_bytes)
+        self._segment_bytes = limits.segment_bytes
+        self._last_refusal: str | None = None
+
+    @classmethod
+    def open(
+        cls,
+        disk: Disk,
+        keys: Sealer,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+        limits: SpoolLimits,
+        counters: Counters,
+    ) -> Spool:
+        """`disk` is the spool's own folder; `entropy` gives that many unpredictable bytes, never the same again;
+        `counters` have LEDGER_NAMES.
+
+        Begins a new epoch in every lane. Damage is counted and refuses nothing; BooksTooNew and DiskError do.
+        """
+        disk.make_folder("")
+        vault, books = Vault(disk, keys, entropy), Books(disk, limits.books_bytes)
+        page = books.read()
+        found = survey(disk, vault, limits.segment_bytes)
+        page = page or Page(_spool_id(found) or entropy(SPOOL_ID_BYTES))
+        assembly = assemble(found, page)
+        files = Files(found.free, found.unreadable_bytes, found.next_serial)
+        epochs = {lane: entropy(EPOCH_BYTES) for lane in Lane}
+        departures = Departures(disk, assembly, books, page, files, vault, counters, limits, frozenset(epochs.items()))
+        departures.remove_useless(found.useless)
+        departures.finish_erasing()
+        behind = _settle_counters(counters, departures, assembly.shelf)
+        log = SegmentLog(disk, vault, clock, entropy, limits, assembly.shelf, departures, files, page.spool_id, epochs)
+        departures.write(both=False)
+        departures.free_what_is_done()
+        return cls(
+            disk, clock, limits, counters, vault, assembly.shelf, departures, files, log,
+            ledger_lost=(behind or counters.was_lost) and not page.clean,
+            books_lost=books.lost,
+        )  # fmt: skip
+
+    # --- the owner's event loop: never waits, never touches the disk ---
+
+    def offer(self, record: Record, wall_ns: int) -> bool:
+        """Takes the record, or drops it and counts why. `wall_ns` is what the computer believes the time is."""
+        event = encode_event(record.event)
+        size, queue = stored_size(event), self._queue.lanes[record.lane]
+        why = Dropped.TOO_LARGE if size > self._max_stored_size else queue.refusal(size)
+        if why is not None:
+            self._count(record.lane, offered=1, **{f"dropped_{why.value}": 1})
+            return False
+        # Counted before it is held: a kill in between loses it, and says so.
+        self._count(record.lane, offered=1)
+        stored = Stored(record.captured_ns, wall_ns, msgspec.Raw(event))
+        queue.put(Waiting(record.purpose, stored, size, self._clock.boot_ns()))
+        return True
+
+    def due_ns(self) -> int | None:
+        """Boot time by which the next commit has to begin; None while nothing waits."""
+        return self._queue.due_ns()
+
+    def take(self, now_ns: int, everything: bool = False) -> Batch | None:
+        """What has to be committed by `now_ns`; `everything`: all there is. Then `write` it, then `settle` that."""
+        return self._queue.take(now_ns, everything)
+
+    def settle(self, written: Written) -> tuple[Confirmation, ...]:
+        """The records that are durable now. From here on they can be sent; what failed waits again."""
+        return tuple(confirmation for lane in written for confirmation in self._settle(lane))
+
+    def _settle(self, written: LaneWritten) -> tuple[Confirmation, ...]:
+        records = [record for block in written.blocks for record in block.records]
+        with self._departures.lock:
+            for block in written.blocks:
+                segment = self._shelf.find(written.lane, block.serial)
+                assert segment is not None, "a segment with unsettled blocks is busy, and never freed"
+                segment.entries += block.entry
+                segment.unsettled -= 1
+            self._count(written.lane, durable=len(records))
+        queue = self._queue.lanes[written.lane]
+        queue.settle(len(records), sum(record.size for record in records))
+        if written.why is not None:
+            queue.give_back(written.back, written.why, self._clock.boot_ns())
+        return tuple(confirmation for block in written.blocks for confirmation in block.confirmed)
+
+    def withdraw(self, purpose: Purpose) -> int:
+        """Drops what waits in memory for a purpose, before it is erased on flash; how many records that were."""
+        return sum(self._drop_waiting(lane, purpose, Dropped.ERASED) for lane in Lane)
+
+    def _drop_waiting(self, lane: Lane, purpose: Purpose | None, why: Dropped) -> int:
+        withdrawn = self._queue.lanes[lane].withdraw(purpose)
+        self._count(lane, **{f"dropped_{why.value}": withdrawn})
+        return withdrawn
+
+    def next_unsent(self, lane: Lane, after: BlockRef | None) -> BlockRef | None:
+        """The lane's oldest block behind `after` that still has to go, over all epochs."""
+        with self._departures.lock:
+            return self._shelf.next_unsent(lane, after)
+
+    def mark_sent(self, ref: BlockRef) -> None:
+        """From here on a receipt for it is believed."""
+        with self._departures.lock:
+            self._shelf.mark_sent(ref)
+
+    def counts(self) -> SpoolCounts:
+        with self._departures.lock:
+            return SpoolCounts(
+                lanes=tuple(self._lane_counts(lane) for lane in Lane),
+                segments=len(self._shelf.all_segments()),
+                free_segments=len(self._files.free),
+                flash_bytes=sum(s.file_bytes for s in self._shelf.all_segments())
+                + len(self._files.free) * self._segment_bytes,
+                ledger_lost=self.ledger_lost,
+                books_lost=self.books_lost,
+                receipts_ignored=self._departures.receipts_ignored,
+                last_refusal=self._last_refusal,
+                fault=self._log.fault or self._departures.fault,
+                why_full=self.why_full,
+            )
+
+    def _lane_counts(self, lane: Lane) -> LaneCounts:
+        return lane_counts(
+            lane,
+            counted(self._counters.values(), lane),
+            self._queue.lanes[lane].count,
+            self._departures.totals[lane],
+            self._shelf.spooled(lane),
+        )
+
+    @property
+    def why_full(self) -> str | None:
+        """Why records wait in memory although their commit was due; None while flash takes them."""
+        stuck = [f"{lane.name} {queue.stuck.value}" for lane, queue in self._queue.lanes.items() if queue.stuck]
+        return f"{', '.join(stuck)}: {self._log.fault}" if stuck else None
+
+    def _count(self, lane: Lane, **deltas: int) -> None:
+        self._counters.add(**{counter(lane, what): delta for what, delta in deltas.items()})
+
+    # --- the writer's thread ---
+
+    def write(self, batch: Batch) -> Written:
+        """Makes the batch durable, P0 first, as far as flash lets it. DiskErrors are in the answer, never raised."""
+        return tuple(self._log.append(part.lane, pack(part.records, self._max_wire_bytes)) for part in batch.parts)
+
+    def load(self, ref: BlockRef) -> bytes:
+        """The wire block. Raises BadBlock when it is no more, or was damaged; then it is quarantined already."""
+        with self._departures.lock:
+            segment = self._shelf.find(ref.lane, ref.serial)
+            left = segment is None or self._shelf.has_left(ref)
+        if segment is None or left:
+            raise BadBlock(f"{ref.lane.name} {ref.base_seq}-{ref.end_seq - 1} has left the spool")
+        try:
+            cipher = self._vault.cipher(ref.lane, ref.purpose, segment.spool_id, segment.salt)
+            return read_block(self._disk, segment.name, ref, cipher, segment.salt)
+        except (KeyLost, BadBlock) as error:
+            why = Quarantined.KEY_LOST if isinstance(error, KeyLost) else Quarantined.CORRUPT
+            self._departures.quarantine(ref, why)
+            name = f"{ref.lane.name} {ref.base_seq}-{ref.end_seq - 1}"
+            raise BadBlock(f"{name} in {segment.name} can't be sent: {error}") from error
+
+    def acknowledge(self, receipt: Receipt) -> int:
+        """How many records that frees. What was never sent in this process isn't freed, and is counted as ignored."""
+        return self._departures.acknowledge(receipt)
+
+    def quarantine(self, ref: BlockRef, reason: str) -> int:
+        """The other side will never take this block: the records that leave with it."""
+        self._last_refusal = reason
+        return self._departures.quarantine(ref, Quarantined.REFUSED)
+
+    def erase(self, purpose: Purpose) -> int:
+        """Makes everything on flash for this purpose unreadable, for ever; the records that were.
+
+        Everything written must be settled. Raises DiskError; the erasure is then finished by the next start.
+        """
+        if any(segment.unsettled for segment in self._shelf.all_segments()):
+            raise RuntimeError("settle what was written before erasing")
+        self._log.forget_cipher(purpose)
+        return self._departures.erase(purpose)
+
+    def close(self) -> None:
+        """The planned end: everything taken must be settled. What couldn't be made durable is dropped and counted.
+
+        Raises DiskError when that can't be written down; nothing durable is lost then.
+        """
+        for lane, queue in self._queue.lanes.items():
+            self._drop_waiting(lane, None, queue.stuck or Dropped.DISK_FULL)
+        self._log.seal_all()
+        self._departures.free_what_is_done()
+        self._departures.write(both=False, clean=True)
+
+
+def _spool_id(found: Survey) -> bytes | None:
+    return found.segments[-1].spool_id if found.segments else None
+
+
+def _settle_counters(counters: Counters, departures: Departures, shelf: Shelf) -> bool:
+    """Makes counters and flash agree; True when the counters had known less than flash does."""
+    openings = {lane: _opening(lane, counters, departures, shelf) for lane in Lane}
+    for lane, opening in openings.items():
+        departures.totals[lane] = opening.totals
+        dropped = {f"dropped_{why}": records for why, records in opening.totals.dropped.items()}
+        known = {"offered": opening.offered, "durable": opening.durable, **dropped}
+        counters.set(**{counter(lane, what): value for what, value in known.items()})
+    return any(opening.behind for opening in openings.values())
+
+
+def _opening(lane: Lane, counters: Counters, departures: Departures, shelf: Shelf) -> Opening:
+    return reconcile(counted(counters.values(), lane), departures.totals[lane], shelf.spooled(lane))

@@ -1,0 +1,240 @@
+"""Laws of the model package: it is exactly what its manifest says, or it is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inference.build.card import CARD_FILE, card_text
+from inference.errors import PackageNotFound, PackageRefused
+from inference.package import (
+    MANIFEST_FILE,
+    MODELS_FOLDER,
+    find_package,
+    list_packages,
+    load_package,
+    package_digest,
+    version_key,
+)
+from tests.inference.tiny import Manifest, write_package
+
+SHIPPED = {
+    "drive-detect@1.0": "2d41ae4872164846453ad22651f04ae6655a67c5855fc73745524119479a0747",
+    "drive-detect@2.0": "84b5f72481acebefbffa073040e78e61f8f0ed6ccef506b927d15fce09f73b61",
+}
+"""Golden vectors of the digest: a change here is a new package and needs a new version."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_package(tmp_path / "tiny-1.0")
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(PackageRefused) as refused:
+        load_package(folder)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("title", SHIPPED)
+def test_the_shipped_packages_are_whole_and_known_by_their_digest(title: str) -> None:
+    package = load_package(find_package(title))
+    assert package.title == title
+    assert package.digest == SHIPPED[title]
+
+
+@pytest.mark.parametrize("title", SHIPPED)
+def test_a_shipped_card_says_what_its_manifest_says(title: str) -> None:
+    package = load_package(find_package(title))
+    assert package.read(package.manifest.card).decode() == card_text(package.manifest)
+
+
+def test_the_shipped_models_and_the_drive_stay_small() -> None:
+    drives = MODELS_FOLDER.parents[1] / "simulator" / "drives"
+    assert sum(path.stat().st_size for folder in (MODELS_FOLDER, drives) for path in folder.rglob("*")) <= 20_000_000
+
+
+def test_a_whole_package_loads(folder: Path) -> None:
+    package = load_package(folder)
+    assert package.title == "tiny@1.0"
+    assert package.manifest.input_hw == (64, 64)
+
+
+@given(st.data())
+@settings(max_examples=40)
+def test_one_changed_bit_in_any_file_is_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    folder = write_package(tmp_path_factory.mktemp("tiny"))
+    name = data.draw(st.sampled_from(sorted(set(os.listdir(folder)) - {MANIFEST_FILE})))
+    content = bytearray((folder / name).read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    (folder / name).write_bytes(content)
+    assert name in refusal(folder)
+
+
+def test_what_is_read_is_what_was_hashed(folder: Path) -> None:
+    package = load_package(folder)
+    card = folder / CARD_FILE
+    card.write_bytes(b"# tinY\n")
+    with pytest.raises(PackageRefused, match="SHA-256 differs"):
+        package.read(package.manifest.card)
+
+
+def test_a_file_that_nobody_named_is_refused(folder: Path) -> None:
+    (folder / "extra.py").write_text("")
+    assert "extra.py isn't named" in refusal(folder)
+
+
+def test_a_missing_file_is_refused(folder: Path) -> None:
+    (folder / CARD_FILE).unlink()
+    assert CARD_FILE in refusal(folder)
+
+
+def test_a_longer_file_is_refused_without_reading_it_all(folder: Path) -> None:
+    with (folder / CARD_FILE).open("r+b") as file:
+        file.truncate(1 << 33)
+    assert "the most it may have" in refusal(folder)
+
+
+def test_a_shorter_file_is_refused(folder: Path) -> None:
+    (folder / CARD_FILE).write_bytes(b"#")
+    assert "1 bytes instead of" in refusal(folder)
+
+
+def test_a_link_is_refused_even_to_the_right_bytes(folder: Path, tmp_path: Path) -> None:
+    (folder / CARD_FILE).rename(tmp_path / CARD_FILE)
+    (folder / CARD_FILE).symlink_to(tmp_path / CARD_FILE)
+    assert "plain file" in refusal(folder)
+
+
+def test_a_pipe_is_refused_and_nobody_waits_for_it(folder: Path) -> None:
+    (folder / CARD_FILE).unlink()
+    os.mkfifo(folder / CARD_FILE)
+    assert "isn't a plain file" in refusal(folder)
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    assert MANIFEST_FILE in refusal(tmp_path)
+    assert MANIFEST_FILE in refusal(tmp_path / "nowhere")
+
+
+def put(*path: str | int, value: Any) -> Callable[[Manifest], None]:
+    def change(manifest: Manifest) -> None:
+        inner: Any = manifest
+        for step in path[:-1]:
+            inner = inner[step]
+        inner[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (put("colour", value="red"), "colour"),
+        (put("input", "colour", value="rgb8"), "input.colour"),
+        (put("input", "height", value=65), "input.height"),
+        (put("input", "height", value="64"), "input.height"),
+        (put("schema", value=2), "schema"),
+        (put("version", value="1"), "version"),
+        (put("name", value="../tiny"), "name"),
+        (put("variants", 0, "file", value="../plain.onnx"), "variants.0.file"),
+        (put("variants", 0, "file", value="/etc/passwd"), "variants.0.file"),
+        (put("variants", 0, "file", value=".hidden"), "variants.0.file"),
+        (put("variants", 0, "sha256", value="00"), "variants.0.sha256"),
+        (put("variants", 0, "bytes", value=1 << 40), "variants.0.bytes"),
+        (put("variants", value=[]), "variants"),
+        (put("runtime", "spinning", value=True), "runtime.spinning"),
+        (put("thresholds", "score", value=1.5), "thresholds.score"),
+        (put("licence", "holder", value="\x1b[2J"), "licence.holder"),
+        (put("card", "file", value="golden-0.png"), "a file is named twice"),
+        (put("classes", value=["car", "car"]), "a class is named twice"),
+        (put("variants", 0, "golden", value=[]), "golden canvas"),
+        (put("classes", value=["van", "truck"]), "can't tell"),
+        (put("budget", "frame_p50_ms", value=float("nan")), "budget.frame_p50_ms"),
+        (put("variants", 0, "golden", 0, 0, "box", value=[0, 0, float("inf"), 1]), "box"),
+    ],
+)
+def test_a_manifest_that_says_anything_else_is_refused_by_key(
+    tmp_path: Path, change: Callable[[Manifest], None], key: str
+) -> None:
+    assert key in refusal(write_package(tmp_path / "tiny", change=change))
+
+
+@pytest.mark.parametrize("key", ["card", "fidelity", "golden", "lineage", "licence", "reference", "runtime", "schema"])
+def test_a_missing_key_is_refused_by_name(tmp_path: Path, key: str) -> None:
+    folder = write_package(tmp_path / "tiny", change=lambda manifest: manifest.__delitem__(key))
+    assert f"{key}: Field required" in refusal(folder)
+
+
+def test_a_key_that_comes_twice_is_refused(folder: Path) -> None:
+    text = (folder / MANIFEST_FILE).read_text()
+    (folder / MANIFEST_FILE).write_text(text.replace("{", '{"version": "9.9", ', 1))
+    assert "a key is named twice" in refusal(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", "[" * 100_000, '{"schema": NaN}', "\udcff"])
+def test_a_manifest_that_isnt_one_is_refused(folder: Path, text: str) -> None:
+    (folder / MANIFEST_FILE).write_bytes(text.encode(errors="surrogateescape"))
+    assert MANIFEST_FILE in refusal(folder)
+
+
+def test_a_manifest_may_be_spelled_otherwise_and_keeps_its_digest(folder: Path) -> None:
+    before = load_package(folder).digest
+    content = json.loads((folder / MANIFEST_FILE).read_text())
+    (folder / MANIFEST_FILE).write_text(json.dumps(dict(reversed(content.items())), indent=3))
+    assert load_package(folder).digest == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("thresholds", "score", value=0.41),
+        put("classes", value=["car", "lorry"]),
+        put("budget", "resident_mb", value=101.0),
+        put("version", value="1.1"),
+    ],
+)
+def test_any_word_of_the_manifest_changes_the_digest(
+    folder: Path, tmp_path: Path, change: Callable[[Manifest], None]
+) -> None:
+    other = load_package(write_package(tmp_path / "other", change=change))
+    assert other.digest != load_package(folder).digest
+    assert other.digest == package_digest(other.manifest)
+
+
+def test_a_name_finds_the_newest_and_a_version_its_own(tmp_path: Path) -> None:
+    for version in ("1.0", "1.10", "1.9"):
+        write_package(tmp_path / f"tiny-{version}")
+    (tmp_path / "not a package").mkdir()
+    (tmp_path / "tiny-x.y").mkdir()
+    assert list_packages(tmp_path) == [("tiny", "1.0"), ("tiny", "1.9"), ("tiny", "1.10")]
+    assert find_package("tiny", tmp_path) == tmp_path / "tiny-1.10"
+    assert find_package("tiny@1.9", tmp_path) == tmp_path / "tiny-1.9"
+    assert find_package(str(tmp_path / "tiny-1.0")) == tmp_path / "tiny-1.0"
+
+
+@pytest.mark.parametrize("wrong", ["tiny@2.0", "tin", "tiny-1.0", "tiny@", ""])
+def test_a_wrong_name_is_answered_with_what_there_is(tmp_path: Path, wrong: str) -> None:
+    write_package(tmp_path / "tiny-1.0")
+    if wrong == "tiny@":
+        assert find_package(wrong, tmp_path) == tmp_path / "tiny-1.0"
+        return
+    with pytest.raises(PackageNotFound, match=r"Known: tiny@1\.0") as not_found:
+        find_package(wrong, tmp_path)
+    assert not_found.value.exit_code == 2
+
+
+def test_a_folder_that_holds_no_package_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PackageNotFound, match="is no model package"):
+        find_package(f"{tmp_path}/nothing")
+
+
+def test_versions_are_ordered_by_number() -> None:
+    assert sorted(["1.10", "1.2.3", "1.9"], key=version_key) == ["1.2.3", "1.9", "1.10"]

@@ -1,0 +1,41 @@
+"""Laws of the token buckets: nobody has more than the burst and the flow, and waiting as told is enough."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecu.clock import SECOND_NS
+from receiver.quota import Quota
+
+asks = st.lists(st.tuples(st.integers(1, 20), st.integers(0, 3 * SECOND_NS)), max_size=40)
+
+
+@given(asks)
+def test_no_more_is_granted_than_burst_and_flow_together(wanted: list[tuple[int, int]]) -> None:
+    quota, now_ns, granted = Quota(per_s=5.0, burst=20.0), 0, 0
+    for amount, pause_ns in wanted:
+        now_ns += pause_ns
+        granted += amount if quota.take("a", amount, now_ns) == 0.0 else 0
+        assert granted <= 20.0 + 5.0 * now_ns / SECOND_NS + 1e-6
+
+
+@given(asks)
+def test_waiting_as_long_as_told_is_enough(wanted: list[tuple[int, int]]) -> None:
+    quota, now_ns = Quota(per_s=5.0, burst=20.0), 0
+    for amount, pause_ns in wanted:
+        now_ns += pause_ns
+        wait_s = quota.take("a", amount, now_ns)
+        if wait_s > 0.0:
+            now_ns += int(wait_s * SECOND_NS) + 1000
+            assert quota.take("a", amount, now_ns) == 0.0
+
+
+def test_names_do_not_share_and_are_kept_in_bounded_number() -> None:
+    quota = Quota(per_s=1e-9, burst=1.0, names_kept=2)
+    assert quota.take("a", 1, 0) == 0.0
+    assert quota.take("b", 1, 0) == 0.0
+    assert quota.take("a", 1, 0) > 0.0
+    assert quota.take("c", 1, 0) == 0.0  # forgets the one charged longest ago: "a"
+    assert quota.take("b", 1, 0) > 0.0
+    assert quota.take("a", 1, 0) == 0.0

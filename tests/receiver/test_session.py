@@ -1,0 +1,289 @@
+"""The endpoint's conversation, packet by packet over real TLS: what a vehicle may do, and how all else ends."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import mqtt5
+import pytest
+from mqtt5 import DisconnectReasonCode, PubAckReasonCode, QoS, SubAckReasonCode, UnsubAckReasonCode
+
+from ecu.clock import SECOND_NS, SteppingClock
+from receiver import admission, journal
+from receiver.endpoint import MAX_STATUS_BYTES
+from telemetry.records import Lane
+from telemetry.wire import MAX_BLOCK_BYTES, down_topic, status_topic, unpack_receipt, up_topic
+from tests.receiver.fleet import EPOCH, VEHICLE, RawVehicle, a_receiver, a_vehicle, make_block
+
+UP = up_topic(VEHICLE, Lane.P1)
+OTHER = "veh-002"
+
+
+def publish(topic: str, payload: bytes, packet_id: int = 1, qos: QoS = QoS.AT_LEAST_ONCE) -> mqtt5.PublishPacket:
+    return mqtt5.PublishPacket(topic, payload, qos=qos, packet_id=packet_id if qos is not QoS.AT_MOST_ONCE else None)
+
+
+def subscribe(*patterns: str) -> mqtt5.SubscribePacket:
+    return mqtt5.SubscribePacket(9, [mqtt5.TopicFilter(pattern) for pattern in patterns])
+
+
+def code_of(packet: mqtt5.Packet | None) -> object:
+    assert isinstance(packet, mqtt5.PubAckPacket | mqtt5.DisconnectPacket | mqtt5.ConnAckPacket)
+    return packet.reason_code
+
+
+async def test_connack_announces_every_bound(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path, receive_maximum=7, keep_alive_max_s=50) as receiver:
+        raw = await RawVehicle.dial(await a_vehicle(receiver, tmp_path))
+        answer = await raw.ask(mqtt5.ConnectPacket("", session_expiry_interval=99))
+        assert isinstance(answer, mqtt5.ConnAckPacket)
+        assert (answer.receive_max, answer.max_qos, answer.retain_available) == (7, QoS.AT_LEAST_ONCE, False)
+        assert answer.max_packet_size is not None
+        assert answer.max_packet_size > MAX_BLOCK_BYTES
+        assert (answer.session_expiry_interval, answer.session_present, answer.topic_alias_max) == (0, False, 0)
+        assert (answer.server_keep_alive, answer.assigned_client_id) == (50, VEHICLE)
+        await raw.close()
+
+
+async def test_a_stored_block_is_acknowledged_and_then_receipted_in_that_order(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path))
+        granted = await raw.ask(subscribe(down_topic(VEHICLE, "#")))
+        assert isinstance(granted, mqtt5.SubAckPacket)
+        assert granted.reason_codes == [SubAckReasonCode.GRANTED_QOS_AT_MOST_ONCE]
+        assert code_of(await raw.ask(publish(UP, make_block()))) is PubAckReasonCode.SUCCESS
+        told = await raw.receive()
+        assert isinstance(told, mqtt5.PublishPacket)
+        assert told.topic == down_topic(VEHICLE, "receipt")
+        receipt = unpack_receipt(told.payload)
+        assert (receipt.lane, receipt.epoch, receipt.ranges) == (Lane.P1, EPOCH, ((0, 3),))
+        await raw.close()
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "code"),
+    [
+        (UP, b"junk", PubAckReasonCode.PAYLOAD_FORMAT_INVALID),
+        (UP, make_block()[:-1] + b"?", PubAckReasonCode.PAYLOAD_FORMAT_INVALID),
+        (UP, make_block(lane=Lane.P2), PubAckReasonCode.PAYLOAD_FORMAT_INVALID),
+        (up_topic(OTHER, Lane.P1), make_block(), PubAckReasonCode.NOT_AUTHORIZED),
+        (up_topic("+", Lane.P1), make_block(), PubAckReasonCode.NOT_AUTHORIZED),
+        (down_topic(VEHICLE, "receipt"), b"x", PubAckReasonCode.NOT_AUTHORIZED),
+        (UP + "/x", make_block(), PubAckReasonCode.NOT_AUTHORIZED),
+        (status_topic(OTHER), b"{}", PubAckReasonCode.NOT_AUTHORIZED),
+        (status_topic(VEHICLE), b"[]", PubAckReasonCode.PAYLOAD_FORMAT_INVALID),
+        (status_topic(VEHICLE), b'{"a":' * 3000, PubAckReasonCode.PAYLOAD_FORMAT_INVALID),
+        (status_topic(VEHICLE), b'"' + b"x" * MAX_STATUS_BYTES, PubAckReasonCode.PAYLOAD_FORMAT_INVALID),
+    ],
+)
+async def test_a_refused_publish_says_why_and_the_session_goes_on(
+    tmp_path: Path, topic: str, payload: bytes, code: PubAckReasonCode
+) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path))
+        refused = await raw.ask(publish(topic, payload))
+        assert code_of(refused) is code
+        assert isinstance(refused, mqtt5.PubAckPacket)
+        assert refused.reason_str
+        assert code_of(await raw.ask(publish(UP, make_block()))) is PubAckReasonCode.SUCCESS
+        await raw.close()
+
+
+async def test_a_conflict_is_refused_without_a_receipt(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path))
+        assert code_of(await raw.ask(publish(UP, make_block()))) is PubAckReasonCode.SUCCESS
+        await raw.ask(subscribe(down_topic(VEHICLE, "#")))
+        conflict = await raw.ask(publish(UP, make_block(note="forged")))
+        assert code_of(conflict) is PubAckReasonCode.IMPLEMENTATION_SPECIFIC_ERROR
+        # Had there been a receipt, it would come before the answer to this.
+        assert isinstance(await raw.ask(mqtt5.PingReqPacket()), mqtt5.PingRespPacket)
+        await raw.close()
+
+
+async def test_a_vehicle_hears_only_its_own_down_topics(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path))
+        foreign = [down_topic(OTHER, "#"), "#", "outrider/v1/+/down/#", f"$share/g/{down_topic(VEHICLE, '#')}", UP]
+        granted = await raw.ask(subscribe(*foreign, down_topic(VEHICLE, "hint"), down_topic(VEHICLE, "+")))
+        assert isinstance(granted, mqtt5.SubAckPacket)
+        assert (
+            granted.reason_codes
+            == [SubAckReasonCode.NOT_AUTHORIZED] * 5 + [SubAckReasonCode.GRANTED_QOS_AT_MOST_ONCE] * 2
+        )
+        assert receiver.counters.forbidden_subscriptions == 5
+        await raw.close()
+
+
+async def test_what_isnt_subscribed_isnt_told(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path))
+        assert not receiver.operator.hint(VEHICLE, "look")
+        await raw.ask(subscribe(down_topic(VEHICLE, "#")))
+        assert receiver.operator.hint(VEHICLE, "look")
+        hint = await raw.receive()
+        assert isinstance(hint, mqtt5.PublishPacket)
+        assert (hint.topic, hint.payload) == (down_topic(VEHICLE, "hint"), b"look")
+        gone = await raw.ask(mqtt5.UnsubscribePacket(3, [down_topic(VEHICLE, "#"), "else"]))
+        assert isinstance(gone, mqtt5.UnsubAckPacket)
+        assert gone.reason_codes == [UnsubAckReasonCode.SUCCESS, UnsubAckReasonCode.NO_SUBSCRIPTION_EXISTED]
+        assert not receiver.operator.hint(VEHICLE, "look")
+        await raw.close()
+
+
+@pytest.mark.parametrize(
+    ("packet", "code"),
+    [
+        (publish(UP, b"", qos=QoS.AT_MOST_ONCE), DisconnectReasonCode.QOS_NOT_SUPPORTED),
+        (publish(UP, b"", qos=QoS.EXACTLY_ONCE), DisconnectReasonCode.QOS_NOT_SUPPORTED),
+        (
+            mqtt5.PublishPacket(UP, b"", qos=QoS.AT_LEAST_ONCE, packet_id=1, retain=True),
+            DisconnectReasonCode.RETAIN_NOT_SUPPORTED,
+        ),
+        (
+            mqtt5.PublishPacket(UP, b"", qos=QoS.AT_LEAST_ONCE, packet_id=1, topic_alias=1),
+            DisconnectReasonCode.TOPIC_ALIAS_INVALID,
+        ),
+        (publish(UP, b"", packet_id=0), DisconnectReasonCode.PROTOCOL_ERROR),
+        (publish(UP, bytes(MAX_BLOCK_BYTES + 2000)), DisconnectReasonCode.PACKET_TOO_LARGE),
+        (mqtt5.ConnectPacket("again"), DisconnectReasonCode.PROTOCOL_ERROR),
+        (mqtt5.PubAckPacket(1), DisconnectReasonCode.PROTOCOL_ERROR),
+        (mqtt5.AuthPacket(), DisconnectReasonCode.PROTOCOL_ERROR),
+        (b"\x30\x03\x00\x01\xff", DisconnectReasonCode.MALFORMED_PACKET),
+    ],
+)
+async def test_a_violation_ends_the_connection_with_its_reason_and_no_other_one(
+    tmp_path: Path, packet: mqtt5.Packet | bytes, code: DisconnectReasonCode
+) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        bystander = await RawVehicle.connected(await a_vehicle(receiver, tmp_path, OTHER))
+        raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path))
+        assert code_of(await raw.ask(packet)) is code
+        assert await raw.receive() is None
+        assert receiver.counters.protocol_violations == 1
+        assert isinstance(await bystander.ask(mqtt5.PingReqPacket()), mqtt5.PingRespPacket)
+        await raw.close()
+        await bystander.close()
+
+
+async def test_more_in_flight_than_announced_ends_the_connection(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path, receive_maximum=3) as receiver:
+        raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path))
+        raw.send(b"".join(publish(UP, make_block(3 * n), n + 1).write() for n in range(4)))
+        assert code_of(await raw.receive()) is DisconnectReasonCode.RECEIVE_MAX_EXCEEDED
+        await raw.close()
+
+
+async def test_what_comes_before_connect_is_not_talked_to(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        raw = await RawVehicle.dial(await a_vehicle(receiver, tmp_path))
+        assert await raw.ask(publish(UP, make_block())) is None
+        assert receiver.counters.blocks_stored == 0
+        await raw.close()
+
+
+async def test_packets_right_behind_connect_wait_for_the_look_at_the_certificate(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle = await a_vehicle(receiver, tmp_path)
+        raw = await RawVehicle.dial(vehicle)
+        raw.send(mqtt5.ConnectPacket("x").write() + publish(UP, make_block()).write())
+        assert isinstance(await raw.receive(), mqtt5.ConnAckPacket)
+        assert code_of(await raw.receive()) is PubAckReasonCode.SUCCESS
+        await receiver.operator.revoke(VEHICLE)
+        again = await RawVehicle.dial(vehicle)
+        again.send(mqtt5.ConnectPacket("x").write() + publish(UP, make_block(3)).write())
+        assert code_of(await again.receive()) is mqtt5.ConnAckReasonCode.NOT_AUTHORIZED
+        assert await again.receive() is None
+        assert receiver.counters.blocks_stored == 1
+        await raw.close()
+        await again.close()
+
+
+async def test_a_newer_connection_takes_over_and_the_older_is_told(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle = await a_vehicle(receiver, tmp_path)
+        older = await RawVehicle.connected(vehicle)
+        newer = await RawVehicle.connected(vehicle)
+        assert code_of(await older.receive()) is DisconnectReasonCode.SESSION_TAKEN_OVER
+        assert await older.receive() is None
+        assert receiver.operator.stats()["taken_over"] == 1
+        assert receiver.endpoint.is_connected(VEHICLE)
+        assert isinstance(await newer.ask(mqtt5.PingReqPacket()), mqtt5.PingRespPacket)
+        await older.close()
+        await newer.close()
+
+
+async def test_silence_ends_a_session_after_one_and_a_half_keep_alives_and_whole_packets_only_extend_it(
+    tmp_path: Path,
+) -> None:
+    clock = SteppingClock()
+    async with a_receiver(tmp_path, clock) as receiver:
+        raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path, clock=clock), keep_alive=10)
+        clock.advance(clock.boot_ns() + 14 * SECOND_NS)
+        assert isinstance(await raw.ask(mqtt5.PingReqPacket()), mqtt5.PingRespPacket)
+        clock.advance(clock.boot_ns() + 14 * SECOND_NS)
+        raw.send(b"\x30\x80")  # a slow loris' tooth: the beginning of a packet
+        await raw.writer.drain()
+        receiver.endpoint.end_overdue()
+        assert receiver.counters.overdue == 0
+        clock.advance(clock.boot_ns() + 2 * SECOND_NS)
+        assert code_of(await raw.receive()) is DisconnectReasonCode.KEEP_ALIVE_TIMEOUT
+        assert receiver.counters.overdue == 1
+        await raw.close()
+
+
+async def test_a_connection_without_connect_is_ended_in_time(tmp_path: Path) -> None:
+    clock = SteppingClock()
+    async with a_receiver(tmp_path, clock, connect_s=5) as receiver:
+        raw = await RawVehicle.dial(await a_vehicle(receiver, tmp_path, clock=clock))
+        raw.send(b"\x10")
+        while receiver.endpoint.connections == 0:
+            await asyncio.sleep(0)
+        clock.advance(6 * SECOND_NS)
+        assert await raw.receive() is None
+        await raw.close()
+
+
+async def test_a_vehicle_that_reads_nothing_is_not_read_from_and_costs_a_bounded_amount(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path))
+        pings = mqtt5.PingReqPacket().write() * 50_000
+        sent = 0
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.0):
+                while True:
+                    raw.send(pings)
+                    sent += len(pings)
+                    await raw.writer.drain()
+        raw.writer.transport.abort()
+        while receiver.endpoint.connections:
+            await asyncio.sleep(0)
+        assert sent < 64 * 1024 * 1024
+
+
+async def test_an_attempt_to_speak_for_another_is_audited_once_a_session(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path))
+        for n in range(3):
+            await raw.ask(publish(up_topic(OTHER, Lane.P0), make_block(), n + 1))
+        await raw.close()
+        events = [entry.event for entry in await receiver.store.transact(journal.tail, 100)]
+        assert events.count("forbidden_publish") == 1
+        assert receiver.counters.forbidden_publishes == 3
+
+
+async def test_the_last_report_of_a_vehicle_is_kept(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path))
+        for n, status in enumerate((b'{"n":1}', b'{"n":2}')):
+            assert code_of(await raw.ask(publish(status_topic(VEHICLE), status, n + 1))) is PubAckReasonCode.SUCCESS
+        assert await receiver.store.transact(admission.last_report, VEHICLE) == b'{"n":2}'
+        await raw.close()
+
+
+async def test_a_stopping_receiver_tells_its_vehicles(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path))
+    assert code_of(await raw.receive()) is DisconnectReasonCode.SERVER_SHUTTING_DOWN
+    await raw.close()

@@ -1,0 +1,124 @@
+"""A spool on a disk, driven in one thread, and a receiver in the test's hand that knows each record by name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from itertools import count
+
+from ecu.clock import SteppingClock
+from ecu.disk import Disk
+from ecu.keys import KeyStore, MemoryKeyStore
+from telemetry.confirmations import Confirmation
+from telemetry.records import Health, Lane, Purpose, Record, record_digest
+from telemetry.spool.blocks import BlockRef
+from telemetry.spool.counts import Counters, MemoryCounters
+from telemetry.spool.limits import PAGE_BYTES, SpoolLimits
+from telemetry.spool.spool import Spool
+from telemetry.wire import Receipt, unpack_block, unpack_body
+
+Key = tuple[int, bytes, int]
+
+SMALL = SpoolLimits(
+    max_bytes=8 * 5 * PAGE_BYTES,
+    segment_bytes=5 * PAGE_BYTES,  # two pages of frames
+    reserve_segments=(1, 1, 1, 1),
+    queue_records=1000,
+)
+
+
+def seeded_entropy(seed: int) -> Callable[[int], bytes]:
+    """Unpredictable enough, never the same twice, and the same in each run of a test."""
+    calls = count()
+    return lambda length: hashlib.shake_256(f"{seed}:{next(calls)}".encode()).digest(length)
+
+
+def record(number: int, lane: Lane = Lane.P1, purpose: Purpose = Purpose.PERCEPTION, size: int = 10) -> Record:
+    """Incompressible, so that `size` decides how many pages it takes."""
+    noise = hashlib.shake_256(str(number).encode()).hexdigest(size // 2)
+    return Record(lane, purpose, number, Health(f"n{number}", noise))
+
+
+class Rig:
+    """Opens, and opens again after whatever a test did to the disk."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        counters: Counters | None = None,
+        limits: SpoolLimits = SMALL,
+        keys: KeyStore | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.disk = disk
+        self.counters = counters or MemoryCounters()
+        self.limits = limits
+        self.keys = keys or MemoryKeyStore()
+        self.clock = SteppingClock()
+        self.entropy = seeded_entropy(seed)
+        self.confirmed: dict[Key, bytes] = {}
+        self.stored: dict[Key, bytes] = {}
+        self.offered = 0
+        self.spool = self.open()
+
+    def open(self) -> Spool:
+        self.spool = Spool.open(self.disk, self.keys, self.clock, self.entropy, self.limits, self.counters)
+        return self.spool
+
+    def offer(self, *records: Record) -> int:
+        self.offered += len(records)
+        return sum(self.spool.offer(r, self.clock.wall_ns()) for r in records)
+
+    def commit(self) -> tuple[Confirmation, ...]:
+        batch = self.spool.take(self.clock.boot_ns(), everything=True)
+        confirmed = self.spool.settle(self.spool.write(batch)) if batch else ()
+        for item in confirmed:
+            assert key_of(item) not in self.confirmed, "one name for two records"
+            self.confirmed[key_of(item)] = item.digest
+        return confirmed
+
+    def put(self, *records: Record) -> tuple[Confirmation, ...]:
+        self.offer(*records)
+        return self.commit()
+
+    def blocks(self) -> list[BlockRef]:
+        return [ref for lane in Lane for ref in self.lane_blocks(lane)]
+
+    def lane_blocks(self, lane: Lane) -> list[BlockRef]:
+        found: list[BlockRef] = []
+        while ref := self.spool.next_unsent(lane, found[-1] if found else None):
+            found.append(ref)
+        return found
+
+    def read(self) -> list[Confirmation]:
+        """Everything spooled, in the order it would be sent; damaged blocks raise."""
+        return [item for ref in self.blocks() for item in records_of(self.spool.load(ref))]
+
+    def send(self, ref: BlockRef) -> None:
+        self.spool.mark_sent(ref)
+        for item in records_of(self.spool.load(ref)):
+            assert self.stored.setdefault(key_of(item), item.digest) == item.digest, "one name for two records"
+
+    def acknowledge(self, *refs: BlockRef) -> int:
+        for ref in refs:
+            self.send(ref)
+        return sum(self.spool.acknowledge(receipt_for(ref)) for ref in refs)
+
+    def drain(self) -> int:
+        return self.acknowledge(*self.blocks())
+
+
+def key_of(item: Confirmation) -> Key:
+    return item.lane, item.epoch, item.seq
+
+
+def records_of(block: bytes) -> Sequence[Confirmation]:
+    header, body = unpack_block(block)
+    return [
+        Confirmation(int(header.lane), header.epoch, header.base_seq + i, record_digest(stored))
+        for i, stored in enumerate(unpack_body(header, body))
+    ]
+
+
+def receipt_for(ref: BlockRef) -> Receipt:
+    return Receipt(ref.lane, ref.epoch, ((ref.base_seq, ref.end_seq),))
