@@ -20,8 +20,10 @@ class Section(BaseModel):
 
 class RunSection(Section):
     lockstep: bool = Field(default=False, description="Run as fast as the sources allow, in the drive's own time.")
-    step_ms: int = Field(default=40, gt=0, le=1000, description="Lockstep: how far each grant goes.")
-    drive_s: float = Field(default=0.0, ge=0, description="Lockstep: stop the drive here, in seconds; 0 = never.")
+    step_ms: int = Field(default=200, gt=0, le=1000, description="Lockstep: how far each grant goes.")
+    wall_error_s: float = Field(
+        default=0.0, description="Test benches: how wrong the computer's wall clock is taken to be."
+    )
 
 
 class CameraSection(Section):

@@ -7,14 +7,13 @@ becomes durable, then the rest. A bug or an unfit model ends the daemon; whoever
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import importlib.metadata
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -41,39 +40,39 @@ from telemetry.confirmations import Confirmation, ConfirmationSocket
 from telemetry.privacy import Privacy
 from telemetry.records import Record
 from telemetry.signals import SocketSignals, unix_dial
-from telemetry.spool import LEDGER_NAMES, Confirmed, Spool, SpoolKeeper
+from telemetry.spool import LEDGER_NAMES, Spool, SpoolKeeper
 
 SOCKET_NAME: Final = "agent.sock"
-STATUS_EVERY_NS: Final = 250 * MILLISECOND_NS
-CLOSE_WITHIN_S: Final = 5.0
+SPOOL_FOLDER: Final = "spool"
+COUNTERS_NAME: Final = "spool.ledger"
+STATUS_EVERY_S: Final = 0.25
 
 log = structlog.get_logger()
 
 
 class Daemon:
-    """One run of the agent. `state` is made when missing."""
+    """One run of the agent. `state` is made when missing. Raises OutriderError for what can't be opened."""
 
     def __init__(self, config: AgentConfig, state: Path, environment: Mapping[str, str]) -> None:
         self._config = config
         self._state = state
         self._environment = environment
         self._rng = Random(os.urandom(16))
-        self._system = SystemClock()
-        self._wall = OffsetClock(self._system, int(config.run.wall_error_s * SECOND_NS))
-        self._disk = RealDisk(state)
-        self._disk.make_folder("")
+        RealDisk(state).make_folder("")
         self._drive_time = Ledger.open(state / "drive.ledger", ("t_ns",), boot_id().encode())
         self._stepping = SteppingClock(self._drive_time.values()["t_ns"]) if config.run.lockstep else None
-        self._clock = DriveClock(self._stepping or self._system, self._wall)
+        self._wall = OffsetClock(SystemClock(), int(config.run.wall_error_s * SECOND_NS))
+        self._clock = DriveClock(self._stepping or SystemClock(), self._wall)
+        self._since_ns = self._clock.boot_ns()
         self._privacy = Privacy(config.privacy)
         self._pipeline = Pipeline(config.camera.name, CaptureRules(config.capture), self._privacy)
         self._views: list[Seen] = []
         self._drive_ended = False
-        self._since_ns = self._clock.boot_ns()
         self._api = LocalApi(state / SOCKET_NAME, self.status)
         self._witness = ConfirmationSocket(Path(config.witness.socket)) if config.witness.socket else None
         self._keys = FileKeyStore.open(state / KEYS_FOLDER)
-        self._keeper = self._open_spool()
+        self._counters = Ledger.open(state / COUNTERS_NAME, LEDGER_NAMES, boot_id().encode())
+        self._keeper = SpoolKeeper(self._open_spool(), self._clock, self._confirmed)
         self._cloud = self._open_cloud()
         self._perception = self._open_perception()
         self._signals = self._open_signals()
@@ -83,51 +82,181 @@ class Daemon:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set. Raises OutriderError for what ends the daemon in words; anything else is a bug."""
         forbid_core_dumps()
+        await self._api.start()
         try:
-            await self._api.start()
-            async with self._running() as tasks:
-                stopped = asyncio.ensure_future(stop.wait())
-                done, _ = await asyncio.wait((stopped, *tasks), return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
+            if self._perception is not None:
+                await self._perception.start()
+            # What is alive now lives as long as the daemon: the collector needn't look at it again and again.
+            gc.freeze()
+            notify("READY=1", self._environment)
+            log.info("agent_ready", state=str(self._state), lockstep=self._config.run.lockstep)
+            await self._work(stop)
         finally:
             await self._close()
 
-    @contextlib.asynccontextmanager
-    async def _running(self) -> AsyncIterator[Sequence[asyncio.Task[None]]]:
-        if self._perception is not None:
-            await self._perception.start()
-        works = [self._keeper.run(), self._tell_status()]
+    async def _work(self, stop: asyncio.Event) -> None:
+        works = [self._keeper.run(), self._tell_status(), *self._sources()]
         if self._cloud is not None:
             works.append(self._cloud.run())
-        works.extend(self._sources())
-        tasks = [asyncio.create_task(work) for work in works]
-        # What is alive now lives as long as the daemon: the collector needn't look at it again and again.
-        gc.freeze()
-        notify("READY=1", self._environment)
-        log.info("agent_ready", state=str(self._state), lockstep=self._config.run.lockstep)
         try:
-            yield tasks
-        finally:
-            await self._end(tasks)
-
-    async def _end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
-        for task in reversed(tasks):
-            task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        for result in results:
-            if isinstance(result, ExceptionGroup):
-                log.error("part_failed", error=str(result), parts=[repr(part) for part in result.exceptions])
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(work) for work in works]
+                await stop.wait()
+                for task in tasks:
+                    task.cancel()
+        except* OutriderError as ended:
+            # One sentence for people; what else failed at the same time is in the log.
+            log.error("agent_ended", reasons=[str(reason) for reason in ended.exceptions])
+            raise ended.exceptions[0] from ended
 
     async def _close(self) -> None:
-        """Ignition off: everything pending becomes durable before anything else goes."""
+        """Ignition off: sources first, then everything pending becomes durable, then the rest."""
         if self._perception is not None:
             await self._perception.stop()
-        await self._keeper.close(CLOSE_WITHIN_S)
+        if self._signals is not None:
+            self._signals.close()
+        await self._keeper.close()
         if self._witness is not None:
             self._witness.close()
         await self._api.stop()
-        self._drive_time.close()
         log.info("agent_stopped", law_1_holds=self._keeper.counts().holds)
+        self._counters.close()
+        self._drive_time.close()
 
-    def _sources(self) -> Iterable[object]: ...
+    # --- what comes in ----------------------------------------------------------------------------
+
+    def _sources(self) -> Sequence[Coroutine[Any, Any, None]]:
+        if self._perception is None:
+            return [] if self._signals is None else [self._follow_signals(self._signals)]
+        if self._stepping is not None:
+            return [self._drive(self._perception, self._stepping)]
+        watch = self._perception.watch()
+        return [watch] if self._signals is None else [watch, self._follow_signals(self._signals)]
+
+    async def _follow_signals(self, signals: SocketSignals) -> None:
+        async for sample in signals.samples():
+            self._keep(self._pipeline.on_signals(sample.t_ns, sample.payload))
+
+    async def _drive(self, perception: Perception, clock: SteppingClock) -> None:
+        """Lockstep: the drive as fast as it goes, then time alone goes on so that the link can finish."""
+        drive = LockstepDrive(perception, self._views, self._config.camera.name, self._signals, self._pipeline, clock)
+        step_ns = self._config.run.step_ms * MILLISECOND_NS
+        async for step in drive.steps(clock.boot_ns(), step_ns, until_ns=None):
+            for moment in step.moments:
+                self._keep(moment.records)
+            self._drive_time.set(t_ns=step.t_ns)
+            await self._keeper.commit_due()
+        self._drive_ended = True
+        while True:
+            await asyncio.sleep(step_ns / SECOND_NS)
+            clock.advance(clock.boot_ns() + step_ns)
+
+    def _seen(self, seen: Seen, latency_ns: int) -> None:
+        if self._stepping is not None:
+            self._views.append(seen)
+        else:
+            self._keep(self._pipeline.on_seen(seen))
+        told = {"frame_id": seen.frame_id, "t_ns": seen.t_ns, "latency_ns": latency_ns, "tracks": seen.tracks}
+        self._api.publish("seen", told)
+
+    def _health(self, what: str, detail: str) -> None:
+        log.warning(what, detail=detail)
+        self._keep(self._pipeline.on_health(self._clock.boot_ns(), what, detail))
+        self._api.publish("health", {"what": what, "detail": detail})
+
+    def _keep(self, records: Iterable[Record]) -> None:
+        for record in records:
+            self._keeper.offer(record, self._wall.wall_ns())
+
+    def _confirmed(self, confirmations: Sequence[Confirmation]) -> None:
+        if self._witness is not None:
+            self._witness.tell(confirmations)
+
+    # --- what it says -----------------------------------------------------------------------------
+
+    async def _tell_status(self) -> None:
+        """Feeds systemd's watchdog by what got done, not by being alive."""
+        progress = -1
+        while True:
+            status = self.status()
+            self._api.publish("status", status)
+            if self._witness is not None:
+                self._witness.flush()
+            done = self._progress(status)
+            if done != progress or status.perception is None:
+                notify("WATCHDOG=1", self._environment)
+            progress = done
+            await asyncio.sleep(STATUS_EVERY_S)
+
+    def _progress(self, status: AgentStatus) -> int:
+        frames = status.perception.frames.received if status.perception is not None else 0
+        faults = status.perception.cameras_replaced if status.perception is not None else 0
+        return frames + faults + sum(lane.durable for lane in status.spool.lanes)
+
+    def status(self) -> AgentStatus:
+        """A reading of everything, now."""
+        perception = self._perception.status() if self._perception is not None else None
+        spool = self._keeper.counts()
+        cloud = self._cloud.status() if self._cloud is not None else never_paired(self._config.link)
+        return AgentStatus(
+            version=importlib.metadata.version("outrider"),
+            pid=os.getpid(),
+            running_since_ns=self._since_ns,
+            lockstep=self._stepping is not None,
+            drive_ended=self._drive_ended,
+            clock=ClockStatus(self._clock.boot_ns(), self._wall.wall_ns(), self._wall.offset_ns),
+            perception=perception,
+            signals=self._signals.status() if self._signals is not None else None,
+            privacy=PrivacyStatus(
+                self._privacy.passed,
+                {reason.value: records for reason, records in self._privacy.dropped.items()},
+                tuple(sorted(purpose.name.lower() for purpose in self._config.privacy.consents)),
+            ),
+            spool=spool,
+            law_1_holds=spool.holds,
+            law_2_holds=perception.law_2_holds if perception is not None else None,
+            law_6_holds=cloud.uplink is None or cloud.uplink.law6_held,
+            cloud=cloud,
+            witness=WitnessStatus(self._witness.told, self._witness.untold) if self._witness is not None else None,
+        )
+
+    # --- building ---------------------------------------------------------------------------------
+
+    def _open_spool(self) -> Spool:
+        disk = RealDisk(self._state / SPOOL_FOLDER)
+        return Spool.open(disk, self._keys, self._clock, os.urandom, self._config.spool, self._counters)
+
+    def _open_cloud(self) -> CloudSide | None:
+        if self._config.link.kind == "none":
+            return None
+        try:
+            paired = load_paired(RealDisk(self._state))
+        except NotPaired as reason:
+            log.warning("not_paired", reason=str(reason))
+            return None
+        trust = Trust(paired, self._keys, self._wall)
+        return CloudSide(trust, self._keeper, self._clock, self._rng, self._config.link, self._config.uplink)
+
+    def _open_perception(self) -> Perception | None:
+        camera, perception = self._config.camera, self._config.perception
+        if not camera.source:
+            return None
+        settings = PerceptionSettings(
+            source=camera.source,
+            camera=camera.name,
+            package=find_package(perception.model),
+            slots=camera.slots,
+            hang_ns=perception.hang_ms * MILLISECOND_NS,
+            late_ns=perception.late_ms * MILLISECOND_NS,
+            lockstep=self._stepping is not None,
+        )
+        account = FrameAccount(self._state / "camera.ledger", self._state / "frames.ledger")
+        return Perception(
+            settings, account, self._clock, SystemClock(), self._rng, self._environment, self._seen, self._health,
+            from_ns=self._clock.boot_ns(),
+        )  # fmt: skip
+
+    def _open_signals(self) -> SocketSignals | None:
+        if not self._config.signals.source:
+            return None
+        return SocketSignals(unix_dial(self._config.signals.source), self._clock, self._rng)

@@ -88,7 +88,7 @@ class Channel(Generic[In]):
         """The next message and the descriptors that came with it. Raises ChannelClosed or BadMessage."""
         room = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
         try:
-            data, ancillary, flags, _ = self._socket.recvmsg(MAX_MESSAGE_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, flags, _ = self._next(room)
         except BlockingIOError:
             raise
         except OSError as error:
@@ -106,6 +106,13 @@ class Channel(Generic[In]):
             for fd in descriptors:
                 os.close(fd)
             raise BadMessage(str(error)) from error
+
+    def _next(self, room: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+        try:
+            return self._socket.recvmsg(MAX_MESSAGE_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            # The other end died with words of ours unread: said once, and before its own last words can be read.
+            return self._socket.recvmsg(MAX_MESSAGE_BYTES, room, socket.MSG_CMSG_CLOEXEC)
 
     def attach(self, on_message: Callable[[In], None], on_closed: Callable[[], None], batch: int = 64) -> None:
         """Delivers messages in the running event loop until the other end closes; at most `batch` a turn.

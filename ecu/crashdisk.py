@@ -567,7 +567,10 @@ def violation(scenario: Scenario, law: Law, disk: CrashDisk) -> str | None:
 
 
 def unnoticed_without(scenario: Scenario, law: Law, prepare: Callable[[], CrashDisk] = CrashDisk) -> list[str]:
-    """The syncs of `scenario` that could be left out without `law` ever noticing: needless ones, or a weak law."""
+    """The syncs of `scenario` that could be left out without `law` ever noticing: needless ones, or a weak law.
+
+    A sync that settles what a killed process left in memory is noticed only where `prepare` returns such a disk.
+    """
     whole = prepare()
     before = whole.syncs
     scenario(whole)

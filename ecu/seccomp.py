@@ -107,9 +107,9 @@ def program(machine: str, file_changes: bool) -> bytes:
 
 
 def _instructions(machine: str, file_changes: bool) -> Iterator[tuple[int, int, int, int]]:
-    which = tuple(AUDIT_ARCH).index(machine)
+    architecture, which = AUDIT_ARCH[machine], 0 if machine == "x86_64" else 1
     yield _LOAD, 0, 0, _ARCH_AT
-    yield _EQUAL, 1, 0, AUDIT_ARCH[machine]
+    yield _EQUAL, 1, 0, architecture
     yield _RETURN, 0, 0, KILL
     yield _LOAD, 0, 0, _NR_AT
     if machine == "x86_64":

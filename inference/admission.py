@@ -88,15 +88,22 @@ class _Walk:
         self._constant_bytes = 0
 
     def model(self, data: memoryview) -> Admitted:
-        model = self._reader.read(data, _MODEL)
+        model = self._read(data, _MODEL)
         _refuse_present(
             model, {"training_info": "training information", "functions": "functions of its own"}, "the model"
         )
         _refuse_present(model, {"configuration": "a device configuration"}, "the model")
         _demand(model.int("ir_version") in IR_VERSIONS, f"IR version {model.int('ir_version')} isn't taken")
-        self._opset([self._reader.read(run, _OPSET) for run in model.runs("opset_import")])
+        self._opset([self._read(run, _OPSET) for run in model.runs("opset_import")])
         _demand(model.has("graph"), "the model has no graph")
-        return self._graph(self._reader.read(model.runs("graph")[0], _GRAPH))
+        return self._graph(self._read(model.runs("graph")[0], _GRAPH))
+
+    def _read(self, data: memoryview, table: Table) -> Message:
+        message = self._reader.read(data, table)
+        # Nobody needs the metadata, but no byte goes unread: what two readers may see differently isn't admitted.
+        for run in message.runs("metadata_props"):
+            self._reader.read(run, _METADATA)
+        return message
 
     def _opset(self, imports: list[Message]) -> None:
         for entry in imports:
@@ -115,10 +122,10 @@ class _Walk:
             _demand(count <= most, f"the graph has {count} parts of the kind {name}; {most} are the most it may have")
         self._inputs(graph)
         for run in graph.runs("initializer"):
-            self._initializer(self._reader.read(run, _TENSOR))
+            self._initializer(self._read(run, _TENSOR))
         for run in graph.runs("value_info"):
             self._surface(run)
-        operators = Counter(self._node(self._reader.read(run, _NODE)) for run in graph.runs("node"))
+        operators = Counter(self._node(self._read(run, _NODE)) for run in graph.runs("node"))
         self._outputs(graph)
         return Admitted(tuple(sorted(operators.items())), len(graph.runs("initializer")), self._constant_bytes)
 
@@ -137,14 +144,16 @@ class _Walk:
 
     def _surface(self, data: memoryview) -> tuple[str, int, tuple[int, ...]]:
         """(name, element type, shape) of a value; a dimension without a number is -1."""
-        value = self._reader.read(data, _VALUE)
+        value = self._read(data, _VALUE)
         name = self._name(value, "name", "a value")
-        kind = self._reader.read(_only(value, "type", f"value {name!r}"), _TYPE)
-        tensor = self._reader.read(_only(kind, "tensor_type", f"value {name!r}"), _TENSOR_TYPE)
+        kind = self._read(_only(value, "type", f"value {name!r}"), _TYPE)
+        _refuse_present(kind, _FORBIDDEN_TYPES, f"value {name!r}")
+        tensor = self._read(_only(kind, "tensor_type", f"value {name!r}"), _TENSOR_TYPE)
         if not tensor.has("shape"):
             return name, tensor.int("elem_type"), ()
-        shape = self._reader.read(tensor.runs("shape")[0], _SHAPE)
-        dims = [self._reader.read(run, _DIMENSION) for run in shape.runs("dim")]
+        dims = [self._read(run, _DIMENSION) for run in self._read(tensor.runs("shape")[0], _SHAPE).runs("dim")]
+        for dim in dims:
+            _demand(not (dim.has("dim_value") and dim.has("dim_param")), f"value {name!r} has a dimension of two kinds")
         return name, tensor.int("elem_type"), tuple(dim.int("dim_value", -1) for dim in dims)
 
     def _initializer(self, tensor: Message) -> None:
@@ -202,7 +211,7 @@ class _Walk:
     def _attributes(self, node: Message, what: str) -> None:
         runs, most = node.runs("attribute"), self._limits.attributes
         _demand(len(runs) <= most, f"{what} has {len(runs)} attributes; {most} are the most it may have")
-        attributes = [self._reader.read(run, _ATTRIBUTE) for run in runs]
+        attributes = [self._read(run, _ATTRIBUTE) for run in runs]
         names = [self._name(attribute, "name", f"an attribute of {what}") for attribute in attributes]
         _demand(len(set(names)) == len(names), f"{what} has an attribute twice")
         for name, attribute in zip(names, attributes, strict=True):
@@ -210,6 +219,8 @@ class _Walk:
 
     def _attribute(self, attribute: Message, what: str) -> None:
         _refuse_present(attribute, _FORBIDDEN_IN_ATTRIBUTE, what)
+        kind = attribute.int("type")
+        _demand(kind in _ATTRIBUTE_KINDS, f"{what} is of kind {kind}, which isn't taken")
         numbers = attribute.ints("i") + attribute.ints("ints")
         count = len(numbers) + sum(len(run) // 4 for run in attribute.runs("floats")) + len(attribute.runs("strings"))
         most, size = self._limits.attribute_numbers, self._limits.attribute_size
@@ -254,6 +265,15 @@ _HOLDER_OF = {_FLOAT: "float_data", _INT64: "int64_data"} | dict.fromkeys(
     (_UINT8, _INT8, _INT32, _BOOL, _FLOAT16), "int32_data"
 )
 _HOLDERS = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data")
+_ATTRIBUTE_KINDS = (1, 2, 3, 6, 7, 8)
+"""FLOAT, INT, STRING and the lists of each."""
+_FORBIDDEN_TYPES = {
+    "sequence_type": "a sequence",
+    "map_type": "a map",
+    "opaque_type": "an opaque type",
+    "sparse_tensor_type": "a sparse tensor",
+    "optional_type": "an optional",
+}
 _FORBIDDEN_IN_ATTRIBUTE = {
     "g": "a sub-graph",
     "graphs": "sub-graphs",
@@ -282,6 +302,7 @@ _MODEL = _table(
     functions=(25, Kind.MANY_BYTES),
     configuration=(26, Kind.MANY_BYTES),
 )
+_METADATA = _table("StringStringEntryProto", key=(1, Kind.BYTES), value=(2, Kind.BYTES))
 _OPSET = _table("OperatorSetIdProto", domain=(1, Kind.BYTES), version=(2, Kind.INT))
 _GRAPH = _table(
     "GraphProto",

@@ -101,7 +101,6 @@ class Camera:
             self._ledger.add(captured=1)
             self._channel.send(Filled(slot, frame_id, self._due_ns, fresh))
         else:
-            self._source.passed()
             self._ledger.add(captured=1)
             self._channel.send(Skipped(frame_id, self._due_ns))
         return True
@@ -137,10 +136,10 @@ def main() -> None:
     enter_child()
     channel: Channel[ToCamera] = Channel(socket.socket(fileno=arguments.channel), ToCamera)
     try:
-        source = open_source(arguments.source)
         with contextlib.closing(Ledger.open(arguments.ledger, LEDGER_NAMES, boot_id().encode())) as counts:
             # From here on it meets what a file's author wrote: nothing but pixels may come of it.
             harden(Limits())
+            source = open_source(arguments.source)
             Camera(source, channel, counts, SystemClock(), arguments.first_frame_id).run()
     except SourceUnusable as fault:
         channel.send(SourceFault(str(fault), usage=True))

@@ -283,9 +283,9 @@ def find_package(name_or_path: str, models: Path = MODELS_FOLDER) -> Path:
     """The folder of "name@version", of "name" (the newest version), or the path itself. Raises PackageNotFound."""
     if os.sep in name_or_path or Path(name_or_path, MANIFEST_FILE).is_file():
         return _existing_folder(Path(name_or_path))
-    name, _, version = name_or_path.partition("@")
+    name, at, version = name_or_path.partition("@")
     known = list_packages(models)
-    versions = [v for n, v in known if n == name and version in ("", v)]
+    versions = [v for n, v in known if n == name and (not at or v == version)]
     if not versions:
         names = ", ".join(f"{n}@{v}" for n, v in known) or "none"
         raise PackageNotFound(f"There is no model package {name_or_path}. Known: {names}; or give a folder's path.")

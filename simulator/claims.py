@@ -44,6 +44,16 @@ class Verdict:
     def failed(self) -> tuple[Claim, ...]:
         return tuple(claim for claim in self.claims if not claim.ok)
 
+    @property
+    def sentence(self) -> str:
+        """The verdict in words, without a full stop."""
+        total, failed = len(self.claims), len(self.failed)
+        if total == 0:
+            return "Nothing was claimed, so nothing is proved"
+        if failed:
+            return f"{failed} of {total} claims failed"
+        return "The one claim held" if total == 1 else f"All {total} claims held"
+
     def to_json(self) -> str:
         """The stable form: {"seconds", "claims": [{"claim", "measured", "bar", "ok"}]}. ASCII, ends with a newline."""
         claims = [{"claim": c.name, "measured": c.measured, "bar": c.bar, "ok": c.ok} for c in self.claims]

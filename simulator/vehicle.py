@@ -1,6 +1,6 @@
 """A simulated vehicle as a process of its own: what a signal gateway would say, over a Unix SOCK_SEQPACKET socket.
 
-    python -m simulator.vehicle --socket PATH [--fd N] [--seed S] [--hard-brake-at T ...] [--period-ms P] [--parent PID]
+    python -m simulator.vehicle --socket PATH [--fd N] [--seed S] [--hard-brake-at T ...] [--period-ms P]
 
 Listens at PATH, and says so in one line on standard output; speaks at once over the connected descriptor N. A reader
 that went and came again meets the same drive, further on. In lockstep the drive starts at the reader's `from_ns`.
@@ -172,7 +172,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="which drive (default 0)")
     parser.add_argument("--hard-brake-at", type=float, nargs="+", metavar="T", help="seconds of drive time")
     parser.add_argument("--period-ms", type=int, default=PERIOD_NS // MILLISECOND_NS, help="between samples")
-    parser.add_argument("--parent", type=int, metavar="PID", help="die with this process")
     return parser.parse_args(argv)
 
 
@@ -201,11 +200,8 @@ def _serve_as_told(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _arguments(argv)
-    if arguments.parent is not None:
-        enter_child(arguments.parent)
     try:
-        _serve_as_told(arguments)
+        _serve_as_told(_arguments(argv))
     except OutriderError as error:
         print(f"simulator.vehicle: {error}", file=sys.stderr)
         return error.exit_code
@@ -213,4 +209,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    enter_child()
     sys.exit(main())

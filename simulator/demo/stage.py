@@ -86,7 +86,6 @@ class Stage:
         self._environment = {**environment, PARENT_VARIABLE: str(os.getpid())}
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._receiver_ports: dict[str, Any] = {}
-        self._wall_error_s = 0.0
         self._exits = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Stage:
@@ -138,10 +137,9 @@ class Stage:
         await self._until("vehicle", self.places.signals.exists)
         await self._until("witness", self.places.witness.exists)
 
-    async def start_agent(self, wall_error_s: float = 0.0) -> None:
-        """Returns when it answers. A second one begins where the first one's state ends."""
-        self._wall_error_s = wall_error_s
-        self._write_config()
+    async def start_agent(self, wall_error_s: float = 0.0, parked: bool = False) -> None:
+        """Returns when it answers. A parked one has no sources and only sends. Each begins where the last one ended."""
+        self._write_config(wall_error_s, parked)
         await self._start("agent", ["outrider", "agent", "run", "--state", str(self.places.agent), "--config",
                                     str(self.places.config)])  # fmt: skip
         await self._until("agent", self._agent_answers)
@@ -197,25 +195,24 @@ class Stage:
                 start_new_session=True,
             )  # fmt: skip
 
-    def _write_config(self) -> None:
-        self.places.config.write_text(self._config_text())
-
-    def _config_text(self) -> str:
+    def _write_config(self, wall_error_s: float = 0.0, parked: bool = False) -> None:
+        """One file for agent and receiver; JSON's strings are TOML's."""
         ports = self._receiver_ports
         mqtt, https = ports.get("mqtt_port", 0), ports.get("https_port", 0)
         link_port = self.proxy.port if self.proxy is not None else 0
-        lockstep = str(self._script.lockstep).lower()
-        return f"""# Written by `outrider demo`.
+        lockstep = self._script.lockstep and not parked
+        camera = "" if parked else f"video:{self._drive}?loop=1"
+        signals = "" if parked else f"unix:{self.places.signals}"
+        self.places.config.write_text(f"""# Written by `outrider demo`.
 [run]
-lockstep = {lockstep}
-drive_s = {self._script.drive_s if self._script.lockstep else 0.0}
-wall_error_s = {self._wall_error_s}
+lockstep = {str(lockstep).lower()}
+wall_error_s = {wall_error_s}
 
 [camera]
-source = {json.dumps(f"video:{self._drive}?loop=1")}
+source = {json.dumps(camera)}
 
 [signals]
-source = {json.dumps(f"unix:{self.places.signals}")}
+source = {json.dumps(signals)}
 
 [privacy]
 consents = ["safety", "driving", "perception", "operation"]
@@ -234,7 +231,7 @@ socket = {json.dumps(str(self.places.witness))}
 [receiver]
 mqtt_port = {mqtt}
 https_port = {https}
-"""
+""")
 
     def _agent_answers(self) -> bool:
         try:

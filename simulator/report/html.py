@@ -13,6 +13,8 @@ from simulator.report.markup import Content, Markup, element
 from simulator.report.plots import LANE_NAMES, latency_plot, legend, spool_plot, stored_plot, strip, timeline
 
 MAX_STAYS: Final = 8
+LONG: Final = 18
+"""Letters; what was measured is set large when it is shorter."""
 _ASSETS: Final = files("simulator.report") / "assets"
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
@@ -42,7 +44,7 @@ def _head(evidence: Evidence) -> Markup:
         element("meta", name="color-scheme", content="light dark"),
         element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         element("link", rel="icon", href="data:,"),
-        element("title", f"{evidence.title}: {headline(evidence.verdict)}"),
+        element("title", f"{evidence.verdict.sentence}. Outrider {evidence.title}"),
         element("style", _asset("style.css")),
     )
 
@@ -59,16 +61,6 @@ def _script(evidence: Evidence) -> list[Markup]:
     ]
 
 
-def headline(verdict: Verdict) -> str:
-    """The verdict as a sentence."""
-    total, failed = len(verdict.claims), len(verdict.failed)
-    if total == 0:
-        return "Nothing was claimed, so nothing is proved."
-    if failed:
-        return f"{failed} of {total} claims failed."
-    return "The one claim held." if total == 1 else f"All {total} claims held."
-
-
 def _header(evidence: Evidence) -> Markup:
     host = evidence.host
     facts = {
@@ -80,7 +72,7 @@ def _header(evidence: Evidence) -> Markup:
     return element(
         "header",
         element("p", element("b", "Outrider"), " ", evidence.title, class_="brand"),
-        element("h1", headline(evidence.verdict), class_="held" if evidence.verdict.ok else "failed"),
+        element("h1", f"{evidence.verdict.sentence}.", class_="held" if evidence.verdict.ok else "failed"),
         element("p", evidence.summary, class_="summary"),
         element("dl", [element("div", element("dt", name), element("dd", fact)) for name, fact in facts.items()]),
     )
@@ -113,11 +105,18 @@ def _claim(claim: Claim) -> Markup:
     return element(
         "tr",
         element("th", claim.name, element("p", claim.why, class_="why"), scope="row"),
-        element("td", claim.measured, class_="measured"),
+        _measured(claim.measured),
         element("td", claim.bar, class_="bar"),
         element("td", verdict),
         class_="held" if claim.ok else "failed",
     )
+
+
+def _measured(text: str) -> Markup:
+    """The number large, and small below it what is said in brackets."""
+    number, _, aside = text.removesuffix(")").partition(" (") if text.endswith(")") else (text, "", "")
+    small = element("small", aside) if aside else ""
+    return element("td", number, small, class_="measured" if len(number) <= LONG else "measured long")
 
 
 def _faults(evidence: Evidence) -> Markup:

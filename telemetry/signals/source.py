@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
@@ -82,8 +82,11 @@ class SocketSignals:
     def status(self) -> SignalStatus:
         return self._status
 
-    async def samples(self) -> AsyncIterator[SignalSample]:
-        """Samples as they come, for ever; a lost source is counted and connected to again with full jitter."""
+    async def samples(self) -> AsyncGenerator[SignalSample, None]:
+        """Samples as they come, for ever; a lost source is counted and connected to again with full jitter.
+
+        Closing the generator hangs up.
+        """
         attempt = 0
         while True:
             try:

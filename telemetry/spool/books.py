@@ -38,6 +38,13 @@ class Page:
     erasures: tuple[Erasure, ...] = ()
     erasing: frozenset[Purpose] = frozenset()
 
+    def is_erased(self, stream: Stream, purpose: Purpose, base_seq: int) -> bool:
+        """Whether the key of that block is gone, or about to go."""
+        lane, epoch = stream
+        return purpose in self.erasing or any(
+            (e.lane, e.epoch, e.purpose) == (lane, epoch, purpose) and base_seq < e.below_seq for e in self.erasures
+        )
+
 
 class _Lane(msgspec.Struct, frozen=True, array_like=True):
     acknowledged: int

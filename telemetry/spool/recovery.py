@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ecu.disk import Disk, DiskFault
 from telemetry.records import Purpose
+from telemetry.spool.books import Page
 from telemetry.spool.format import (
     HEADER_PAGES,
     Entry,
@@ -63,7 +64,7 @@ class Survey:
         self.floors[stream] = max(seq, self.floors.get(stream, 0))
 
 
-def survey(disk: Disk, vault: Vault, segment_bytes: int) -> Survey:
+def survey(disk: Disk, vault: Vault, page: Page, segment_bytes: int) -> Survey:
     """Reads two pages and the index of each sealed segment, and all of any other."""
     found = Survey()
     for name in disk.names(""):
@@ -73,7 +74,8 @@ def survey(disk: Disk, vault: Vault, segment_bytes: int) -> Survey:
     found.segments.sort(key=lambda segment: segment.serial)
     begun: dict[Stream, int] = {}
     for segment in reversed(found.segments):
-        _fill(disk, vault, segment, begun.get(segment.stream, 1 << 63), found)
+        whole = _Whole(vault, page, segment)
+        _fill(disk, whole, segment, begun.get(segment.stream, 1 << 63), found)
         begun[segment.stream] = segment.base_seq
     return found
 
@@ -110,11 +112,11 @@ def _segment(header: SegmentHeader, pages: int) -> Segment:
     )
 
 
-def _fill(disk: Disk, vault: Vault, segment: Segment, next_base_seq: int, found: Survey) -> None:
+def _fill(disk: Disk, whole: _Whole, segment: Segment, next_base_seq: int, found: Survey) -> None:
     """The segment's blocks, up to where the next segment of its stream begins: what lies beyond was never confirmed."""
     entries = _index(disk, segment)
     if entries is None:
-        entries = _searched(disk, vault, segment, next_base_seq, found)
+        entries = _searched(disk, whole, segment, next_base_seq, found)
     segment.entries += entries
     found.raise_floor(segment.stream, segment.base_seq)
 
@@ -127,12 +129,11 @@ def _index(disk: Disk, segment: Segment) -> bytes | None:
         return None
 
 
-def _searched(disk: Disk, vault: Vault, segment: Segment, next_base_seq: int, found: Survey) -> bytes:
+def _searched(disk: Disk, whole: _Whole, segment: Segment, next_base_seq: int, found: Survey) -> bytes:
     data = _all_of(disk, segment)
     frames = [(p, f) for p, f in frames_in(data, segment.salt) if segment.base_seq <= f.base_seq < next_base_seq]
     floor = max((frame.durable_seq for _, frame in frames), default=segment.base_seq)
     found.raise_floor(segment.stream, floor)
-    whole = _Whole(vault, segment)
     return b"".join(
         pack_entry(_entry(segment, page, frame))
         for page, frame in frames
@@ -159,14 +160,17 @@ def _entry(segment: Segment, page: int, frame: FrameHeader) -> Entry:
 
 
 class _Whole:
-    """Tells whether a frame reached flash in full; one whose key is lost has the benefit of the doubt."""
+    """Tells whether a frame reached flash in full; one whose key is gone has the benefit of the doubt."""
 
-    def __init__(self, vault: Vault, segment: Segment) -> None:
+    def __init__(self, vault: Vault, page: Page, segment: Segment) -> None:
         self._vault = vault
+        self._page = page
         self._segment = segment
         self._ciphers: dict[Purpose, AESGCM | None] = {}
 
     def __call__(self, frame: FrameHeader, data: bytes) -> bool:
+        if self._page.is_erased(self._segment.stream, frame.purpose, frame.base_seq):
+            return True
         if frame.purpose not in self._ciphers:
             self._ciphers[frame.purpose] = self._cipher(frame.purpose)
         cipher = self._ciphers[frame.purpose]

@@ -37,7 +37,7 @@ from telemetry.spool.limits import SpoolLimits
 from telemetry.spool.log import LaneWritten, SegmentLog
 from telemetry.spool.packing import Waiting, max_stored_size, pack, stored_size
 from telemetry.spool.queue import Batch, Queue
-from telemetry.spool.recovery import Survey, survey
+from telemetry.spool.recovery import survey
 from telemetry.spool.shelf import Shelf
 from telemetry.spool.vault import KeyLost, Sealer, Vault
 from telemetry.wire import BadBlock, Receipt
@@ -97,9 +97,8 @@ class Spool:
         """
         disk.make_folder("")
         vault, books = Vault(disk, keys, entropy), Books(disk, limits.books_bytes)
-        page = books.read()
-        found = survey(disk, vault, limits.segment_bytes)
-        page = page or Page(_spool_id(found) or entropy(SPOOL_ID_BYTES))
+        page = books.read() or Page(entropy(SPOOL_ID_BYTES))
+        found = survey(disk, vault, page, limits.segment_bytes)
         assembly = assemble(found, page)
         files = Files(found.free, found.unreadable_bytes, found.next_serial)
         epochs = {lane: entropy(EPOCH_BYTES) for lane in Lane}
@@ -263,10 +262,6 @@ class Spool:
         self._log.seal_all()
         self._departures.free_what_is_done()
         self._departures.write(both=False, clean=True)
-
-
-def _spool_id(found: Survey) -> bytes | None:
-    return found.segments[-1].spool_id if found.segments else None
 
 
 def _settle_counters(counters: Counters, departures: Departures, shelf: Shelf) -> bool:

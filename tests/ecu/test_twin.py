@@ -145,6 +145,24 @@ def test_after_write_both_nothing_of_an_earlier_payload_is_left() -> None:
     assert not any(b"secret" in disk.read(path) for path in disk.names(""))
 
 
+def test_wiping_leaves_nothing_in_either_file_and_goes_on_where_it_was_cut_short() -> None:
+    disk = CrashDisk()
+    record(disk).wipe()
+    assert disk.names("") == []
+    mine = record(disk)
+    for _ in range(2):
+        mine.write(b"secret " * 20)
+    disk = disk.after_shutdown()
+    record(disk).wipe()
+    for state in disk.after_crash():
+        record(state.disk).wipe()
+        assert not any(b"secret" in state.disk.read(path) for path in ("boot.0", "boot.1"))
+        assert record(state.disk).read() == b""
+        done = len(state.disk.calls)
+        record(state.disk).wipe()
+        assert {call.act for call in state.disk.calls[done:]} == {"read"}
+
+
 def test_a_write_never_needs_space_once_the_record_exists() -> None:
     disk = CrashDisk()
     record(disk).write(b"a")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.build.frames import every_frame
@@ -32,7 +32,8 @@ from inference.session import Session
 from tests.inference.boxes import as_rows, detections, some_detections
 
 DRIVE = Path(__file__).parents[2] / "simulator" / "drives" / "solidWhiteRight.mp4"
-some_drives = st.lists(some_detections(6), min_size=1, max_size=40)
+some_drives = st.lists(some_detections(6), min_size=1, max_size=30)
+fewer = settings(max_examples=30)
 
 
 def agree(reference: list[Detections], candidate: list[Detections]) -> Agreement:
@@ -40,6 +41,7 @@ def agree(reference: list[Detections], candidate: list[Detections]) -> Agreement
 
 
 @given(some_drives)
+@fewer
 def test_a_detector_agrees_wholly_with_itself(drive: list[Detections]) -> None:
     assert agree(drive, drive) == Agreement(1.0, 1.0, 1.0, 1.0, 1.0)
 
@@ -52,6 +54,7 @@ def test_every_object_is_counted_once(reference: Detections, candidate: Detectio
 
 
 @given(some_drives)
+@fewer
 def test_objects_elsewhere_or_of_another_class_never_agree(drive: list[Detections]) -> None:
     moved = [Detections(seen.boxes + 500, seen.scores, seen.labels) for seen in drive]
     renamed = [Detections(seen.boxes, seen.scores, seen.labels + 7) for seen in drive]
@@ -102,6 +105,7 @@ def test_cutting_at_a_score_cuts_both() -> None:
 
 
 @given(some_drives)
+@fewer
 def test_a_reference_comes_back_as_it_was_written(drive: list[Detections]) -> None:
     reference = make_reference("ab", 0.3, drive)
     again = decode_reference(encode_reference(reference))

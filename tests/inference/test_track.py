@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.detections import Detections
@@ -15,6 +15,7 @@ from tests.inference.boxes import Row, detections, some_detections
 
 CAR, TRUCK = 0, 1
 drives = st.lists(some_detections(8), max_size=8)
+fewer = settings(max_examples=40)
 
 
 def car(x: float, score: float = 0.7, label: int = CAR) -> Row:
@@ -30,11 +31,13 @@ def ids(tracks: tuple[Track, ...]) -> list[int]:
 
 
 @given(drives)
+@fewer
 def test_the_same_drive_gives_the_same_tracks(drive: list[Detections]) -> None:
     assert follow(Tracker(), *drive) == follow(Tracker(), *drive)
 
 
 @given(drives, st.integers(0, 2**32 - 1))
+@fewer
 def test_the_order_of_detections_doesnt_matter(drive: list[Detections], seed: int) -> None:
     rng = np.random.default_rng(seed)
     shuffled = [frame.pick(rng.permutation(len(frame))) for frame in drive]
@@ -42,6 +45,7 @@ def test_the_order_of_detections_doesnt_matter(drive: list[Detections], seed: in
 
 
 @given(drives, st.integers(1, 1000))
+@fewer
 def test_numbers_count_up_from_the_first_and_never_come_back(drive: list[Detections], first_id: int) -> None:
     tracker = Tracker(first_id=first_id)
     before: set[int] = set()
@@ -56,6 +60,7 @@ def test_numbers_count_up_from_the_first_and_never_come_back(drive: list[Detecti
 
 
 @given(drives, drives)
+@fewer
 def test_a_new_scene_forgets_the_tracks_and_keeps_the_count(one: list[Detections], other: list[Detections]) -> None:
     tracker = Tracker()
     follow(tracker, *one)
@@ -70,6 +75,7 @@ def _born(drive: list[Detections]) -> int:
 
 
 @given(drives)
+@fewer
 def test_tracks_come_by_number_with_boxes_that_have_an_inside(drive: list[Detections]) -> None:
     for tracks in follow(Tracker(), *drive):
         assert ids(tracks) == sorted(ids(tracks))

@@ -19,9 +19,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from inference.admission import Contract
 from inference.decode import BINS, STRIDES, Decoder, cell_count
 from inference.package import MANIFEST_FILE
-from inference.session import Contract, Engine, session_options
+from inference.session import Engine, session_options
 
 SIDE = 64
 CLASSES = ("car", "truck")

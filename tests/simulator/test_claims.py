@@ -66,6 +66,14 @@ def test_one_failure_fails_the_verdict_and_no_claims_prove_nothing() -> None:
     assert Verdict((good, bad), 60.0).failed == (bad,)
 
 
+def test_the_verdict_in_words() -> None:
+    good, bad = at_most("good", 1, 2, "", "w"), at_most("bad", 3, 2, "", "w")
+    assert Verdict((good,), 1).sentence == "The one claim held"
+    assert Verdict((good, good), 1).sentence == "All 2 claims held"
+    assert Verdict((good, bad), 1).sentence == "1 of 2 claims failed"
+    assert Verdict((), 1).sentence == "Nothing was claimed, so nothing is proved"
+
+
 def test_json_has_exactly_the_stable_form() -> None:
     text = Verdict((at_most("latency", 12.3, 50, "ms", "why"),), 60).to_json()
     assert json.loads(text) == {

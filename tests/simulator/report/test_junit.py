@@ -32,7 +32,7 @@ def test_the_suite_counts_its_claims_and_failures(failing: bool) -> None:
 def test_a_failure_says_what_was_measured_against_what_and_why_it_matters() -> None:
     failure = Xml.fromstring(junit(evidence(failing=True))).find(".//failure")
     assert failure is not None
-    assert failure.get("message") == "measured 1, bar = 0"
+    assert failure.get("message") == "measured not measured, bar ≤ 1.25 s"
     assert failure.text == "Records stored twice: measured 1, bar = 0. A repeat after a cut mustn't count twice."
 
 

@@ -1,0 +1,82 @@
+"""Status and findings for people: rich tables on a terminal, plain ones elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from agent.doctor import Finding, Gravity
+
+_MARKS = {Gravity.BAD: "[red]✗[/]", Gravity.NOTE: "[yellow]•[/]", Gravity.GOOD: "[green]✓[/]"}
+
+
+def show_findings(findings: Sequence[Finding]) -> None:
+    console = Console()
+    for finding in findings:
+        console.print(f"{_MARKS[finding.gravity]} [bold]{finding.subject}[/]  {finding.words}", highlight=False)
+        if finding.advice:
+            console.print(f"    {finding.advice}", style="dim", highlight=False)
+
+
+def show_status(status: Any) -> None:
+    """`status` as `GET /status` answers."""
+    console = Console()
+    console.print(_records(status))
+    if status["perception"] is not None:
+        console.print(_frames(status["perception"]))
+    for line in _lines(status):
+        console.print(line, highlight=False)
+
+
+def _records(status: Any) -> Table:
+    table = Table(title="Law 1: records are conserved", caption=_holds(status["law_1_holds"]))
+    columns = ("offered", "durable", "pending", "dropped", "lost_in_crash", "acknowledged", "spooled", "evicted",
+               "quarantined", "erased")  # fmt: skip
+    table.add_column("lane")
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right")
+    for number, lane in enumerate(status["spool"]["lanes"]):
+        table.add_row(f"P{number}", *(f"{_number(lane[column]):,}" for column in columns))
+    return table
+
+
+def _number(value: Any) -> int:
+    return sum(value.values()) if isinstance(value, dict) else int(value)
+
+
+def _frames(perception: Any) -> Table:
+    table = Table(title="Law 2: frames are conserved", caption=_holds(perception["law_2_holds"]))
+    columns = ("captured", "processed", "dropped_by_policy", "dropped_late", "in_flight", "lost_to_fault")
+    table.add_column("camera")
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right")
+    table.add_row(perception["camera"], *(f"{perception['frames'][column]:,}" for column in columns))
+    return table
+
+
+def _holds(holds: bool) -> str:
+    return "both sides equal: it holds" if holds else "[red]BROKEN[/]"
+
+
+def _lines(status: Any) -> list[str]:
+    cloud, uplink = status["cloud"], status["cloud"]["uplink"]
+    lines = [f"agent     version {status['version']}, pid {status['pid']}"]
+    if (perception := status["perception"]) is not None:
+        latency = perception["latency"]
+        lines.append(
+            f"model     {perception['model']}, worker {perception['live_pid']}, standby {perception['standby_pid']}"
+        )
+        lines.append(
+            f"latency   p50 {latency['p50_ms']:.1f} ms, p99 {latency['p99_ms']:.1f} ms of {latency['count']:,} frames"
+        )
+    if uplink is None:
+        lines.append(f"link      {cloud['link']}: {'never paired' if cloud['paired_with'] is None else 'off'}")
+    else:
+        told = uplink["state"] + (f": {uplink['reason']}" if uplink["reason"] else "")
+        lines.append(f"link      {cloud['link']} to {cloud['paired_with']} as {cloud['vehicle']}, {told}")
+        if not status["law_6_holds"]:
+            lines.append("law 6     not held: this link frees records when a broker takes them")
+    return lines

@@ -1,0 +1,221 @@
+"""Does the script's deeds to the running stage, and notes what came of each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, assert_never
+
+from agent.apiclient import AgentNotRunning
+from ecu.clock import SECOND_NS, Clock
+from simulator.demo.intruders import besiege, try_stranger
+from simulator.demo.judge import Death, Siege
+from simulator.demo.observer import Done, Observations
+from simulator.demo.script import Act, Deed, Script
+from simulator.demo.stage import Stage, StageFault
+
+LOOK_S: Final = 0.02
+RECOVER_WITHIN_S: Final = 20.0
+DRAIN_WITHIN_S: Final = 30.0
+ORPHANS_WITHIN_S: Final = 2.0
+UNTRUSTED_FOR_S: Final = 2.5
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the deeds came to, for the judgement."""
+
+    deaths: list[Death] = field(default_factory=list)
+    orphans: int | None = None
+    agent_killed_at_sample_ns: int | None = None
+    siege: Siege | None = None
+    stranger_refused_by: str | None = None
+
+
+class Play:
+    """One performance. `announce` is told of each act as it begins."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        script: Script,
+        seen: Observations,
+        clock: Clock,
+        announce: Callable[[Act], None],
+    ) -> None:
+        self.outcome = Outcome()
+        self._stage = stage
+        self._script = script
+        self._seen = seen
+        self._clock = clock
+        self._announce = announce
+        self._cut_began_ns = 0
+
+    async def perform(self) -> None:
+        """All acts at their times. Raises StageFault when a process can't go on."""
+        for act in self._script.acts:
+            await self._until(lambda at_s=act.at_s: self.drive_s() >= at_s, self._script.drive_s + 60.0, act.title)
+            self._announce(act)
+            began_ns = self._clock.boot_ns()
+            detail = await self._do(act.deed)
+            if act.deed is not Deed.CUT_LINK:
+                self._note(act.deed, began_ns, detail)
+
+    def drive_s(self) -> float:
+        """Seconds of the drive so far: granted ones in lockstep, passed ones at real speed."""
+        if not self._seen.sightings:
+            return 0.0
+        if self._script.lockstep:
+            return self._seen.sightings[-1].t_ns / SECOND_NS
+        return (self._clock.boot_ns() - self._seen.sightings[0].t_ns) / SECOND_NS
+
+    async def drain(self) -> None:
+        """Parked at home: the agent runs without sources until the receiver has everything."""
+        await self._stage.start_agent(parked=True)
+        await self._until(lambda: self._waiting() == 0, DRAIN_WITHIN_S, "the backlog to be stored")
+        await self._stage.stop("agent")
+
+    async def _do(self, deed: Deed) -> str:
+        match deed:
+            case Deed.KILL_WORKER:
+                return await self._kill_child(deed, "live_pid")
+            case Deed.KILL_CAMERA:
+                return await self._kill_child(deed, "camera_pid")
+            case Deed.KILL_AGENT:
+                return await self._kill_agent()
+            case Deed.KILL_RECEIVER:
+                return await self._kill_receiver()
+            case Deed.CUT_LINK:
+                return self._cut()
+            case Deed.RESTORE_LINK:
+                return await self._restore()
+            case Deed.HOSTILE_PACKETS:
+                self.outcome.siege = await besiege(self._stage)
+                return f"{self.outcome.siege.sent:,} packets"
+            case Deed.STRANGER:
+                self.outcome.stranger_refused_by = await try_stranger(self._stage, self._clock)
+                return self.outcome.stranger_refused_by or "let in"
+            case Deed.DEAD_CLOCK:
+                return await self._wake_in_1970()
+            case Deed.IGNITION_OFF:
+                return f"exit code {await self._stage.stop('agent')}"
+            case _:
+                assert_never(deed)
+
+    def _note(self, deed: Deed, began_ns: int, detail: str) -> None:
+        self._seen.deeds.append(Done(deed, began_ns, self._clock.boot_ns(), detail))
+
+    # --- kills ------------------------------------------------------------------------------------
+
+    async def _kill_child(self, deed: Deed, which: str) -> str:
+        pid = self._perception()[which]
+        frames = len(self._seen.sightings)
+        os.kill(pid, signal.SIGKILL)
+        gone = await self._holds_within(lambda: not _is_alive(pid), ORPHANS_WITHIN_S)
+        back = await self._holds_within(
+            lambda: self._perception().get(which) not in (None, pid) and len(self._seen.sightings) > frames,
+            RECOVER_WITHIN_S,
+        )
+        self.outcome.deaths.append(Death(deed, gone, back))
+        return f"pid {pid} gone, {'a successor works' if back else 'NO successor'}"
+
+    async def _kill_agent(self) -> str:
+        perception = self._perception()
+        children = [perception[name] for name in ("camera_pid", "live_pid", "standby_pid") if perception[name]]
+        pid = self._stage.pid("agent")
+        self.outcome.agent_killed_at_sample_ns = self._seen.sightings[-1].t_ns
+        await self._stage.kill("agent")
+        await self._holds_within(lambda: not any(map(_is_alive, children)), ORPHANS_WITHIN_S)
+        self.outcome.orphans = sum(map(_is_alive, children))
+        frames = len(self._seen.sightings)
+        await self._stage.start_agent()
+        back = await self._holds_within(lambda: len(self._seen.sightings) > frames, RECOVER_WITHIN_S)
+        self.outcome.deaths.append(Death(Deed.KILL_AGENT, not _is_alive(pid), back))
+        return f"pid {pid} and {len(children)} children gone, {self.outcome.orphans} left over"
+
+    async def _kill_receiver(self) -> str:
+        pid = self._stage.pid("receiver")
+        freed = self._freed()
+        await self._stage.kill("receiver")
+        await self._stage.start_receiver()
+        back = await self._holds_within(lambda: self._connected() and self._freed() > freed, RECOVER_WITHIN_S)
+        self.outcome.deaths.append(Death(Deed.KILL_RECEIVER, not _is_alive(pid), back))
+        return f"pid {pid} gone, {'storing again' if back else 'NOT storing again'}"
+
+    # --- the link and the clock -------------------------------------------------------------------
+
+    def _cut(self) -> str:
+        assert self._stage.proxy is not None
+        self._cut_began_ns = self._clock.boot_ns()
+        self._stage.proxy.cut()
+        return "cut"
+
+    async def _restore(self) -> str:
+        assert self._stage.proxy is not None
+        restored_ns = self._clock.boot_ns()
+        self._seen.deeds.append(Done(Deed.CUT_LINK, self._cut_began_ns, restored_ns))
+        self._stage.proxy.restore()
+        back = await self._holds_within(self._connected, RECOVER_WITHIN_S)
+        return "connected again" if back else "NOT connected again"
+
+    async def _wake_in_1970(self) -> str:
+        """A dead RTC, and no network at first: the clock stays wrong until the receiver can be asked."""
+        assert self._stage.proxy is not None
+        await self._stage.stop("agent")
+        self._stage.proxy.cut()
+        await self._stage.start_agent(wall_error_s=-self._clock.wall_ns() / SECOND_NS)
+        began_s = self.drive_s()
+        await self._until(lambda: self.drive_s() - began_s >= UNTRUSTED_FOR_S, RECOVER_WITHIN_S, "a drive in 1970")
+        self._stage.proxy.restore()
+        back = await self._holds_within(self._connected, RECOVER_WITHIN_S)
+        return "connected with the receiver's time" if back else "NOT connected"
+
+    # --- looking ----------------------------------------------------------------------------------
+
+    def _status(self) -> Mapping[str, Any]:
+        try:
+            status: Mapping[str, Any] = self._stage.status()
+        except AgentNotRunning:
+            return {}
+        return status
+
+    def _perception(self) -> Mapping[str, Any]:
+        return self._status().get("perception") or {}
+
+    def _uplink(self) -> Mapping[str, Any]:
+        return self._status().get("cloud", {}).get("uplink") or {}
+
+    def _connected(self) -> bool:
+        return self._uplink().get("state") == "connected"
+
+    def _freed(self) -> int:
+        return int(self._uplink().get("counts", {}).get("records_freed", 0))
+
+    def _waiting(self) -> int:
+        lanes = self._status().get("spool", {}).get("lanes")
+        return sum(lane["spooled"] + lane["pending"] for lane in lanes) if lanes else 1
+
+    async def _until(self, reached: Callable[[], bool], within_s: float, what: str) -> None:
+        if not await self._holds_within(reached, within_s):
+            raise StageFault(f"Waited {within_s:.0f} s for {what}. See the logs in {self._stage.places.logs}.")
+
+    async def _holds_within(self, reached: Callable[[], bool], within_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while not await asyncio.to_thread(reached):
+                    await asyncio.sleep(LOOK_S)
+                return True
+        return False
+
+
+def _is_alive(pid: int) -> bool:
+    """A zombie is dead: it does nothing and holds nothing."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
