@@ -9,7 +9,7 @@ from typing import Final
 import click
 import typer
 
-from ecu.errors import EXIT_ENVIRONMENT, OutriderError
+from ecu.errors import EXIT_ENVIRONMENT, OutriderError, shown
 from ecu.ownership import check
 
 __distribution__: Final = "outrider"
@@ -53,7 +53,7 @@ def main() -> None:
         check()
         front_door(standalone_mode=False)
     except OutriderError as error:
-        print(error, file=sys.stderr)
+        print(shown(error), file=sys.stderr)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()

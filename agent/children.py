@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from ecu.channel import Channel, ChannelClosed, Message, pair
+from ecu.errors import EnvironmentFault
 from ecu.process import spawn
 
 In = TypeVar("In")
@@ -36,9 +37,19 @@ class Child(Generic[In]):
     ) -> Child[In]:
         """Raises EnvironmentFault when the process can't be started."""
         ours, theirs = pair()
-        with theirs:
+        with contextlib.ExitStack() as unless_started, theirs:
+            unless_started.enter_context(ours)
             fd = theirs.fileno()
-            process = await spawn(module, [*arguments, "--channel", str(fd)], pass_fds=(fd,), environment=environment)
+            try:
+                process = await spawn(
+                    module, [*arguments, "--channel", str(fd)], pass_fds=(fd,), environment=environment
+                )
+            except OSError as error:
+                raise EnvironmentFault(
+                    f"Can't start a process of {module}: {error.strerror}. Look for what uses up memory, processes or "
+                    "open files (ulimit -a)."
+                ) from error
+            unless_started.pop_all()
         child = cls(process, Channel(ours, accepts))
 
         def closed() -> None:
@@ -55,8 +66,10 @@ class Child(Generic[In]):
             self._channel.send(message, descriptors)
 
     def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        # Once it is reaped its number may be another process's.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     async def stop(self) -> None:
         """Ends it and waits until it is reaped."""

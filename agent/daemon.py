@@ -46,6 +46,7 @@ SOCKET_NAME: Final = "agent.sock"
 SPOOL_FOLDER: Final = "spool"
 COUNTERS_NAME: Final = "spool.ledger"
 STATUS_EVERY_S: Final = 0.25
+FLUSH_WITHIN_NS: Final = 5 * SECOND_NS
 
 log = structlog.get_logger()
 
@@ -64,6 +65,7 @@ class Daemon:
         self._wall = OffsetClock(SystemClock(), int(config.run.wall_error_s * SECOND_NS))
         self._clock = DriveClock(self._stepping or SystemClock(), self._wall)
         self._since_ns = self._clock.boot_ns()
+        self._version = importlib.metadata.version("outrider")
         self._privacy = Privacy(config.privacy)
         self._pipeline = Pipeline(config.camera.name, CaptureRules(config.capture), self._privacy)
         self._views: list[Seen] = []
@@ -95,7 +97,7 @@ class Daemon:
             await self._close()
 
     async def _work(self, stop: asyncio.Event) -> None:
-        works = [self._keeper.run(), self._tell_status(), *self._sources()]
+        works = [self._keeper.run(), self._tell_status(), _raise_bugs(), *self._sources()]
         if self._cloud is not None:
             works.append(self._cloud.run())
         try:
@@ -115,7 +117,8 @@ class Daemon:
             await self._perception.stop()
         if self._signals is not None:
             self._signals.close()
-        await self._keeper.close()
+        if not await self._keeper.close(FLUSH_WITHIN_NS):
+            log.error("flash_too_slow", within_ns=FLUSH_WITHIN_NS)
         if self._witness is not None:
             self._witness.close()
         await self._api.stop()
@@ -166,7 +169,7 @@ class Daemon:
 
     def _keep(self, records: Iterable[Record]) -> None:
         for record in records:
-            self._keeper.offer(record, self._wall.wall_ns())
+            self._keeper.offer(record)
 
     def _confirmed(self, confirmations: Sequence[Confirmation]) -> None:
         if self._witness is not None:
@@ -199,7 +202,7 @@ class Daemon:
         spool = self._keeper.counts()
         cloud = self._cloud.status() if self._cloud is not None else never_paired(self._config.link)
         return AgentStatus(
-            version=importlib.metadata.version("outrider"),
+            version=self._version,
             pid=os.getpid(),
             running_since_ns=self._since_ns,
             lockstep=self._stepping is not None,
@@ -260,3 +263,16 @@ class Daemon:
         if not self._config.signals.source:
             return None
         return SocketSignals(unix_dial(self._config.signals.source), self._clock, self._rng)
+
+
+async def _raise_bugs() -> None:
+    """Ends by raising what a callback of the event loop raised: a bug there stops the daemon as it does in a task."""
+    loop = asyncio.get_running_loop()
+    bug: asyncio.Future[None] = loop.create_future()
+
+    def found(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not bug.done():
+            bug.set_exception(context.get("exception") or RuntimeError(context["message"]))
+
+    loop.set_exception_handler(found)
+    await bug

@@ -46,12 +46,11 @@ class FrameAccount:
 
     def __init__(self, camera_ledger: Path, agent_ledger: Path) -> None:
         self.camera_ledger = camera_ledger
-        # A power cut may take one ledger and leave the other, so a new boot counts anew in both.
+        is_new = not agent_ledger.exists()
         self._ledger = Ledger.open(agent_ledger, AGENT_NAMES, boot_id().encode())
-        if self._ledger.was_lost:
+        # A power cut or a person may take one ledger and leave the other. Half a count is none: both begin anew.
+        if is_new or self._ledger.was_lost or self._captured() < self._ledger.values()["received"]:
             camera_ledger.unlink(missing_ok=True)
-        if self._captured() < self._ledger.values()["received"]:
-            # Somebody removed the camera's ledger: half a count is none.
             self._ledger.set(**dict.fromkeys(AGENT_NAMES, 0))
         self.settle_loss()
 
@@ -92,3 +91,11 @@ class FrameAccount:
     def _captured(self) -> int:
         counts = Ledger.peek(self.camera_ledger)
         return counts["captured"] if counts is not None else 0
+
+
+def read_frame_counts(camera_ledger: Path, agent_ledger: Path) -> FrameCounts | None:
+    """The counts as the ledgers have them, from outside; None while there are none."""
+    camera, agent = Ledger.peek(camera_ledger), Ledger.peek(agent_ledger)
+    if camera is None or agent is None:
+        return None
+    return FrameCounts(captured=camera["captured"], **{name: agent[name] for name in AGENT_NAMES})

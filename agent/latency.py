@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ecu.clock import MILLISECOND_NS
+
 BIN_NS = 100_000
 BINS = 20_000  # the last one holds everything from 2 s on
 
@@ -35,5 +37,9 @@ class LatencyHistogram:
         if total == 0:
             return Percentiles(0, 0.0, 0.0, 0.0)
         reached = np.cumsum(self._counts)
-        edges = [(int(np.searchsorted(reached, share * total)) + 1) * BIN_NS / 1e6 for share in (0.50, 0.99)]
-        return Percentiles(total, edges[0], edges[1], self._max_ns / 1e6)
+        p50_ms, p99_ms = (self._upper_edge_ms(int(np.searchsorted(reached, share * total))) for share in (0.50, 0.99))
+        return Percentiles(total, p50_ms, p99_ms, self._max_ns / MILLISECOND_NS)
+
+    def _upper_edge_ms(self, which: int) -> float:
+        edge_ns = (which + 1) * BIN_NS if which < BINS - 1 else self._max_ns
+        return edge_ns / MILLISECOND_NS

@@ -58,14 +58,17 @@ class LockstepDrive:
         self._order = Order([SIGNALS_CHANNEL, self._camera_channel])
 
     async def steps(self, from_ns: int, step_ns: int, until_ns: int | None) -> AsyncIterator[Step]:
-        """Ends with the drive, or after `until_ns`. Raises UsageFault for an unusable source, SourceLost."""
+        """Ends with the drive's last frame, or at `until_ns`. Raises UsageFault for an unusable source, SourceLost,
+        EnvironmentFault, ModelUnfit."""
         if self._signals is not None:
             await self._signals.begin(from_ns)
         t_ns, going_on = from_ns, True
         while going_on and (until_ns is None or t_ns < until_ns):
-            t_ns += step_ns
+            t_ns = t_ns + step_ns if until_ns is None else min(t_ns + step_ns, until_ns)
             going_on = await self._perception.advance(t_ns - 1)
-            signals = await self._signals.advance(t_ns - 1) if self._signals is not None and going_on else []
+            if not going_on:
+                t_ns = self._perception.next_due_ns
+            signals = await self._signals.advance(t_ns - 1) if self._signals is not None else []
             self._clock.advance(t_ns)
             yield Step(t_ns, tuple(self._moment(sample) for sample in self._in_order(signals)))
 

@@ -100,7 +100,7 @@ def pair(file: PairingFile, keys: KeyStore, disk: Disk, clock: Clock, timeout_s:
     pending = keys.begin_identity()
     request = PairRequest(file.token, pending.csr(file.vehicle).decode())
     issued = _Https(paired, pinned_context(file.ca), clock, timeout_s).ask("POST", PAIR_PATH, Issued, request)
-    keys.install(pending, _ours(issued, paired))
+    keys.install(pending, own_certificate(issued, paired))
     # What was before belongs to another pairing: nobody will let it in again.
     keys.retire_previous()
     replace_file(disk, PAIRED_FILE, msgspec.json.encode(paired))
@@ -126,7 +126,7 @@ def renew(paired: Paired, keys: KeyStore, clock: Clock, timeout_s: float = TIMEO
     pending = keys.begin_identity()
     request = RenewRequest(pending.csr(paired.vehicle).decode())
     issued = _Https(paired, tls_context(paired, keys), clock, timeout_s).ask("POST", RENEW_PATH, Issued, request)
-    keys.install(pending, _ours(issued, paired))
+    keys.install(pending, own_certificate(issued, paired))
 
 
 def renewal_is_due(certificate_pem: bytes, wall_ns: int) -> bool:
@@ -146,7 +146,7 @@ def fetch_time(paired: Paired | PairingFile, clock: Clock, timeout_s: float = TI
     begun_ns = clock.boot_ns()
     answer = line.ask("GET", f"{TIME_PATH}?nonce={nonce}", TimeAnswer)
     within_ns = clock.boot_ns() - begun_ns
-    if not _is_signed(answer, nonce, paired.ca):
+    if not is_signed(answer, nonce, paired.ca):
         raise Untrusted(f"The time from {paired.host} isn't signed by its authority for this question. Don't use it.")
     return SignedTime(answer.wall_ns, within_ns)
 
@@ -216,7 +216,7 @@ def _refusal_words(answer: bytes, status: int) -> str:
         return f"The receiver answered {status} without a word of why."
 
 
-def _ours(issued: Issued, paired: Paired) -> bytes:
+def own_certificate(issued: Issued, paired: Paired) -> bytes:
     """The certificate, if it is this vehicle's and the pinned authority's; the key store looks at its key."""
     pem = issued.certificate.encode()
     try:
@@ -231,7 +231,8 @@ def _ours(issued: Issued, paired: Paired) -> bytes:
     return pem
 
 
-def _is_signed(answer: TimeAnswer, nonce: str, ca_pem: str) -> bool:
+def is_signed(answer: TimeAnswer, nonce: str, ca_pem: str) -> bool:
+    """Whether the authority signed this very time for this very nonce."""
     key = x509.load_pem_x509_certificate(ca_pem.encode()).public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)
     try:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from agent.doctor import Finding, Gravity
@@ -16,9 +17,10 @@ _MARKS = {Gravity.BAD: "[red]✗[/]", Gravity.NOTE: "[yellow]•[/]", Gravity.GO
 def show_findings(findings: Sequence[Finding]) -> None:
     console = Console()
     for finding in findings:
-        console.print(f"{_MARKS[finding.gravity]} [bold]{finding.subject}[/]  {finding.words}", highlight=False)
-        if finding.advice:
-            console.print(f"    {finding.advice}", style="dim", highlight=False)
+        words, advice = escape(finding.words), escape(finding.advice)
+        console.print(f"{_MARKS[finding.gravity]} [bold]{finding.subject}[/]  {words}", highlight=False)
+        if advice:
+            console.print(f"    {advice}", style="dim", highlight=False)
 
 
 def show_status(status: Any) -> None:
@@ -33,13 +35,13 @@ def show_status(status: Any) -> None:
 
 def _records(status: Any) -> Table:
     table = Table(title="Law 1: records are conserved", caption=_holds(status["law_1_holds"]))
-    columns = ("offered", "durable", "pending", "dropped", "lost_in_crash", "acknowledged", "spooled", "evicted",
-               "quarantined", "erased")  # fmt: skip
-    table.add_column("lane")
-    for column in columns:
-        table.add_column(column.replace("_", " "), justify="right")
-    for number, lane in enumerate(status["spool"]["lanes"]):
-        table.add_row(f"P{number}", *(f"{_number(lane[column]):,}" for column in columns))
+    lanes = status["spool"]["lanes"]
+    table.add_column("records")
+    for number in range(len(lanes)):
+        table.add_column(f"P{number}", justify="right")
+    for row in ("offered", "durable", "pending", "dropped", "lost_in_crash", "acknowledged", "spooled", "evicted",
+                "quarantined", "erased"):  # fmt: skip
+        table.add_row(row.replace("_", " "), *(f"{_number(lane[row]):,}" for lane in lanes))
     return table
 
 

@@ -27,3 +27,9 @@ class EnvironmentFault(OutriderError):
     """The machine is short of something: space, permission, a port, the network."""
 
     exit_code = EXIT_ENVIRONMENT
+
+
+def shown(text: object) -> str:
+    """A file's name or a message, fit for a terminal: what isn't printable is escaped, so that a name can't write on
+    the screen or pass for a second line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

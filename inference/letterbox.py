@@ -1,6 +1,7 @@
 """Any frame into a model's canvas and boxes back: uniform scale, top-left, the rest filled.
 
-The models here saw frames shrunk by area averaging in their calibration; the same is done on the vehicle.
+Scaling is bilinear, as in NanoDet's own training. Area averaging costs ten times as much and sees nothing more: over
+the default drive the fp32 detections agree to F1 .967 to .992, with slightly more of them here.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Letterbox:
         """Scales `frame` into `canvas` in place; what lies outside the picture keeps its fill."""
         height, width = self.scaled_hw
         picture = canvas[:height, :width]
-        scaled = cv2.resize(frame, (width, height), dst=picture, interpolation=cv2.INTER_AREA)
+        scaled = cv2.resize(frame, (width, height), dst=picture, interpolation=cv2.INTER_LINEAR)
         if not np.shares_memory(scaled, picture):
             raise ValueError(
                 f"a canvas of {canvas.shape} {canvas.dtype} can't take a frame of {frame.shape} {frame.dtype}"

@@ -79,7 +79,7 @@ class ModelInput(Part):
     layout: Literal["nhwc_u8"]
     letterbox_fill: Annotated[int, Field(ge=0, le=255)]
     letterbox_anchor: Literal["top_left"]
-    resize: Literal["area"]
+    resize: Literal["bilinear"]
 
 
 class ModelOutputs(Part):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecu.clock import MILLISECOND_NS, SECOND_NS
-from ecu.errors import UsageFault
+from ecu.errors import UsageFault, shown
 
 MAX_PIXELS: Final = 4096 * 2304
 RATES: Final = (1.0, 240.0)
@@ -35,11 +35,6 @@ DECODER_ENVIRONMENT: Final = {
 
 class SourceUnusable(UsageFault):
     """This input can't be used, now or later. The message names it and says why."""
-
-
-def shown(path: Path | str) -> str:
-    """A name fit for a terminal: control characters are escaped, so that a file name can't write on the screen."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
 
 
 class VideoSource:
@@ -137,7 +132,7 @@ class VideoSource:
         turn = self._capture.get(cv2.CAP_PROP_ORIENTATION_META)
         if turn % 90:
             raise SourceUnusable(
-                f"The drive {self._name} is marked as turned by {turn:g} degrees; only quarter turns are shown upright. "
+                f"The drive {self._name} is marked as turned by {turn:g} degrees; only quarter turns can be undone. "
                 "Remove the mark, or turn the pictures themselves."
             )
         # What is claimed is looked at first: decoding makes room for it.

@@ -58,8 +58,9 @@ def renew(connection: Connection, authority: Authority, who: Identity, csr: byte
     return _issue(connection, authority, csr, who.vehicle, now_ns, "renewed")
 
 
-def check(connection: Connection, who: Identity, now_ns: int) -> None:
-    """Raises NotAdmitted unless this very certificate was issued here, is in its dates and isn't revoked."""
+def check(connection: Connection, who: Identity, now_ns: int) -> int:
+    """Until when this certificate is welcome. Raises NotAdmitted unless it was issued here, is neither revoked nor
+    expired."""
     row = connection.execute(select(credential).where(credential.c.serial == _hex(who.serial))).one_or_none()
     if row is None or row.vehicle != who.vehicle:
         raise NotAdmitted(f"The certificate of {who.vehicle} isn't one of this receiver's. Pair the vehicle again.")
@@ -67,12 +68,14 @@ def check(connection: Connection, who: Identity, now_ns: int) -> None:
         raise NotAdmitted(f"The certificate of {who.vehicle} is revoked. Enrol and pair the vehicle again.")
     if row.not_after_ns <= now_ns:
         raise NotAdmitted(f"The certificate of {who.vehicle} has expired. Enrol and pair the vehicle again.")
+    return int(row.not_after_ns)
 
 
-def admit(connection: Connection, who: Identity, now_ns: int) -> None:
+def admit(connection: Connection, who: Identity, now_ns: int) -> int:
     """Checks, and notes that the vehicle was seen."""
-    check(connection, who, now_ns)
+    not_after_ns = check(connection, who, now_ns)
     connection.execute(update(vehicle).where(vehicle.c.id == who.vehicle).values(seen_ns=now_ns))
+    return not_after_ns
 
 
 def report(connection: Connection, name: str, status: bytes, now_ns: int) -> None:

@@ -27,6 +27,7 @@ class Counters:
     forbidden_subscriptions: int = 0
     protocol_violations: int = 0
     overdue: int = 0
+    expired: int = 0
     slow_readers: int = 0
     taken_over: int = 0
     cut: int = 0

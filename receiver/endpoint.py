@@ -88,16 +88,20 @@ class Endpoint:
         return len(mine)
 
     async def keep_time(self) -> None:
-        """Ends the silent, once a second, until cancelled."""
+        """Ends the silent and the expired, once a second, until cancelled."""
         while True:
             await self.clock.sleep_until(self.clock.boot_ns() + SECOND_NS)
             self.end_overdue()
 
     def end_overdue(self) -> None:
-        now_ns = self.clock.boot_ns()
-        for session in [s for s in self._connections if s.deadline_ns <= now_ns]:
-            self.counters.overdue += 1
-            session.cut(DisconnectReasonCode.KEEP_ALIVE_TIMEOUT, "nothing whole came for too long")
+        now_ns, wall_ns = self.clock.boot_ns(), self.clock.wall_ns()
+        for session in list(self._connections):
+            if session.deadline_ns <= now_ns:
+                self.counters.overdue += 1
+                session.cut(DisconnectReasonCode.KEEP_ALIVE_TIMEOUT, "nothing whole came for too long")
+            elif session.welcome_until_ns <= wall_ns:
+                self.counters.expired += 1
+                session.cut(DisconnectReasonCode.NOT_AUTHORIZED, "the certificate has expired")
 
     async def close(self) -> None:
         """Says goodbye to everyone, and returns when they are gone (the transport's time-out sees to that)."""
@@ -142,7 +146,7 @@ class Endpoint:
 
     async def _check(self, session: Session) -> None:
         try:
-            await self._store.transact(admission.admit, session.identity, self.clock.wall_ns())
+            until_ns = await self._store.transact(admission.admit, session.identity, self.clock.wall_ns())
         except NotAdmitted as refusal:
             self.counters.not_admitted += 1
             log.warning("not_admitted", vehicle=session.vehicle, reason=str(refusal))
@@ -151,9 +155,9 @@ class Endpoint:
             log.error("check_failed", vehicle=session.vehicle, reason=str(error))
             session.turn_away(ConnAckReasonCode.SERVER_UNAVAILABLE, "the receiver's store is out of order")
         else:
-            self._open(session)
+            self._open(session, until_ns)
 
-    def _open(self, session: Session) -> None:
+    def _open(self, session: Session, until_ns: int) -> None:
         if session.phase is not Phase.CHECKING:
             return
         if (former := self._current.pop(session.vehicle, None)) is not None:
@@ -162,7 +166,7 @@ class Endpoint:
         self._current[session.vehicle] = session
         self.counters.sessions += 1
         log.info("vehicle_connected", vehicle=session.vehicle)
-        session.welcome()
+        session.welcome(until_ns)
 
     async def _report(self, vehicle: str, status: bytes, answer: asyncio.Future[Verdict]) -> None:
         try:
@@ -189,7 +193,7 @@ def _unfit(status: bytes) -> str | None:
     if len(status) > MAX_STATUS_BYTES:
         return f"{len(status)} bytes of status are more than {MAX_STATUS_BYTES}"
     try:
-        msgspec.json.decode(status, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError) as error:
+        msgspec.json.decode(status, type=dict[str, Any])
+    except (ValueError, RecursionError) as error:  # msgspec's own errors, and UnicodeDecodeError
         return f"a status is a JSON object: {error}"
     return None

@@ -24,6 +24,8 @@ from telemetry.wire import DOWN_KINDS, MAX_BLOCK_BYTES, down_topic, status_topic
 
 MAX_PUBLISH_BYTES: Final = MAX_BLOCK_BYTES + 1024
 MAX_UNSENT_BYTES: Final = 256 * 1024
+PACKETS_A_TURN: Final = 32
+"""How many packets one vehicle has handled before the others have their turn: a flood is slow, and slows nobody."""
 
 _PUBACK: Final = {
     Outcome.STORED: PubAckReasonCode.SUCCESS,
@@ -75,7 +77,8 @@ class Desk(Protocol):
 
 
 class Session(asyncio.Protocol):
-    """`identity` is the certificate's. `deadline_ns` is when the endpoint ends it for silence (boot time)."""
+    """`identity` is the certificate's. The endpoint ends it for silence at `deadline_ns` (boot time), and when its
+    certificate expires at `welcome_until_ns` (wall time)."""
 
     identity: Identity
     deadline_ns: int
@@ -89,7 +92,10 @@ class Session(asyncio.Protocol):
         self._connect: mqtt5.ConnectPacket | None = None
         self._alarmed = False
         self._arrived = False
+        self._congested = False
+        self._has_more = False
         self.phase = Phase.WAITING
+        self.welcome_until_ns = 1 << 63
 
     # The transport's side
 
@@ -111,15 +117,16 @@ class Session(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.phase is not Phase.OVER:
             self._framer.extend(data)
-            self._work()
+            self._go_on()
 
     def pause_writing(self) -> None:
         # It reads nothing, so we read nothing: whatever it still owes, its keep-alive time ends.
-        self._transport.pause_reading()
+        self._congested = True
+        self._regulate()
 
     def resume_writing(self) -> None:
-        if self.phase is not Phase.CHECKING:
-            self._transport.resume_reading()
+        self._congested = False
+        self._go_on()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.phase = Phase.OVER
@@ -132,14 +139,14 @@ class Session(asyncio.Protocol):
     def vehicle(self) -> str:
         return self.identity.vehicle
 
-    def welcome(self) -> None:
+    def welcome(self, until_ns: int) -> None:
         """Its certificate is one of ours and not revoked."""
         if self.phase is not Phase.CHECKING or self._connect is None:
             return
+        self.welcome_until_ns = until_ns
         self.phase = Phase.OPEN
         self._send(self._connack(self._connect).write())
-        self._transport.resume_reading()
-        self._work()
+        self._go_on()
 
     def turn_away(self, code: ConnAckReasonCode, words: str) -> None:
         if self.phase is Phase.CHECKING:
@@ -165,13 +172,36 @@ class Session(asyncio.Protocol):
 
     # The conversation
 
+    @property
+    def _listens(self) -> bool:
+        return self.phase in (Phase.WAITING, Phase.OPEN) and not self._congested
+
+    def _go_on(self) -> None:
+        if not self._has_more:
+            self._work()
+
     def _work(self) -> None:
+        self._has_more = False
         try:
-            while self.phase in (Phase.WAITING, Phase.OPEN) and (packet := self._framer.next()) is not None:
+            for _ in range(PACKETS_A_TURN):
+                if not self._listens or (packet := self._framer.next()) is None:
+                    break
                 self._handle(decode(packet))
+            else:
+                self._has_more = True
+                asyncio.get_running_loop().call_soon(self._work)
         except Violation as violation:
             self._desk.counters.protocol_violations += 1
             self.cut(violation.code, str(violation))
+        self._regulate()
+
+    def _regulate(self) -> None:
+        if self._transport.is_closing():
+            return
+        if self._listens and not self._has_more:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
 
     def _handle(self, packet: Incoming) -> None:
         if isinstance(packet, mqtt5.ConnectPacket):
@@ -200,7 +230,6 @@ class Session(asyncio.Protocol):
         self._connect = packet
         self._silence_s = 1.5 * _keep_alive_s(packet.keep_alive, self._desk.limits.keep_alive_max_s)
         self.phase = Phase.CHECKING
-        self._transport.pause_reading()
         self._wait(max(self._silence_s, self._desk.limits.connect_s))
         self._desk.check(self)
 

@@ -75,7 +75,7 @@ class _Replay:
         self._account = FrameAccount(scratch / "camera.ledger", scratch / "frames.ledger")
         self._perception = Perception(
             PerceptionSettings(
-                source=f"video:{drive}",
+                source=f"video:{drive}?loop=0",
                 camera=config.camera.name,
                 package=package,
                 slots=config.camera.slots,
@@ -109,8 +109,10 @@ class _Replay:
             await self._perception.start()
             return await self._drive(signals, on_step, until_s)
         finally:
-            signals.close()
             await self._perception.stop()
+            # The vehicle goes when nobody listens any more, also when nobody ever did.
+            signals.close()
+            ours.close()
             await vehicle.wait()
 
     async def _drive(
@@ -131,13 +133,16 @@ class _Replay:
                 for record in moment.records:
                     digest.record(record)
                     records += 1
+            self._demand_no_fault()
             on_step(step)
-        if self._faults:
-            raise ReplayFault(f"The replay isn't whole: {'; '.join(self._faults)}. Run it again, or mend what failed.")
         frames = self._account.counts()
         return ReplayResult(
             f"sha256:{digest.hexdigest()}", status.model, frames, records, self._clock.boot_ns() / SECOND_NS
         )
+
+    def _demand_no_fault(self) -> None:
+        if self._faults:
+            raise ReplayFault(f"The replay isn't whole: {'; '.join(self._faults)}. Run it again, or mend what failed.")
 
 
 def canonical(config: BaseModel) -> bytes:

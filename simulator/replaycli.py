@@ -20,6 +20,7 @@ from ecu.errors import UsageFault
 from inference.messages import Seen
 from simulator.boxes import Box
 from simulator.mcapfile import DriveMcap
+from simulator.outfile import whole_file
 from simulator.replay import ReplayResult, replay
 from telemetry.privacy import Position, PrivacyPolicy
 from telemetry.records import Purpose, VehicleSummary, kind_of
@@ -28,6 +29,7 @@ from telemetry.signals import vss
 app = typer.Typer(add_completion=False)
 
 GNSS_ACCURACY_M = 3.0
+MOST_S = 1e9
 DESK = AgentConfig(privacy=PrivacyPolicy(consents=frozenset(Purpose)))
 """At a desk the drive is the engineer's own and no record leaves: every purpose may be seen, positions stay coarse."""
 
@@ -35,7 +37,7 @@ DESK = AgentConfig(privacy=PrivacyPolicy(consents=frozenset(Purpose)))
 @app.command()
 def main(
     drive: Annotated[Path, typer.Argument(help="A recorded drive: a video file (MP4, H.264).")],
-    model: Annotated[str, typer.Option(help="Model package: NAME@VERSION or a folder.")] = "",
+    model: Annotated[str | None, typer.Option(help="Model package: NAME@VERSION or a folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write boxes, tracks and signals to this MCAP file.")] = None,
     until: Annotated[float | None, typer.Option(help="Stop after so many seconds of the drive.")] = None,
     config: Annotated[Path | None, typer.Option(help="outrider.toml to take the agent's configuration from.")] = None,
@@ -43,13 +45,15 @@ def main(
 ) -> None:
     """Lockstep: as fast as this computer can, with the same result on any load."""
     settings = load_config(config) if config is not None else DESK
-    if out is not None and not out.resolve().parent.is_dir():
-        raise UsageFault(f"--out {out}: there is no folder {out.parent}. Make it first.")
+    if until is not None and not 0 < until < MOST_S:
+        raise UsageFault(f"--until {until:g}: give seconds of the drive, more than 0 and less than {MOST_S:g}.")
+    package = settings.perception.model if model is None else model
     accuracy_m = GNSS_ACCURACY_M if settings.privacy.position is Position.EXACT else settings.privacy.cell_m
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
-        mcap = stack.enter_context(DriveMcap(out)) if out is not None else None
-        progress = stack.enter_context(Progress(console=console, transient=True, disable=as_json))
+        mcap = stack.enter_context(DriveMcap(stack.enter_context(whole_file(out)))) if out is not None else None
+        quiet = as_json or not console.is_terminal
+        progress = stack.enter_context(Progress(console=console, transient=True, disable=quiet))
         bar = progress.add_task("replaying", total=None)
 
         def on_step(step: Step) -> None:
@@ -57,7 +61,7 @@ def main(
             if mcap is not None:
                 write_step(mcap, step, accuracy_m)
 
-        result = asyncio.run(replay(drive, settings, model or settings.perception.model, on_step, until))
+        result = asyncio.run(replay(drive, settings, package, on_step, until))
     _tell(result, as_json)
 
 

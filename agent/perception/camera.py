@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
-from typing import Protocol
+from typing import Final, Protocol
 
 from agent.children import Child
 from agent.perception.restart import Restarts
 from ecu.channel import Advance, Done
-from ecu.clock import Clock
+from ecu.clock import SECOND_NS, Clock
+from ecu.errors import shown
 from inference.frames import CHANNELS, FrameRing
 from inference.messages import Begin, CameraHello, Filled, FromCamera, Lease, Ring, Skipped, SourceEnded, SourceFault
 from inference.sources import DECODER_ENVIRONMENT
+
+MAX_WORDLESS_DEATHS: Final = 3
 
 
 class CameraEvents(Protocol):
@@ -52,8 +56,9 @@ class CameraKeeper:
         ledger: Path,
         slots: int,
         lockstep: bool,
+        stall_ns: int,
         from_ns: int,
-        first_frame_id: Callable[[], int],
+        next_frame_id: Callable[[], int],
         clock: Clock,
         supervision: Clock,
         rng: Random,
@@ -64,12 +69,15 @@ class CameraKeeper:
         self._ledger = ledger
         self._slots = slots
         self._lockstep = lockstep
-        self._next_due_ns = from_ns
-        self._first_frame_id = first_frame_id
+        self._stall_s = None if lockstep else stall_ns / SECOND_NS
+        self.next_due_ns = from_ns
+        self._next_frame_id = next_frame_id
         self._clock = clock
         self._environment = {**environment, **DECODER_ENVIRONMENT}
         self._events = events
         self._restarts = Restarts(supervision, rng)
+        self._has_explained = False
+        self._heard = 0
         self._camera: Child[FromCamera] | None = None
         self._gone = asyncio.Event()
         self._ended = False
@@ -91,25 +99,27 @@ class CameraKeeper:
         while not self._ended:
             self._restarts.begins()
             self._gone.clear()
+            self._has_explained = False
             self._camera = await Child.start(
                 "inference.camera",
                 [
                     "--source", self._source,
                     "--ledger", str(self._ledger),
-                    "--first-frame-id", str(self._first_frame_id()),
+                    "--first-frame-id", str(self._next_frame_id()),
                 ],
                 FromCamera,
                 self._told,
                 self._closed,
                 self._environment,
             )  # fmt: skip
-            await self._gone.wait()
+            await self._until_gone(self._camera)
             # Its ledger is free for the next one only when the process is gone for good.
             await self._camera.reaped()
             if not self._ended:
                 self._take_leases_back()
                 self._events.camera_gone()
                 await self._restarts.pause()
+                self._demand_words()
 
     async def stop(self) -> None:
         if self._camera is not None:
@@ -129,6 +139,27 @@ class CameraKeeper:
         self.ring.release(slot)
         self._lease_all()
 
+    async def _until_gone(self, camera: Child[FromCamera]) -> None:
+        """At real speed a camera that says nothing for so long hangs in its driver or decoder, and is killed."""
+        while not self._gone.is_set():
+            heard = self._heard
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._gone.wait(), None if self._ended else self._stall_s)
+            if heard == self._heard and not self._ended:
+                camera.kill()
+
+    def _demand_words(self) -> None:
+        """A process that only ever dies can't say what is wrong with its source: it is said for it."""
+        if self._restarts.quick_deaths >= MAX_WORDLESS_DEATHS and not self._has_explained:
+            self._events.camera_fault(
+                SourceFault(
+                    f"The camera's process died {self._restarts.quick_deaths} times in a row over "
+                    f"{shown(self._source)}. A damaged drive may crash its decoder: convert it to MP4 with H.264. "
+                    "Otherwise look for what kills processes here (dmesg).",
+                    usage=False,
+                )
+            )
+
     def _lease_all(self) -> None:
         assert self.ring is not None
         while self._camera is not None and self._camera.alive and (slot := self.ring.lease()) is not None:
@@ -142,14 +173,18 @@ class CameraKeeper:
         self._leased.clear()
 
     def _told(self, camera: Child[FromCamera], message: FromCamera) -> None:
+        self._heard += 1
         match message:
-            case Filled():
-                self._next_due_ns = message.t_ns + self._period_ns
-                self._leased.discard(message.slot)
+            case Filled() if message.slot in self._leased and message.frame_id == self._next_frame_id():
+                self.next_due_ns = message.t_ns + self._period_ns
+                self._leased.remove(message.slot)
                 self._events.frame_filled(message)
-            case Skipped():
-                self._next_due_ns = message.t_ns + self._period_ns
+            case Skipped() if message.frame_id == self._next_frame_id():
+                self.next_due_ns = message.t_ns + self._period_ns
                 self._events.frame_skipped()
+            case Filled() | Skipped():
+                # Its decoder meets strangers' bytes: a slot that isn't its own would be written while it is read.
+                camera.kill()
             case Done(t_ns):
                 self._events.camera_done(t_ns)
             case CameraHello():
@@ -158,6 +193,7 @@ class CameraKeeper:
                 self._ended = True
                 self._events.camera_ended()
             case SourceFault():
+                self._has_explained = True
                 self._events.camera_fault(message)
 
     def _closed(self, camera: Child[FromCamera]) -> None:
@@ -174,12 +210,12 @@ class CameraKeeper:
             self.geometry = hello
             self._events.camera_open(self.ring)
         elif self.geometry != hello:
-            self._events.camera_fault(SourceFault("The camera came back with another size or pace.", usage=True))
+            self._told(camera, SourceFault("The camera came back with another size or pace: restart the agent.", True))
             camera.kill()
             return
         camera.send(Ring(self.ring.slots, self.ring.slot_bytes), [self.ring.writer_fd()])
         self._lease_all()
-        from_ns = self._next_due_ns if self._lockstep else max(self._next_due_ns, self._clock.boot_ns())
+        from_ns = self.next_due_ns if self._lockstep else max(self.next_due_ns, self._clock.boot_ns())
         camera.send(Begin(from_ns, self._lockstep))
         if self._granted_ns is not None:
             camera.send(Advance(self._granted_ns))

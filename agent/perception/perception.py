@@ -7,7 +7,6 @@ lockstep every frame waits its turn.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from agent.latency import LatencyHistogram, Percentiles
 from agent.perception.camera import CameraKeeper
 from agent.perception.workers import WorkerPool
 from ecu.clock import SECOND_NS, Clock
-from ecu.errors import UsageFault
+from ecu.errors import EnvironmentFault, UsageFault
 from inference.frames import FrameRing
 from inference.messages import Filled, Look, Seen, SourceFault
 
@@ -37,6 +36,7 @@ class PerceptionSettings:
     hang_ns: int
     late_ns: int
     lockstep: bool
+    stall_ns: int = 10 * SECOND_NS
     standby: bool = True
     fingerprint: bool = False
 
@@ -84,6 +84,7 @@ class Perception:
         self._done_ns = -1
         self._ended = False
         self._fault: SourceFault | None = None
+        self._fresh_was_dropped = False
         self._progress = asyncio.Event()
         self._keepers: tuple[asyncio.Task[None], ...] = ()
         hang_ns = LOCKSTEP_HANG_NS if settings.lockstep else settings.hang_ns
@@ -95,6 +96,7 @@ class Perception:
             account.camera_ledger,
             settings.slots,
             settings.lockstep,
+            settings.stall_ns,
             from_ns,
             lambda: account.next_frame_id,
             clock,
@@ -105,17 +107,16 @@ class Perception:
         )
 
     async def start(self) -> None:
-        """Returns when frames flow, or at real speed when the camera has said that it can't. Raises UsageFault in
-        lockstep for an unusable source, and ModelUnfit."""
+        """Returns when frames flow, or at real speed when the camera can't for now. Raises ModelUnfit; in lockstep
+        UsageFault for an unusable source, EnvironmentFault for a camera that only dies."""
         self._keepers = (asyncio.create_task(self._workers.run()), asyncio.create_task(self._camera.run()))
         await self._until(lambda: self._workers.idle and (self._camera.ring is not None or self._fault is not None))
 
     async def stop(self) -> None:
         for keeper in self._keepers:
             keeper.cancel()
-        for keeper in self._keepers:
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeper
+        # What ended a keeper was raised to whoever waited for it; here everything is put away, come what may.
+        await asyncio.gather(*self._keepers, return_exceptions=True)
         await self._camera.stop()
         await self._workers.stop()
         self._account.settle_loss()
@@ -126,6 +127,11 @@ class Perception:
         self._camera.grant(t_ns)
         await self._until(lambda: (self._done_ns >= t_ns or self._ended) and not self._held)
         return not self._ended
+
+    @property
+    def next_due_ns(self) -> int:
+        """When the frame after the last one is due; where the drive ended, once it is over."""
+        return self._camera.next_due_ns
 
     async def watch(self) -> None:
         """Ends only by raising what ended a keeper: ModelUnfit, EnvironmentFault, or a bug."""
@@ -163,7 +169,7 @@ class Perception:
         """Waits for a state that the children's messages bring about; what ends the hope of it is raised."""
         while not reached():
             if self._settings.lockstep and self._fault is not None:
-                raise UsageFault(self._fault.reason)
+                raise (UsageFault if self._fault.usage else EnvironmentFault)(self._fault.reason)
             self._progress.clear()
             progress = asyncio.ensure_future(self._progress.wait())
             try:
@@ -186,7 +192,7 @@ class Perception:
         self._account.received()
         if self._waiting and not self._settings.lockstep:
             self._account.dropped_by_policy()
-            self._camera.give_back(self._waiting.popleft().slot)
+            self._drop(self._waiting.popleft())
         self._waiting.append(frame)
         self._show_next()
 
@@ -200,7 +206,8 @@ class Perception:
 
     def camera_gone(self) -> None:
         lost = self._account.settle_loss(still_held=self._held)
-        self._on_health("camera_lost", f"the camera's process ended; {lost} frames lost with it")
+        if lost or self._fault is None:
+            self._on_health("camera_lost", f"the camera's process ended; {lost} frames lost with it")
 
     def camera_ended(self) -> None:
         self._ended = True
@@ -221,7 +228,6 @@ class Perception:
     def worker_saw(self, seen: Seen) -> None:
         looked_at, self._looked_at = self._looked_at, None
         assert looked_at is not None
-        assert looked_at.frame_id == seen.frame_id, "a worker answers what it was asked"
         self._account.processed()
         self._camera.give_back(looked_at.slot)
         latency_ns = seen.spent_ns if self._settings.lockstep else self._clock.boot_ns() - seen.t_ns
@@ -246,15 +252,20 @@ class Perception:
             frame = self._waiting.popleft()
             if not self._settings.lockstep and self._clock.boot_ns() - frame.t_ns > self._settings.late_ns:
                 self._account.dropped_late()
-                self._camera.give_back(frame.slot)
+                self._drop(frame)
             else:
                 self._looked_at = frame
                 self._workers.look(self._look_at(frame))
 
+    def _drop(self, frame: Filled) -> None:
+        self._fresh_was_dropped |= frame.fresh
+        self._camera.give_back(frame.slot)
+
     def _look_at(self, frame: Filled) -> Look:
         geometry = self._camera.geometry
         assert geometry is not None
+        fresh, self._fresh_was_dropped = frame.fresh or self._fresh_was_dropped, False
         return Look(
-            frame.slot, frame.frame_id, frame.t_ns, geometry.width, geometry.height, frame.fresh,
+            frame.slot, frame.frame_id, frame.t_ns, geometry.width, geometry.height, fresh,
             self._settings.fingerprint,
         )  # fmt: skip

@@ -18,6 +18,7 @@ from inference.frames import FrameRing
 from inference.messages import FromWorker, Look, Ring, Seen, Start, WorkerFault, WorkerReady
 
 MAX_LOADING_DEATHS: Final = 3
+LOADING_NS: Final = 60 * SECOND_NS
 
 
 class ModelUnfit(OutriderError):
@@ -65,7 +66,9 @@ class WorkerPool:
         self._workers: list[Child[FromWorker]] = []
         self._ready: dict[int, WorkerReady] = {}
         self._live: Child[FromWorker] | None = None
-        self._looking = False
+        self._has_lost_one = False
+        self._loading_deaths = 0
+        self._asked_id: int | None = None
         self._hang: asyncio.TimerHandle | None = None
         self._next_track_id = 1
         self._fault = ""
@@ -74,7 +77,7 @@ class WorkerPool:
     @property
     def idle(self) -> bool:
         """A worker is live and has nothing to look at."""
-        return self._live is not None and not self._looking
+        return self._live is not None and self._asked_id is None
 
     @property
     def live(self) -> WorkerReady | None:
@@ -99,14 +102,17 @@ class WorkerPool:
         """Keeps them going until cancelled. Raises ModelUnfit when no worker can even load the model."""
         while True:
             self._changed.clear()
-            if len(self._workers) < self._wanted:
-                await self._start()
-            else:
+            if len(self._workers) >= self._wanted:
                 await self._changed.wait()
+                continue
+            if self._has_lost_one:
+                self._has_lost_one = False
+                await self._restarts.pause()
+            await self._start()
 
     async def stop(self) -> None:
         self._disarm()
-        for worker in self._workers:
+        for worker in tuple(self._workers):
             await worker.stop()
 
     def show(self, ring: FrameRing) -> None:
@@ -118,8 +124,8 @@ class WorkerPool:
     def look(self, look: Look) -> None:
         """Only when `idle`."""
         assert self._live is not None
-        assert not self._looking
-        self._looking = True
+        assert self._asked_id is None
+        self._asked_id = look.frame_id
         self._hang = asyncio.get_running_loop().call_later(self._hang_ns / SECOND_NS, self._hung)
         self._live.send(look)
 
@@ -136,13 +142,24 @@ class WorkerPool:
         self._workers.append(worker)
         if self._ring is not None:
             self._show_to(worker)
-        while worker.alive and worker.pid not in self._ready:
-            self._changed.clear()
-            await self._changed.wait()
-        if not worker.alive:
-            await self._restarts.pause()
-            if self._restarts.quick_deaths >= MAX_LOADING_DEATHS and self._live is None:
-                raise ModelUnfit(self._fault or f"Workers die while loading the model in {self._package}.")
+        await self._until_loaded(worker)
+        self._loading_deaths = 0 if worker.alive else self._loading_deaths + 1
+        if self._loading_deaths >= MAX_LOADING_DEATHS and self._live is None:
+            raise ModelUnfit(
+                self._fault
+                or f"{self._loading_deaths} workers in a row died while loading the model in {self._package}. Choose "
+                "another model, or look for what kills processes here (dmesg)."
+            )
+
+    async def _until_loaded(self, worker: Child[FromWorker]) -> None:
+        """Or dead: whatever it hangs in, it is killed at the deadline."""
+        deadline = asyncio.get_running_loop().call_later(LOADING_NS / SECOND_NS, worker.kill)
+        try:
+            while worker.alive and worker.pid not in self._ready:
+                self._changed.clear()
+                await self._changed.wait()
+        finally:
+            deadline.cancel()
 
     def _show_to(self, worker: Child[FromWorker]) -> None:
         assert self._ring is not None
@@ -156,8 +173,11 @@ class WorkerPool:
                 self._ready[worker.pid] = message
                 if self._live is None:
                     self._promote(worker)
-            case Seen():
+            case Seen(frame_id) if worker is self._live and frame_id == self._asked_id:
                 self._saw(message)
+            case Seen():
+                # An answer to nothing asked: it can't be trusted with the next question.
+                worker.kill()
             case WorkerFault(reason):
                 self._fault = reason
                 self._events.health("model_fault", reason)
@@ -167,7 +187,7 @@ class WorkerPool:
 
     def _saw(self, seen: Seen) -> None:
         self._disarm()
-        self._looking = False
+        self._asked_id = None
         self._next_track_id = max(self._next_track_id, *(track.track_id + 1 for track in seen.tracks), 1)
         self._events.worker_saw(seen)
 
@@ -180,11 +200,12 @@ class WorkerPool:
         return next((w for w in self._workers if w is not self._live and w.pid in self._ready), None)
 
     def _closed(self, worker: Child[FromWorker]) -> None:
+        self._has_lost_one = True
         self._workers.remove(worker)
         self._ready.pop(worker.pid, None)
         if worker is self._live:
             self._disarm()
-            self._live, self._looking = None, False
+            self._live, self._asked_id = None, None
             self._events.health("worker_lost", f"the live worker, pid {worker.pid}, ended")
             self._events.worker_lost()
             standby = self._standby()

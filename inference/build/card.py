@@ -29,9 +29,9 @@ def _preprocessing(manifest: Manifest) -> str:
     strides = ", ".join(map(str, out.strides))
     return f"""## What goes in and comes out
 
-- In: `{into.name}`, uint8 [1, {into.height}, {into.width}, 3], BGR. The frame is scaled by area averaging until it
-  fits, put at the top left, the rest filled with {into.letterbox_fill}. The normalization (mean 103.53, 116.28,
-  123.675; deviation 57.375, 57.12, 58.395) is in the graph.
+- In: `{into.name}`, uint8 [1, {into.height}, {into.width}, 3], BGR. The frame is scaled bilinearly until it fits, put
+  at the top left, the rest filled with {into.letterbox_fill}. The normalization (mean 103.53, 116.28, 123.675;
+  deviation 57.375, 57.12, 58.395) is in the graph.
 - Out: `{out.scores}`, float32 [1, cells, {len(manifest.classes)}]: one score per class and cell, over the strides
   {strides}. `{out.distances}`, float32 [1, cells, {4 * out.bins}]: per side of the box a distribution over
   {out.bins} distances in strides.

@@ -253,7 +253,7 @@ def _input(release: Release) -> ModelInput:
         layout="nhwc_u8",
         letterbox_fill=FILL,
         letterbox_anchor="top_left",
-        resize="area",
+        resize="bilinear",
     )
 
 

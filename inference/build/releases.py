@@ -80,14 +80,14 @@ RELEASES = (
     Release(
         "1.0",
         (192, 320),
-        (GoldenPlan(75), _stretched(0), _stretched(200)),
+        (GoldenPlan(80), _stretched(130), _stretched(140)),
         Budget(frame_p50_ms=30.0, frame_p99_ms=80.0, resident_mb=220.0),
         holds_reference=False,
     ),
     Release(
         "2.0",
         (256, 416),
-        (GoldenPlan(80), _stretched(40), _stretched(220)),
+        (GoldenPlan(10), _stretched(90), _stretched(220)),
         Budget(frame_p50_ms=50.0, frame_p99_ms=120.0, resident_mb=220.0),
         holds_reference=True,
     ),

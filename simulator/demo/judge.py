@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -77,7 +78,7 @@ class Proof:
     loss: Loss | None
     siege: Siege | None
     stranger_refused_by: str | None
-    law_1: Mapping[str, int] | None
+    lanes: Sequence[Mapping[str, Any]]
     digests: Sequence[str]
     cuts: PowerCuts | None
     wall_minus_boot_ns: int
@@ -93,7 +94,7 @@ def claims(proof: Proof) -> tuple[Claim, ...]:
         _spooled(proof),
         _killed(proof.deaths),
         _exactly_once(proof.witness),
-        _law_1(proof.law_1),
+        _law_1(proof.lanes),
         _lost(proof.loss),
         _blind(proof.seen),
         _orphans(proof.orphans),
@@ -204,16 +205,27 @@ def _exactly_once(report: WitnessReport) -> Claim:
     )  # fmt: skip
 
 
-def _law_1(sums: Mapping[str, int] | None) -> Claim:
+def _law_1(lanes: Sequence[Mapping[str, Any]]) -> Claim:
     why = "Whoever reads the counters can tell where every record went, through every kill."
-    if sums is None:
+    offered = sum(_count(lane, "offered") for lane in lanes)
+    if not offered:
         return holds("records conserved (law 1)", None, why)
-    held = sums["offered"] == sums["accounted"] and sums["durable"] == sums["placed"] and sums["offered"] > 0
-    words = (
-        f"{sums['offered']:,} offered = {sums['accounted']:,} accounted for; "
-        f"{sums['durable']:,} durable = {sums['placed']:,} placed"
+    durable = sum(_count(lane, "durable") for lane in lanes)
+    held = all(
+        _count(lane, "offered") == _count(lane, "durable", "pending", "dropped", "lost_in_crash")
+        and _count(lane, "durable") == _count(lane, "acknowledged", "spooled", "evicted", "quarantined", "erased")
+        for lane in lanes
     )
-    return holds("records conserved (law 1)", held, why, measured=words, bar="both sides equal")
+    lost = sum(_count(lane, "lost_in_crash") for lane in lanes)
+    words = (
+        f"{offered:,} offered: {durable:,} durable, {lost} lost before durability, {offered - durable - lost} dropped"
+    )
+    return holds("records conserved (law 1)", held, why, measured=words, bar="both sides equal in every lane")
+
+
+def _count(lane: Mapping[str, Any], *columns: str) -> int:
+    values = [lane[column] for column in columns]
+    return sum(sum(value.values()) if isinstance(value, Mapping) else value for value in values)
 
 
 def _lost(loss: Loss | None) -> Claim:

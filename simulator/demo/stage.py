@@ -148,6 +148,10 @@ class Stage:
         """The agent's own status. Raises AgentNotRunning."""
         return ask_status(self.places.agent_socket)
 
+    def pids(self) -> dict[str, int]:
+        """The processes that run now, by name."""
+        return {name: process.pid for name, process in self._processes.items()}
+
     def pid(self, name: str) -> int:
         return self._processes[name].pid
 

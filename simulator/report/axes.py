@@ -13,6 +13,8 @@ LOG_FROM: Final = 6.0
 """An axis is logarithmic when its largest value is this many times the middle one: few would be seen otherwise."""
 
 MOST_DECADES: Final = 10_000.0
+SMALLEST: Final = 1e-9
+"""What is less is nothing, whatever its unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def round_step(step: float) -> float:
 
 def value_axis(values: Sequence[float]) -> Axis:
     """From nothing to a little above the largest; logarithmic where one far value would flatten all others."""
-    positive = sorted(value for value in values if value > 0)
+    positive = sorted(value for value in values if value > SMALLEST)
     if not positive:
         return Axis(0.0, 1.0)
     top, middle = positive[-1], positive[len(positive) // 2]

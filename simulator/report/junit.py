@@ -47,7 +47,7 @@ def _add_properties(suite: Xml.Element, evidence: Evidence) -> None:
 
 def _add_case(suite: Xml.Element, claim: Claim) -> None:
     case = Xml.SubElement(suite, "testcase", {"classname": SUITE, "name": _clean(claim.name), "time": "0"})
-    said = f"measured {claim.measured}, bar {claim.bar}"
+    said = f"{claim.measured} (bar: {claim.bar})"
     if not claim.ok:
         failure = Xml.SubElement(case, "failure", {"type": "claim", "message": _clean(said)})
         failure.text = _clean(f"{claim.name}: {said}. {claim.why}")

@@ -88,5 +88,5 @@ def read_message(data: bytes, kind: type[T]) -> T:
     """Raises BadMessage, saying what is wrong with it."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own errors, and UnicodeDecodeError
         raise BadMessage(f"not a {kind.__name__}: {error}") from error

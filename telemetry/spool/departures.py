@@ -67,8 +67,7 @@ class Departures:
         self._spool_id = page.spool_id
         self._erasing = set(page.erasing)
         self._unwritten_receipts = 0
-        # A killed process may have freed segments whose new names aren't durable yet.
-        self._names_unsynced = True
+        self._names_unsynced = False
 
     # --- why they leave ---
 
@@ -144,20 +143,29 @@ class Departures:
 
     # --- written down, then freed ---
 
+    def open_books(self, page: Page | None) -> None:
+        """Makes the books say how the spool was found, where `page` doesn't. Raises DiskError."""
+        if page != self._page(clean=False):
+            self.write(both=False)
+
     def write(self, *, both: bool, clean: bool = False) -> None:
         """Raises DiskError."""
         if self._names_unsynced:
             # A freed segment whose old name came back would be sent anew once its epoch is forgotten.
             self._disk.sync_folder("")
             self._names_unsynced = False
-            with self.lock:
-                self._shelf.forget_streams(self._current)
+            if not self._files.unusable_bytes:
+                # What can't be read today may be there tomorrow, and then it must be known what of it has left.
+                with self.lock:
+                    self._shelf.forget_streams(self._current)
+        (self._books.write_both if both else self._books.write)(self._page(clean))
+        self._unwritten_receipts = 0
+
+    def _page(self, clean: bool) -> Page:
         with self.lock:
             values = self._counters.values()
             totals = {lane: replace(self.totals[lane], dropped=counted(values, lane).dropped) for lane in Lane}
-            page = page_of(self._spool_id, clean, totals, self._shelf, self._erasing)
-        (self._books.write_both if both else self._books.write)(page)
-        self._unwritten_receipts = 0
+            return page_of(self._spool_id, clean, totals, self._shelf, self._erasing)
 
     def _try_to_write(self, *, both: bool) -> bool:
         """False when it can't be written now: nothing is freed, and the next receipt tries again."""

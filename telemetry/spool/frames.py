@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -19,9 +17,6 @@ from telemetry.spool.format import (
 )
 from telemetry.spool.limits import PAGE_BYTES
 from telemetry.wire import BadBlock, BlockHeader, pack_block, unpack_block
-
-# A read that failed once may succeed: a worn cell, or a bus that was busy.
-_READS: Final = 2
 
 
 def seal_frame(header: BlockHeader, body: bytes, durable_seq: int, counter: int, cipher: AESGCM, salt: bytes) -> bytes:
@@ -48,21 +43,14 @@ def open_frame(data: bytes, cipher: AESGCM, salt: bytes) -> tuple[BlockHeader, b
 
 def read_block(disk: Disk, name: str, ref: BlockRef, cipher: AESGCM, salt: bytes) -> bytes:
     """The wire block that `ref` names. Raises BadBlock when it isn't there, whole."""
-    header, block = open_frame(_read(disk, name, ref), cipher, salt)
+    try:
+        data = read_patiently(disk, name, ref.page * PAGE_BYTES, frame_pages(ref.wire_bytes) * PAGE_BYTES)
+    except (DiskFault, FileNotFoundError) as error:
+        raise BadBlock(f"it can't be read: {error}") from error
+    header, block = open_frame(data, cipher, salt)
     if (header.lane, header.epoch, header.base_seq, header.count) != (ref.lane, ref.epoch, ref.base_seq, ref.count):
         raise BadBlock("another block lies in its place")
     return block
-
-
-def _read(disk: Disk, name: str, ref: BlockRef) -> bytes:
-    for _ in range(_READS):
-        try:
-            return disk.read_at(name, ref.page * PAGE_BYTES, frame_pages(ref.wire_bytes) * PAGE_BYTES)
-        except DiskFault as error:
-            fault = error
-        except FileNotFoundError as error:
-            raise BadBlock(f"{name} is no more") from error
-    raise BadBlock(f"it can't be read: {fault}") from fault
 
 
 def is_whole(data: bytes, cipher: AESGCM, salt: bytes) -> bool:
@@ -72,3 +60,11 @@ def is_whole(data: bytes, cipher: AESGCM, salt: bytes) -> bool:
     except BadBlock:
         return False
     return True
+
+
+def read_patiently(disk: Disk, name: str, offset: int, length: int) -> bytes:
+    """As `Disk.read_at`. What failed once may succeed: a worn cell, or a bus that was busy."""
+    try:
+        return disk.read_at(name, offset, length)
+    except DiskFault:
+        return disk.read_at(name, offset, length)

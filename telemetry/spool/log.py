@@ -144,6 +144,8 @@ class SegmentLog:
 
     def _append_some(self, lane: Lane, blocks: Sequence[Packed]) -> list[StoredBlock]:
         """As many as still go into one segment, at least one."""
+        for purpose in {block.purpose for block in blocks}:
+            self._vault.make_sure(lane, purpose)
         active = self._active.get(lane)
         if active and not active.fitting(blocks[:1]):
             self._seal(active)
@@ -182,7 +184,7 @@ class SegmentLog:
     def _cipher(self, active: Active, block: Packed) -> AESGCM:
         segment, cipher = active.segment, active.ciphers.get(block.purpose)
         if cipher is None:
-            cipher = self._vault.cipher_for_writing(segment.lane, block.purpose, segment.spool_id, segment.salt)
+            cipher = self._vault.cipher(segment.lane, block.purpose, segment.spool_id, segment.salt)
             active.ciphers[block.purpose] = cipher
         return cipher
 
@@ -256,6 +258,7 @@ class SegmentLog:
 
     def _file_for(self, lane: Lane) -> str:
         """The name of a file for a new segment; evicts as the limits demand. Raises NoRoom or DiskError."""
+        self._departures.free_what_is_done()
         while (step := room_for(lane, self._held(), self._files.unusable_bytes, self._limits)) is not Room.THERE:
             self._make_room(lane, step, Evicted.QUOTA)
         while not self._files.free:

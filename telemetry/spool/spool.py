@@ -97,7 +97,8 @@ class Spool:
         """
         disk.make_folder("")
         vault, books = Vault(disk, keys, entropy), Books(disk, limits.books_bytes)
-        page = books.read() or Page(entropy(SPOOL_ID_BYTES))
+        written = books.read()
+        page = written or Page(entropy(SPOOL_ID_BYTES))
         found = survey(disk, vault, page, limits.segment_bytes)
         assembly = assemble(found, page)
         files = Files(found.free, found.unreadable_bytes, found.next_serial)
@@ -107,7 +108,7 @@ class Spool:
         departures.finish_erasing()
         behind = _settle_counters(counters, departures, assembly.shelf)
         log = SegmentLog(disk, vault, clock, entropy, limits, assembly.shelf, departures, files, page.spool_id, epochs)
-        departures.write(both=False)
+        departures.open_books(written)
         departures.free_what_is_done()
         return cls(
             disk, clock, limits, counters, vault, assembly.shelf, departures, files, log,

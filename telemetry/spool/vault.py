@@ -55,15 +55,15 @@ class Vault:
             self._known[lane, purpose] = self._unwrapped(lane, purpose, self._record(lane, purpose).peek)
         return _derived(self._known[lane, purpose], spool_id, salt)
 
-    def cipher_for_writing(self, lane: Lane, purpose: Purpose, spool_id: bytes, salt: bytes) -> AESGCM:
-        """As `cipher`, with a key that a power cut can't take; makes it where there is none. Raises DiskError."""
-        if (lane, purpose) not in self._durable:
-            try:
-                self._known[lane, purpose] = self._unwrapped(lane, purpose, self._record(lane, purpose).read)
-            except KeyLost:
-                self._make(lane, purpose)
-            self._durable.add((lane, purpose))
-        return self.cipher(lane, purpose, spool_id, salt)
+    def make_sure(self, lane: Lane, purpose: Purpose) -> None:
+        """There is a key that no power cut can take: before anything is written under it. Raises DiskError."""
+        if (lane, purpose) in self._durable:
+            return
+        try:
+            self._known[lane, purpose] = self._unwrapped(lane, purpose, self._record(lane, purpose).read)
+        except KeyLost:
+            self._make(lane, purpose)
+        self._durable.add((lane, purpose))
 
     def shred(self, lane: Lane, purpose: Purpose) -> None:
         """What was written under this key can't be read by anybody any more; a new key takes its place."""

@@ -148,10 +148,14 @@ class Uplink:
     async def _ask_for_time(self) -> None:
         if self._hooks.clock_untrusted is None:
             return
+        attempt = self._attempt
         try:
             await self._hooks.clock_untrusted()
         except LinkError as error:
             self._enter(UplinkState.CLOCK_UNTRUSTED, error)
+        # A hook that nudges must not turn dates that stay untrusted into a spin.
+        self._attempt = attempt
+        self._nudged.clear()
 
     def _backoff_s(self) -> float:
         self._attempt += 1

@@ -117,6 +117,18 @@ def test_a_later_write_may_overtake_an_earlier_one() -> None:
     assert {"f": b".b"} in trees(disk.after_crash())
 
 
+def test_of_many_unsynced_writes_any_one_any_but_one_and_any_first_ones_may_be_left() -> None:
+    disk = durable(bytes(10))
+    for i in range(10):
+        disk.write_at("f", i, b"x")
+    disk.mark("now")
+    left = {s.disk.read("f") for s in disk.after_crash(tail=2) if s.acknowledged}
+    one = {bytes(i) + b"x" + bytes(9 - i) for i in range(10)}
+    but_one = {b"x" * i + b"\0" + b"x" * (9 - i) for i in range(10)}
+    first = {b"x" * i + bytes(10 - i) for i in range(11)}
+    assert left == one | but_one | first
+
+
 def test_an_unsynced_removal_may_come_back() -> None:
     disk = durable(b"abc")
     disk.remove("f")

@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ecu.crashdisk import CrashDisk
 from ecu.keys import FileKeyStore, KeysExposed, KeysLost, PendingIdentity, UnsealError
+from ecu.twin import TwinRecord
 from tests.ecu.authority import Authority, verify
 
 AUTHORITY = Authority()
@@ -134,6 +137,15 @@ def test_the_storage_root_is_no_function_of_the_identity() -> None:
         again.unseal("lane", sealed)
 
 
+def test_sealed_bytes_are_aes_256_gcm_under_a_key_derived_for_the_label() -> None:
+    root, nonce = bytes(range(32)), bytes(12)
+    disk = CrashDisk()
+    TwinRecord(disk, "root").write_both(root)
+    key = HKDF(hashes.SHA256(), length=32, salt=None, info=b"outrider seal v1\0lane").derive(root)
+    sealed = b"\x01" + nonce + AESGCM(key).encrypt(nonce, b"plain", b"lane")
+    assert FileKeyStore(disk).unseal("lane", sealed) == b"plain"
+
+
 def test_key_files_are_the_owners_alone(tmp_path: Path) -> None:
     store = FileKeyStore.open(tmp_path / "keys")
     store.seal("lane", b"x")
@@ -163,6 +175,7 @@ LOAD_AS_NOBODY = """
 import os, ssl
 from ecu.keys import MemoryKeyStore
 from ecu.process import forbid_core_dumps
+from ecu.twin import TwinRecord
 from tests.ecu.authority import Authority
 if os.getuid() == 0:
     os.setresuid(65534, 65534, 65534)

@@ -58,7 +58,7 @@ def test_a_frame_is_drawn_in_place_and_the_fill_stays() -> None:
     frame = np.random.default_rng(1).integers(0, 256, (540, 960, 3), np.uint8)
     canvas = blank_canvas(256, 416)
     Letterbox.fit((540, 960), (256, 416)).place(frame, canvas)
-    assert np.array_equal(canvas[:234], cv2.resize(frame, (416, 234), interpolation=cv2.INTER_AREA))
+    assert np.array_equal(canvas[:234], cv2.resize(frame, (416, 234), interpolation=cv2.INTER_LINEAR))
     assert (canvas[234:] == FILL).all()
 
 

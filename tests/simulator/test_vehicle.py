@@ -7,6 +7,7 @@ import contextlib
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -17,15 +18,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecu.channel import pair
+from ecu.channel import Advance, Done, pair
 from ecu.clock import SECOND_NS, SystemClock
 from ecu.process import PARENT_VARIABLE
 from simulator.motion import CYCLE_S, DrivePlan
 from simulator.route import EARTH_RADIUS_M, HIGHWAY, Route
-from simulator.vehicle import PERIOD_NS, Plan, main, signals_at
+from simulator.vehicle import PERIOD_NS, Plan, Vehicle, main, signals_at
 from telemetry.capture import CaptureRules
 from telemetry.records import HardBrake
 from telemetry.signals import SignalState, SocketSignals, unix_dial, vss
+from telemetry.signals.conversation import Conversation
+from telemetry.signals.messages import Begin, FromSource, Signals, SourceHello
 from telemetry.signals.source import SignalSample
 
 seeds = st.integers(0, 1 << 32)
@@ -145,11 +148,27 @@ async def test_lockstep_replays_the_plan_exactly_for_every_reader(tmp_path: Path
     with vehicle("--socket", f"{tmp_path}/v.sock", "--seed", "9") as process:
         url = ready(process)
         fine = await replay(url, [*range(0, 30 * SECOND_NS, 109_375_000), 30 * SECOND_NS])
-        # One grant of 600 samples is more than a socket's buffer holds: the source waits, nothing is left out.
         coarse = await replay(url, [30 * SECOND_NS])
     assert fine == coarse
     assert [(s.t_ns, s.seq) for s in fine] == [(5_000 + k * PERIOD_NS, k) for k in range(600)]
     assert all(sample.payload == signals_at(sample.t_ns, plan) for sample in fine)
+
+
+async def test_in_lockstep_a_slow_reader_is_waited_for_and_nothing_is_left_out() -> None:
+    ours, theirs = pair()
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+    reader: Conversation[FromSource] = Conversation(ours, FromSource)
+    with contextlib.closing(reader):
+        telling = asyncio.create_task(Vehicle(Plan(), SystemClock()).tell(theirs))
+        assert isinstance(await reader.receive(), SourceHello)
+        await reader.send(Begin(realtime=False, from_ns=0))
+        await reader.send(Advance(10 * SECOND_NS))
+        for _ in range(100):  # turns in which the vehicle fills the buffer and we don't read
+            await asyncio.sleep(0)
+        told = [await reader.receive() for _ in range(202)]
+    assert [message.seq for message in told if isinstance(message, Signals)] == list(range(201))
+    assert told[-1] == Done(10 * SECOND_NS)
+    await telling
 
 
 @contextlib.asynccontextmanager

@@ -224,6 +224,14 @@ def test_what_a_camera_remembers_is_bounded_and_what_it_forgets_is_counted() -> 
     assert rules.ignored == 1
 
 
+def test_the_object_unseen_for_longest_is_forgotten_first() -> None:
+    rules = CaptureRules(CaptureConfig(max_tracks=3))
+    for t_ns, track_id in enumerate([1, 2, 3, 1, 4]):
+        rules.on_view(View("front", t_ns, t_ns, (a_track(track_id),)))
+    told = events(rules.on_view(View("front", 9, 9, (a_track(1), a_track(2)))), NewTrack)
+    assert [record.event.track_id for record in told if isinstance(record.event, NewTrack)] == [2]
+
+
 def test_cameras_do_not_share_their_tracks() -> None:
     rules = CaptureRules()
     track = a_track(1)
@@ -235,8 +243,10 @@ def test_a_view_that_is_not_newer_tells_nothing() -> None:
     rules = CaptureRules()
     track = a_track(1)
     assert rules.on_view(View("front", 5, 1_000, (track,)))
-    assert rules.on_view(View("front", 4, 900, (track,))) == ()
-    assert rules.on_view(View("front", 5, 1_000, (track,))) == ()
+    other = a_track(2)
+    assert rules.on_view(View("front", 4, 900, (other,))) == ()
+    assert rules.on_view(View("front", 5, 1_000, (other,))) == ()
+    assert rules.on_view(View("front", 6, 1_001, (other,)))
 
 
 def test_a_tracker_that_starts_anew_has_new_objects_under_old_numbers() -> None:

@@ -81,7 +81,7 @@ def test_all_positions_within_one_cell_are_told_as_the_same_place(
 def test_telling_a_coarse_position_again_changes_nothing(latitude: float, longitude: float, cell_m: float) -> None:
     here = middle(latitude, longitude, cell_m)
     assert middle(*here, cell_m) == here
-    assert abs(here[0] - latitude) * METRES_PER_DEGREE <= cell_m * 1.01 + 2 or cell_m > 10_000_000
+    assert abs(here[0] - latitude) * METRES_PER_DEGREE <= cell_m * 0.51 + 2
 
 
 @given(latitudes, cells_m)

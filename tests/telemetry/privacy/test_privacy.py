@@ -100,7 +100,8 @@ def test_no_denied_path_and_no_branch_below_it_is_in_the_bytes(
 ) -> None:
     # Mutations: leaving speed_kmh alone; matching with case; matching whole paths only, so that a branch lets through.
     for glob in (path, path.upper(), path.rpartition(".")[0], f"{path[:-3]}*"):
-        plain = written(policy.model_copy(update={"deny": (*policy.deny, glob)}), record)
+        asked = policy.model_copy(update={"deny": (*policy.deny, glob), "consents": EVERYTHING})
+        plain = written(asked, record)
         if plain is not None:
             assert path.casefold() not in {told.casefold() for told in paths_in(plain)}
             if path in PATHS[:6]:
@@ -240,6 +241,11 @@ def test_what_passes_is_still_an_event_of_its_kind_in_its_place(record: Record, 
     if isinstance(outcome, Record):
         assert type(decode_event(encode_event(outcome.event))) is type(record.event)
         assert (outcome.lane, outcome.purpose, outcome.captured_ns) == (record.lane, record.purpose, record.captured_ns)
+
+
+def test_a_denied_speed_is_withheld_under_its_other_name_too() -> None:
+    privacy = Privacy(PrivacyPolicy(consents=EVERYTHING, deny=("Vehicle.Speed",)))
+    assert privacy.apply(record_of(1, HardBrake(5.0, 87.0, {}))) == record_of(1, HardBrake(5.0, None, {}))
 
 
 def test_an_event_whose_substance_is_denied_is_dropped_not_emptied() -> None:

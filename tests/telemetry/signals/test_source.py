@@ -169,7 +169,7 @@ async def test_a_lost_source_is_counted_and_connected_to_again_after_a_pause(
     async with listening(signals) as heard:
         for life in range(3):
             end = await next_reader()
-            await end.send(Signals(0, clock.boot_ns() + life, {}))
+            await end.send(Signals(100 * life, clock.boot_ns() + life, {}))
             await heard.get()
             assert signals.status().losses == life
             end.close()

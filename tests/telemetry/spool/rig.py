@@ -20,7 +20,7 @@ from telemetry.wire import Receipt, unpack_block, unpack_body
 Key = tuple[int, bytes, int]
 
 SMALL = SpoolLimits(
-    max_bytes=8 * 5 * PAGE_BYTES,
+    max_bytes=6 * 5 * PAGE_BYTES,
     segment_bytes=5 * PAGE_BYTES,  # two pages of frames
     reserve_segments=(1, 1, 1, 1),
     queue_records=1000,

@@ -157,6 +157,21 @@ async def test_an_untrusted_clock_asks_for_time_and_tries_again(clock: SteppingC
     assert len(asked) == 2
 
 
+async def test_a_hook_that_nudges_does_not_make_untrusted_dates_spin(
+    clock: SteppingClock, backlog: MemoryBacklog
+) -> None:
+    async def fetch_time() -> None:
+        uplink.nudge()
+
+    link = MemoryLink(MemoryReceiver(), connect_failures=[ClockUntrusted("it is 1970")] * 1_000)
+    uplink = Uplink(link, backlog, clock, Random(1), hooks=Hooks(clock_untrusted=fetch_time))
+    async with running(uplink):
+        for _ in range(600):
+            step(clock, 1.0)
+            await idle()
+    assert uplink.status().counts.attempts < 20
+
+
 async def test_a_throttled_link_is_left_alone_as_long_as_it_asked_and_stays_connected(
     clock: SteppingClock, backlog: MemoryBacklog
 ) -> None:

@@ -1,0 +1,188 @@
+"""One run of the demo, from an empty folder to a verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from agent.frames import FrameCounts, read_frame_counts
+from ecu.clock import SECOND_NS, Clock, SystemClock
+from inference.fidelity import Agreement
+from simulator.claims import Verdict
+from simulator.demo.exhibit import SceneBuilder, evidence, frame_size
+from simulator.demo.judge import Loss, PowerCuts, Proof, claims
+from simulator.demo.observer import Observations, Observer
+from simulator.demo.play import Play
+from simulator.demo.powercuts import cut_power
+from simulator.demo.proofs import StoredRecord, fidelity, stored_records, watch_key
+from simulator.demo.script import Script, script
+from simulator.demo.stage import VEHICLE, Places, Stage
+from simulator.display import Display
+from simulator.report.evidence import Evidence
+from simulator.witness import Entry, compare, read_entries
+from telemetry.records import Lane
+
+DRIVE: Final = Path(__file__).parent.parent / "drives" / "solidWhiteRight.mp4"
+MODEL: Final = "drive-detect@2.0"
+FIDELITY_SCORES: Final = (0.40,)
+REFRESH_S: Final = 0.125
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run came to. `recording` is the replay's MCAP file."""
+
+    verdict: Verdict
+    evidence: Evidence
+    recording: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How thoroughly the slower proofs are done."""
+
+    replay_s: float
+    fidelity_every: int
+    power_cut_commits: int
+    total_s: float
+
+
+REAL: Final = Effort(replay_s=8.8, fidelity_every=1, power_cut_commits=3, total_s=75.0)
+FAST: Final = Effort(replay_s=3.0, fidelity_every=3, power_cut_commits=2, total_s=25.0)
+
+
+async def perform(fast: bool, display: Display, environment: Mapping[str, str], keep: Path) -> Result:
+    """Runs everything; `keep` is where the recording goes. Raises StageFault when a process can't even start."""
+    root = Path(tempfile.mkdtemp(prefix="outrider-"))
+    try:
+        return await _Demo(script(fast), FAST if fast else REAL, display, environment, root, keep).run()
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+class _Demo:
+    def __init__(
+        self, play: Script, effort: Effort, display: Display, environment: Mapping[str, str], root: Path, keep: Path
+    ) -> None:
+        self._script = play
+        self._effort = effort
+        self._display = display
+        self._environment = environment
+        self._places = Places(root)
+        self._keep = keep
+        self._clock: Clock = SystemClock()
+        self._seen = Observations(self._clock.boot_ns())
+        self._size = frame_size(DRIVE)
+        self._scenes = SceneBuilder(play, self._seen, self._size, effort.total_s)
+        self._stage = Stage(self._places, DRIVE, play, environment)
+
+    async def run(self) -> Result:
+        with self._display:
+            refreshing = asyncio.create_task(self._refresh())
+            try:
+                proof = await self._prove()
+            finally:
+                refreshing.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await refreshing
+        verdict = Verdict(claims(proof), (self._clock.boot_ns() - self._seen.began_ns) / SECOND_NS)
+        self._display.conclude(verdict)
+        shown = evidence(proof, verdict, self._script, self._size, datetime.now(UTC), self._effort.total_s)
+        return Result(verdict, shown, self._keep / "drive.mcap")
+
+    async def _prove(self) -> Proof:
+        async with self._stage:
+            play = await self._drive()
+            self._scenes.enter("Parked at home", "What is left on flash is sent; nothing is freed before it is stored.")
+            await play.drain()
+            law_1 = json.loads(await self._stage.run("inspect", ["spool", "inspect", "--json", "--state",
+                                                                 str(self._places.agent)]))  # fmt: skip
+        self._scenes.enter("The proofs", "Replays, fidelity, power cuts: what can be shown on a desk is shown there.")
+        digests, agreement, cuts = await asyncio.gather(
+            self._replays(), asyncio.to_thread(self._fidelity), asyncio.to_thread(self._power_cuts)
+        )
+        return self._proof(play, law_1, digests, agreement, cuts)
+
+    async def _drive(self) -> Play:
+        await self._stage.start_receiver()
+        await self._stage.start_proxy()
+        await self._stage.pair()
+        await self._stage.start_world()
+        observer = asyncio.create_task(Observer(self._places.agent_socket, self._clock, self._seen, lambda: None).run())
+        try:
+            self._scenes.enter(
+                "The drive begins", "A real dashcam drive: every frame is looked at, every sighting told."
+            )
+            await self._stage.start_agent()
+            play = Play(self._stage, self._script, self._seen, self._clock, self._scenes.begin)
+            await play.perform()
+        finally:
+            observer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await observer
+        return play
+
+    async def _refresh(self) -> None:
+        while True:
+            self._display.show(self._scenes.scene(self._clock.boot_ns(), self._stage.pids()))
+            await asyncio.sleep(REFRESH_S)
+
+    # --- proofs at the desk -----------------------------------------------------------------------
+
+    async def _replays(self) -> list[str]:
+        """The same drive twice, at the same time, beside each other's load; the first writes the recording."""
+        until = ["--until", str(self._effort.replay_s)]
+        verb = ["replay", str(DRIVE), "--model", MODEL, "--json", *until]
+        out = ["--out", str(self._keep / "drive.mcap")]
+        answers = await asyncio.gather(self._stage.run("replay", [*verb, *out]), self._stage.run("replay", verb))
+        return [json.loads(answer)["digest"] for answer in answers]
+
+    def _fidelity(self) -> dict[float, Agreement]:
+        return fidelity(MODEL, DRIVE, self._effort.fidelity_every, FIDELITY_SCORES)
+
+    def _power_cuts(self) -> PowerCuts:
+        return cut_power(self._effort.power_cut_commits)
+
+    def _proof(
+        self, play: Play, law_1: Mapping[str, Any], digests: list[str], agreement: dict[float, Agreement],
+        cuts: PowerCuts,
+    ) -> Proof:  # fmt: skip
+        testimony = list(read_entries(self._places.testimony))
+        stored = list(stored_records(self._places.receiver / "receiver.sqlite", VEHICLE))
+        outcome = play.outcome
+        return Proof(
+            seen=self._seen,
+            key=watch_key(self._places.root, self._places.agent),
+            frames=self._frames(),
+            agreement=agreement,
+            testimony=testimony,
+            stored=stored,
+            witness=compare((e.confirmation for e in testimony), (r.confirmation for r in stored)),
+            deaths=outcome.deaths,
+            orphans=outcome.orphans,
+            loss=self._loss(outcome.agent_killed_at_sample_ns, testimony, stored),
+            siege=outcome.siege,
+            stranger_refused_by=outcome.stranger_refused_by,
+            lanes=law_1["lanes"],
+            digests=digests,
+            cuts=cuts,
+            wall_minus_boot_ns=self._clock.wall_ns() - self._clock.boot_ns(),
+        )
+
+    def _frames(self) -> FrameCounts | None:
+        return read_frame_counts(self._places.agent / "camera.ledger", self._places.agent / "frames.ledger")
+
+    def _loss(self, sample_ns: int | None, testimony: list[Entry], stored: list[StoredRecord]) -> Loss | None:
+        """How far the newest durable P2 record lay behind the newest sample when the agent died."""
+        if sample_ns is None:
+            return None
+        durable = [r.record.captured_ns for r in stored if r.lane == Lane.P2 and r.record.captured_ns <= sample_ns]
+        return Loss(Lane.P2, (sample_ns - max(durable)) / SECOND_NS) if durable else None

@@ -1,0 +1,166 @@
+"""The spool's shell in an event loop: one writer thread, a commit whenever one is due, and the uplink's Backlog."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+from ecu.clock import Clock
+from telemetry.confirmations import Confirmation
+from telemetry.records import Lane, Purpose, Record
+from telemetry.spool import blocks
+from telemetry.spool.counts import SpoolCounts
+from telemetry.spool.spool import Spool
+from telemetry.uplink.backlog import BlockRef
+from telemetry.wire import Receipt
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class SpoolKeeper:
+    """Keeps a spool for one event loop. It is a Backlog.
+
+    `run` commits by itself; an owner that moves the clock itself calls `commit_due` instead. `on_confirmed` hears of
+    each record that became durable, right after it did, on the loop.
+    """
+
+    def __init__(
+        self, spool: Spool, clock: Clock, on_confirmed: Callable[[Sequence[Confirmation]], None] | None = None
+    ) -> None:
+        self._spool = spool
+        self._clock = clock
+        self._on_confirmed = on_confirmed
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._committing = asyncio.Lock()
+        self._sooner = asyncio.Event()
+        self._asleep_until_ns: int | None = None
+        self._durable = asyncio.Event()
+        self._after: dict[Lane, blocks.BlockRef] = {}
+        self._closed = False
+
+    # --- in ---
+
+    def offer(self, record: Record) -> bool:
+        """Takes the record, or drops and counts it; never waits. Raises RuntimeError once closed."""
+        if self._closed:
+            raise RuntimeError("the spool is closed")
+        taken = self._spool.offer(record, self._clock.wall_ns())
+        due_ns = self._spool.due_ns()
+        if due_ns is not None and (self._asleep_until_ns is None or due_ns < self._asleep_until_ns):
+            self._sooner.set()
+        return taken
+
+    async def run(self) -> None:
+        """Commits what is due, when it is due, until cancelled; a commit under way is finished even then."""
+        while True:
+            self._sooner.clear()
+            self._asleep_until_ns = due_ns = self._spool.due_ns()
+            if due_ns is None:
+                await self._sooner.wait()
+            elif due_ns > self._clock.boot_ns():
+                await _first(self._clock.sleep_until(due_ns), self._sooner.wait())
+            else:
+                await self.commit_due()
+
+    async def commit_due(self) -> None:
+        """Makes durable what is due now."""
+        await asyncio.shield(asyncio.ensure_future(self._commit(everything=False)))
+
+    async def flush(self) -> None:
+        """Makes durable all that was offered: the ignition went off."""
+        await asyncio.shield(asyncio.ensure_future(self._commit(everything=True)))
+
+    async def _commit(self, everything: bool) -> None:
+        async with self._committing:
+            batch = self._spool.take(self._clock.boot_ns(), everything)
+            if batch is None:
+                return
+            confirmed = self._spool.settle(await self._in_writer(self._spool.write, batch))
+        if confirmed:
+            if self._on_confirmed is not None:
+                self._on_confirmed(confirmed)
+            self._durable.set()
+            self._durable = asyncio.Event()
+
+    # --- out: the uplink's Backlog ---
+
+    def next_unsent(self, lane: Lane) -> blocks.BlockRef | None:
+        return self._spool.next_unsent(lane, self._after.get(lane))
+
+    def mark_sent(self, ref: BlockRef) -> None:
+        own = _own(ref)
+        self._after[own.lane] = own
+        self._spool.mark_sent(own)
+
+    def rewind(self) -> None:
+        self._after.clear()
+
+    async def load(self, ref: BlockRef) -> bytes:
+        return await self._in_writer(self._spool.load, _own(ref))
+
+    async def acknowledge(self, receipt: Receipt) -> int:
+        return await self._in_writer(self._spool.acknowledge, receipt)
+
+    async def quarantine(self, ref: BlockRef, reason: str) -> None:
+        await self._in_writer(self._spool.quarantine, _own(ref), reason)
+
+    async def wait(self) -> None:
+        await self._durable.wait()
+
+    # --- the rest ---
+
+    def counts(self) -> SpoolCounts:
+        return self._spool.counts()
+
+    async def erase(self, purpose: Purpose) -> int:
+        """Drops what waits for a purpose and makes what lies on flash for it unreadable; the records that were.
+
+        Raises DiskError; the next start then finishes it.
+        """
+        return await asyncio.shield(asyncio.ensure_future(self._erase(purpose)))
+
+    async def _erase(self, purpose: Purpose) -> int:
+        async with self._committing:
+            return self._spool.withdraw(purpose) + await self._in_writer(self._spool.erase, purpose)
+
+    async def close(self, within_ns: int) -> bool:
+        """Makes all durable and ends in order; False when flash didn't manage in time. Raises DiskError.
+
+        Nothing confirmed is lost either way; what wasn't is counted by the next start.
+        """
+        self._closed = True
+        ending = asyncio.ensure_future(self._end())
+        deadline = asyncio.ensure_future(self._clock.sleep_until(self._clock.boot_ns() + within_ns))
+        await asyncio.wait((ending, deadline), return_when=asyncio.FIRST_COMPLETED)
+        deadline.cancel()
+        self._writer.shutdown(wait=ending.done(), cancel_futures=True)
+        if ending.done():
+            ending.result()
+        return ending.done()
+
+    async def _end(self) -> None:
+        await self.flush()
+        async with self._committing:
+            await self._in_writer(self._spool.close)
+
+    async def _in_writer(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, lambda: act(*args, **kwargs))
+
+
+async def _first(*coroutines: Coroutine[Any, Any, object]) -> None:
+    """Returns when one of them has; the others are cancelled."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _own(ref: BlockRef) -> blocks.BlockRef:
+    if not isinstance(ref, blocks.BlockRef):
+        raise TypeError(f"{ref} is a block of another backlog")
+    return ref

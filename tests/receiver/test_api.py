@@ -1,0 +1,173 @@
+"""The HTTPS API as a hostile or clumsy client meets it; the vehicle's view is in tests/agent/test_pairing.py."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecu.clock import SECOND_NS
+from ecu.keys import MemoryKeyStore
+from receiver import journal
+from receiver.service import Receiver
+from telemetry.links.pairing import MAX_MESSAGE_BYTES, PairingFile
+from telemetry.links.tls import pinned_context
+from tests.receiver.fleet import VEHICLE, Vehicle, a_receiver, a_vehicle, todays_clock, until
+
+
+def ask(
+    receiver: Receiver, method: str, path: str, body: bytes | None = None, context: ssl.SSLContext | None = None
+) -> tuple[int, Any, dict[str, str]]:
+    context = context or pinned_context(receiver.authority.pem)
+    line = http.client.HTTPSConnection("localhost", receiver.address.https_port, timeout=10, context=context)
+    try:
+        line.request(method, path, body)
+        answer = line.getresponse()
+        text = answer.read()
+        return answer.status, json.loads(text) if text.startswith(b"{") else text, dict(answer.getheaders())
+    finally:
+        line.close()
+
+
+def pairing(file: PairingFile, csr: bytes | None = None) -> bytes:
+    csr = csr or MemoryKeyStore().begin_identity().csr("x")
+    return json.dumps({"token": file.token, "csr": csr.decode()}).encode()
+
+
+async def test_a_token_pairs_one_key_once_and_the_same_key_again_when_its_answer_was_lost(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        file = await receiver.operator.enrol(VEHICLE)
+        csr = MemoryKeyStore().begin_identity().csr("x")
+        for _ in range(2):
+            status, answer, _ = await asyncio.to_thread(ask, receiver, "POST", "/v1/pair", pairing(file, csr))
+            assert (status, answer["vehicle"]) == (200, VEHICLE)
+        status, answer, _ = await asyncio.to_thread(ask, receiver, "POST", "/v1/pair", pairing(file))
+        assert (status, answer) == (
+            403,
+            {"error": f"This token of {VEHICLE} was used already. Ask the operator for a new pairing file."},
+        )
+
+
+async def test_a_request_that_proves_nothing_does_not_burn_the_token(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        file = await receiver.operator.enrol(VEHICLE)
+        assert (await asyncio.to_thread(ask, receiver, "POST", "/v1/pair", pairing(file, b"junk")))[0] == 400
+        assert (await asyncio.to_thread(ask, receiver, "POST", "/v1/pair", pairing(file)))[0] == 200
+
+
+async def test_two_devices_with_one_token_at_the_same_moment_get_one_certificate(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        file = await receiver.operator.enrol(VEHICLE)
+        bodies = [pairing(file) for _ in range(4)]
+        answers = await asyncio.gather(*(asyncio.to_thread(ask, receiver, "POST", "/v1/pair", body) for body in bodies))
+        assert sorted(status for status, _, _ in answers) == [200, 403, 403, 403]
+        assert [member.certificates for member in await receiver.operator.fleet()] == [1]
+
+
+async def test_a_token_expires_is_replaced_and_ends_with_revocation(tmp_path: Path) -> None:
+    clock = todays_clock()
+    async with a_receiver(tmp_path, clock, enrolment_minutes=1) as receiver:
+
+        async def answer_to(file: PairingFile) -> str:
+            status, answer, _ = await asyncio.to_thread(ask, receiver, "POST", "/v1/pair", pairing(file))
+            return "paired" if status == 200 else str(answer["error"])
+
+        replaced = await receiver.operator.enrol(VEHICLE)
+        expired = await receiver.operator.enrol(VEHICLE)
+        assert "none of this receiver's" in await answer_to(replaced)
+        clock.advance(61 * SECOND_NS)
+        assert "has expired" in await answer_to(expired)
+        spent = await receiver.operator.enrol(VEHICLE)
+        assert await answer_to(spent) == "paired"
+        await receiver.operator.revoke(VEHICLE)
+        assert "none of this receiver's" in await answer_to(spent)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"[]", 400),
+        (b'{"token":1,"csr":""}', 400),
+        (b'{"token":"","csr":"","more":1}', 400),
+        (b"[" * MAX_MESSAGE_BYTES, 400),
+        (b'{"token":"\xff","csr":""}', 400),
+        (bytes(MAX_MESSAGE_BYTES + 1), 413),
+    ],
+)
+async def test_a_body_that_makes_no_sense_is_said_to(tmp_path: Path, body: bytes, status: int) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        told, answer, _ = await asyncio.to_thread(ask, receiver, "POST", "/v1/pair", body)
+        assert told == status
+        assert answer["error"]
+
+
+async def test_guessing_tokens_is_throttled_by_address(tmp_path: Path) -> None:
+    clock = todays_clock()
+    async with a_receiver(tmp_path, clock, refusals_at_once=3, refusals_per_minute=6) as receiver:
+        good = await receiver.operator.enrol(VEHICLE)
+        guess = pairing(PairingFile(**{**_fields(good), "token": "guess"}))
+        told = [await asyncio.to_thread(ask, receiver, "POST", "/v1/pair", guess) for _ in range(4)]
+        assert [status for status, _, _ in told] == [403, 403, 403, 429]
+        assert told[-1][2]["retry-after"] == "11"
+        assert (await asyncio.to_thread(ask, receiver, "POST", "/v1/pair", pairing(good)))[0] == 429
+        clock.advance(11 * SECOND_NS)
+        assert (await asyncio.to_thread(ask, receiver, "POST", "/v1/pair", pairing(good)))[0] == 200
+
+
+def _fields(file: PairingFile) -> dict[str, Any]:
+    return {name: getattr(file, name) for name in file.__struct_fields__}
+
+
+async def test_renewal_needs_the_certificate_that_is_welcome_now(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle = await a_vehicle(receiver, tmp_path)
+        body = json.dumps({"csr": MemoryKeyStore().begin_identity().csr("x").decode()}).encode()
+
+        async def renewal(context: ssl.SSLContext | None) -> int:
+            return (await asyncio.to_thread(ask, receiver, "POST", "/v1/renew", body, context))[0]
+
+        assert await renewal(None) == 403
+        assert await renewal(vehicle.context()) == 200
+        await receiver.operator.revoke(VEHICLE)
+        assert await renewal(vehicle.context()) == 403
+        assert receiver.counters.renewed == 1
+
+
+async def test_a_strangers_certificate_does_not_get_past_tls(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path / "ours") as ours, a_receiver(tmp_path / "theirs") as theirs:
+        stranger: Vehicle = await a_vehicle(theirs, tmp_path)
+        context = stranger.context()
+        context.load_verify_locations(cadata=ours.authority.pem)
+        with pytest.raises((OSError, http.client.HTTPException)):
+            await asyncio.to_thread(ask, ours, "GET", "/v1/health", None, context)
+        await until(lambda: ours.counters.tls_refused == 1)
+
+
+async def test_time_is_signed_for_a_fit_nonce_only(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        for nonce in ("", "xyz", "ab" * 15, "AB" * 16, "ab" * 33):
+            assert (await asyncio.to_thread(ask, receiver, "GET", f"/v1/time?nonce={nonce}"))[0] == 400
+        status, answer, _ = await asyncio.to_thread(ask, receiver, "GET", f"/v1/time?nonce={'ab' * 16}")
+        assert (status, answer["nonce"]) == (200, "ab" * 16)
+
+
+async def test_health_answers_and_nothing_else_is_there(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        assert (await asyncio.to_thread(ask, receiver, "GET", "/v1/health"))[:2] == (200, {"ok": True})
+        assert (await asyncio.to_thread(ask, receiver, "GET", "/vehicles"))[0] == 404
+        assert (await asyncio.to_thread(ask, receiver, "GET", "/v1/pair"))[0] == 405
+
+
+async def test_every_certificate_leaves_its_audit_entry(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        await a_vehicle(receiver, tmp_path)
+        await receiver.operator.revoke(VEHICLE)
+        events = [entry.event for entry in await receiver.store.transact(journal.tail, 10)]
+        assert events == ["started", "enrolled", "paired", "revoked"]
+        assert (await receiver.operator.audit(10)).broken_at is None

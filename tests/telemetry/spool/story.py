@@ -1,0 +1,238 @@
+"""A Story tells one life of a spool to a CrashDisk, marks what has been promised, and judges what is left of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ecu.crashdisk import Call, CrashDisk, CrashState
+from ecu.disk import DiskFault
+from ecu.keys import MemoryKeyStore
+from telemetry.records import Lane, Purpose
+from telemetry.spool.counts import MemoryCounters, SpoolCounts
+from tests.telemetry.spool.rig import Key, Rig, key_of, receipt_for, record
+
+KEYS = MemoryKeyStore()
+BEGUN = "begun"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What had been promised when a mark was set. `offered` are all that could possibly be on flash; `running` from the
+    first offer of a process to its planned end."""
+
+    confirmed: Mapping[Key, bytes] = field(default_factory=dict)
+    stored: frozenset[Key] = frozenset()
+    erased: frozenset[Purpose] = frozenset()
+    offered: int = 0
+    running: bool = False
+
+
+class Story:
+    """One life of a spool, told by `tell`, from a disk that has seen another."""
+
+    def __init__(self, tell: Callable[[Story], None]) -> None:
+        self._tell = tell
+        self.rig: Rig
+        self.disk: CrashDisk
+        self.counters = MemoryCounters()
+        self.moments: list[Moment] = []
+
+    def scenario(self, disk: CrashDisk) -> None:
+        self.disk, self.moments, self.counters = disk, [Moment()], MemoryCounters()
+        disk.mark(BEGUN)
+        self.rig = Rig(disk, self.counters, keys=KEYS, seed=1)
+        self.before = durable(self.rig.spool.counts())
+        self._tell(self)
+
+    # --- what a story is made of ---
+
+    def put(self, *numbers: int, lane: Lane = Lane.P1, size: int = 10, purpose: Purpose = Purpose.PERCEPTION) -> None:
+        self.rig.offer(*(record(n, lane, purpose, size) for n in numbers))
+        self.promise()
+        self.rig.commit()
+        self.promise()
+
+    def acknowledge(self, blocks: int) -> None:
+        refs = self.rig.blocks()[:blocks]
+        for ref in refs:
+            self.rig.send(ref)
+        self.promise()
+        for ref in refs:
+            self.rig.spool.acknowledge(receipt_for(ref))
+
+    def erase(self, purpose: Purpose) -> None:
+        self.rig.spool.erase(purpose)
+        self.promise(erased=frozenset({purpose}))
+
+    def close(self) -> None:
+        self.promise(running=False)
+        self.rig.spool.close()
+
+    def fail_once(self, when: Callable[[Call], bool], error: Exception) -> None:
+        spent: list[Call] = []
+
+        def first(call: Call) -> bool:
+            if not spent and when(call):
+                spent.append(call)
+            return spent == [call]
+
+        self.disk.fail(first, error)
+
+    def promise(self, erased: frozenset[Purpose] = frozenset(), running: bool = True) -> None:
+        rig, erased = self.rig, erased | self.moments[-1].erased
+        self.moments.append(Moment(dict(rig.confirmed), frozenset(rig.stored), erased, rig.offered, running))
+        self.disk.mark(str(len(self.moments) - 1))
+
+    # --- what must be true after a power cut ---
+
+    def law(self, state: CrashState) -> None:
+        if BEGUN not in state.acknowledged:
+            return
+        moment = self.moments[max((int(mark) for mark in state.acknowledged - {BEGUN}), default=0)]
+        rig = Rig(state.disk, MemoryCounters(was_lost=True), keys=KEYS, seed=2)
+        counts = rig.spool.counts()
+        assert counts.ledger_lost or not moment.running
+        assert len(moment.confirmed) <= durable(counts) - self.before, "durable records were forgotten"
+        assert durable(counts) - self.before <= moment.offered, "records were counted twice"
+        judge(moment, rig)
+
+
+def judge(moment: Moment, rig: Rig) -> None:
+    """A spool opened after whatever happened: all that was promised is there, once, and life goes on."""
+    counts = rig.spool.counts()
+    assert counts.holds
+    assert not any(lane.quarantined for lane in counts.lanes), "this isn't damage"
+    items = rig.read()
+    there = {key_of(item): item.digest for item in items}
+    assert len(there) == len(items) == sum(lane.spooled for lane in counts.lanes)
+    assert all(moment.confirmed.get(key, digest) == digest for key, digest in there.items()), (
+        "a name changed its record"
+    )
+    excused = sum(sum(lane.evicted.values()) + lane.erased for lane in counts.lanes)
+    lost = moment.confirmed.keys() - there.keys() - moment.stored
+    assert len(lost) <= excused, f"{len(lost)} confirmed records are gone"
+    assert not any(ref.purpose in moment.erased for ref in rig.blocks()), "what was erased came back"
+
+    known = moment.confirmed.keys() | there.keys()
+    rig.put(record(1001), record(1002, Lane.P0))
+    assert len(rig.confirmed) == 2
+    assert not rig.confirmed.keys() & known, "a name was given out a second time"
+    rig.drain()
+    assert rig.read() == []
+    assert rig.spool.counts().holds
+
+
+def durable(counts: SpoolCounts) -> int:
+    return sum(lane.durable for lane in counts.lanes)
+
+
+# --- where stories begin ---------------------------------------------------------------------------------------------
+
+
+def with_history() -> CrashDisk:
+    """Its keys are made, and it has free segments with old blocks in them; it was shut down in order."""
+    disk = CrashDisk()
+    rig = Rig(disk, keys=KEYS, seed=0)
+    rig.put(*(record(n, size=3000) for n in range(3)), record(3, Lane.P0))
+    rig.drain()
+    rig.spool.close()
+    return disk.after_shutdown()
+
+
+def killed() -> CrashDisk:
+    """Killed after it had freed segments, nothing of which had been synced: memory knows more than flash."""
+    disk = with_history()
+    rig = Rig(disk, keys=KEYS, seed=3)
+    rig.put(*(record(n, size=3000) for n in range(4)))
+    rig.drain()
+    return disk
+
+
+# --- stories ---------------------------------------------------------------------------------------------------------
+
+
+def commits(story: Story) -> None:
+    story.put(1, 2)
+    story.put(3, size=3000)
+    story.put(4, 5, lane=Lane.P0)
+
+
+def a_segment_filled_sent_freed_and_used_again(story: Story) -> None:
+    story.put(1, 2, size=3000)
+    story.put(3, size=3000)
+    story.acknowledge(2)
+    story.put(4, 5, size=3000)
+    story.put(6)
+
+
+def a_batch_that_needs_three_segments(story: Story) -> None:
+    story.put(1, 2, 3, 4, 5, size=3000)
+
+
+def two_purposes_and_one_erased(story: Story) -> None:
+    story.put(1, 2)
+    story.put(3, 4, purpose=Purpose.DRIVING)
+    story.erase(Purpose.DRIVING)
+    story.acknowledge(1)
+
+
+def restarts(story: Story) -> None:
+    story.put(1)
+    story.rig.open()
+    story.put(2)
+    story.close()
+    story.rig.open()
+    story.put(3)
+
+
+def old_epochs_are_sent_and_forgotten(story: Story) -> None:
+    story.put(1)
+    story.put(2, lane=Lane.P0)
+    story.rig.open()
+    story.acknowledge(1)
+    story.acknowledge(1)
+    story.put(3)
+
+
+def a_full_spool_evicts(story: Story) -> None:
+    for number in range(5):
+        story.put(number, size=6000, lane=Lane.P3)
+    story.put(5, size=6000)
+    story.put(6, size=6000)
+
+
+def a_full_spool_trims_first(story: Story) -> None:
+    for number in range(6):
+        story.put(number, lane=Lane.P3)
+        story.rig.open()
+
+
+def a_sync_fails(story: Story) -> None:
+    story.put(1)
+    story.fail_once(lambda call: call.act == "sync" and call.path.startswith("p1"), DiskFault("worn"))
+    story.put(2)
+    story.put(3)
+
+
+def a_sync_fails_and_other_records_take_the_numbers(story: Story) -> None:
+    story.put(1)
+    story.disk.fail(lambda call: call.act == "sync" and call.path.startswith("p1"), DiskFault("worn"))
+    story.put(2)
+    story.disk.heal()
+    assert story.rig.spool.withdraw(Purpose.PERCEPTION) == 1
+    story.put(3)
+
+
+STORIES = [
+    commits,
+    a_segment_filled_sent_freed_and_used_again,
+    a_batch_that_needs_three_segments,
+    two_purposes_and_one_erased,
+    restarts,
+    old_epochs_are_sent_and_forgotten,
+    a_full_spool_evicts,
+    a_full_spool_trims_first,
+    a_sync_fails,
+    a_sync_fails_and_other_records_take_the_numbers,
+]
