@@ -27,6 +27,7 @@ from agent.pairing import KEYS_FOLDER, NotPaired, load_paired
 from agent.perception import Perception, PerceptionSettings
 from agent.pipeline import Pipeline
 from agent.status import AgentStatus, ClockStatus, PrivacyStatus, WitnessStatus
+from agent.view import View
 from ecu.clock import MILLISECOND_NS, SECOND_NS, OffsetClock, SteppingClock, SystemClock, boot_id
 from ecu.disk import RealDisk
 from ecu.errors import OutriderError
@@ -159,8 +160,7 @@ class Daemon:
             self._views.append(seen)
         else:
             self._keep(self._pipeline.on_seen(seen))
-        told = {"frame_id": seen.frame_id, "t_ns": seen.t_ns, "latency_ns": latency_ns, "tracks": seen.tracks}
-        self._api.publish("seen", told)
+        self._api.publish("seen", View(seen.frame_id, seen.t_ns, latency_ns, seen.tracks))
 
     def _health(self, what: str, detail: str) -> None:
         log.warning(what, detail=detail)

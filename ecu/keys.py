@@ -12,8 +12,10 @@ KeyStoreError
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import ssl
+import weakref
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,6 +58,10 @@ class RenewalUnfinished(KeyStoreError):
 
 class KeysExposed(KeyStoreError):
     """Somebody else on this computer can read or replace the keys."""
+
+
+class KeysTaken(KeyStoreError):
+    """Another process uses these keys; two would overwrite each other's."""
 
 
 class KeysLost(KeyStoreError):
@@ -304,11 +310,21 @@ class FileKeyStore(_Store):
 
     @classmethod
     def open(cls, folder: Path) -> FileKeyStore:
-        """Makes the folder where it is missing. Raises KeysExposed, KeysLost or DiskError."""
+        """Makes the folder where it is missing, and keeps other processes out as long as the store lives.
+
+        Raises KeysExposed, KeysTaken, KeysLost or DiskError.
+        """
         disk = RealDisk(folder)
         disk.make_folder("")
         refuse_exposed(folder)
-        return cls(disk)
+        lock = _locked(folder)
+        try:
+            store = cls(disk)
+        except EnvironmentFault:
+            os.close(lock)
+            raise
+        weakref.finalize(store, os.close, lock)
+        return store
 
     def _root(self, make: bool) -> bytes | None:
         root = _read(self._root_record, "What this computer had sealed is lost; delete those two files to go on.")
@@ -364,6 +380,18 @@ def _parsed(pem: bytes) -> _Credential:
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     start = pem.find(b"-----BEGIN CERTIFICATE-----")
     return _Credential(key, pem[start:] if start >= 0 else b"")
+
+
+def _locked(folder: Path) -> int:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise KeysTaken(
+            f"Another process uses the keys in {folder}. Stop it first (the agent, or a pairing)."
+        ) from error
+    return fd
 
 
 def refuse_exposed(folder: Path) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Union
 
+import msgspec
+
 from ecu.channel import Advance, Done, Message
 
 
@@ -95,7 +97,7 @@ class WorkerReady(Message, frozen=True, tag="worker_ready"):
     variant: str
 
 
-class SeenTrack(Message, frozen=True, tag="track", array_like=True):
+class SeenTrack(msgspec.Struct, frozen=True):
     """One tracked object. `box` is xyxy in pixels of the camera's frame; `hits` counts the frames it was seen in."""
 
     track_id: int

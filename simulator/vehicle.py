@@ -3,7 +3,8 @@
     python -m simulator.vehicle --socket PATH [--fd N] [--seed S] [--hard-brake-at T ...] [--period-ms P]
 
 Listens at PATH, and says so in one line on standard output; speaks at once over the connected descriptor N. A reader
-that went and came again meets the same drive, further on. In lockstep the drive starts at the reader's `from_ns`.
+that went and came again meets the same drive, further on. In lockstep the drive begins at time 0 and
+a reader joins it at its `from_ns`.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Vehicle:
                 case Begin(realtime=True, from_ns=from_ns):
                     await self._in_real_time(conversation, from_ns)
                 case Begin(from_ns=from_ns):
-                    await self._in_lockstep(conversation, replace(self._plan, start_ns=from_ns))
+                    await self._in_lockstep(conversation, replace(self._plan, start_ns=0), from_ns)
                 case Advance():
                     return
 
@@ -105,8 +106,8 @@ class Vehicle:
             conversation.try_send(self._sample(tick, self._plan))
             tick += 1
 
-    async def _in_lockstep(self, conversation: Conversation[ToSource], plan: Plan) -> None:
-        tick = 0
+    async def _in_lockstep(self, conversation: Conversation[ToSource], plan: Plan, from_ns: int) -> None:
+        tick = -(-from_ns // self._period_ns)
         while True:
             grant = await conversation.receive()
             if not isinstance(grant, Advance):

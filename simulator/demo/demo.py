@@ -95,7 +95,7 @@ class _Demo:
                     await refreshing
         verdict = Verdict(claims(proof), (self._clock.boot_ns() - self._seen.began_ns) / SECOND_NS)
         self._display.conclude(verdict)
-        shown = evidence(proof, verdict, self._script, self._size, datetime.now(UTC), self._effort.total_s)
+        shown = evidence(proof, verdict, self._script, self._size, datetime.now(UTC))
         return Result(verdict, shown, self._keep / "drive.mcap")
 
     async def _prove(self) -> Proof:
@@ -116,18 +116,14 @@ class _Demo:
         await self._stage.start_proxy()
         await self._stage.pair()
         await self._stage.start_world()
-        observer = asyncio.create_task(Observer(self._places.agent_socket, self._clock, self._seen, lambda: None).run())
-        try:
-            self._scenes.enter(
-                "The drive begins", "A real dashcam drive: every frame is looked at, every sighting told."
-            )
+        observer = Observer(self._places.agent_socket, self._clock, self._seen)
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(observer.run())
+            self._scenes.enter("The drive begins", "A real road: every frame is looked at, every sighting told.")
             await self._stage.start_agent()
             play = Play(self._stage, self._script, self._seen, self._clock, self._scenes.begin)
             await play.perform()
-        finally:
-            observer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await observer
+            watching.cancel()
         return play
 
     async def _refresh(self) -> None:

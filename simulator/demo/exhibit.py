@@ -170,9 +170,7 @@ def _laws(status: Mapping[str, Any]) -> tuple[Law, ...]:
 # --- the report ---------------------------------------------------------------------------------------------------
 
 
-def evidence(
-    proof: Proof, verdict: Verdict, script: Script, size: tuple[int, int], when: datetime, seconds_to_parked_s: float
-) -> Evidence:
+def evidence(proof: Proof, verdict: Verdict, script: Script, size: tuple[int, int], when: datetime) -> Evidence:
     """Everything the report draws from. No pixel of any frame is in it."""
     seen = proof.seen
     mode = "lockstep" if script.lockstep else "real speed"
@@ -195,9 +193,9 @@ def _summary(proof: Proof, verdict: Verdict, script: Script) -> str:
     held = sum(claim.ok for claim in verdict.claims)
     pace = "in lockstep, as fast as this machine goes" if script.lockstep else "at real speed"
     return (
-        f"A vehicle paired with a receiver, drove {script.drive_s:.0f} s of a recorded road {pace}, and was cut off, killed "
-        f"and besieged on the way. {len(proof.stored):,} records reached the receiver; {held} of {len(verdict.claims)} "
-        "claims held."
+        f"A vehicle paired with a receiver, drove {script.drive_s:.0f} s of a recorded road {pace}, and was cut off, "
+        f"killed and besieged on the way. {len(proof.stored):,} records reached the receiver; {held} of "
+        f"{len(verdict.claims)} claims held."
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -65,11 +64,10 @@ class Observations:
 class Observer:
     """Follows the agent's events for as long as `run` runs; an agent that died is listened to again when it is back."""
 
-    def __init__(self, socket: Path, clock: Clock, heard: Observations, on_news: Callable[[], None]) -> None:
+    def __init__(self, socket: Path, clock: Clock, heard: Observations) -> None:
         self._socket = socket
         self._clock = clock
         self._heard = heard
-        self._on_news = on_news
 
     async def run(self) -> None:
         while True:
@@ -94,7 +92,10 @@ class Observer:
         now_ns = self._clock.boot_ns()
         match kind:
             case "seen":
-                boxes = tuple(Box(t[0], t[1], t[2], tuple(t[3])) for t in event["tracks"])
+                boxes = tuple(
+                    Box(track["track_id"], track["label"], track["score"], tuple(track["box"]))
+                    for track in event["tracks"]
+                )
                 self._heard.sightings.append(
                     Sighting(now_ns, event["frame_id"], event["t_ns"], event["latency_ns"], boxes)
                 )
@@ -102,4 +103,3 @@ class Observer:
                 self._heard.readings.append(Reading(now_ns, event))
             case "health":
                 self._heard.health.append((now_ns, event["what"], event["detail"]))
-        self._on_news()

@@ -59,12 +59,16 @@ class Play:
     async def perform(self) -> None:
         """All acts at their times. Raises StageFault when a process can't go on."""
         for act in self._script.acts:
-            await self._until(lambda at_s=act.at_s: self.drive_s() >= at_s, self._script.drive_s + 60.0, act.title)
+            await self._until_drive(act.at_s)
             self._announce(act)
             began_ns = self._clock.boot_ns()
             detail = await self._do(act.deed)
             if act.deed is not Deed.CUT_LINK:
                 self._note(act.deed, began_ns, detail)
+
+    async def _until_drive(self, at_s: float) -> None:
+        within_s = self._script.drive_s + 60.0
+        await self._until(lambda: self.drive_s() >= at_s, within_s, f"second {at_s:.0f} of the drive")
 
     def drive_s(self) -> float:
         """Seconds of the drive so far: granted ones in lockstep, passed ones at real speed."""

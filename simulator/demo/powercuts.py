@@ -1,4 +1,4 @@
-"""The vehicle's own spool on a disk that loses power: at every instant, with every un-synced write kept, lost or torn."""
+"""The vehicle's own spool on a disk that loses power, at every instant, un-synced writes kept, lost or torn."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIMITS: Final = SpoolLimits(segment_bytes=8 * 4096, max_bytes=64 * 4096, reserve
 
 
 def cut_power(commits: int) -> PowerCuts:
-    """Runs the spool through `commits` commits; each disk a power cut could leave must still hold what was confirmed."""
+    """Runs the spool through `commits` commits; each disk that a power cut could leave must hold what was confirmed."""
     disk, keys = CrashDisk(), MemoryKeyStore()
     confirmed: dict[str, list[Confirmation]] = {}
     spool = _open(disk, keys)
@@ -87,5 +87,3 @@ def _put(found: dict[Name, bytes], name: Name, record: Stored) -> None:
     if name in found:
         raise ValueError(f"{name} is there twice")
     found[name] = record_digest(record)
-
-

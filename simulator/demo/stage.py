@@ -26,6 +26,7 @@ from simulator.faults.net import FaultProxy
 START_WITHIN_S: Final = 30.0
 STOP_WITHIN_S: Final = 20.0
 VEHICLE: Final = "demo-vehicle"
+HARD_BRAKES_AT_S: Final = (3.0, 13.0, 25.0, 37.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ class Stage:
     async def start_world(self) -> None:
         """What the agent finds around it: a vehicle that speaks, and a witness that listens."""
         await self._start("vehicle", ["simulator.vehicle", "--socket", str(self.places.signals), "--hard-brake-at",
-                                      *(str(at_s) for at_s in (3, 12, 26, 41))])  # fmt: skip
+                                      *(str(at_s) for at_s in HARD_BRAKES_AT_S)])  # fmt: skip
         await self._start("witness", ["simulator.witness", "--socket", str(self.places.witness), "--out",
                                       str(self.places.testimony)])  # fmt: skip
         await self._until("vehicle", self.places.signals.exists)

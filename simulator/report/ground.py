@@ -59,7 +59,9 @@ def infer(boxes: Sequence[Box], width: int, height: int) -> Ground:
     """The usual road where too few boxes tell another."""
     cars = [box for box in boxes if box.label == "car"]
     horizon, camera_m = _fitted(cars if len(cars) >= FEWEST_BOXES else boxes, height)
-    left, right = _lanes([_across_m(box, width, horizon, camera_m) for box in boxes if box.box[3] > horizon + 0.03 * height])
+    left, right = _lanes(
+        [_across_m(box, width, horizon, camera_m) for box in boxes if box.box[3] > horizon + 0.03 * height]
+    )
     return Ground(width, height, horizon, camera_m, left, right, _top(boxes, horizon, height))
 
 

@@ -7,10 +7,11 @@ from importlib.resources import files
 from typing import Final
 
 from simulator.claims import Claim, Verdict
-from simulator.report.drive import arrivals, replay_data, road, route_map
+from simulator.report.drive import replay_data, road
 from simulator.report.evidence import Drive, Equation, Evidence, Ledger, LedgerRow, Waypoint
 from simulator.report.markup import Content, Markup, element
 from simulator.report.plots import LANE_NAMES, latency_plot, legend, spool_plot, stored_plot, strip, timeline
+from simulator.report.routemap import arrivals, route_map
 
 MAX_STAYS: Final = 8
 LONG: Final = 18
@@ -44,7 +45,7 @@ def _head(evidence: Evidence) -> Markup:
         element("meta", name="color-scheme", content="light dark"),
         element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         element("link", rel="icon", href="data:,"),
-        element("title", f"{evidence.verdict.sentence}. Outrider {evidence.title}"),
+        element("title", f"{evidence.verdict.sentence}: {evidence.title}"),
         element("style", _asset("style.css")),
     )
 
@@ -94,21 +95,24 @@ def _footer(recording: str | None) -> Markup:
 
 def _claims(verdict: Verdict) -> Markup:
     names = ("Claim", "Measured", "Bar", "Verdict")
-    head = element("thead", element("tr", [element("th", name, scope="col") for name in names]))
-    body = element("tbody", [_claim(claim) for claim in verdict.claims])
+    heads = [element("th", name, scope="col", role="columnheader") for name in names]
+    head = element("thead", element("tr", heads, role="row"), role="rowgroup")
+    body = element("tbody", [_claim(claim) for claim in verdict.claims], role="rowgroup")
     lead = "Each was measured in this run, against a bar that was set before it."
-    return _section("claims", "Claims", lead, element("table", head, body, class_="claims"))
+    # The roles say what the tags say, since on a narrow page the style sheet lays the rows out as something else.
+    return _section("claims", "Claims", lead, element("table", head, body, class_="claims", role="table"))
 
 
 def _claim(claim: Claim) -> Markup:
     verdict = element("span", element("i", aria_hidden="true"), "held" if claim.ok else "failed", class_="verdict")
     return element(
         "tr",
-        element("th", claim.name, element("p", claim.why, class_="why"), scope="row"),
+        element("th", claim.name, element("p", claim.why, class_="why"), scope="row", role="rowheader"),
         _measured(claim.measured),
-        element("td", claim.bar, class_="bar"),
-        element("td", verdict),
+        element("td", claim.bar, class_="bar", role="cell"),
+        element("td", verdict, role="cell"),
         class_="held" if claim.ok else "failed",
+        role="row",
     )
 
 
@@ -116,7 +120,7 @@ def _measured(text: str) -> Markup:
     """The number large, and small below it what is said in brackets."""
     number, _, aside = text.removesuffix(")").partition(" (") if text.endswith(")") else (text, "", "")
     small = element("small", aside) if aside else ""
-    return element("td", number, small, class_="measured" if len(number) <= LONG else "measured long")
+    return element("td", number, small, class_="measured" if len(number) <= LONG else "measured long", role="cell")
 
 
 def _faults(evidence: Evidence) -> Markup:
@@ -130,7 +134,7 @@ def _drive(evidence: Evidence) -> Markup:
     drive = evidence.drive
     lead = (
         "Drawn from the tracks alone: no camera picture was kept, so nobody is shown. "
-        "The horizon is fitted to the boxes; the road marks move at the speed the vehicle reported."
+        "Horizon, scale and lanes are inferred from the boxes; the road marks move at the speed the vehicle reported."
     )
     if drive.frames:
         scene = element("div", road(drive), element("p", id="fault", class_="now", hidden=True), class_="scene")

@@ -124,8 +124,7 @@ class Departures:
             self._finish_erasing(purpose)
 
     def _finish_erasing(self, purpose: Purpose) -> int:
-        for lane in Lane:
-            self._vault.shred(lane, purpose)
+        self._vault.shred(purpose)
         with self.lock:
             erased = sum(
                 self._count_erased(Erasure(lane, epoch, purpose, end)) for (lane, epoch), end in self._shelf.reach()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -17,6 +20,8 @@ from telemetry.spool.format import (
 )
 from telemetry.spool.limits import PAGE_BYTES
 from telemetry.wire import BadBlock, BlockHeader, pack_block, unpack_block
+
+T = TypeVar("T")
 
 
 def seal_frame(header: BlockHeader, body: bytes, durable_seq: int, counter: int, cipher: AESGCM, salt: bytes) -> bytes:
@@ -44,7 +49,7 @@ def open_frame(data: bytes, cipher: AESGCM, salt: bytes) -> tuple[BlockHeader, b
 def read_block(disk: Disk, name: str, ref: BlockRef, cipher: AESGCM, salt: bytes) -> bytes:
     """The wire block that `ref` names. Raises BadBlock when it isn't there, whole."""
     try:
-        data = read_patiently(disk, name, ref.page * PAGE_BYTES, frame_pages(ref.wire_bytes) * PAGE_BYTES)
+        data = patiently(lambda: disk.read_at(name, ref.page * PAGE_BYTES, frame_pages(ref.wire_bytes) * PAGE_BYTES))
     except (DiskFault, FileNotFoundError) as error:
         raise BadBlock(f"it can't be read: {error}") from error
     header, block = open_frame(data, cipher, salt)
@@ -62,9 +67,9 @@ def is_whole(data: bytes, cipher: AESGCM, salt: bytes) -> bool:
     return True
 
 
-def read_patiently(disk: Disk, name: str, offset: int, length: int) -> bytes:
-    """As `Disk.read_at`. What failed once may succeed: a worn cell, or a bus that was busy."""
+def patiently(read: Callable[[], T]) -> T:
+    """What failed once may succeed: a worn cell, or a bus that was busy."""
     try:
-        return disk.read_at(name, offset, length)
+        return read()
     except DiskFault:
-        return disk.read_at(name, offset, length)
+        return read()

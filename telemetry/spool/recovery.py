@@ -28,7 +28,7 @@ from telemetry.spool.format import (
     unpack_index,
     unpack_segment_header,
 )
-from telemetry.spool.frames import is_whole, read_patiently
+from telemetry.spool.frames import is_whole, patiently
 from telemetry.spool.intervals import IntervalSet
 from telemetry.spool.limits import PAGE_BYTES
 from telemetry.spool.shelf import Segment, Stream, segment_name
@@ -82,8 +82,8 @@ def survey(disk: Disk, vault: Vault, page: Page, segment_bytes: int) -> Survey:
 
 def _look_at(disk: Disk, name: str, segment_bytes: int, found: Survey) -> None:
     try:
-        size = disk.size(name)
-        header = unpack_segment_header(read_patiently(disk, name, 0, HEADER_PAGES * PAGE_BYTES))
+        size = patiently(lambda: disk.size(name))
+        header = unpack_segment_header(patiently(lambda: disk.read_at(name, 0, HEADER_PAGES * PAGE_BYTES)))
     except DiskFault:
         found.unreadable_bytes += segment_bytes
         return
@@ -124,7 +124,7 @@ def _fill(disk: Disk, whole: _Whole, segment: Segment, next_base_seq: int, found
 def _index(disk: Disk, segment: Segment) -> bytes | None:
     where, length = end_page(segment.pages) * PAGE_BYTES, index_pages(segment.pages) * PAGE_BYTES
     try:
-        return unpack_index(read_patiently(disk, segment.name, where, length), segment.salt)
+        return unpack_index(patiently(lambda: disk.read_at(segment.name, where, length)), segment.salt)
     except DiskFault:
         return None
 
@@ -150,7 +150,7 @@ def _all_of(disk: Disk, segment: Segment) -> bytes:
 
 def _page(disk: Disk, name: str, page: int) -> bytes:
     try:
-        return read_patiently(disk, name, page * PAGE_BYTES, PAGE_BYTES)
+        return patiently(lambda: disk.read_at(name, page * PAGE_BYTES, PAGE_BYTES))
     except DiskFault:
         return bytes(PAGE_BYTES)
 

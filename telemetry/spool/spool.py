@@ -97,6 +97,7 @@ class Spool:
         """
         disk.make_folder("")
         vault, books = Vault(disk, keys, entropy), Books(disk, limits.books_bytes)
+        vault.open()
         written = books.read()
         page = written or Page(entropy(SPOOL_ID_BYTES))
         found = survey(disk, vault, page, limits.segment_bytes)

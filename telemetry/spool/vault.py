@@ -1,7 +1,7 @@
-"""The keys of data at rest: one random key per lane and purpose, wrapped by the key store.
+"""The keys of data at rest: one random key per lane and purpose, wrapped by the key store, all in one twin record.
 
-A segment's cipher is AES-256-GCM under HKDF-SHA256 (RFC 5869) of that key with the segment's salt. Overwriting both
-twins of a wrapped key makes everything under it unreadable at once.
+A segment's cipher is AES-256-GCM under HKDF-SHA256 (RFC 5869) of that key with the segment's salt. Writing both twins
+without a wrapped key makes everything under it unreadable at once, in all lanes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol
 
+import msgspec
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -18,7 +19,11 @@ from ecu.keys import UnsealError
 from ecu.twin import TwinLost, TwinRecord
 from telemetry.records import Lane, Purpose, TelemetryError
 
+NAME: Final = "keys"
 KEY_BYTES: Final = 32
+_CAPACITY: Final = 8192
+
+Use = tuple[Lane, Purpose]
 
 
 class KeyLost(TelemetryError):
@@ -35,69 +40,90 @@ class Sealer(Protocol):
         ...
 
 
-def record_name(lane: Lane, purpose: Purpose) -> str:
-    return f"key-{lane.name.lower()}-{int(purpose)}"
+class _Wrapped(msgspec.Struct, frozen=True, array_like=True):
+    lane: int
+    purpose: int
+    sealed: bytes
+
+
+_decoder = msgspec.msgpack.Decoder(list[_Wrapped])
 
 
 class Vault:
-    """Keys by lane and purpose, made when first written with."""
+    """Keys by lane and purpose, made when first written with. `open` it to write, `peek` to look."""
 
     def __init__(self, disk: Disk, keys: Sealer, entropy: Callable[[int], bytes]) -> None:
-        self._disk = disk
         self._keys = keys
         self._entropy = entropy
-        self._known: dict[tuple[Lane, Purpose], bytes] = {}
-        self._durable: set[tuple[Lane, Purpose]] = set()
+        self._record = TwinRecord(disk, NAME, _CAPACITY)
+        self._wrapped: dict[Use, bytes] = {}
+        self._plain: dict[Use, bytes] = {}
+
+    def open(self) -> None:
+        """Reads the keys, so that no power cut takes them any more, and sees that a later one needs no space."""
+        try:
+            data = self._record.read()
+        except TwinLost:
+            self._record.start_anew(_encode({}))
+            return
+        if data is None:
+            self._record.write_both(_encode({}))
+        else:
+            self._wrapped = _decode(data)
+
+    def peek(self) -> None:
+        """Reads the keys, touching nothing."""
+        try:
+            self._wrapped = _decode(self._record.peek() or _encode({}))
+        except TwinLost:
+            self._wrapped = {}
 
     def cipher(self, lane: Lane, purpose: Purpose, spool_id: bytes, salt: bytes) -> AESGCM:
-        """To read what a segment holds; writes nothing. Raises KeyLost."""
-        if (lane, purpose) not in self._known:
-            self._known[lane, purpose] = self._unwrapped(lane, purpose, self._record(lane, purpose).peek)
-        return _derived(self._known[lane, purpose], spool_id, salt)
+        """For one segment. Raises KeyLost."""
+        info = b"outrider spool segment v1" + spool_id
+        key = self._key((lane, purpose))
+        return AESGCM(HKDF(hashes.SHA256(), length=KEY_BYTES, salt=salt, info=info).derive(key))
 
     def make_sure(self, lane: Lane, purpose: Purpose) -> None:
-        """There is a key that no power cut can take: before anything is written under it. Raises DiskError."""
-        if (lane, purpose) in self._durable:
-            return
+        """There is a key, durable in both twins: before anything is written under it. Raises DiskError."""
         try:
-            self._known[lane, purpose] = self._unwrapped(lane, purpose, self._record(lane, purpose).read)
+            self._key((lane, purpose))
         except KeyLost:
-            self._make(lane, purpose)
-        self._durable.add((lane, purpose))
+            self._make((lane, purpose))
 
-    def shred(self, lane: Lane, purpose: Purpose) -> None:
-        """What was written under this key can't be read by anybody any more; a new key takes its place."""
-        if any(name.startswith(record_name(lane, purpose) + ".") for name in self._disk.names("")):
-            self._make(lane, purpose)
+    def shred(self, purpose: Purpose) -> None:
+        """What was written for this purpose can't be read by anybody any more."""
+        self._put({use: sealed for use, sealed in self._wrapped.items() if use[1] is not purpose})
 
-    def _record(self, lane: Lane, purpose: Purpose) -> TwinRecord:
-        return TwinRecord(self._disk, record_name(lane, purpose))
+    def _key(self, use: Use) -> bytes:
+        if use not in self._plain:
+            if use not in self._wrapped:
+                raise KeyLost(f"{_label(use)} isn't there")
+            try:
+                self._plain[use] = self._keys.unseal(_label(use), self._wrapped[use])
+            except UnsealError as error:
+                raise KeyLost(str(error)) from error
+        return self._plain[use]
 
-    def _unwrapped(self, lane: Lane, purpose: Purpose, read: Callable[[], bytes | None]) -> bytes:
-        try:
-            sealed = read()
-            if sealed is None:
-                raise KeyLost(f"{record_name(lane, purpose)} was never made")
-            return self._keys.unseal(_label(lane, purpose), sealed)
-        except (TwinLost, UnsealError) as error:
-            raise KeyLost(str(error)) from error
-
-    def _make(self, lane: Lane, purpose: Purpose) -> None:
-        self._known.pop((lane, purpose), None)
+    def _make(self, use: Use) -> None:
         key = self._entropy(KEY_BYTES)
-        sealed = self._keys.seal(_label(lane, purpose), key)
-        record = self._record(lane, purpose)
-        try:
-            record.write_both(sealed)
-        except TwinLost:
-            record.start_anew(sealed)
-        self._known[lane, purpose] = key
+        self._put({**self._wrapped, use: self._keys.seal(_label(use), key)})
+        self._plain[use] = key
+
+    def _put(self, wrapped: dict[Use, bytes]) -> None:
+        self._record.write_both(_encode(wrapped))
+        self._wrapped = wrapped
+        self._plain = {use: key for use, key in self._plain.items() if use in wrapped}
 
 
-def _label(lane: Lane, purpose: Purpose) -> str:
-    return f"spool/{record_name(lane, purpose)}"
+def _encode(wrapped: dict[Use, bytes]) -> bytes:
+    return msgspec.msgpack.encode([_Wrapped(int(lane), int(p), sealed) for (lane, p), sealed in wrapped.items()])
 
 
-def _derived(key: bytes, spool_id: bytes, salt: bytes) -> AESGCM:
-    info = b"outrider spool segment v1" + spool_id
-    return AESGCM(HKDF(hashes.SHA256(), length=KEY_BYTES, salt=salt, info=info).derive(key))
+def _decode(data: bytes) -> dict[Use, bytes]:
+    return {(Lane(key.lane), Purpose(key.purpose)): key.sealed for key in _decoder.decode(data)}
+
+
+def _label(use: Use) -> str:
+    lane, purpose = use
+    return f"spool/{lane.name.lower()}/{int(purpose)}"

@@ -69,7 +69,7 @@ def _own_syncs(story: Story) -> list[tuple[int, Call]]:
     story.scenario(disk)
     own, of_twin = [], False
     for n, call in enumerate(call for call in disk.calls[before:] if call.act.startswith("sync")):
-        of_twin = call.path.startswith(("books", "key-")) or (of_twin and call.act == "sync_folder")
+        of_twin = call.path.startswith(("books", "keys")) or (of_twin and call.act == "sync_folder")
         if not of_twin:
             own.append((n, call))
     return own
@@ -91,7 +91,7 @@ class Forgetful(CrashDisk):
     ("kind", "tell"),
     [
         ("books", a_segment_filled_sent_freed_and_used_again),
-        ("key-", two_purposes_and_one_erased),
+        ("keys", two_purposes_and_one_erased),
         ("p1-", a_batch_that_needs_three_segments),
     ],
 )

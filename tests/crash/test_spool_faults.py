@@ -1,21 +1,23 @@
-"""The spool killed between any two calls, on a disk that is full or failing at any call, and on one that forgets bits."""
+"""The spool killed between any two calls, with a disk that is full or fails at any call, and one that forgets bits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable
+from random import Random
 
 import pytest
 
-from ecu.crashdisk import Call, CrashDisk
+from ecu.crashdisk import CrashDisk
 from ecu.disk import DiskError, DiskFault, DiskFull
-from telemetry.records import Lane
-from telemetry.spool.counts import MemoryCounters, Quarantined
+from telemetry.records import Lane, Purpose
+from telemetry.spool.counts import Evicted, MemoryCounters, Quarantined
+from telemetry.spool.limits import PAGE_BYTES
 from telemetry.wire import BadBlock
-from tests.telemetry.spool.rig import Rig, key_of, record
-from tests.telemetry.spool.story import KEYS, STORIES, Story, commits, durable, judge, with_history
+from tests.telemetry.spool.rig import ROOMY, Key, Rig, key_of, record, records_of
+from tests.telemetry.spool.story import KEYS, STORIES, Story, durable, judge, with_history
 
 Tell = Callable[[Story], None]
-SPACE_TAKERS = ("create", "write_at", "make_folder")
 
 
 class Killed(BaseException):
@@ -29,16 +31,10 @@ def calls_of(tell: Tell) -> int:
     return len(disk.calls) - before
 
 
-def each_call(tells: list[Tell], step: int = 1) -> Iterator[tuple[Tell, int]]:
-    return ((tell, n) for tell in tells for n in range(0, calls_of(tell), step))
-
-
 def tell_until_it_breaks(story: Story, disk: CrashDisk) -> None:
     """The agent ends on what a spool raises; records in its memory are then lost, and counted."""
-    try:
+    with contextlib.suppress(Killed, DiskError):
         story.scenario(disk)
-    except (Killed, DiskError):
-        pass
 
 
 def judge_the_next_life(story: Story, disk: CrashDisk) -> None:
@@ -71,3 +67,135 @@ def test_one_call_that_fails_loses_nothing_confirmed(tell: Tell, error: DiskErro
         disk.fail(n, error)
         tell_until_it_breaks(story, disk)
         judge_the_next_life(story, disk)
+
+
+def test_a_disk_that_fails_for_a_while_holds_up_but_loses_nothing() -> None:
+    rig = Rig(disk := with_history(), keys=KEYS)
+    disk.fail(lambda call: call.act in ("write_at", "sync", "rename", "create"), DiskFault("worn"))
+    assert rig.put(record(1), record(2, Lane.P0)) == ()
+    assert rig.spool.counts().holds
+    assert rig.spool.why_full is not None
+    disk.heal()
+    assert len(rig.commit()) == 2
+    assert rig.spool.why_full is None
+
+
+def test_on_a_full_disk_receipts_make_room_without_taking_any() -> None:
+    rig = Rig(disk := with_history(), keys=KEYS)
+    disk.fail(lambda call: call.act == "create", DiskFull("full"))
+    rig.put(record(0, Lane.P0, size=6000), record(1, Lane.P0, size=6000), record(2, Lane.P0, size=6000))
+    rig.put(record(3, Lane.P3))
+    assert rig.spool.counts().lanes[Lane.P3].pending == 1
+    before = len(disk.calls)
+    assert rig.drain() == 3
+    assert not [call for call in disk.calls[before:] if call.act in ("create", "make_folder")]
+    assert len(rig.commit()) == 1
+    assert rig.spool.counts().holds
+
+
+def test_on_a_full_disk_a_higher_lane_evicts_a_lower_one() -> None:
+    rig = Rig(disk := with_history(), keys=KEYS)
+    for number in range(3):
+        rig.put(record(number, Lane.P3, size=6000))
+    disk.fail(lambda call: call.act == "create", DiskFull("full"))
+    assert len(rig.put(record(3, Lane.P0))) == 1
+    counts = rig.spool.counts()
+    assert counts.lanes[Lane.P3].evicted == {Evicted.DISK_FULL: 2}
+    assert counts.holds
+
+
+# --- bits that flip --------------------------------------------------------------------------------------------------
+
+
+def much_lived() -> tuple[CrashDisk, MemoryCounters, Rig]:
+    """Sealed, open and half acknowledged segments of two epochs and two lanes."""
+    disk, counters = with_history(), MemoryCounters()
+    rig = Rig(disk, counters, ROOMY, keys=KEYS, seed=5)
+    for number in range(3):
+        rig.put(record(number, size=6000), record(number + 10, Lane.P0))
+    rig.open()
+    rig.put(record(20), record(21, Lane.P0))
+    rig.put(record(22), record(23, purpose=Purpose.DRIVING))
+    rig.acknowledge(rig.lane_blocks(Lane.P1)[0])
+    rig.spool.close()
+    return disk.after_shutdown(), counters, rig
+
+
+def test_a_flipped_bit_anywhere_costs_at_most_its_block_and_never_the_start() -> None:
+    disk, counters, before = much_lived()
+    blocks = [{key_of(item) for item in records_of(before.spool.load(ref))} for ref in before.blocks()]
+    for path in disk.names(""):
+        for bit in sampled_bits(disk.size(path), path):
+            flipped = disk.after_shutdown()
+            flipped.flip_bit(path, bit)
+            lost = lost_after(flipped, counters, before)
+            assert any(lost <= block for block in blocks), f"bit {bit} of {path} cost {len(lost)} records"
+            assert path.endswith(".seg") or not lost, f"bit {bit} of {path}"
+
+
+def sampled_bits(size: int, path: str) -> list[int]:
+    """Every field of the headers, and a bit here and there in what follows."""
+    rng = Random(path)
+    heads = [page + offset for page in range(0, size, PAGE_BYTES) for offset in (0, 5, 9, 14, 20, 30, 45, 60, 100)]
+    return [at * 8 + rng.randrange(8) for at in [*heads, *(rng.randrange(size) for _ in range(8))] if at < size]
+
+
+def lost_after(disk: CrashDisk, counters: MemoryCounters, before: Rig) -> set[Key]:
+    """Opens the damaged spool, reads all there is, and sees that law 1 says how much there isn't."""
+    ledger = MemoryCounters()
+    ledger.set(**counters.values())
+    rig = Rig(disk, ledger, ROOMY, keys=KEYS, seed=6)
+    there: dict[Key, bytes] = {}
+    for ref in rig.blocks():
+        with contextlib.suppress(BadBlock):
+            there.update((key_of(item), item.digest) for item in records_of(rig.spool.load(ref)))
+    assert all(before.confirmed[key] == digest for key, digest in there.items()), "bytes were made up"
+    lost = before.confirmed.keys() - there.keys() - before.stored.keys()
+    counts = rig.spool.counts()
+    assert counts.holds
+    assert sum(sum(lane.quarantined.values()) for lane in counts.lanes) == len(lost)
+    assert len(rig.put(record(100), record(101, Lane.P0))) == 2
+    return set(lost)
+
+
+@pytest.mark.parametrize(("which", "why"), [(0, Quarantined.CORRUPT), (-1, Quarantined.MISSING)])
+def test_a_segment_with_both_headers_gone_is_counted_and_its_file_given_back(which: int, why: Quarantined) -> None:
+    """Later segments of its epoch tell what it held; of the last one only the ledger knows."""
+    disk, counters, before = much_lived()
+    victim = before.lane_blocks(Lane.P0)[which]
+    name = f"p0-{victim.serial:08d}.seg"
+    held = sum(ref.count for ref in before.lane_blocks(Lane.P0) if ref.serial == victim.serial)
+    for copy in range(2):
+        disk.flip_bit(name, (copy * PAGE_BYTES + 30) * 8)
+    rig = Rig(disk, counters, ROOMY, keys=KEYS, seed=6)
+    assert rig.spool.counts().lanes[Lane.P0].quarantined == {why: held}
+    assert rig.spool.counts().holds
+    assert name not in disk.names("")
+
+
+def test_a_spool_that_lost_its_books_sends_again_and_says_so() -> None:
+    disk, counters, before = much_lived()
+    for twin in range(2):
+        disk.flip_bit(f"books.{twin}", 200)
+    rig = Rig(disk, counters, ROOMY, keys=KEYS, seed=6)
+    assert rig.spool.books_lost
+    assert {key_of(item) for item in rig.read()} == set(before.confirmed)
+    assert rig.spool.counts().holds
+    rig.drain()
+    rig.spool.close()
+    rig.open()
+    assert not rig.spool.books_lost
+
+
+def test_blocks_under_a_lost_key_are_quarantined_one_by_one_and_the_lane_goes_on() -> None:
+    disk, counters, _ = much_lived()
+    for twin in range(2):
+        disk.flip_bit(f"keys.{twin}", 400)
+    rig = Rig(disk, counters, ROOMY, keys=KEYS, seed=6)
+    for ref in (blocks := rig.lane_blocks(Lane.P0)):
+        with pytest.raises(BadBlock):
+            rig.spool.load(ref)
+    assert rig.spool.counts().lanes[Lane.P0].quarantined == {Quarantined.KEY_LOST: sum(ref.count for ref in blocks)}
+    assert len(rig.put(record(100, Lane.P0))) == 1
+    [ref] = rig.lane_blocks(Lane.P0)
+    assert len(records_of(rig.spool.load(ref))) == 1

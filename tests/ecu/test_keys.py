@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ecu.crashdisk import CrashDisk
-from ecu.keys import FileKeyStore, KeysExposed, KeysLost, PendingIdentity, UnsealError
+from ecu.keys import FileKeyStore, KeysExposed, KeysLost, KeysTaken, PendingIdentity, UnsealError
 from ecu.twin import TwinRecord
 from tests.ecu.authority import Authority, verify
 
@@ -152,6 +152,16 @@ def test_key_files_are_the_owners_alone(tmp_path: Path) -> None:
     renew(store, "v1")
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "keys").iterdir()} == {0o600}
     assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o700
+
+
+def test_two_processes_never_use_the_same_keys(tmp_path: Path) -> None:
+    store = FileKeyStore.open(tmp_path / "keys")
+    renew(store, "v1")
+    with pytest.raises(KeysTaken, match=rf"{tmp_path}/keys"):
+        FileKeyStore.open(tmp_path / "keys")
+    certificate = store.certificate()
+    del store
+    assert FileKeyStore.open(tmp_path / "keys").certificate() == certificate
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])

@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 
 import mqtt5
-import pytest
 from mqtt5 import DisconnectReasonCode, PubAckReasonCode, QoS, SubAckReasonCode, UnsubAckReasonCode
 
 from ecu.clock import SECOND_NS
@@ -61,32 +60,30 @@ async def test_a_stored_block_is_acknowledged_and_then_receipted_in_that_order(t
         await raw.close()
 
 
-@pytest.mark.parametrize(
-    ("topic", "payload", "code"),
-    [
-        (UP, b"junk", PubAckReasonCode.PAYLOAD_FORMAT_INVALID),
-        (UP, make_block()[:-1] + b"?", PubAckReasonCode.PAYLOAD_FORMAT_INVALID),
-        (UP, make_block(lane=Lane.P2), PubAckReasonCode.PAYLOAD_FORMAT_INVALID),
-        (up_topic(OTHER, Lane.P1), make_block(), PubAckReasonCode.NOT_AUTHORIZED),
-        (down_topic(VEHICLE, "receipt"), b"x", PubAckReasonCode.NOT_AUTHORIZED),
-        (UP + "/x", make_block(), PubAckReasonCode.NOT_AUTHORIZED),
-        (status_topic(OTHER), b"{}", PubAckReasonCode.NOT_AUTHORIZED),
-        (status_topic(VEHICLE), b"[]", PubAckReasonCode.PAYLOAD_FORMAT_INVALID),
-        (status_topic(VEHICLE), b'{"\xff":1}', PubAckReasonCode.PAYLOAD_FORMAT_INVALID),
-        (status_topic(VEHICLE), b'{"a":' * 3000, PubAckReasonCode.PAYLOAD_FORMAT_INVALID),
-        (status_topic(VEHICLE), b'"' + b"x" * MAX_STATUS_BYTES, PubAckReasonCode.PAYLOAD_FORMAT_INVALID),
-    ],
-)
-async def test_a_refused_publish_says_why_and_the_session_goes_on(
-    tmp_path: Path, topic: str, payload: bytes, code: PubAckReasonCode
-) -> None:
+REFUSED = [
+    (UP, b"junk", PubAckReasonCode.PAYLOAD_FORMAT_INVALID),
+    (UP, make_block()[:-1] + b"?", PubAckReasonCode.PAYLOAD_FORMAT_INVALID),
+    (UP, make_block(lane=Lane.P2), PubAckReasonCode.PAYLOAD_FORMAT_INVALID),
+    (up_topic(OTHER, Lane.P1), make_block(), PubAckReasonCode.NOT_AUTHORIZED),
+    (down_topic(VEHICLE, "receipt"), b"x", PubAckReasonCode.NOT_AUTHORIZED),
+    (UP + "/x", make_block(), PubAckReasonCode.NOT_AUTHORIZED),
+    (status_topic(OTHER), b"{}", PubAckReasonCode.NOT_AUTHORIZED),
+    (status_topic(VEHICLE), b"[]", PubAckReasonCode.PAYLOAD_FORMAT_INVALID),
+    (status_topic(VEHICLE), b'{"\xff":1}', PubAckReasonCode.PAYLOAD_FORMAT_INVALID),
+    (status_topic(VEHICLE), b'{"a":' * 3000, PubAckReasonCode.PAYLOAD_FORMAT_INVALID),
+    (status_topic(VEHICLE), b'"' + b"x" * MAX_STATUS_BYTES, PubAckReasonCode.PAYLOAD_FORMAT_INVALID),
+]
+
+
+async def test_a_refused_publish_says_why_and_the_session_goes_on(tmp_path: Path) -> None:
     async with a_receiver(tmp_path) as receiver:
         raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path))
-        refused = await raw.ask(publish(topic, payload))
-        assert code_of(refused) is code
-        assert isinstance(refused, mqtt5.PubAckPacket)
-        assert refused.reason_str
+        for topic, payload, code in REFUSED:
+            refused = await raw.ask(publish(topic, payload))
+            assert isinstance(refused, mqtt5.PubAckPacket)
+            assert (refused.reason_code, bool(refused.reason_str)) == (code, True), (topic, payload[:20])
         assert code_of(await raw.ask(publish(UP, make_block()))) is PubAckReasonCode.SUCCESS
+        assert receiver.counters.forbidden_publishes == 4
         await raw.close()
 
 
@@ -132,38 +129,37 @@ async def test_what_isnt_subscribed_isnt_told(tmp_path: Path) -> None:
         await raw.close()
 
 
-@pytest.mark.parametrize(
-    ("packet", "code"),
-    [
-        (publish(UP, b"", qos=QoS.AT_MOST_ONCE), DisconnectReasonCode.QOS_NOT_SUPPORTED),
-        (publish(UP, b"", qos=QoS.EXACTLY_ONCE), DisconnectReasonCode.QOS_NOT_SUPPORTED),
-        (
-            mqtt5.PublishPacket(UP, b"", qos=QoS.AT_LEAST_ONCE, packet_id=1, retain=True),
-            DisconnectReasonCode.RETAIN_NOT_SUPPORTED,
-        ),
-        (
-            mqtt5.PublishPacket(UP, b"", qos=QoS.AT_LEAST_ONCE, packet_id=1, topic_alias=1),
-            DisconnectReasonCode.TOPIC_ALIAS_INVALID,
-        ),
-        (publish(UP, b"", packet_id=0), DisconnectReasonCode.PROTOCOL_ERROR),
-        (publish(UP, bytes(MAX_BLOCK_BYTES + 2000)), DisconnectReasonCode.PACKET_TOO_LARGE),
-        (mqtt5.ConnectPacket("again"), DisconnectReasonCode.PROTOCOL_ERROR),
-        (mqtt5.PubAckPacket(1), DisconnectReasonCode.PROTOCOL_ERROR),
-        (mqtt5.AuthPacket(), DisconnectReasonCode.PROTOCOL_ERROR),
-        (b"\x30\x03\x00\x01\xff", DisconnectReasonCode.MALFORMED_PACKET),
-    ],
-)
-async def test_a_violation_ends_the_connection_with_its_reason_and_no_other_one(
-    tmp_path: Path, packet: mqtt5.Packet | bytes, code: DisconnectReasonCode
-) -> None:
+VIOLATIONS: list[tuple[mqtt5.Packet | bytes, DisconnectReasonCode]] = [
+    (publish(UP, b"", qos=QoS.AT_MOST_ONCE), DisconnectReasonCode.QOS_NOT_SUPPORTED),
+    (publish(UP, b"", qos=QoS.EXACTLY_ONCE), DisconnectReasonCode.QOS_NOT_SUPPORTED),
+    (
+        mqtt5.PublishPacket(UP, b"", qos=QoS.AT_LEAST_ONCE, packet_id=1, retain=True),
+        DisconnectReasonCode.RETAIN_NOT_SUPPORTED,
+    ),
+    (
+        mqtt5.PublishPacket(UP, b"", qos=QoS.AT_LEAST_ONCE, packet_id=1, topic_alias=1),
+        DisconnectReasonCode.TOPIC_ALIAS_INVALID,
+    ),
+    (publish(UP, b"", packet_id=0), DisconnectReasonCode.PROTOCOL_ERROR),
+    (publish(UP, bytes(MAX_BLOCK_BYTES + 2000)), DisconnectReasonCode.PACKET_TOO_LARGE),
+    (mqtt5.ConnectPacket("again"), DisconnectReasonCode.PROTOCOL_ERROR),
+    (mqtt5.PubAckPacket(1), DisconnectReasonCode.PROTOCOL_ERROR),
+    (mqtt5.AuthPacket(), DisconnectReasonCode.PROTOCOL_ERROR),
+    (b"\x30\x03\x00\x01\xff", DisconnectReasonCode.MALFORMED_PACKET),
+]
+
+
+async def test_a_violation_ends_the_connection_with_its_reason_and_no_other_one(tmp_path: Path) -> None:
     async with a_receiver(tmp_path) as receiver:
         bystander = await RawVehicle.connected(await a_vehicle(receiver, tmp_path, OTHER))
-        raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path))
-        assert code_of(await raw.ask(packet)) is code
-        assert await raw.receive() is None
-        assert receiver.counters.protocol_violations == 1
-        assert isinstance(await bystander.ask(mqtt5.PingReqPacket()), mqtt5.PingRespPacket)
-        await raw.close()
+        vehicle = await a_vehicle(receiver, tmp_path)
+        for number, (packet, code) in enumerate(VIOLATIONS, 1):
+            raw = await RawVehicle.connected(vehicle)
+            assert code_of(await raw.ask(packet)) is code
+            assert await raw.receive() is None
+            assert receiver.counters.protocol_violations == number
+            assert isinstance(await bystander.ask(mqtt5.PingReqPacket()), mqtt5.PingRespPacket)
+            await raw.close()
         await bystander.close()
 
 

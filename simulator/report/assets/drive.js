@@ -1,8 +1,6 @@
 // Moves the drawn drive: the page is whole without this script, it only stands still then.
 (() => {
   "use strict";
-  const TRAIL = 120;
-  const LANES_M = [-1.8, 1.8];
   const MARK_M = 3;
   const PERIOD_M = 12;
   const NEAREST_M = 5;
@@ -19,7 +17,6 @@
   const play = byId("play");
   const tracks = byId("tracks");
   const SVG = tracks.namespaceURI;
-  const trails = byId("trails");
   const marks = byId("marks");
   const fault = byId("fault");
   const here = byId("here");
@@ -116,33 +113,18 @@
     });
   }
 
-  function drawTrails(boxes, hundredths) {
-    const paths = pooled(trails, boxes.length, () => document.createElementNS(SVG, "path"));
-    const from = lastUpTo(data.times, hundredths - TRAIL) + 1;
-    const to = lastUpTo(data.times, hundredths);
-    boxes.forEach(([track, x1, , x2, y2], i) => {
-      const points = [];
-      for (let k = from; k <= to; k++) {
-        const box = data.boxes[k].find((other) => other[0] === track);
-        if (box) points.push(`${(box[1] + box[3]) / 2} ${box[4]}`);
-      }
-      points.push(`${(x1 + x2) / 2} ${y2}`);
-      set(paths[i], { d: `M${points.join("L")}`, class: `trail c${data.tracks[track][1]}` });
-    });
-  }
-
   function drawMarks(t) {
     const below = data.height - data.horizon;
     const middle = data.width / 2;
     const row = (z) => data.horizon + (below * NEAREST_M) / z;
-    const column = (x, z) => middle + ((data.width * 0.26) / 1.8) * x * (NEAREST_M / z);
+    const column = (x, z) => middle + data.metre * x * (NEAREST_M / z);
     const ahead = PERIOD_M - (metresAt(t) % PERIOD_M);
     let d = "";
     for (let z = ahead - PERIOD_M; z < FARTHEST_M; z += PERIOD_M) {
       const near = Math.max(z, NEAREST_M * 0.9);
       const far = z + MARK_M;
       if (far <= near) continue;
-      for (const x of LANES_M) {
+      for (const x of data.lines) {
         const corner = (dx, depth) => `${column(x + dx, depth).toFixed(1)} ${row(depth).toFixed(1)}`;
         d += `M${corner(-0.07, near)}L${corner(-0.07, far)}L${corner(0.07, far)}L${corner(0.07, near)}Z`;
       }
@@ -161,7 +143,6 @@
     const boxes = boxesAt(now * 100);
     drawMarks(now);
     drawTracks(boxes);
-    drawTrails(boxes, now * 100);
     drawFault(now);
     figure.style.setProperty("--t", now / data.end);
     const speed = data.speed.length ? `${Math.round(sample(data.speed, now))} km/h` : "";

@@ -26,6 +26,8 @@ SMALL = SpoolLimits(
     queue_records=1000,
 )
 
+ROOMY = SMALL.model_copy(update={"max_bytes": 32 * SMALL.segment_bytes})
+
 
 def seeded_entropy(seed: int) -> Callable[[int], bytes]:
     """Unpredictable enough, never the same twice, and the same in each run of a test."""

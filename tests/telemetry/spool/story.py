@@ -106,9 +106,8 @@ def judge(moment: Moment, rig: Rig) -> None:
     items = rig.read()
     there = {key_of(item): item.digest for item in items}
     assert len(there) == len(items) == sum(lane.spooled for lane in counts.lanes)
-    assert all(moment.confirmed.get(key, digest) == digest for key, digest in there.items()), (
-        "a name changed its record"
-    )
+    changed = [key for key, digest in there.items() if moment.confirmed.get(key, digest) != digest]
+    assert not changed, "a name changed its record"
     excused = sum(sum(lane.evicted.values()) + lane.erased for lane in counts.lanes)
     lost = moment.confirmed.keys() - there.keys() - moment.stored
     assert len(lost) <= excused, f"{len(lost)} confirmed records are gone"

@@ -1,0 +1,17 @@
+"""What a head unit's display is told of each frame: the `seen` event of `GET /events`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from inference.messages import SeenTrack
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One frame's result. `t_ns` is boot time of its capture, `latency_ns` from there to here."""
+
+    frame_id: int
+    t_ns: int
+    latency_ns: int
+    tracks: tuple[SeenTrack, ...]

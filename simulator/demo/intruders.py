@@ -1,0 +1,68 @@
+"""Those who aren't our vehicle: a stranger with a certificate of its own, and whoever throws bytes at the port."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import tempfile
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import msgspec
+
+from agent.pairing import Paired
+from ecu.clock import Clock
+from ecu.disk import RealDisk
+from ecu.keys import MemoryKeyStore
+from receiver.pki import Authority
+from simulator.demo.judge import Siege
+from simulator.demo.stage import VEHICLE, Stage
+from telemetry.links.link import LinkError
+from telemetry.links.mqtt import MqttLink
+from telemetry.links.tls import pinned_context
+
+PACKETS: Final = 2000
+SEED: Final = 1883
+
+
+def paired(stage: Stage) -> Paired:
+    """Where the vehicle's receiver is, as the vehicle itself remembers it."""
+    return msgspec.json.decode((stage.places.agent / "paired.json").read_bytes(), type=Paired)
+
+
+async def try_stranger(stage: Stage, clock: Clock) -> str | None:
+    """Knocks with the vehicle's name in a certificate of another authority; the refusal's words, None if let in."""
+    receiver = paired(stage)
+    link = MqttLink(
+        receiver.host, receiver.mqtt_port, VEHICLE, await asyncio.to_thread(_forged, receiver.ca, clock), clock,
+        timeout_s=5.0,
+    )  # fmt: skip
+    try:
+        await link.connect()
+    except LinkError as refusal:
+        return str(refusal)
+    finally:
+        await link.close()
+    return None
+
+
+def _forged(ca_pem: str, clock: Clock) -> ssl.SSLContext:
+    """Trusts the real receiver, and proves to be the vehicle by a certificate that only a stranger signed."""
+    keys = MemoryKeyStore()
+    with tempfile.TemporaryDirectory(prefix="outrider-stranger-") as folder:
+        authority = Authority(RealDisk(Path(folder)), clock, vehicle_days=1.0)
+        pending = keys.begin_identity()
+        keys.install(pending, authority.issue(pending.csr(VEHICLE), VEHICLE).pem)
+    context = pinned_context(ca_pem)
+    keys.load_identity(context)
+    return context
+
+
+async def besiege(stage: Stage) -> Siege:
+    """Throws PACKETS hostile packets at the endpoint, then looks whether it still serves its vehicle."""
+    from simulator.faults.packets import hostile_packets, throw
+
+    receiver = paired(stage)
+    sent = await throw(receiver.host, receiver.mqtt_port, hostile_packets(Random(SEED), PACKETS))
+    return Siege(sent, 0, True)

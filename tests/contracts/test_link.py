@@ -1,0 +1,547 @@
+"""The Link contract: every implementation, one suite. MqttLink meets a real receiver over real TLS.
+
+The same suite runs again, in a process of its own, on the older paho that azure-iot-device pins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import os
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from random import Random
+from typing import Protocol
+
+import pytest
+
+from agent.pairing import renew
+from ecu.clock import SECOND_NS, OffsetClock, SteppingClock, SystemClock
+from receiver import admission
+from receiver.listener import listen
+from receiver.service import Receiver
+from receiver.store import FILE
+from receiver.tables import inbox
+from telemetry.links.link import (
+    Accepted,
+    Acks,
+    ClockUntrusted,
+    Hint,
+    Link,
+    Refused,
+    Throttled,
+    Unauthorized,
+    Unreachable,
+    Untrusted,
+)
+from telemetry.links.memory import MemoryLink, MemoryReceiver
+from telemetry.links.mqtt import MqttLink
+from telemetry.links.tls import NO_CHECK_TIME
+from telemetry.records import Lane
+from telemetry.wire import Receipt, unpack_block
+from tests.receiver.fleet import EPOCH, VEHICLE, Vehicle, a_receiver, a_vehicle, make_block, todays_clock
+
+OTHER = "veh-002"
+YEAR_NS = 365 * 86_400 * SECOND_NS
+PAHO = importlib.metadata.version("paho-mqtt")
+
+
+class World(Protocol):
+    """A receiver as the contract needs it, and links to it."""
+
+    async def link(self, vehicle: str = VEHICLE) -> Link:
+        """Not connected yet."""
+        ...
+
+    async def stored(self, vehicle: str = VEHICLE) -> list[bytes]: ...
+
+    async def last_report(self, vehicle: str = VEHICLE) -> bytes | None: ...
+
+    async def revoke(self, vehicle: str) -> None: ...
+
+    def hint(self, vehicle: str, kind: str) -> None: ...
+
+    def sever(self, vehicle: str) -> None:
+        """The connection breaks; the vehicle stays welcome."""
+        ...
+
+    def holding(self) -> contextlib.AbstractContextManager[None]:
+        """Within it, nothing can be stored."""
+        ...
+
+    def relent(self) -> None:
+        """A `strict` world asks for patience after the first block; from now on it takes more."""
+        ...
+
+
+class MemoryWorld:
+    def __init__(self, strict: bool) -> None:
+        self._receiver = MemoryReceiver()
+        self._receiver.throttled_for_s = 1.0 if strict else None
+
+    async def link(self, vehicle: str = VEHICLE) -> Link:
+        return MemoryLink(self._receiver, vehicle)
+
+    async def stored(self, vehicle: str = VEHICLE) -> list[bytes]:
+        return self._receiver.stored(vehicle)
+
+    async def last_report(self, vehicle: str = VEHICLE) -> bytes | None:
+        return self._receiver.reports.get(vehicle)
+
+    async def revoke(self, vehicle: str) -> None:
+        self._receiver.revoke(vehicle)
+
+    def hint(self, vehicle: str, kind: str) -> None:
+        self._receiver.hint(vehicle, kind)
+
+    def sever(self, vehicle: str) -> None:
+        self._receiver.cut(vehicle)
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        self._receiver.commits_at_once = False
+        yield
+        self._receiver.commits_at_once = True
+        self._receiver.commit()
+
+    def relent(self) -> None:
+        self._receiver.throttled_for_s = None
+
+
+class MqttWorld:
+    """`clock` is the receiver's own, where it is strict: a vehicle's share grows with it."""
+
+    def __init__(self, receiver: Receiver, folder: Path, clock: SteppingClock | None = None) -> None:
+        self.receiver = receiver
+        self._folder = folder
+        self._clock = clock
+        self._vehicles: dict[str, Vehicle] = {}
+
+    async def vehicle(self, name: str = VEHICLE) -> Vehicle:
+        if name not in self._vehicles:
+            self._vehicles[name] = await a_vehicle(self.receiver, self._folder, name)
+        return self._vehicles[name]
+
+    async def link(self, vehicle: str = VEHICLE) -> Link:
+        return (await self.vehicle(vehicle)).link()
+
+    async def stored(self, vehicle: str = VEHICLE) -> list[bytes]:
+        columns = inbox.c.vehicle == vehicle
+        rows = await self.receiver.store.transact(lambda c: c.execute(inbox.select().where(columns)).all())
+        return [row.block for row in rows]
+
+    async def last_report(self, vehicle: str = VEHICLE) -> bytes | None:
+        return await self.receiver.store.transact(admission.last_report, vehicle)
+
+    async def revoke(self, vehicle: str) -> None:
+        await self.receiver.operator.revoke(vehicle)
+
+    def hint(self, vehicle: str, kind: str) -> None:
+        self.receiver.operator.hint(vehicle, kind)
+
+    def sever(self, vehicle: str) -> None:
+        self.receiver.endpoint.cut(vehicle, "the wire broke")
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        file = self._folder / "receiver" / FILE
+        with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as holder:
+            holder.execute("begin immediate")
+            yield
+            holder.execute("rollback")
+
+    def relent(self) -> None:
+        assert self._clock is not None
+        self._clock.advance(self._clock.boot_ns() + 10 * SECOND_NS)
+
+
+@contextlib.asynccontextmanager
+async def a_world(kind: str, folder: Path, strict: bool = False) -> AsyncIterator[World]:
+    if kind == "memory":
+        yield MemoryWorld(strict)
+    elif strict:
+        clock, burst = todays_clock(), 1.5 * len(make_block())
+        async with a_receiver(folder, clock, vehicle_burst_bytes=burst, vehicle_bytes_per_s=1e5) as receiver:
+            yield MqttWorld(receiver, folder, clock)
+    else:
+        async with a_mqtt_world(folder) as world:
+            yield world
+
+
+@contextlib.asynccontextmanager
+async def a_mqtt_world(folder: Path, **settings: object) -> AsyncIterator[MqttWorld]:
+    async with a_receiver(folder, **settings) as receiver:
+        yield MqttWorld(receiver, folder)
+
+
+@contextlib.asynccontextmanager
+async def connected(world: World, vehicle: str = VEHICLE) -> AsyncIterator[Link]:
+    link = await world.link(vehicle)
+    await link.connect()
+    try:
+        yield link
+    finally:
+        await link.close()
+
+
+@pytest.fixture(params=["memory", "mqtt"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+async def next_receipt(link: Link) -> Receipt:
+    async with asyncio.timeout(10):
+        return await anext(link.receipts())
+
+
+def has_arrived(waiting: asyncio.Future[Receipt]) -> bool:
+    return waiting.done()
+
+
+# --- blocks and receipts ---------------------------------------------------------------------------------------------
+
+
+async def test_a_block_is_accepted_stored_and_receipted_for_exactly_its_records(tmp_path: Path, kind: str) -> None:
+    async with a_world(kind, tmp_path) as world, connected(world) as link:
+        assert link.acks is Acks.STORED
+        assert await link.publish(Lane.P1, make_block(5, 3)) == Accepted()
+        assert await next_receipt(link) == Receipt(Lane.P1, EPOCH, ((5, 8),))
+        assert await world.stored() == [make_block(5, 3)]
+
+
+async def test_a_receipt_comes_after_the_commit_and_never_before(tmp_path: Path, kind: str) -> None:
+    async with a_world(kind, tmp_path) as world, connected(world) as link:
+        receipt = asyncio.ensure_future(next_receipt(link))
+        with world.holding():
+            publishing = asyncio.ensure_future(link.publish(Lane.P1, make_block()))
+            await asyncio.sleep(0)
+            # Refused without the store: a premature receipt would have come before this answer.
+            with pytest.raises(Refused):
+                await link.publish(Lane.P1, b"junk")
+            assert not receipt.done()
+        await publishing
+        assert (await receipt).ranges == ((0, 3),)
+        assert len(await world.stored()) == 1
+
+
+async def test_the_same_block_again_changes_nothing_and_has_its_receipt_again(tmp_path: Path, kind: str) -> None:
+    async with a_world(kind, tmp_path) as world, connected(world) as link:
+        for _ in range(3):
+            await link.publish(Lane.P1, make_block())
+            assert (await next_receipt(link)).ranges == ((0, 3),)
+        assert len(await world.stored()) == 1
+
+
+async def test_other_bytes_under_stored_numbers_are_refused_and_have_no_receipt(tmp_path: Path, kind: str) -> None:
+    async with a_world(kind, tmp_path) as world, connected(world) as link:
+        await link.publish(Lane.P1, make_block())
+        await next_receipt(link)
+        for other in (make_block(note="forged"), make_block(1, 1), make_block(2, 5)):
+            with pytest.raises(Refused):
+                await link.publish(Lane.P1, other)
+        await link.publish(Lane.P1, make_block(10))
+        assert (await next_receipt(link)).ranges == ((10, 13),)
+        assert await world.stored() == [make_block(), make_block(10)]
+
+
+async def test_a_refused_block_is_seen_as_refused_and_the_next_one_is_taken(tmp_path: Path, kind: str) -> None:
+    whole = make_block()
+    async with a_world(kind, tmp_path) as world, connected(world) as link:
+        for bad in (b"", b"junk", whole[:-1], whole[:-1] + b"?", make_block(lane=Lane.P3)):
+            with pytest.raises(Refused):
+                await link.publish(Lane.P1, bad)
+        assert await link.publish(Lane.P1, whole) == Accepted()
+        assert len(await world.stored()) == 1
+
+
+async def test_throttled_is_told_apart_from_refused_and_passes(tmp_path: Path, kind: str) -> None:
+    async with a_world(kind, tmp_path, strict=True) as world, connected(world) as link:
+        answers = [link.publish(Lane.P1, make_block(3 * n)) for n in range(3)]
+        with pytest.raises(Throttled) as caught:
+            await asyncio.gather(*answers)
+        assert caught.value.after_s > 0
+        world.relent()
+        assert await link.publish(Lane.P1, make_block(30)) == Accepted()
+
+
+async def test_receipts_never_go_beyond_what_was_sent_and_vehicles_do_not_meet(tmp_path: Path, kind: str) -> None:
+    rng, sent = Random(7), {VEHICLE: set[int](), OTHER: set[int]()}
+    async with a_world(kind, tmp_path) as world, connected(world) as one, connected(world, OTHER) as two:
+        told = {VEHICLE: set[int](), OTHER: set[int]()}
+        for _ in range(60):
+            name, link = rng.choice([(VEHICLE, one), (OTHER, two)])
+            block = make_block(rng.randrange(40), rng.randrange(1, 5), note=name)
+            header, _ = unpack_block(block)
+            sent[name] |= set(range(header.base_seq, header.end_seq))
+            with contextlib.suppress(Refused):
+                await link.publish(Lane.P1, block)
+                for start, end in (await next_receipt(link)).ranges:
+                    told[name] |= set(range(start, end))
+            assert told[name] <= sent[name]
+        for name in (VEHICLE, OTHER):
+            headers = [unpack_block(block)[0] for block in await world.stored(name)]
+            stored = {seq for header in headers for seq in range(header.base_seq, header.end_seq)}
+            assert told[name] == stored
+            assert stored
+
+
+async def test_more_blocks_at_once_than_may_be_in_flight_all_arrive(tmp_path: Path, kind: str) -> None:
+    async with a_world(kind, tmp_path) as world, connected(world) as link:
+        await asyncio.gather(*(link.publish(Lane.P1, make_block(3 * n)) for n in range(100)))
+        assert len(await world.stored()) == 100
+
+
+# --- connections -----------------------------------------------------------------------------------------------------
+
+
+async def test_without_a_connection_everything_is_unreachable(tmp_path: Path, kind: str) -> None:
+    async with a_world(kind, tmp_path) as world:
+        link = await world.link()
+        for attempt in (
+            link.publish(Lane.P1, make_block()),
+            link.report(b"{}"),
+            anext(link.receipts()),
+            anext(link.hints()),
+        ):
+            with pytest.raises(Unreachable):
+                await attempt
+        await link.close()
+
+
+async def test_a_broken_connection_ends_everything_that_waits_and_the_next_one_works(tmp_path: Path, kind: str) -> None:
+    async with a_world(kind, tmp_path) as world, connected(world) as link:
+        waiting = [asyncio.ensure_future(anext(link.receipts())), asyncio.ensure_future(anext(link.hints()))]
+        await asyncio.sleep(0)
+        world.sever(VEHICLE)
+        for ended in waiting:
+            with pytest.raises(Unreachable):
+                await ended
+        with pytest.raises(Unreachable):
+            await link.publish(Lane.P1, make_block())
+        await link.connect()
+        await link.publish(Lane.P1, make_block())
+        assert (await next_receipt(link)).ranges == ((0, 3),)
+
+
+async def test_a_second_connect_replaces_the_connection(tmp_path: Path, kind: str) -> None:
+    async with a_world(kind, tmp_path) as world, connected(world) as link:
+        former = link.receipts()
+        await link.connect()
+        with pytest.raises(Unreachable):
+            await anext(former)
+        await link.publish(Lane.P1, make_block())
+        assert (await next_receipt(link)).ranges == ((0, 3),)
+
+
+async def test_close_wakes_whoever_waits_and_may_be_called_again(tmp_path: Path, kind: str) -> None:
+    async with a_world(kind, tmp_path) as world, connected(world) as link:
+        waiting = asyncio.ensure_future(anext(link.receipts()))
+        await asyncio.sleep(0)
+        await link.close()
+        await link.close()
+        with pytest.raises(Unreachable):
+            await waiting
+        with pytest.raises(Unreachable):
+            await link.publish(Lane.P1, make_block())
+
+
+async def test_revocation_cuts_a_live_session_and_lets_no_new_one_in(tmp_path: Path, kind: str) -> None:
+    async with a_world(kind, tmp_path) as world, connected(world) as link, connected(world, OTHER) as bystander:
+        waiting = asyncio.ensure_future(anext(link.receipts()))
+        await asyncio.sleep(0)
+        await world.revoke(VEHICLE)
+        with pytest.raises(Unreachable):
+            await waiting
+        with pytest.raises(Unauthorized, match=r"Enrol and pair|Pair it"):
+            await link.connect()
+        await bystander.publish(Lane.P1, make_block())
+        assert (len(await world.stored()), len(await world.stored(OTHER))) == (0, 1)
+
+
+async def test_hints_arrive_and_only_the_newest_few_are_kept(tmp_path: Path, kind: str) -> None:
+    async with a_world(kind, tmp_path) as world, connected(world) as link:
+        for n in range(50):
+            world.hint(VEHICLE, f"look-{n}")
+        await link.report(b"{}")  # an answer to this comes after all of them
+        hints = link.hints()
+        assert await anext(hints) == Hint("look-42")
+        for _ in range(6):
+            await anext(hints)
+        assert await anext(hints) == Hint("look-49")
+
+
+async def test_the_last_report_is_kept(tmp_path: Path, kind: str) -> None:
+    async with a_world(kind, tmp_path) as world, connected(world) as link:
+        await link.report(b'{"n":1}')
+        await link.report(b'{"n":2}')
+        assert await world.last_report() == b'{"n":2}'
+
+
+# --- TLS and time: links that have a wire ----------------------------------------------------------------------------
+
+
+def mqtt_link(paired: Vehicle, /, **changes: object) -> MqttLink:
+    given: dict[str, object] = {
+        "host": paired.paired.host,
+        "port": paired.paired.mqtt_port,
+        "vehicle": paired.name,
+        "context": paired.context(),
+        "clock": paired.clock,
+    }
+    return MqttLink(**(given | changes))  # type: ignore[arg-type]
+
+
+async def refusal(link: MqttLink, kind: type[Exception]) -> str:
+    with pytest.raises(kind) as caught:
+        await link.connect()
+    assert type(caught.value) is kind
+    await link.close()
+    return str(caught.value)
+
+
+async def test_mqtt_of_another_authority_is_not_trusted(tmp_path: Path) -> None:
+    async with a_mqtt_world(tmp_path / "ours") as ours, a_receiver(tmp_path / "theirs") as theirs:
+        vehicle = await ours.vehicle()
+        words = await refusal(mqtt_link(vehicle, port=theirs.address.mqtt_port), Untrusted)
+        assert "isn't signed by the authority" in words
+
+
+async def test_mqtt_of_another_host_is_not_trusted(tmp_path: Path) -> None:
+    async with a_mqtt_world(tmp_path, hosts=("localhost",)) as world:
+        assert "isn't for 127.0.0.1" in await refusal(mqtt_link(await world.vehicle(), host="127.0.0.1"), Untrusted)
+
+
+async def test_mqtt_dates_are_judged_by_the_clock_that_was_given(tmp_path: Path) -> None:
+    async with a_mqtt_world(tmp_path) as world:
+        vehicle = await world.vehicle()
+        future = mqtt_link(vehicle, clock=OffsetClock(SystemClock(), YEAR_NS))
+        assert "expired" in await refusal(future, Untrusted)
+        past = OffsetClock(SystemClock(), -YEAR_NS)
+        link = mqtt_link(vehicle, clock=past)
+        assert "Get the time first" in await refusal(link, ClockUntrusted)
+        past.offset_ns = 0
+        await link.connect()
+        await link.close()
+
+
+async def test_mqtt_dates_may_be_left_to_openssl(tmp_path: Path) -> None:
+    context_of = {}
+    for name, offset_ns in (("past", -YEAR_NS), ("future", YEAR_NS)):
+        clock = SteppingClock(wall_ns=SystemClock().wall_ns() + offset_ns)
+        async with a_receiver(tmp_path / name, clock) as receiver:
+            vehicle = await a_vehicle(receiver, tmp_path / name, clock=clock)
+            context = vehicle.context()
+            context.verify_flags &= ~NO_CHECK_TIME
+            context_of[name] = context
+            kind = Untrusted if name == "past" else ClockUntrusted
+            assert "clock" in await refusal(mqtt_link(vehicle, context=context), kind)
+
+
+async def test_mqtt_with_a_strangers_certificate_gets_nowhere(tmp_path: Path) -> None:
+    async with a_mqtt_world(tmp_path / "ours") as ours, a_mqtt_world(tmp_path / "theirs") as theirs:
+        vehicle, stranger = await ours.vehicle(), await theirs.vehicle()
+        context = stranger.context()
+        context.load_verify_locations(cadata=vehicle.paired.ca)
+        with pytest.raises((Unreachable, Unauthorized)):
+            await mqtt_link(vehicle, context=context).connect()
+        assert ours.receiver.counters.sessions == 0
+
+
+async def test_mqtt_as_another_vehicle_is_unauthorized(tmp_path: Path) -> None:
+    async with a_mqtt_world(tmp_path) as world:
+        await world.vehicle(OTHER)
+        link = mqtt_link(await world.vehicle(), vehicle=OTHER)
+        assert "hear its own receipts" in await refusal(link, Unauthorized)
+
+
+async def test_mqtt_with_an_expired_certificate_is_unauthorized_in_words(tmp_path: Path) -> None:
+    clock = todays_clock()
+    async with a_receiver(tmp_path, clock, certificate_days=1) as receiver:
+        vehicle = await a_vehicle(receiver, tmp_path)
+        clock.advance(2 * 86_400 * SECOND_NS)
+        assert "has expired" in await refusal(mqtt_link(vehicle), Unauthorized)
+
+
+async def test_mqtt_where_nobody_listens_or_answers_is_unreachable_in_time(tmp_path: Path) -> None:
+    async with a_mqtt_world(tmp_path) as world:
+        vehicle = await world.vehicle()
+    assert "Is the receiver running?" in await refusal(mqtt_link(vehicle), Unreachable)
+    assert "can't be found" in await refusal(mqtt_link(vehicle, host="nowhere.invalid"), Unreachable)
+    with contextlib.closing(listen("127.0.0.1", 0, "a silent port")) as silent:
+        link = mqtt_link(vehicle, host="127.0.0.1", port=silent.getsockname()[1], timeout_s=0.3)
+        assert await refusal(link, Unreachable)
+
+
+async def test_mqtt_without_an_acknowledgement_in_time_is_unreachable(tmp_path: Path) -> None:
+    async with a_mqtt_world(tmp_path) as world:
+        link = mqtt_link(await world.vehicle(), timeout_s=0.5)
+        await link.connect()
+        with world.holding():
+            with pytest.raises(Unreachable, match="didn't acknowledge"):
+                await link.publish(Lane.P1, make_block())
+            with pytest.raises(Unreachable):
+                await anext(link.receipts())
+        await link.close()
+
+
+async def test_mqtt_in_flight_respects_the_receivers_maximum(tmp_path: Path) -> None:
+    async with a_mqtt_world(tmp_path, receive_maximum=2) as world:
+        link = mqtt_link(await world.vehicle(), in_flight=64)
+        await link.connect()
+        await asyncio.gather(*(link.publish(Lane.P1, make_block(3 * n)) for n in range(40)))
+        assert world.receiver.counters.protocol_violations == 0
+        await link.close()
+
+
+async def test_mqtt_a_publish_given_up_leaves_the_link_in_order(tmp_path: Path) -> None:
+    async with a_mqtt_world(tmp_path) as world, connected(world) as link:
+        with world.holding():
+            given_up = asyncio.ensure_future(link.publish(Lane.P1, make_block()))
+            with pytest.raises(Refused):
+                await link.publish(Lane.P1, b"junk")
+            given_up.cancel()
+        for n in range(40):
+            await link.publish(Lane.P1, make_block(3 * n))
+        assert len(await world.stored()) == 40
+
+
+async def test_mqtt_renewal_with_traffic_running_loses_nothing(tmp_path: Path) -> None:
+    async with a_mqtt_world(tmp_path) as world:
+        vehicle, context = await world.vehicle(), (await world.vehicle()).context()
+        link = mqtt_link(vehicle, context=context)
+        await link.connect()
+        for n in range(30):
+            if n % 10 == 5:
+                await asyncio.to_thread(renew, vehicle.paired, vehicle.keys, vehicle.clock)
+                vehicle.keys.load_identity(context)
+                await link.connect()
+                vehicle.keys.retire_previous()
+            await link.publish(Lane.P1, make_block(3 * n))
+        assert len(await world.stored()) == 30
+        assert world.receiver.counters.renewed == 3
+        await link.close()
+
+
+# --- the other paho --------------------------------------------------------------------------------------------------
+
+
+def test_mqtt_runs_on_the_paho_that_was_asked_for() -> None:
+    assert os.environ.get("OUTRIDER_PAHO_EXPECTED", PAHO) == PAHO
+
+
+@pytest.mark.skipif("OUTRIDER_PAHO_EXPECTED" in os.environ, reason="this is that process")
+async def test_the_contract_holds_on_paho_1_6() -> None:
+    folder = Path(os.environ.get("OUTRIDER_PAHO16") or Path(__file__).parents[2] / ".venv" / "paho16").resolve()
+    if not (folder / "paho").is_dir():
+        pytest.skip(f"paho-mqtt 1.6.1 isn't in {folder}: pip install --no-deps --target {folder} paho-mqtt==1.6.1")
+    environment = os.environ | {"PYTHONPATH": str(folder), "OUTRIDER_PAHO_EXPECTED": "1.6.1"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "pytest", "-q", "-k", "mqtt", "-p", "no:randomly", __file__,
+        env=environment, cwd=Path(__file__).parents[2],
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()
