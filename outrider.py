@@ -3,64 +3,73 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import sys
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
-import click
 import typer
 
-from ecu.errors import EXIT_ENVIRONMENT, OutriderError, shown
+from ecu.errors import EXIT_ENVIRONMENT, EXIT_USAGE, OutriderError, UsageFault
 from ecu.ownership import check
+from ecu.toml import nearest
 
 __distribution__: Final = "outrider"
 
 VERBS: Final[dict[str, tuple[str, str]]] = {
-    "demo": ("simulator.demo.cli", "The whole loop on this machine; exit 0 only if every claim held."),
-    "agent": ("agent.cli", "The daemon on the vehicle: run, status, doctor."),
-    "pair": ("agent.paircli", "Pair this vehicle once with its receiver."),
-    "receiver": ("receiver.cli", "The cloud side: run, enrol, fleet, audit."),
-    "replay": ("simulator.replaycli", "A recorded drive through the whole agent; same input, same digest."),
-    "model": ("inference.cli", "Model packages: list, inspect, verify."),
-    "spool": ("telemetry.spool.cli", "What is kept on flash, and whether all of it is accounted for."),
-    "bench": ("simulator.bench.cli", "Benchmarks, each with a ratio and a bar."),
+    "demo": ("simulator.demo.cli", "the whole loop on this machine; exit 0 only if every claim held"),
+    "agent": ("agent.cli", "the daemon on the vehicle: run, status, doctor"),
+    "pair": ("agent.paircli", "pair this vehicle once with its receiver"),
+    "receiver": ("receiver.cli", "the cloud side: run, enrol, fleet, audit"),
+    "replay": ("simulator.replaycli", "a recorded drive through the whole agent; same input, same digest"),
+    "model": ("inference.cli", "model packages: list, inspect, verify"),
+    "spool": ("telemetry.spool.cli", "what is kept on flash, and whether all of it is accounted for"),
+    "bench": ("simulator.bench.cli", "benchmarks, each with its bar"),
 }
 
-
-class FrontDoor(click.Group):
-    """Imports a verb's module only when that verb is asked for: the daemon never loads a terminal toolkit's worth."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in VERBS:
-            return None
-        command = typer.main.get_command(importlib.import_module(VERBS[name][0]).app)
-        command.name = name
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Verbs"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in VERBS.items()])
-
-
-front_door = FrontDoor(name="outrider", help="The runtime that rides with the car.")
+# Some releases of typer carry a click of their own, others use the installed one: this is the root of the right one's.
+ClickException: Final[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 def main() -> None:
     """Exit codes: 0 done, 1 the answer is no, 2 usage or config, 3 interrupted or environment."""
     try:
         check()
-        front_door(standalone_mode=False)
+        sys.exit(run(sys.argv[1:]))
     except OutriderError as error:
-        print(shown(error), file=sys.stderr)
+        print(error, file=sys.stderr)
         sys.exit(error.exit_code)
-    except click.ClickException as error:
+    except ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("Interrupted.", file=sys.stderr)
         sys.exit(EXIT_ENVIRONMENT)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Imports the verb's module only now: nobody pays for a verb that wasn't asked for. Raises what the verb raises."""
+    verb, rest = (arguments[0], list(arguments[1:])) if arguments else ("", [])
+    if verb in ("", "-h", "--help"):
+        print(usage())
+        return 0 if verb else EXIT_USAGE
+    if verb == "--version":
+        print(f"outrider {importlib.metadata.version('outrider')}")
+        return 0
+    if verb not in VERBS:
+        likely = nearest(verb, list(VERBS))
+        hint = f"Did you mean {likely!r}? " if likely else ""
+        raise UsageFault(f"outrider knows no verb {verb!r}. {hint}outrider --help lists them.")
+    command = typer.main.get_command(importlib.import_module(VERBS[verb][0]).app)
+    code = command.main(args=rest, prog_name=f"outrider {verb}", standalone_mode=False)
+    return code if isinstance(code, int) else 0
+
+
+def usage() -> str:
+    """What `outrider --help` prints."""
+    width = max(map(len, VERBS))
+    lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in VERBS.items()]
+    return "\n".join(["Usage: outrider VERB ...", "", "The runtime that rides with the car.", "", *lines, ""])
 
 
 if __name__ == "__main__":

@@ -145,16 +145,19 @@ class TwinRecord:
 
     def _newest_whole(self) -> _Block | None:
         there = [twin for twin in (0, 1) if self._disk.exists(self._paths[twin])]
-        whole = [block for twin in there if (block := self._block(twin))]
-        if there and not whole:
-            raise TwinLost(
-                f"Neither {self._paths[0]} nor {self._paths[1]} is whole, so what they recorded is lost; nothing was "
-                "assumed in its place. Check the disk's health (dmesg, smartctl)."
-            )
-        return max(whole, key=lambda block: block.seq, default=None)
+        whole, unreadable = [], []
+        for twin in there:
+            try:
+                whole.append(_decode(self._disk.read(self._paths[twin]), twin))
+            except DiskFault as error:
+                unreadable.append(error)
+        newest = max(filter(None, whole), key=lambda block: block.seq, default=None)
+        if there and newest is None:
+            raise unreadable[0] if unreadable else self._lost()
+        return newest
 
-    def _block(self, twin: int) -> _Block | None:
-        try:
-            return _decode(self._disk.read(self._paths[twin]), twin)
-        except DiskFault:
-            return None  # an unreadable sector is one more way not to be whole
+    def _lost(self) -> TwinLost:
+        return TwinLost(
+            f"Neither {self._paths[0]} nor {self._paths[1]} is whole, so what they recorded is lost; nothing is "
+            "assumed in its place. Check the disk's health (dmesg, smartctl)."
+        )

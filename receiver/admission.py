@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from ecu.clock import SECOND_NS
 from ecu.errors import OutriderError
@@ -71,11 +72,10 @@ def check(connection: Connection, who: Identity, now_ns: int) -> int:
     return int(row.not_after_ns)
 
 
-def admit(connection: Connection, who: Identity, now_ns: int) -> int:
-    """Checks, and notes that the vehicle was seen."""
-    not_after_ns = check(connection, who, now_ns)
-    connection.execute(update(vehicle).where(vehicle.c.id == who.vehicle).values(seen_ns=now_ns))
-    return not_after_ns
+def mark_seen(connection: Connection, seen_ns: Mapping[str, int]) -> None:
+    """When each of these vehicles was last connected or heard."""
+    mark = update(vehicle).where(vehicle.c.id == bindparam("name")).values(seen_ns=bindparam("at_ns"))
+    connection.execute(mark, [{"name": name, "at_ns": at_ns} for name, at_ns in sorted(seen_ns.items())])
 
 
 def report(connection: Connection, name: str, status: bytes, now_ns: int) -> None:

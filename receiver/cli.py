@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import structlog
@@ -20,10 +20,12 @@ from ecu.clock import SECOND_NS
 from ecu.disk import RealDisk, replace_file
 from ecu.errors import OutriderError
 from ecu.toml import load_toml
+from receiver.answers import AuditTail, FleetMember, Revoked
 from receiver.client import OperatorClient
 from receiver.config import SECTION, ReceiverConfig
-from receiver.operator import AuditTail, FleetMember, Revoked
-from receiver.service import Receiver, serve
+
+if TYPE_CHECKING:
+    from receiver.service import Receiver
 
 app = typer.Typer(
     help="The cloud side: one process that pairs vehicles and stores what they send.", no_args_is_help=True
@@ -44,6 +46,8 @@ def run(
     ready_fd: Annotated[int, typer.Option(help="Write the ports as one JSON line to this descriptor when ready.")] = -1,
 ) -> None:
     """Serve vehicles until SIGTERM or Ctrl-C."""
+    from receiver.service import serve  # the other verbs need no server to be loaded
+
     _log_to_standard_error()
     settings = load_toml(config, ReceiverConfig, section=SECTION)
     asyncio.run(serve(settings, state, lambda receiver: _tell_ready(receiver, settings.listen, ready_fd)))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import http.client
 import socket
-import urllib.parse
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from ecu.errors import EnvironmentFault, OutriderError, UsageFault
-from receiver.operator import AuditTail, FleetMember, Revoked
+from receiver.answers import AuditTail, FleetMember, Revoked, checked_vehicle
 from telemetry.links.pairing import PairingFile, Refusal
 
 SOCKET = "receiver.sock"
@@ -29,16 +28,16 @@ class OperatorClient:
         self._timeout_s = timeout_s
 
     def enrol(self, vehicle: str) -> PairingFile:
-        return self._ask("POST", f"{_path(vehicle)}/enrolment", PairingFile)
+        return self._ask("POST", f"/vehicles/{checked_vehicle(vehicle)}/enrolment", PairingFile)
 
     def fleet(self) -> list[FleetMember]:
         return self._ask("GET", "/vehicles", list[FleetMember])
 
     def revoke(self, vehicle: str) -> Revoked:
-        return self._ask("POST", f"{_path(vehicle)}/revocation", Revoked)
+        return self._ask("POST", f"/vehicles/{checked_vehicle(vehicle)}/revocation", Revoked)
 
     def hint(self, vehicle: str, kind: str) -> bool:
-        return self._ask("POST", f"{_path(vehicle)}/hint/{kind}", dict[str, bool])["heard"]
+        return self._ask("POST", f"/vehicles/{checked_vehicle(vehicle)}/hint/{kind}", dict[str, bool])["heard"]
 
     def stats(self) -> dict[str, int]:
         return self._ask("GET", "/stats", dict[str, int])
@@ -60,10 +59,6 @@ class OperatorClient:
         if response.status != 200:
             raise _FAULTS.get(response.status, EnvironmentFault)(_words(body, response.status))
         return msgspec.json.decode(body, type=kind)
-
-
-def _path(vehicle: str) -> str:
-    return f"/vehicles/{urllib.parse.quote(vehicle, safe='')}"
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -54,6 +54,7 @@ class Endpoint:
         self._alarms = Quota(_ALARMS_PER_S, _ALARMS_AT_ONCE)
         self._connections: set[Session] = set()
         self._current: dict[str, Session] = {}
+        self._seen_ns: dict[str, int] = {}
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -88,10 +89,11 @@ class Endpoint:
         return len(mine)
 
     async def keep_time(self) -> None:
-        """Ends the silent and the expired, once a second, until cancelled."""
+        """Ends the silent and the expired, and notes who was seen, once a second until cancelled."""
         while True:
             await self.clock.sleep_until(self.clock.boot_ns() + SECOND_NS)
             self.end_overdue()
+            await self._note_seen()
 
     def end_overdue(self) -> None:
         now_ns, wall_ns = self.clock.boot_ns(), self.clock.wall_ns()
@@ -108,6 +110,7 @@ class Endpoint:
         for session in list(self._connections):
             session.cut(DisconnectReasonCode.SERVER_SHUTTING_DOWN, "the receiver is stopping")
         await self._empty.wait()
+        await self._note_seen()
 
     # session.Desk
 
@@ -125,6 +128,7 @@ class Endpoint:
         # A session that was taken over leaves its successor alone.
         if self._current.get(session.vehicle) is session:
             del self._current[session.vehicle]
+            self._seen_ns[session.vehicle] = self.clock.wall_ns()
             log.info("vehicle_left", vehicle=session.vehicle)
 
     def submit(self, vehicle: str, lane: Lane, block: bytes) -> asyncio.Future[Verdict]:
@@ -146,7 +150,7 @@ class Endpoint:
 
     async def _check(self, session: Session) -> None:
         try:
-            until_ns = await self._store.transact(admission.admit, session.identity, self.clock.wall_ns())
+            until_ns = await self._store.transact(admission.check, session.identity, self.clock.wall_ns())
         except NotAdmitted as refusal:
             self.counters.not_admitted += 1
             log.warning("not_admitted", vehicle=session.vehicle, reason=str(refusal))
@@ -164,9 +168,20 @@ class Endpoint:
             self.counters.taken_over += 1
             former.cut(DisconnectReasonCode.SESSION_TAKEN_OVER, "a newer connection of this vehicle took over")
         self._current[session.vehicle] = session
+        self._seen_ns[session.vehicle] = self.clock.wall_ns()
         self.counters.sessions += 1
         log.info("vehicle_connected", vehicle=session.vehicle)
         session.welcome(until_ns)
+
+    async def _note_seen(self) -> None:
+        # Together: a fleet that comes back at once must not wait for a commit a vehicle.
+        seen_ns, self._seen_ns = self._seen_ns, {}
+        if not seen_ns:
+            return
+        try:
+            await self._store.transact(admission.mark_seen, seen_ns)
+        except StoreError as error:
+            log.error("seen_lost", vehicles=len(seen_ns), reason=str(error))
 
     async def _report(self, vehicle: str, status: bytes, answer: asyncio.Future[Verdict]) -> None:
         try:

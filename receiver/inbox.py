@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select
 
-from receiver import journal
+from receiver import admission, journal
 from receiver.intervals import IntervalSet
-from receiver.tables import coverage, inbox, quarantine, vehicle
+from receiver.tables import coverage, inbox, quarantine
 from telemetry.records import Lane
 from telemetry.wire import BadBlock, BlockHeader, unpack_body
 
@@ -92,7 +92,7 @@ def commit(connection: Connection, arrivals: Sequence[Arrival], now_ns: int) -> 
     _insert_blocks(connection, [new for shelf in shelves.values() for new in shelf.fresh], now_ns)
     for place, shelf in shelves.items():
         _save_coverage(connection, place, shelf)
-    _mark_seen(connection, {a.vehicle for a in arrivals}, now_ns)
+    admission.mark_seen(connection, dict.fromkeys((arrival.vehicle for arrival in arrivals), now_ns))
     return verdicts
 
 
@@ -160,11 +160,6 @@ def _save_coverage(connection: Connection, place: Place, shelf: Shelf) -> None:
         connection.execute(delete(coverage).where(*gone, coverage.c.first_seq == first))
     if grown := now - was:
         connection.execute(insert(coverage), [key | {"first_seq": first, "end_seq": end} for first, end in grown])
-
-
-def _mark_seen(connection: Connection, names: set[str], now_ns: int) -> None:
-    mark = update(vehicle).where(vehicle.c.id == bindparam("name")).values(seen_ns=now_ns)
-    connection.execute(mark, [{"name": name} for name in sorted(names)])
 
 
 def _quarantine(connection: Connection, arrival: Arrival, digest: bytes, reason: str, now_ns: int) -> None:

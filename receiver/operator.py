@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,49 +17,17 @@ from ecu.clock import SECOND_NS, Clock
 from ecu.errors import OutriderError, UsageFault
 from receiver import admission, journal
 from receiver.admission import NotAdmitted
+from receiver.answers import AuditLine, AuditTail, FleetMember, Revoked, checked_vehicle
 from receiver.counters import Counters
 from receiver.endpoint import Endpoint
 from receiver.pki import Authority
 from receiver.store import Store
 from receiver.web import answer
-from telemetry.links.pairing import PairingFile, Refusal, is_vehicle_id
+from telemetry.links.pairing import PairingFile, Refusal
 from telemetry.records import Lane
 
 TOKEN_BYTES: Final = 32
 REVOKED: Final = "the operator revoked this vehicle's certificates"
-
-
-class FleetMember(msgspec.Struct, frozen=True):
-    """One vehicle. Times are wall time, ns; `records` are those stored, by lane."""
-
-    vehicle: str
-    connected: bool
-    enrolled_ns: int
-    seen_ns: int | None
-    certificates: int
-    records: dict[str, int]
-
-
-class Revoked(msgspec.Struct, frozen=True):
-    vehicle: str
-    certificates: int
-    connections_cut: int
-
-
-class AuditLine(msgspec.Struct, frozen=True):
-    seq: int
-    wall_ns: int
-    event: str
-    subject: str
-    detail: str
-    digest: str
-
-
-class AuditTail(msgspec.Struct, frozen=True):
-    """The newest entries, oldest first, and whether the whole chain holds: `broken_at` is None or the first bad seq."""
-
-    entries: list[AuditLine]
-    broken_at: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +62,7 @@ class Operator:
 
     async def enrol(self, vehicle: str) -> PairingFile:
         """What lets `vehicle` pair once. Raises UsageFault for a name that can't be one."""
-        if not is_vehicle_id(vehicle):
-            raise UsageFault(f"{vehicle!r} is no vehicle id: use 3 to 63 of a-z, 0-9 and '-', not '-' first.")
+        vehicle = checked_vehicle(vehicle)
         now_ns = self._clock.wall_ns()
         token = secrets.token_urlsafe(TOKEN_BYTES)
         await self._store.transact(admission.enrol, vehicle, token, now_ns, now_ns + self._enrolment_ns)

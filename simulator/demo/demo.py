@@ -23,7 +23,7 @@ from simulator.demo.observer import Observations, Observer
 from simulator.demo.play import Play
 from simulator.demo.powercuts import cut_power
 from simulator.demo.proofs import StoredRecord, fidelity, stored_records, watch_key
-from simulator.demo.script import Script, script
+from simulator.demo.script import Deed, Script, script
 from simulator.demo.stage import VEHICLE, Places, Stage
 from simulator.display import Display
 from simulator.report.evidence import Evidence
@@ -177,8 +177,11 @@ class _Demo:
         return read_frame_counts(self._places.agent / "camera.ledger", self._places.agent / "frames.ledger")
 
     def _loss(self, sample_ns: int | None, testimony: list[Entry], stored: list[StoredRecord]) -> Loss | None:
-        """How far the newest durable P2 record lay behind the newest sample when the agent died."""
-        if sample_ns is None:
+        """How far the newest P2 record known as durable lay behind the newest sample when the agent died."""
+        killed = self._seen.done(Deed.KILL_AGENT)
+        if sample_ns is None or killed is None:
             return None
-        durable = [r.record.captured_ns for r in stored if r.lane == Lane.P2 and r.record.captured_ns <= sample_ns]
-        return Loss(Lane.P2, (sample_ns - max(durable)) / SECOND_NS) if durable else None
+        said = [entry.confirmation for entry in testimony if entry.heard_boot_ns <= killed.began_ns]
+        durable = {(one.epoch, one.seq) for one in said if one.lane == Lane.P2}
+        captured = [r.record.captured_ns for r in stored if r.lane == Lane.P2 and (r.epoch, r.seq) in durable]
+        return Loss(Lane.P2, max(0, sample_ns - max(captured)) / SECOND_NS) if captured else None

@@ -18,7 +18,7 @@ from ecu.keys import MemoryKeyStore
 from receiver.pki import Authority
 from simulator.demo.judge import Siege
 from simulator.demo.stage import VEHICLE, Stage
-from telemetry.links.link import LinkError
+from telemetry.links.link import LinkError, Unauthorized
 from telemetry.links.mqtt import MqttLink
 from telemetry.links.tls import pinned_context
 
@@ -32,7 +32,10 @@ def paired(stage: Stage) -> Paired:
 
 
 async def try_stranger(stage: Stage, clock: Clock) -> str | None:
-    """Knocks with the vehicle's name in a certificate of another authority; the refusal's words, None if let in."""
+    """Knocks with the vehicle's name in a certificate of another authority; the refusal's words.
+
+    None when it was let in, or failed for another reason: only a door that is open to its owner can refuse.
+    """
     receiver = paired(stage)
     link = MqttLink(
         receiver.host, receiver.mqtt_port, VEHICLE, await asyncio.to_thread(_forged, receiver.ca, clock), clock,
@@ -40,8 +43,10 @@ async def try_stranger(stage: Stage, clock: Clock) -> str | None:
     )  # fmt: skip
     try:
         await link.connect()
-    except LinkError as refusal:
+    except Unauthorized as refusal:
         return str(refusal)
+    except LinkError:
+        return None
     finally:
         await link.close()
     return None

@@ -108,11 +108,12 @@ def claims(proof: Proof) -> tuple[Claim, ...]:
 
 def _paired(key: KeyWatch) -> Claim:
     held = key.held > 0 and key.certified and not key.leaks
-    words = f"{key.held} key held, certified: {'yes' if key.certified else 'no'}, {len(key.leaks)} copies elsewhere"
+    certified = "certified" if key.certified else "NOT certified"
+    words = f"{key.held} key on the vehicle, {certified}, {len(key.leaks)} copies elsewhere"
     return holds(
         "paired; the private key never left the vehicle", held,
         "Who has a car's key is that car: it is made on the car, and nobody ever needs to see it.",
-        measured=words, bar="1 key held, certified, 0 copies elsewhere",
+        measured=words, bar="on the vehicle, certified, 0 copies elsewhere",
     )  # fmt: skip
 
 

@@ -77,7 +77,8 @@ def watch_key(root: Path, vehicle_folder: Path) -> KeyWatch:
     `certified` says that the vehicle's certificate is for that key.
     """
     blobs = [path.read_bytes() for path in _files(vehicle_folder / "keys")]
-    pems = [pem for blob in blobs for pem in _PEM_KEY.findall(blob)]
+    # A twin record holds a key twice: one key.
+    pems = {pem for blob in blobs for pem in _PEM_KEY.findall(blob)}
     keys = [serialization.load_pem_private_key(pem, None) for pem in pems]
     certificates = [x509.load_pem_x509_certificate(pem) for blob in blobs for pem in _PEM_CERTIFICATE.findall(blob)]
     forms = [form for key in keys if isinstance(key, ec.EllipticCurvePrivateKey) for form in _forms(key)]

@@ -87,16 +87,15 @@ def thinned(points: Sequence[Point], columns: int = 150) -> list[Point]:
 
 
 def spans(points: Sequence[Point], columns: int = 400) -> list[tuple[float, float, float]]:
-    """(seconds, lowest, highest) of each column of time that has points."""
+    """(seconds, lowest, highest) of each column of time that has points, at its first one."""
     if not points:
         return []
-    start, end = points[0][0], points[-1][0]
-    width = (end - start) / columns or 1.0
+    width = (points[-1][0] - points[0][0]) / columns or 1.0
     found: dict[int, tuple[float, float, float]] = {}
     for t_s, value in points:
-        column = int((t_s - start) / width)
-        _, low, high = found.get(column, (t_s, value, value))
-        found[column] = (start + (column + 0.5) * width, min(low, value), max(high, value))
+        column = int((t_s - points[0][0]) / width)
+        first_s, low, high = found.get(column, (t_s, value, value))
+        found[column] = (first_s, min(low, value), max(high, value))
     return list(found.values())
 
 

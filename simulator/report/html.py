@@ -66,7 +66,7 @@ def _header(evidence: Evidence) -> Markup:
     host = evidence.host
     facts = {
         "When": element("time", f"{evidence.when:%d %B %Y, %H:%M}", datetime=evidence.when.isoformat()),
-        "Took": f"{evidence.verdict.seconds:.1f} s at {evidence.mode}",
+        "Took": f"{evidence.verdict.seconds:.1f} s, {evidence.mode}",
         "Computer": f"{host.cpu}, {host.cores} cores, {host.system}",
         "Runtime": f"Python {host.python}, ONNX Runtime {host.onnxruntime}, {host.isa}",
     }
@@ -133,7 +133,7 @@ def _faults(evidence: Evidence) -> Markup:
 def _drive(evidence: Evidence) -> Markup:
     drive = evidence.drive
     lead = (
-        "Drawn from the tracks alone: no camera picture was kept, so nobody is shown. "
+        "Drawn from the tracks alone: there is no camera picture in this report, so nobody is shown. "
         "Horizon, scale and lanes are inferred from the boxes; the road marks move at the speed the vehicle reported."
     )
     if drive.frames:

@@ -38,7 +38,7 @@ from telemetry.spool.log import LaneWritten, SegmentLog
 from telemetry.spool.packing import Waiting, max_stored_size, pack, stored_size
 from telemetry.spool.queue import Batch, Queue
 from telemetry.spool.recovery import survey
-from telemetry.spool.shelf import Shelf
+from telemetry.spool.shelf import Segment, Shelf
 from telemetry.spool.vault import KeyLost, Sealer, Vault
 from telemetry.wire import BadBlock, Receipt
 
@@ -194,6 +194,11 @@ class Spool:
                 fault=self._log.fault or self._departures.fault,
                 why_full=self.why_full,
             )
+
+    def segments(self, lane: Lane) -> tuple[Segment, ...]:
+        """The lane's segments, oldest first, to look at."""
+        with self._departures.lock:
+            return tuple(self._shelf.segments(lane))
 
     def _lane_counts(self, lane: Lane) -> LaneCounts:
         return lane_counts(

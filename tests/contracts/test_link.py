@@ -173,7 +173,7 @@ async def a_world(kind: str, folder: Path, strict: bool = False) -> AsyncIterato
 
 @contextlib.asynccontextmanager
 async def a_mqtt_world(folder: Path, **settings: object) -> AsyncIterator[MqttWorld]:
-    async with a_receiver(folder, **settings) as receiver:
+    async with a_receiver(folder, None, **settings) as receiver:
         yield MqttWorld(receiver, folder)
 
 

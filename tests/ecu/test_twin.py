@@ -127,6 +127,16 @@ def test_one_unreadable_file_leaves_the_other() -> None:
     assert record(disk).read() == b"a"
 
 
+def test_two_unreadable_files_are_a_fault_of_the_disk_and_not_yet_lost() -> None:
+    disk = CrashDisk()
+    record(disk).write_both(b"a")
+    disk.fail(lambda call: call.act == "read", DiskFault("loose cable"))
+    with pytest.raises(DiskFault, match="loose cable"):
+        record(disk).read()
+    disk.heal()
+    assert record(disk).read() == b"a"
+
+
 def test_one_missing_file_is_made_again() -> None:
     disk = CrashDisk()
     record(disk).write_both(b"a")

@@ -62,6 +62,11 @@ def test_trucks_do_not_pass_for_cars() -> None:
     assert infer([*BOXES, *trucks], WIDTH, HEIGHT).camera_m == pytest.approx(CAMERA_HEIGHT_M, abs=0.1)
 
 
+def test_no_camera_drives_a_hand_above_the_road() -> None:
+    flat = [Box(n, "car", 0.5, (400.0, 300 - 0.9 * n, 500.0, 300 + 0.1 * n)) for n in range(10, 100)]
+    assert infer(flat, WIDTH, HEIGHT).camera_m == USUAL_CAMERA_M
+
+
 def test_without_enough_boxes_the_road_is_the_usual_one() -> None:
     for few in ((), BOXES[:5], BOXES[:1] * 100):
         ground = infer(few, WIDTH, HEIGHT)

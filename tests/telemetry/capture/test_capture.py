@@ -226,10 +226,12 @@ def test_what_a_camera_remembers_is_bounded_and_what_it_forgets_is_counted() -> 
 
 def test_the_object_unseen_for_longest_is_forgotten_first() -> None:
     rules = CaptureRules(CaptureConfig(max_tracks=3))
-    for t_ns, track_id in enumerate([1, 2, 3, 1, 4]):
+    for t_ns, track_id in enumerate([1, 2, 3, 2, 1]):
         rules.on_view(View("front", t_ns, t_ns, (a_track(track_id),)))
-    told = events(rules.on_view(View("front", 9, 9, (a_track(1), a_track(2)))), NewTrack)
-    assert [record.event.track_id for record in told if isinstance(record.event, NewTrack)] == [2]
+    assert rules.forgotten == 0
+    rules.on_view(View("front", 8, 8, (a_track(4),)))
+    told = events(rules.on_view(View("front", 9, 9, (a_track(1), a_track(2), a_track(3)))), NewTrack)
+    assert [record.event.track_id for record in told if isinstance(record.event, NewTrack)] == [3]
 
 
 def test_cameras_do_not_share_their_tracks() -> None:

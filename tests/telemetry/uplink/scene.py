@@ -94,6 +94,7 @@ class Move(Enum):
     BREAK_BEFORE = auto()
     BREAK_AFTER = auto()
     THROTTLE = auto()
+    STORE_AND_THROTTLE = auto()
     UNWELCOME = auto()
     FORGE_RECEIPT = auto()
 
@@ -182,6 +183,9 @@ class ScriptedLink:
                 raise Unreachable("broke after")
             case Move.THROTTLE:
                 raise Throttled("patience", after_s=self._chance.choice([0.0, 0.7, 3.0]))
+            case Move.STORE_AND_THROTTLE:
+                self._store(block, copies=1)
+                raise Throttled("taken, but patience", after_s=3.0)
             case Move.UNWELCOME:
                 raise Unauthorized("go away")
             case Move.FORGE_RECEIPT:

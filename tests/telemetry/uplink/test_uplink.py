@@ -13,7 +13,7 @@ from telemetry.links.link import Acks, ClockUntrusted, Hint, Throttled, Unauthor
 from telemetry.links.memory import MemoryLink, MemoryReceiver
 from telemetry.records import Lane
 from telemetry.uplink import AcceptanceIsNotStorage, Hooks, Uplink, UplinkConfig, UplinkState
-from telemetry.uplink.memory import MemoryBacklog
+from telemetry.uplink.memory import MemoryBacklog, MemoryRef
 from tests.telemetry.uplink.scene import Move, ScriptedLink, a_block, idle, running, until
 
 
@@ -306,7 +306,98 @@ async def test_cancelling_leaves_no_task_behind_wherever_it_strikes(
             await idle(turns)
         assert link.closed
         assert uplink.status().state is UplinkState.STOPPED
+        assert uplink.status().in_flight == 0
         assert asyncio.all_tasks() == mine
+
+
+async def test_what_becomes_durable_between_the_first_look_and_the_first_wait_is_not_overlooked(
+    clock: SteppingClock,
+) -> None:
+    class Racing(MemoryBacklog):
+        """Another thread makes a block durable right after the first look."""
+
+        def next_unsent(self, lane: Lane) -> MemoryRef | None:
+            found = super().next_unsent(lane)
+            if lane is Lane.P3 and not self.raced:
+                self.raced = True
+                self.add(a_block(Lane.P1, 0))
+            return found
+
+        raced = False
+
+    backlog = Racing()
+    uplink = Uplink(MemoryLink(MemoryReceiver()), backlog, clock, Random(1))
+    async with running(uplink):
+        await idle()
+        assert backlog.raced
+        assert len(backlog) == 0
+
+
+async def test_a_send_that_never_began_gives_its_place_in_the_window_back(
+    clock: SteppingClock, backlog: MemoryBacklog
+) -> None:
+    receiver = MemoryReceiver()
+    uplink = Uplink(MemoryLink(receiver), backlog, clock, Random(1))
+
+    async def break_off() -> None:
+        await asyncio.sleep(0)
+        receiver.cut("memory")
+
+    async def add() -> None:
+        backlog.add(a_block(Lane.P1, 0))
+
+    async with running(uplink):
+        await idle()
+        # In this order the connection ends in the very turn in which the send is begun, and cancels it unborn.
+        await asyncio.gather(break_off(), add())
+        await idle()
+        assert not uplink.status().connected
+        assert uplink.status().in_flight == 0
+
+
+async def test_what_a_receipt_settled_while_throttled_is_not_sent_again(
+    clock: SteppingClock, backlog: MemoryBacklog
+) -> None:
+    link = ScriptedLink(clock, [Move.STORE_AND_THROTTLE])
+    uplink = Uplink(link, backlog, clock, Random(1))
+    backlog.add(a_block(Lane.P1, 0))
+    async with running(uplink):
+        await until(clock, lambda: uplink.status().state is UplinkState.THROTTLED)
+        await until(clock, lambda: uplink.status().state is UplinkState.CONNECTED, within_s=5)
+        await idle()
+    assert len(link.started) == 1
+    assert (len(backlog), uplink.status().counts.blocks_lost) == (0, 0)
+
+
+async def test_a_connection_that_carried_something_starts_the_backoff_anew(
+    clock: SteppingClock, backlog: MemoryBacklog
+) -> None:
+    receiver = MemoryReceiver()
+    link = MemoryLink(receiver, connect_failures=[Unreachable("tunnel")] * 12)
+    uplink = Uplink(link, backlog, clock, Random(1))
+    async with running(uplink):
+        await until(clock, lambda: uplink.status().connected)
+        for base in range(10):
+            backlog.add(a_block(Lane.P1, base, count=1))
+            await idle()
+            receiver.cut("memory")
+            await idle()
+            assert not uplink.status().connected
+            await until(clock, lambda: uplink.status().connected, within_s=1.5)
+
+
+async def test_a_receipt_that_outran_the_acceptance_leaves_nothing_to_wait_for(
+    clock: SteppingClock, backlog: MemoryBacklog
+) -> None:
+    link = ScriptedLink(clock, [Move.STORE_BEFORE_ACCEPTING])
+    uplink = Uplink(link, backlog, clock, Random(1))
+    backlog.add(a_block(Lane.P1, 0))
+    async with running(uplink):
+        await until(clock, lambda: len(backlog) == 0 and uplink.status().counts.blocks_sent == 1)
+        for _ in range(200):
+            step(clock, 1.0)
+            await idle(3)
+    assert uplink.status().counts.attempts == 1
 
 
 async def test_a_bug_is_not_taken_for_a_network_problem(clock: SteppingClock) -> None:

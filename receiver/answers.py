@@ -1,0 +1,48 @@
+"""What the operator's API answers: values that its server and its client share."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ecu.errors import UsageFault
+from telemetry.links.pairing import is_vehicle_id
+
+
+class FleetMember(msgspec.Struct, frozen=True):
+    """One vehicle. Times are wall time, ns; `records` are those stored, by lane."""
+
+    vehicle: str
+    connected: bool
+    enrolled_ns: int
+    seen_ns: int | None
+    certificates: int
+    records: dict[str, int]
+
+
+class Revoked(msgspec.Struct, frozen=True):
+    vehicle: str
+    certificates: int
+    connections_cut: int
+
+
+class AuditLine(msgspec.Struct, frozen=True):
+    seq: int
+    wall_ns: int
+    event: str
+    subject: str
+    detail: str
+    digest: str
+
+
+class AuditTail(msgspec.Struct, frozen=True):
+    """The newest entries, oldest first, and whether the whole chain holds: `broken_at` is None or the first bad seq."""
+
+    entries: list[AuditLine]
+    broken_at: int | None
+
+
+def checked_vehicle(name: str) -> str:
+    """The name, if a vehicle can have it. Raises UsageFault."""
+    if not is_vehicle_id(name):
+        raise UsageFault(f"{name!r} is no vehicle id: use 3 to 63 of a-z, 0-9 and '-', not '-' first.")
+    return name
