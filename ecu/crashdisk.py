@@ -403,7 +403,10 @@ class CrashDisk:
     def _begin(self, act: Act, path: str, length: int = 0) -> BaseException | None:
         call = Call(len(self.calls), act, path, length)
         self.calls.append(call)
-        return next((error for when, error in self._faults if when(call)), None)
+        for when, error in self._faults:
+            if when(call):
+                return error
+        return None
 
     def _call(self, act: Act, path: str, length: int = 0) -> None:
         if fault := self._begin(act, path, length):

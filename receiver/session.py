@@ -249,7 +249,7 @@ class Session(asyncio.Protocol):
         )
 
     def _publish(self, packet: mqtt5.PublishPacket) -> None:
-        if packet.qos is not mqtt5.QoS.AT_LEAST_ONCE or packet.packet_id is None:
+        if packet.qos != mqtt5.QoS.AT_LEAST_ONCE or packet.packet_id is None:
             raise Violation(DisconnectReasonCode.QOS_NOT_SUPPORTED, "blocks travel with QoS 1")
         if packet.retain:
             raise Violation(DisconnectReasonCode.RETAIN_NOT_SUPPORTED, "nothing is retained here")

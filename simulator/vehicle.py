@@ -3,8 +3,8 @@
     python -m simulator.vehicle --socket PATH [--fd N] [--seed S] [--hard-brake-at T ...] [--period-ms P]
 
 Listens at PATH, and says so in one line on standard output; speaks at once over the connected descriptor N. A reader
-that went and came again meets the same drive, further on. In lockstep the drive begins at time 0 and
-a reader joins it at its `from_ns`.
+that went and came again meets the same drive, further on. In lockstep the drive begins at time 0 and a reader joins it
+at its `from_ns`.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from simulator.demo.play import Play
 from simulator.demo.powercuts import cut_power
 from simulator.demo.proofs import StoredRecord, fidelity, stored_records, watch_key
 from simulator.demo.script import Deed, Script, script
-from simulator.demo.stage import VEHICLE, Places, Stage
+from simulator.demo.stage import INTRUDER, VEHICLE, Places, Stage
 from simulator.display import Display
 from simulator.report.evidence import Evidence
 from simulator.witness import Entry, compare, read_entries
@@ -114,7 +114,7 @@ class _Demo:
     async def _drive(self) -> Play:
         await self._stage.start_receiver()
         await self._stage.start_proxy()
-        await self._stage.pair()
+        await self._stage.pair(VEHICLE, self._places.agent)
         await self._stage.start_world()
         observer = Observer(self._places.agent_socket, self._clock, self._seen)
         async with asyncio.TaskGroup() as group:
@@ -152,7 +152,8 @@ class _Demo:
         cuts: PowerCuts,
     ) -> Proof:  # fmt: skip
         testimony = list(read_entries(self._places.testimony))
-        stored = list(stored_records(self._places.receiver / "receiver.sqlite", VEHICLE))
+        database = self._places.receiver / "receiver.sqlite"
+        stored = list(stored_records(database, VEHICLE))
         outcome = play.outcome
         return Proof(
             seen=self._seen,
@@ -166,6 +167,7 @@ class _Demo:
             orphans=outcome.orphans,
             loss=self._loss(outcome.agent_killed_at_sample_ns, testimony, stored),
             siege=outcome.siege,
+            intruder_stored=sum(1 for _ in stored_records(database, INTRUDER)),
             stranger_refused_by=outcome.stranger_refused_by,
             lanes=law_1["lanes"],
             digests=digests,

@@ -9,15 +9,13 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-import msgspec
-
-from agent.pairing import Paired
+from agent.pairing import KEYS_FOLDER, Paired, load_paired, tls_context
 from ecu.clock import Clock
 from ecu.disk import RealDisk
-from ecu.keys import MemoryKeyStore
+from ecu.keys import FileKeyStore, MemoryKeyStore
 from receiver.pki import Authority
-from simulator.demo.judge import Siege
-from simulator.demo.stage import VEHICLE, Stage
+from simulator.demo.stage import INTRUDER, VEHICLE, Stage
+from simulator.faults.packets import assault, hostile_packets
 from telemetry.links.link import LinkError, Unauthorized
 from telemetry.links.mqtt import MqttLink
 from telemetry.links.tls import pinned_context
@@ -26,9 +24,9 @@ PACKETS: Final = 2000
 SEED: Final = 1883
 
 
-def paired(stage: Stage) -> Paired:
-    """Where the vehicle's receiver is, as the vehicle itself remembers it."""
-    return msgspec.json.decode((stage.places.agent / "paired.json").read_bytes(), type=Paired)
+def _paired(state: Path) -> Paired:
+    """Where a vehicle's receiver is, as that vehicle itself remembers it."""
+    return load_paired(RealDisk(state))
 
 
 async def try_stranger(stage: Stage, clock: Clock) -> str | None:
@@ -36,7 +34,7 @@ async def try_stranger(stage: Stage, clock: Clock) -> str | None:
 
     None when it was let in, or failed for another reason: only a door that is open to its owner can refuse.
     """
-    receiver = paired(stage)
+    receiver = _paired(stage.places.agent)
     link = MqttLink(
         receiver.host, receiver.mqtt_port, VEHICLE, await asyncio.to_thread(_forged, receiver.ca, clock), clock,
         timeout_s=5.0,
@@ -64,10 +62,19 @@ def _forged(ca_pem: str, clock: Clock) -> ssl.SSLContext:
     return context
 
 
-async def besiege(stage: Stage) -> Siege:
-    """Throws PACKETS hostile packets at the endpoint, then looks whether it still serves its vehicle."""
-    from simulator.faults.packets import hostile_packets, throw
+async def besiege(stage: Stage) -> int:
+    """A paired vehicle gone bad throws PACKETS hostile packets at the endpoint; how many it threw.
 
-    receiver = paired(stage)
-    sent = await throw(receiver.host, receiver.mqtt_port, hostile_packets(Random(SEED), PACKETS))
-    return Siege(sent, 0, True)
+    Raises TimeoutError when the endpoint no longer answers.
+    """
+    await stage.pair(INTRUDER, stage.places.intruder)
+    receiver = _paired(stage.places.intruder)
+    context = tls_context(receiver, FileKeyStore.open(stage.places.intruder / KEYS_FOLDER))
+
+    async def dial() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(
+            receiver.host, receiver.mqtt_port, ssl=context, server_hostname=receiver.host
+        )
+
+    thrown = await assault(dial, hostile_packets(Random(SEED), PACKETS, INTRUDER, VEHICLE))
+    return thrown.packets

@@ -50,7 +50,6 @@ class Siege:
     """Hostile packets: how many were sent, and whether the endpoint still served its own vehicle afterwards."""
 
     sent: int
-    stored_by_it: int
     still_serving: bool
 
 
@@ -77,6 +76,7 @@ class Proof:
     orphans: int | None
     loss: Loss | None
     siege: Siege | None
+    intruder_stored: int
     stranger_refused_by: str | None
     lanes: Sequence[Mapping[str, Any]]
     digests: Sequence[str]
@@ -99,7 +99,7 @@ def claims(proof: Proof) -> tuple[Claim, ...]:
         _blind(proof.seen),
         _orphans(proof.orphans),
         _power_cuts(proof.cuts),
-        _siege(proof.siege),
+        _siege(proof.siege, proof.intruder_stored),
         _stranger(proof.stranger_refused_by),
         _dead_clock(proof),
         _digest(proof.digests),
@@ -273,12 +273,12 @@ def _power_cuts(cuts: PowerCuts | None) -> Claim:
     return claim if cuts is None else _with(claim, f"{cuts.cuts:,} distinct disks")
 
 
-def _siege(siege: Siege | None) -> Claim:
+def _siege(siege: Siege | None, stored: int) -> Claim:
     why = "A port on the internet hears everything; nothing it hears may stop it, or be taken for a record."
     if siege is None:
         return holds("hostile packets refused, endpoint up", None, why)
-    words = f"{siege.sent:,} sent, {siege.stored_by_it} stored, endpoint {'up' if siege.still_serving else 'DOWN'}"
-    held = siege.sent > 0 and siege.stored_by_it == 0 and siege.still_serving
+    words = f"{siege.sent:,} sent, {stored} stored, endpoint {'up' if siege.still_serving else 'DOWN'}"
+    held = siege.sent > 0 and stored == 0 and siege.still_serving
     return holds("hostile packets refused, endpoint up", held, why, measured=words, bar="0 stored, endpoint up")
 
 

@@ -99,8 +99,7 @@ class Play:
             case Deed.RESTORE_LINK:
                 return await self._restore()
             case Deed.HOSTILE_PACKETS:
-                self.outcome.siege = await besiege(self._stage)
-                return f"{self.outcome.siege.sent:,} packets"
+                return await self._siege()
             case Deed.STRANGER:
                 self.outcome.stranger_refused_by = await try_stranger(self._stage, self._clock)
                 return self.outcome.stranger_refused_by or "let in"
@@ -150,6 +149,18 @@ class Play:
         back = await self._holds_within(lambda: self._connected() and self._freed() > freed, RECOVER_WITHIN_S)
         self.outcome.deaths.append(Death(Deed.KILL_RECEIVER, not _is_alive(pid), back))
         return f"pid {pid} gone, {'storing again' if back else 'NOT storing again'}"
+
+    async def _siege(self) -> str:
+        """The endpoint has stood when it still stores what its own vehicle sends."""
+        try:
+            sent = await besiege(self._stage)
+        except (TimeoutError, OSError) as fall:
+            self.outcome.siege = Siege(0, still_serving=False)
+            return f"the endpoint fell: {fall!r}"
+        freed = self._freed()
+        serving = await self._holds_within(lambda: self._freed() > freed, RECOVER_WITHIN_S)
+        self.outcome.siege = Siege(sent, serving)
+        return f"{sent:,} packets"
 
     # --- the link and the clock -------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from simulator.faults.net import FaultProxy
 START_WITHIN_S: Final = 30.0
 STOP_WITHIN_S: Final = 20.0
 VEHICLE: Final = "demo-vehicle"
+INTRUDER: Final = "demo-intruder"
 HARD_BRAKES_AT_S: Final = (3.0, 13.0, 25.0, 37.0)
 
 
@@ -52,8 +53,8 @@ class Places:
         return self.root / "outrider.toml"
 
     @property
-    def pairing(self) -> Path:
-        return self.root / "pairing.json"
+    def intruder(self) -> Path:
+        return self.root / "intruder"
 
     @property
     def signals(self) -> Path:
@@ -123,11 +124,12 @@ class Stage:
             FaultProxy("127.0.0.1", int(self._receiver_ports["mqtt_port"]))
         )
 
-    async def pair(self) -> None:
-        """Enrols the vehicle with the receiver and pairs it, by the two commands that people use."""
-        await self.run("enrol", ["receiver", "enrol", VEHICLE, "--state", str(self.places.receiver), "--out",
-                                 str(self.places.pairing)])  # fmt: skip
-        await self.run("pair", ["pair", str(self.places.pairing), "--state", str(self.places.agent)])
+    async def pair(self, vehicle: str, state: Path) -> None:
+        """Enrols a vehicle with the receiver and pairs it, by the two commands that people use."""
+        pairing = self.places.root / f"{vehicle}.pairing.json"
+        await self.run("enrol", ["receiver", "enrol", vehicle, "--state", str(self.places.receiver), "--out",
+                                 str(pairing)])  # fmt: skip
+        await self.run("pair", ["pair", str(pairing), "--state", str(state)])
 
     async def start_world(self) -> None:
         """What the agent finds around it: a vehicle that speaks, and a witness that listens."""

@@ -43,10 +43,11 @@ def verify_command(state: State = DEFAULT_STATE, config: Config = None, as_json:
     """As inspect, and every block is decrypted and checked."""
     limits = load_toml(config, SpoolLimits, section="spool")
     columns = TextColumn("checking"), BarColumn(), DownloadColumn()
+    found = inspect(state, limits, SystemClock())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=as_json) as progress:
-        bar = progress.add_task("", total=None)
-        found = verify(state, limits, SystemClock(), lambda wire_bytes: progress.advance(bar, wire_bytes))
-    _tell(found, as_json)
+        bar = progress.add_task("", total=sum(view.flash_bytes for view in found.lanes))
+        checked = verify(found, state, limits, SystemClock(), lambda flash_bytes: progress.advance(bar, flash_bytes))
+    _tell(checked, as_json)
 
 
 def _tell(found: Inspection, as_json: bool) -> None:
@@ -83,7 +84,7 @@ def _show(found: Inspection) -> None:
         table.add_row(name.replace("_", " "), *(_cell(getattr(view.counts, name)) for view in found.lanes))
     table.add_section()
     for name in ("segments", "blocks", "flash_bytes", "epochs", "oldest_age_s", "damaged"):
-        table.add_row(name.replace("_", " "), *(_cell(getattr(view, name)) for view in found.lanes))
+        table.add_row(name.removesuffix("_s").replace("_", " "), *(_cell(getattr(view, name)) for view in found.lanes))
     console = Console()
     console.print(table)
     for line in _lines(found):
@@ -108,9 +109,7 @@ def _lines(found: Inspection) -> list[str]:
     counts = found.counts
     lines = [f"flash   {counts.flash_bytes:,} bytes, {counts.segments} segments, {counts.free_segments} free"]
     if counts.ledger_lost:
-        lines.append(
-            "ledger  lost (a power cut): counts are what flash knows; records that were in memory aren't known"
-        )
+        lines.append("ledger  lost (a power cut): counts are what flash knows, without what was in memory then")
     if counts.books_lost:
         lines.append("books   lost: what was acknowledged isn't known; it is sent again")
     return lines + [f"[red]bad[/]     {words}" for words in found.bad_blocks]

@@ -1,8 +1,7 @@
-"""A look at a vehicle's spool from outside, the agent running or not: what the next start would find. Writes nothing."""
+"""A look at a vehicle's spool from outside, the agent running or not: what the next start would find."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,8 @@ from telemetry.records import Lane
 from telemetry.spool.blocks import BlockRef
 from telemetry.spool.books import Books
 from telemetry.spool.counts import LaneCounts, MemoryCounters, SpoolCounts, Totals
-from telemetry.spool.limits import SpoolLimits
+from telemetry.spool.format import frame_pages
+from telemetry.spool.limits import PAGE_BYTES, SpoolLimits
 from telemetry.spool.spool import Spool
 from telemetry.wire import BadBlock
 
@@ -56,8 +56,8 @@ class Untouched:
 
 @dataclass(frozen=True, slots=True)
 class LaneView:
-    """One lane as it lies on flash. `oldest_age_s` by the wall clocks of then and now; `damaged`: records that nobody had
-    counted as lost before."""
+    """One lane as it lies on flash. `oldest_age_s` is by the wall clocks of then and now; `damaged` counts records that
+    nobody had missed before."""
 
     counts: LaneCounts
     segments: int
@@ -89,9 +89,10 @@ def inspect(state: Path, limits: SpoolLimits, clock: Clock) -> Inspection:
     return found
 
 
-def verify(state: Path, limits: SpoolLimits, clock: Clock, seen: Callable[[int], None]) -> Inspection:
-    """As `inspect`, every block decrypted and checked; `seen` hears how many bytes of each. `blocks_of` says how many."""
-    found = inspect(state, limits, clock)
+def verify(
+    found: Inspection, state: Path, limits: SpoolLimits, clock: Clock, seen: Callable[[int], None]
+) -> Inspection:
+    """What `inspect` found, and every block decrypted and checked; `seen` hears how much flash each takes."""
     _, spool = _look(state, limits, clock)
     bad = {ref: words for ref in blocks_of(spool) if (words := _trouble(spool, ref, seen))}
     if bad:
@@ -111,7 +112,7 @@ def blocks_of(spool: Spool) -> Iterator[BlockRef]:
 
 
 def _trouble(spool: Spool, ref: BlockRef, seen: Callable[[int], None]) -> str | None:
-    seen(ref.wire_bytes)
+    seen(frame_pages(ref.wire_bytes) * PAGE_BYTES)
     try:
         spool.load(ref)
     except BadBlock as error:
@@ -129,7 +130,8 @@ def _look(state: Path, limits: SpoolLimits, clock: Clock) -> tuple[Inspection, S
     books = Books(disk, limits.books_bytes).peek()
     totals = books.totals if books else dict.fromkeys(Lane, Totals())
     keys = FileKeyStore(Untouched(RealDisk(state / KEYS_FOLDER)))
-    spool = Spool.open(disk, keys, clock, os.urandom, limits, counters)
+    # What is made up for a new epoch is never written: zeros will do.
+    spool = Spool.open(disk, keys, clock, bytes, limits, counters)
     return _inspection(spool, totals, clock), spool
 
 

@@ -224,6 +224,7 @@ async def test_silence_ends_a_session_after_one_and_a_half_keep_alives_and_whole
         receiver.endpoint.end_overdue()
         assert receiver.counters.overdue == 0
         clock.advance(clock.boot_ns() + 2 * SECOND_NS)
+        receiver.endpoint.end_overdue()
         assert code_of(await raw.receive()) is DisconnectReasonCode.KEEP_ALIVE_TIMEOUT
         assert receiver.counters.overdue == 1
         await raw.close()
@@ -237,6 +238,7 @@ async def test_a_session_does_not_outlive_its_certificate(tmp_path: Path) -> Non
         for _ in range(24):
             assert isinstance(await raw.ask(mqtt5.PingReqPacket()), mqtt5.PingRespPacket)
             clock.advance(clock.boot_ns() + 3600 * SECOND_NS)
+        receiver.endpoint.end_overdue()
         assert code_of(await raw.receive()) is DisconnectReasonCode.NOT_AUTHORIZED
         await raw.close()
         again = await RawVehicle.dial(vehicle)
@@ -254,6 +256,7 @@ async def test_a_connection_without_connect_is_ended_in_time(tmp_path: Path) -> 
         raw.send(b"\x10")
         await until(lambda: receiver.endpoint.connections == 1)
         clock.advance(6 * SECOND_NS)
+        receiver.endpoint.end_overdue()
         assert await raw.receive() is None
         await raw.close()
 

@@ -137,20 +137,22 @@ def test_it_does_not_outlive_its_parent(tmp_path: Path) -> None:
     assert subprocess.run(command, env=orphan, capture_output=True, timeout=20, check=True).stdout == b""
 
 
-async def test_lockstep_replays_the_plan_exactly_for_every_reader(tmp_path: Path) -> None:
-    async def replay(url: str, grants: list[int]) -> list[SignalSample]:
+async def test_lockstep_replays_the_plan_exactly_for_every_reader_from_where_it_begins(tmp_path: Path) -> None:
+    async def replay(url: str, grants: list[int], from_ns: int = 0) -> list[SignalSample]:
         signals = SocketSignals(unix_dial(url), SystemClock(), Random(1))
         with contextlib.closing(signals):
-            await signals.begin(5_000)
+            await signals.begin(from_ns)
             return [sample for grant in grants for sample in await signals.advance(grant)]
 
-    plan = Plan(5_000, DrivePlan(9))
+    plan = Plan(0, DrivePlan(9))
     with vehicle("--socket", f"{tmp_path}/v.sock", "--seed", "9") as process:
         url = ready(process)
         fine = await replay(url, [*range(0, 30 * SECOND_NS, 109_375_000), 30 * SECOND_NS])
         coarse = await replay(url, [30 * SECOND_NS])
+        later = await replay(url, [30 * SECOND_NS], from_ns=9 * PERIOD_NS + 1)
     assert fine == coarse
-    assert [(s.t_ns, s.seq) for s in fine] == [(5_000 + k * PERIOD_NS, k) for k in range(600)]
+    assert [(s.t_ns, s.seq) for s in fine] == [(k * PERIOD_NS, k) for k in range(601)]
+    assert later == fine[10:]
     assert all(sample.payload == signals_at(sample.t_ns, plan) for sample in fine)
 
 
