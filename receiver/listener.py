@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -94,6 +95,8 @@ class Listener:
         handshake.add_done_callback(self._handshakes.discard)
 
     async def _shake_hands(self, accepted: socket.socket, peer: str) -> None:
+        # A second handle on the wire, for the last word: asyncio closes its own without having sent it.
+        wire = accepted.dup()
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 self._protocol,
@@ -106,3 +109,40 @@ class Listener:
             # A stranger's certificate, a port scan, a lost network: ssl.SSLError and time-outs are OSErrors.
             self._counters.tls_refused += 1
             log.info("tls_refused", peer=peer, reason=getattr(error, "reason", None) or str(error))
+            with contextlib.suppress(OSError):
+                wire.send(getattr(error, "alert", b""))
+        finally:
+            wire.close()
+
+
+class TellingContext(ssl.SSLContext):
+    """The errors of its failed handshakes carry the `alert` that tells the peer why (RFC 8446, section 6)."""
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        secured = super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+        assert isinstance(secured, _Telling)
+        secured.outgoing = outgoing
+        return secured
+
+
+class _Telling(ssl.SSLObject):
+    outgoing: ssl.MemoryBIO
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            error.alert = self.outgoing.read()  # type: ignore[attr-defined]
+            raise
+
+
+TellingContext.sslobject_class = _Telling

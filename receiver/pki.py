@@ -23,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from ecu.clock import SECOND_NS, Clock
 from ecu.disk import RealDisk, replace_file
 from ecu.errors import EnvironmentFault, OutriderError
+from receiver.listener import TellingContext
 from telemetry.links.pairing import is_vehicle_id
 from telemetry.links.tls import NO_CHECK_TIME
 
@@ -115,7 +116,7 @@ class Authority:
 
     def server_context(self, hosts: tuple[str, ...], clients: ssl.VerifyMode) -> ssl.SSLContext:
         """TLS 1.3 that shows the receiver's certificate and takes clients' from this authority alone."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context = TellingContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = clients
         # A client's dates are looked at in admission, by our clock, where its vehicle can be told in words.

@@ -15,6 +15,7 @@ from typing import Any
 
 import ecu.ledger
 from ecu.ledger import Ledger
+from ecu.process import PARENT_VARIABLE, enter_child
 
 NAMES = ("offered", "kept", "dropped", "a", "b", "c", "d")
 
@@ -43,6 +44,8 @@ def kill_before(lines: int) -> None:
 
 
 def main() -> None:
+    # A test that is killed itself must not leave this loop behind.
+    enter_child({PARENT_VARIABLE: str(os.getppid())})
     ledger = Ledger.open(Path(sys.argv[1]), NAMES, b"test")
     print("counting", flush=True)
     if len(sys.argv) > 2:

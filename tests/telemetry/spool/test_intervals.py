@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +19,7 @@ def numbers(ranges: list[tuple[int, int]]) -> set[int]:
 def test_ranges_are_ordered_disjoint_and_never_touch(ranges: list[tuple[int, int]]) -> None:
     kept = list(IntervalSet(ranges))
     assert all(start < end for start, end in kept)
-    assert all(end < start for (_, end), (start, _) in zip(kept, kept[1:], strict=False))
+    assert all(end < start for (_, end), (start, _) in itertools.pairwise(kept))
     assert numbers(kept) == numbers(ranges)
 
 
