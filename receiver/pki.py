@@ -23,7 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from ecu.clock import SECOND_NS, Clock
 from ecu.disk import RealDisk, replace_file
 from ecu.errors import EnvironmentFault, OutriderError
-from receiver.listener import TellingContext
+from receiver.tls import TellingContext
 from telemetry.links.pairing import is_vehicle_id
 from telemetry.links.tls import NO_CHECK_TIME
 

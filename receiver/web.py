@@ -28,9 +28,10 @@ class TooLarge(Exception):
 
 
 class Site:
-    """An application, and the connections that are being served."""
+    """An application, and the connections that are being served, none for longer than `connection_s`."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, connection_s: float = CONNECTION_S) -> None:
+        self._connection_s = connection_s
         self._state = ServerState()
         self._config = uvicorn.Config(
             app,
@@ -47,7 +48,7 @@ class Site:
 
     def protocol(self) -> asyncio.Protocol:
         """The protocol of a new connection."""
-        made: asyncio.Protocol = _Protocol(self._config, self._state, {})
+        made: asyncio.Protocol = _Protocol(self._config, self._state, {"connection_s": self._connection_s})
         return made
 
     def has_room(self) -> bool:
@@ -69,7 +70,7 @@ class _Protocol(H11Protocol):  # type: ignore[misc]
         tls = transport.get_extra_info("ssl_object")
         self.app = _with_certificate(self.app, tls.getpeercert(True) if tls else None)
         # However slowly it speaks: no connection lasts longer.
-        self._last_moment = asyncio.get_running_loop().call_later(CONNECTION_S, transport.abort)
+        self._last_moment = asyncio.get_running_loop().call_later(self.app_state["connection_s"], transport.abort)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._last_moment.cancel()

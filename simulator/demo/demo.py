@@ -56,7 +56,7 @@ class Effort:
 
 
 REAL: Final = Effort(replay_s=8.8, fidelity_every=1, power_cut_commits=3, total_s=75.0)
-FAST: Final = Effort(replay_s=3.0, fidelity_every=3, power_cut_commits=2, total_s=25.0)
+FAST: Final = Effort(replay_s=2.0, fidelity_every=3, power_cut_commits=2, total_s=25.0)
 
 
 async def perform(fast: bool, display: Display, environment: Mapping[str, str], keep: Path) -> Result:
@@ -114,8 +114,11 @@ class _Demo:
     async def _drive(self) -> Play:
         await self._stage.start_receiver()
         await self._stage.start_proxy()
-        await self._stage.pair(VEHICLE, self._places.agent)
-        await self._stage.start_world()
+        await asyncio.gather(
+            self._stage.pair(VEHICLE, self._places.agent),
+            self._stage.pair(INTRUDER, self._places.intruder),
+            self._stage.start_world(),
+        )
         observer = Observer(self._places.agent_socket, self._clock, self._seen)
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(observer.run())
@@ -157,6 +160,7 @@ class _Demo:
         outcome = play.outcome
         return Proof(
             seen=self._seen,
+            lockstep=self._script.lockstep,
             key=watch_key(self._places.root, self._places.agent),
             frames=self._frames(),
             agreement=agreement,

@@ -69,7 +69,6 @@ async def besiege(stage: Stage) -> int:
 
     Raises TimeoutError when the endpoint no longer answers.
     """
-    await stage.pair(INTRUDER, stage.places.intruder)
     receiver = _paired(stage.places.intruder)
     context = tls_context(receiver, FileKeyStore.open(stage.places.intruder / KEYS_FOLDER))
 

@@ -66,6 +66,7 @@ class Proof:
     """All that the judgement needs."""
 
     seen: Observations
+    lockstep: bool
     key: KeyWatch
     frames: FrameCounts | None
     agreement: Mapping[float, Agreement]
@@ -89,7 +90,7 @@ def claims(proof: Proof) -> tuple[Claim, ...]:
     return (
         _paired(proof.key),
         _frames(proof.frames),
-        _latency(proof.seen),
+        _latency(proof.seen, proof.lockstep),
         _fidelity(proof.agreement),
         _spooled(proof),
         _killed(proof.deaths),
@@ -138,12 +139,15 @@ def percentile_ms(seen: Observations, percent: float) -> float | None:
     return float(np.percentile(values, percent)) if len(values) else None
 
 
-def _latency(seen: Observations) -> Claim:
+def _latency(seen: Observations, lockstep: bool) -> Claim:
+    """At real speed the slowest frames count; in lockstep nobody waits for a frame, and the model only has to keep up."""
+    name, percent = ("camera to result, p50 in lockstep", 50) if lockstep else ("camera to result, p99", 99)
     claim = at_most(
-        "camera to result, p99", percentile_ms(seen, 99), LATENCY_BAR_MS, "ms",
+        name, percentile_ms(seen, percent), LATENCY_BAR_MS, "ms",
         "A result that comes late is about a road that is no longer there.",
     )  # fmt: skip
-    return _with(claim, f"p50 {percentile_ms(seen, 50) or 0.0:.1f} ms, {len(seen.sightings):,} frames")
+    p50, p99 = percentile_ms(seen, 50) or 0.0, percentile_ms(seen, 99) or 0.0
+    return _with(claim, f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, {len(seen.sightings):,} frames")
 
 
 def _with(claim: Claim, more: str) -> Claim:

@@ -23,7 +23,6 @@ LOOK_S: Final = 0.02
 RECOVER_WITHIN_S: Final = 20.0
 DRAIN_WITHIN_S: Final = 30.0
 ORPHANS_WITHIN_S: Final = 2.0
-UNTRUSTED_FOR_S: Final = 2.5
 
 
 @dataclass(slots=True)
@@ -185,7 +184,9 @@ class Play:
         self._stage.proxy.cut()
         await self._stage.start_agent(wall_error_s=-self._clock.wall_ns() / SECOND_NS)
         began_s = self.drive_s()
-        await self._until(lambda: self.drive_s() - began_s >= UNTRUSTED_FOR_S, RECOVER_WITHIN_S, "a drive in 1970")
+        await self._until(
+            lambda: self.drive_s() - began_s >= self._script.untrusted_s, RECOVER_WITHIN_S, "a drive in 1970"
+        )
         self._stage.proxy.restore()
         back = await self._holds_within(self._connected, RECOVER_WITHIN_S)
         return "connected with the receiver's time" if back else "NOT connected"

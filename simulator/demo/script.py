@@ -37,7 +37,7 @@ class Script:
 
     acts: tuple[Act, ...]
     drive_s: float
-    cut_s: float
+    untrusted_s: float
     lockstep: bool
 
 
@@ -97,21 +97,20 @@ _REAL = (
     (48.0, Deed.IGNITION_OFF),
 )
 _FAST = (
-    (2.0, Deed.KILL_WORKER),
-    (4.0, Deed.CUT_LINK),
-    (9.0, Deed.KILL_CAMERA),
-    (14.0, Deed.RESTORE_LINK),
-    (16.0, Deed.KILL_AGENT),
-    (18.0, Deed.KILL_RECEIVER),
-    (20.0, Deed.HOSTILE_PACKETS),
-    (21.0, Deed.STRANGER),
-    (22.0, Deed.DEAD_CLOCK),
-    (26.0, Deed.IGNITION_OFF),
+    (0.8, Deed.KILL_WORKER),
+    (1.6, Deed.CUT_LINK),
+    (4.0, Deed.KILL_CAMERA),
+    (11.6, Deed.RESTORE_LINK),
+    (12.6, Deed.KILL_AGENT),
+    (13.4, Deed.KILL_RECEIVER),
+    (14.2, Deed.HOSTILE_PACKETS),
+    (14.6, Deed.STRANGER),
+    (15.0, Deed.DEAD_CLOCK),
+    (17.0, Deed.IGNITION_OFF),
 )
 
 
 def script(fast: bool) -> Script:
     """The acts at real speed, or the same ones closer together in drive time for lockstep."""
     acts = tuple(Act(at_s, deed, *_WHY[deed]) for at_s, deed in (_FAST if fast else _REAL))
-    at = {act.deed: act.at_s for act in acts}
-    return Script(acts, at[Deed.IGNITION_OFF], at[Deed.RESTORE_LINK] - at[Deed.CUT_LINK], lockstep=fast)
+    return Script(acts, acts[-1].at_s, untrusted_s=1.2 if fast else 2.5, lockstep=fast)

@@ -91,7 +91,7 @@ class Stage:
         self._exits = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Stage:
-        for folder in (self.places.logs, self.places.agent):
+        for folder in (self.places.logs, self.places.agent, self.places.intruder):
             folder.mkdir(parents=True, exist_ok=True)
         return self
 

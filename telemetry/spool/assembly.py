@@ -27,9 +27,8 @@ def assemble(found: Survey, page: Page) -> Assembly:
     for stream, ranges in page.left.items():
         for start, end in ranges:
             shelf.leave(stream, start, end)
-    for erasure in page.erasures:
-        shelf.erase(erasure)
-    shelf.erasures = list(page.erasures)
+    for purpose, below_serial in page.erasures.items():
+        shelf.erase(purpose, below_serial)
     totals = dict(page.totals)
     for stream, present in found.streams().items():
         lane, _ = stream

@@ -14,13 +14,16 @@ import msgspec
 
 from ecu.disk import Disk
 from ecu.errors import OutriderError
-from ecu.twin import TwinLost, TwinRecord
+from ecu.twin import OVERHEAD_BYTES, TwinLost, TwinRecord
 from telemetry.records import Lane, Purpose
 from telemetry.spool.counts import Totals
-from telemetry.spool.shelf import Erasure, Shelf, Stream
+from telemetry.spool.limits import PAGE_BYTES
+from telemetry.spool.shelf import Shelf, Stream
 
 NAME: Final = "books"
 VERSION: Final = 1
+_TWINS: Final = (f"{NAME}.0", f"{NAME}.1")
+_CAPACITY: Final = 2 * PAGE_BYTES
 
 
 class BooksTooNew(OutriderError):
@@ -35,15 +38,12 @@ class Page:
     clean: bool = False
     totals: Mapping[Lane, Totals] = field(default_factory=lambda: dict.fromkeys(Lane, Totals()))
     left: Mapping[Stream, tuple[tuple[int, int], ...]] = field(default_factory=dict)
-    erasures: tuple[Erasure, ...] = ()
+    erasures: Mapping[Purpose, int] = field(default_factory=dict)
     erasing: frozenset[Purpose] = frozenset()
 
-    def is_erased(self, stream: Stream, purpose: Purpose, base_seq: int) -> bool:
-        """Whether the key of that block is gone, or about to go."""
-        lane, epoch = stream
-        return purpose in self.erasing or any(
-            (e.lane, e.epoch, e.purpose) == (lane, epoch, purpose) and base_seq < e.below_seq for e in self.erasures
-        )
+    def is_erased(self, purpose: Purpose, serial: int) -> bool:
+        """Whether the key to that purpose's blocks in the segment of that serial is gone, or about to go."""
+        return purpose in self.erasing or serial < self.erasures.get(purpose, 0)
 
 
 class _Lane(msgspec.Struct, frozen=True, array_like=True):
@@ -59,7 +59,6 @@ class _Stream(msgspec.Struct, frozen=True, array_like=True):
     lane: int
     epoch: bytes
     steps: list[int]  # distances: to the first start, from start to end, from end to the next start, ...
-    erasures: list[tuple[int, int]]  # purpose, below_seq
 
 
 class _Page(msgspec.Struct, frozen=True, array_like=True):
@@ -68,6 +67,7 @@ class _Page(msgspec.Struct, frozen=True, array_like=True):
     clean: bool
     lanes: list[_Lane]
     streams: list[_Stream]
+    erasures: list[tuple[int, int]]  # purpose, serial
     erasing: list[int]
 
 
@@ -75,14 +75,14 @@ _decoder = msgspec.msgpack.Decoder(_Page)
 
 
 def encode(page: Page) -> bytes:
-    streams = dict.fromkeys([*page.left, *((e.lane, e.epoch) for e in page.erasures)])
     return msgspec.msgpack.encode(
         _Page(
             VERSION,
             page.spool_id,
             page.clean,
             [_packed_totals(page.totals[lane]) for lane in Lane],
-            [_packed_stream(stream, page) for stream in streams],
+            [_Stream(int(lane), epoch, _stepped(ranges)) for (lane, epoch), ranges in page.left.items()],
+            [(int(purpose), serial) for purpose, serial in page.erasures.items()],
             sorted(int(purpose) for purpose in page.erasing),
         )
     )
@@ -101,7 +101,7 @@ def decode(data: bytes) -> Page:
         page.clean,
         {lane: _unpacked_totals(packed) for lane, packed in zip(Lane, page.lanes, strict=True)},
         {(Lane(s.lane), s.epoch): _unstepped(s.steps) for s in page.streams},
-        tuple(Erasure(Lane(s.lane), s.epoch, Purpose(p), below) for s in page.streams for p, below in s.erasures),
+        {Purpose(purpose): serial for purpose, serial in page.erasures},
         frozenset(Purpose(purpose) for purpose in page.erasing),
     )
 
@@ -119,12 +119,6 @@ def _packed_totals(totals: Totals) -> _Lane:
 
 def _unpacked_totals(lane: _Lane) -> Totals:
     return Totals(lane.acknowledged, lane.evicted, lane.quarantined, lane.erased, lane.dropped, lane.lost_in_crash)
-
-
-def _packed_stream(stream: Stream, page: Page) -> _Stream:
-    lane, epoch = stream
-    erasures = [(int(e.purpose), e.below_seq) for e in page.erasures if (e.lane, e.epoch) == stream]
-    return _Stream(int(lane), epoch, _stepped(page.left.get(stream, ())), erasures)
 
 
 def _stepped(ranges: tuple[tuple[int, int], ...]) -> list[int]:
@@ -147,7 +141,7 @@ def page_of(spool_id: bytes, clean: bool, totals: Mapping[Lane, Totals], shelf: 
         clean,
         dict(totals),
         {stream: ranges for stream, ranges in left.items() if ranges},
-        tuple(shelf.erasures),
+        dict(shelf.erasures),
         frozenset(erasing),
     )
 
@@ -155,8 +149,11 @@ def page_of(spool_id: bytes, clean: bool, totals: Mapping[Lane, Totals], shelf: 
 class Books:
     """The page on disk. `lost` says that there had been one and neither twin of it was whole."""
 
-    def __init__(self, disk: Disk, capacity: int) -> None:
-        self._record = TwinRecord(disk, NAME, capacity)
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        # A file that once had to grow stays as it is: making it smaller would take space.
+        self._capacity = max([_CAPACITY, *(disk.size(twin) for twin in _TWINS if disk.exists(twin))])
+        self._record = TwinRecord(disk, NAME, self._capacity)
         self._anew = False
         self.lost = False
 
@@ -178,15 +175,27 @@ class Books:
 
     def write(self, page: Page) -> None:
         """Durable in one twin: enough where losing it costs a resend."""
+        data = self._fitting(encode(page))
         if self._anew:
-            self.write_both(page)
+            self._begin(data)
         else:
-            self._record.write(encode(page))
+            self._record.write(data)
 
     def write_both(self, page: Page) -> None:
         """Durable in both: before anything is destroyed that the page says has left."""
+        data = self._fitting(encode(page))
         if self._anew:
-            self._record.start_anew(encode(page))
-            self._anew = False
+            self._begin(data)
         else:
-            self._record.write_both(encode(page))
+            self._record.write_both(data)
+
+    def _begin(self, data: bytes) -> None:
+        self._record.start_anew(data)
+        self._anew = False
+
+    def _fitting(self, data: bytes) -> bytes:
+        """Makes the record larger when the page has outgrown it: only then does writing it take space."""
+        if len(data) + OVERHEAD_BYTES > self._capacity:
+            self._capacity = -(-(len(data) + OVERHEAD_BYTES) // PAGE_BYTES) * PAGE_BYTES
+            self._record = TwinRecord(self._disk, NAME, self._capacity)
+        return data

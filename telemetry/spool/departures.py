@@ -17,11 +17,13 @@ from telemetry.spool.blocks import BlockRef
 from telemetry.spool.books import Books, Page, page_of
 from telemetry.spool.counts import Counters, Evicted, Quarantined, counted, with_added
 from telemetry.spool.limits import SpoolLimits
-from telemetry.spool.shelf import Erasure, Segment, Stream
+from telemetry.spool.shelf import Segment, Stream
 from telemetry.spool.vault import Vault
 from telemetry.wire import Receipt
 
 _RECEIPTS_BEFORE_WRITING: Final = 16
+# Receipts for parts of blocks could split what has left without end; beyond this they wait for a better one.
+_MOST_RANGES: Final = 16_384
 
 
 @dataclass(slots=True)
@@ -77,7 +79,7 @@ class Departures:
         with self.lock:
             if not all(self._shelf.was_sent(stream, *part) for part in receipt.ranges):
                 self.receipts_ignored += 1
-            if self._shelf.ranges_after(stream, receipt.ranges) > self._limits.books_ranges:
+            if self._shelf.ranges_after(stream, receipt.ranges) > _MOST_RANGES:
                 self.receipts_ignored += 1
                 return 0
             freed = self._shelf.acknowledge(stream, receipt.ranges)
@@ -110,7 +112,10 @@ class Departures:
         self._free([segment])
 
     def erase(self, purpose: Purpose) -> int:
-        """Makes all settled blocks of a purpose unreadable; the records erased. Once begun, the next start ends it."""
+        """Makes all blocks of a purpose unreadable; the records that were. Once begun, the next start finishes it.
+
+        No segment may be active: what is written from now on is in segments of higher serials, under another key.
+        """
         self._erasing.add(purpose)
         self.write(both=True)
         erased = self._finish_erasing(purpose)
@@ -126,19 +131,11 @@ class Departures:
     def _finish_erasing(self, purpose: Purpose) -> int:
         self._vault.shred(purpose)
         with self.lock:
-            erased = sum(
-                self._count_erased(Erasure(lane, epoch, purpose, end)) for (lane, epoch), end in self._shelf.reach()
-            )
+            erased = self._shelf.erase(purpose, self._files.next_serial)
+            for lane, records in erased.items():
+                self.totals[lane] = replace(self.totals[lane], erased=self.totals[lane].erased + records)
             self._erasing.discard(purpose)
-        return erased
-
-    def _count_erased(self, erasure: Erasure) -> int:
-        erased = self._shelf.erase(erasure)
-        others = [e for e in self._shelf.erasures if replace(e, below_seq=erasure.below_seq) != erasure]
-        self._shelf.erasures = [*others, erasure]
-        totals = self.totals[erasure.lane]
-        self.totals[erasure.lane] = replace(totals, erased=totals.erased + erased)
-        return erased
+        return sum(erased.values())
 
     # --- written down, then freed ---
 

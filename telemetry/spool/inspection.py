@@ -127,7 +127,7 @@ def _look(state: Path, limits: SpoolLimits, clock: Clock) -> tuple[Inspection, S
     peeked = Ledger.peek(state / LEDGER_FILE)
     counters = MemoryCounters(was_lost=peeked is None)
     counters.set(**(peeked or {}))
-    books = Books(disk, limits.books_bytes).peek()
+    books = Books(disk).peek()
     totals = books.totals if books else dict.fromkeys(Lane, Totals())
     keys = FileKeyStore(Untouched(RealDisk(state / KEYS_FOLDER)))
     # What is made up for a new epoch is never written: zeros will do.

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from telemetry.records import Lane
 
 PAGE_BYTES: Final = 4096
-_BOOKS_BYTES_PER_SEGMENT: Final = 64
 
 
 class SpoolLimits(BaseModel):
@@ -50,13 +49,3 @@ class SpoolLimits(BaseModel):
 
     def reserve_bytes(self, lane: Lane) -> int:
         return self.reserve_segments[lane] * self.segment_bytes
-
-    @property
-    def books_bytes(self) -> int:
-        """Size of one twin of the books: room for `books_ranges` ranges and an epoch for each segment."""
-        return PAGE_BYTES + -(-self.max_segments * _BOOKS_BYTES_PER_SEGMENT // PAGE_BYTES) * PAGE_BYTES
-
-    @property
-    def books_ranges(self) -> int:
-        """How many ranges of left records the books hold; beyond that a receipt waits (and costs a resend)."""
-        return self.books_bytes // 16

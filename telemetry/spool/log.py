@@ -118,10 +118,6 @@ class SegmentLog:
         self._next_seq = dict.fromkeys(Lane, 0)
         self._active: dict[Lane, Active] = {}
 
-    def forget_cipher(self, purpose: Purpose) -> None:
-        for active in self._active.values():
-            active.ciphers.pop(purpose, None)
-
     def append(self, lane: Lane, blocks: Sequence[Packed]) -> LaneWritten:
         """Makes the blocks durable in order, as many as can be; never raises DiskError."""
         stored: list[StoredBlock] = []
@@ -250,7 +246,7 @@ class SegmentLog:
             segment.active = False
 
     def seal_all(self) -> None:
-        """Before a planned end."""
+        """No segment is active any more: before a planned end, and before keys change."""
         for active in list(self._active.values()):
             self._seal(active)
 

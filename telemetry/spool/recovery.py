@@ -169,7 +169,7 @@ class _Whole:
         self._ciphers: dict[Purpose, AESGCM | None] = {}
 
     def __call__(self, frame: FrameHeader, data: bytes) -> bool:
-        if self._page.is_erased(self._segment.stream, frame.purpose, frame.base_seq):
+        if self._page.is_erased(frame.purpose, self._segment.serial):
             return True
         if frame.purpose not in self._ciphers:
             self._ciphers[frame.purpose] = self._cipher(frame.purpose)

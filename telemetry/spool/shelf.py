@@ -97,16 +97,6 @@ def segment_name(lane: Lane, serial: int) -> str:
     return f"{lane.name.lower()}-{serial:08d}.seg"
 
 
-@dataclass(frozen=True, slots=True)
-class Erasure:
-    """All blocks of `purpose` that begin below `below_seq` in one stream can't be read any more."""
-
-    lane: Lane
-    epoch: bytes
-    purpose: Purpose
-    below_seq: int
-
-
 class Shelf:
     """The segments, oldest first in each lane, and per stream which records were sent and which have left."""
 
@@ -115,7 +105,7 @@ class Shelf:
         self._left: defaultdict[Stream, IntervalSet] = defaultdict(IntervalSet)
         self._erased: defaultdict[Stream, IntervalSet] = defaultdict(IntervalSet)
         self._sent: defaultdict[Stream, IntervalSet] = defaultdict(IntervalSet)
-        self.erasures: list[Erasure] = []
+        self.erasures: dict[Purpose, int] = {}
 
     # --- segments ---
 
@@ -145,13 +135,6 @@ class Shelf:
         return [s for s in self.all_segments() if not s.busy and self.live(s) == 0]
 
     # --- records ---
-
-    def reach(self) -> list[tuple[Stream, int]]:
-        """Each stream that has a segment, with the end of its records."""
-        reached: dict[Stream, int] = {}
-        for segment in self.all_segments():
-            reached[segment.stream] = max(segment.end_seq, reached.get(segment.stream, 0))
-        return list(reached.items())
 
     def live(self, segment: Segment) -> int:
         """Records in the segment that haven't left."""
@@ -213,23 +196,19 @@ class Shelf:
 
     # --- erasing ---
 
-    def erase(self, erasure: Erasure) -> int:
-        """Records that leave because their key is gone."""
-        stream = erasure.lane, erasure.epoch
-        return sum(self._erase_block(stream, ref) for ref in self._concerned(erasure))
+    def erase(self, purpose: Purpose, below_serial: int) -> dict[Lane, int]:
+        """Records that leave, by lane, because the key to their blocks in segments before that serial is gone."""
+        self.erasures[purpose] = below_serial
+        return {lane: sum(self._erase_block(ref) for ref in self._concerned(lane, purpose)) for lane in Lane}
 
-    def _erase_block(self, stream: Stream, ref: BlockRef) -> int:
+    def _erase_block(self, ref: BlockRef) -> int:
+        stream = ref.lane, ref.epoch
         self._erased[stream].add(ref.base_seq, ref.end_seq)
         return self.leave(stream, ref.base_seq, ref.end_seq)
 
-    def _concerned(self, erasure: Erasure) -> Iterator[BlockRef]:
-        for segment in self._lanes[erasure.lane]:
-            if segment.epoch == erasure.epoch:
-                yield from (
-                    ref
-                    for ref in segment.blocks()
-                    if ref.purpose == erasure.purpose and ref.base_seq < erasure.below_seq
-                )
+    def _concerned(self, lane: Lane, purpose: Purpose) -> Iterator[BlockRef]:
+        for segment in self._lanes[lane][: self._at(lane, self.erasures[purpose])]:
+            yield from (ref for ref in segment.blocks() if ref.purpose is purpose)
 
     # --- what the books keep ---
 
@@ -247,4 +226,3 @@ class Shelf:
         for sets in (self._left, self._erased, self._sent):
             for stream in sets.keys() - alive:
                 del sets[stream]
-        self.erasures = [e for e in self.erasures if (e.lane, e.epoch) in alive]

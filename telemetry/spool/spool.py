@@ -96,7 +96,7 @@ class Spool:
         Begins a new epoch in every lane. Damage is counted and refuses nothing; BooksTooNew and DiskError do.
         """
         disk.make_folder("")
-        vault, books = Vault(disk, keys, entropy), Books(disk, limits.books_bytes)
+        vault, books = Vault(disk, keys, entropy), Books(disk)
         vault.open()
         written = books.read()
         page = written or Page(entropy(SPOOL_ID_BYTES))
@@ -256,7 +256,7 @@ class Spool:
         """
         if any(segment.unsettled for segment in self._shelf.all_segments()):
             raise RuntimeError("settle what was written before erasing")
-        self._log.forget_cipher(purpose)
+        self._log.seal_all()
         return self._departures.erase(purpose)
 
     def close(self) -> None:

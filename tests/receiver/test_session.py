@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from pathlib import Path
 
 import mqtt5
+import pytest
 from mqtt5 import DisconnectReasonCode, PubAckReasonCode, QoS, SubAckReasonCode, UnsubAckReasonCode
 
 from ecu.clock import SECOND_NS
@@ -280,6 +282,18 @@ async def test_a_flood_from_one_vehicle_waits_at_its_own_end_and_slows_nobody(tm
         transport.abort()
         await until(lambda: receiver.endpoint.connections == 1)
         await bystander.close()
+
+
+async def test_a_full_house_takes_nobody_more_until_somebody_leaves(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path, max_vehicles=1) as receiver:
+        first, second = await a_vehicle(receiver, tmp_path), await a_vehicle(receiver, tmp_path, OTHER)
+        raw = await RawVehicle.connected(first)
+        with pytest.raises((ConnectionError, ssl.SSLError)):
+            await RawVehicle.dial(second)
+        assert receiver.counters.handshakes_dropped == 1
+        await raw.close()
+        await until(lambda: receiver.endpoint.connections == 0)
+        await (await RawVehicle.connected(second)).close()
 
 
 async def test_an_attempt_to_speak_for_another_is_audited_once_a_session(tmp_path: Path) -> None:

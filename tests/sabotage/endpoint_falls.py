@@ -1,0 +1,18 @@
+"""The endpoint's process ends at the first packet that breaks the protocol."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from tests.sabotage.afterimport import after
+
+CLAIM = "hostile packets refused, endpoint up"
+
+
+@after("receiver.packets")
+def a_violation_ends_it(packets: Any) -> None:
+    def init(self: Any, *_: Any) -> None:
+        os._exit(70)
+
+    packets.Violation.__init__ = init

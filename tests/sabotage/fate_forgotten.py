@@ -1,0 +1,23 @@
+"""The frame account lets one frame in fifty out of flight without a fate."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+from tests.sabotage.afterimport import after
+
+CLAIM = "frames conserved (law 2)"
+
+
+@after("agent.frames")
+def some_fates_are_forgotten(frames: Any) -> None:
+    honest, number = frames.FrameAccount.processed, count(1)
+
+    def processed(self: Any) -> None:
+        if next(number) % 50:
+            honest(self)
+        else:
+            self._ledger.add(in_flight=-1)
+
+    frames.FrameAccount.processed = processed

@@ -1,0 +1,27 @@
+"""No worker stands by, and a new one takes three seconds to come."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from tests.sabotage.afterimport import after
+
+CLAIM = "blind after a killed worker"
+
+
+@after("agent.perception.workers")
+def nobody_stands_by(workers: Any) -> None:
+    honest = workers.WorkerPool.__init__
+
+    def init(self: Any, *arguments: Any, **named: Any) -> None:
+        honest(self, *arguments, **named)
+        self._wanted = 1
+
+    workers.WorkerPool.__init__ = init
+
+    class Slow(workers.Restarts):  # type: ignore[misc]
+        async def pause(self) -> None:
+            await asyncio.sleep(3.0)
+
+    workers.Restarts = Slow
