@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from agent.config import AgentConfig, load_config
+from agent.config import DEFAULT_STATE, AgentConfig, load_config
 from ecu.errors import OutriderError
 from ecu.logs import log_to_standard_error
 from ecu.process import enter_child
@@ -21,7 +21,6 @@ app = typer.Typer(help="The daemon on the vehicle and its questions.", no_args_i
 State = Annotated[Path, typer.Option("--state", help="The agent's state folder.")]
 Config = Annotated[Path | None, typer.Option("--config", help="outrider.toml.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, nothing else there.")]
-DEFAULT_STATE = Path("vehicle-state")
 
 
 @app.command()

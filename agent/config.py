@@ -13,6 +13,9 @@ from telemetry.privacy.policy import PrivacyPolicy
 from telemetry.spool.limits import SpoolLimits
 from telemetry.uplink.config import UplinkConfig
 
+DEFAULT_STATE = Path("outrider-state")
+"""Where the agent keeps everything, below the folder it is started in, unless --state says otherwise."""
+
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -29,7 +29,7 @@ from agent.pipeline import Pipeline
 from agent.status import AgentStatus, ClockStatus, PrivacyStatus, WitnessStatus
 from agent.view import View
 from ecu.clock import MILLISECOND_NS, SECOND_NS, OffsetClock, SteppingClock, SystemClock, boot_id
-from ecu.disk import RealDisk
+from ecu.disk import RealDisk, state_folder
 from ecu.errors import OutriderError
 from ecu.keys import FileKeyStore
 from ecu.ledger import Ledger
@@ -60,7 +60,7 @@ class Daemon:
         self._state = state
         self._environment = environment
         self._rng = Random(os.urandom(16))
-        RealDisk(state).make_folder("")
+        self._disk = state_folder(state)
         self._drive_time = Ledger.open(state / "drive.ledger", ("t_ns",), boot_id().encode())
         self._stepping = SteppingClock(self._drive_time.values()["t_ns"]) if config.run.lockstep else None
         self._wall = OffsetClock(SystemClock(), int(config.run.wall_error_s * SECOND_NS))
@@ -233,7 +233,7 @@ class Daemon:
         if self._config.link.kind == "none":
             return None
         try:
-            paired = load_paired(RealDisk(self._state))
+            paired = load_paired(self._disk)
         except NotPaired as reason:
             log.warning("not_paired", reason=str(reason))
             return None

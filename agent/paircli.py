@@ -9,16 +9,15 @@ from typing import Annotated
 import msgspec
 import typer
 
+from agent.config import DEFAULT_STATE
 from agent.pairing import KEYS_FOLDER, pair, read_pairing_file
 from ecu.clock import SystemClock
-from ecu.disk import RealDisk
+from ecu.disk import state_folder
 from ecu.errors import UsageFault
 from ecu.keys import FileKeyStore
 from telemetry.links.pairing import MAX_MESSAGE_BYTES
 
 app = typer.Typer()
-
-DEFAULT_STATE = Path("outrider-state")
 
 
 @app.command(name="pair")
@@ -28,8 +27,7 @@ def pair_command(
     as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output, nothing else there.")] = False,
 ) -> None:
     """Pair this vehicle once with its receiver: the key is made here, the token is spent."""
-    disk = RealDisk(state)
-    disk.make_folder("")
+    disk = state_folder(state)
     paired = pair(read_pairing_file(_read(file)), FileKeyStore.open(state / KEYS_FOLDER), disk, SystemClock())
     if as_json:
         typer.echo(msgspec.json.encode({"vehicle": paired.vehicle, "host": paired.host}).decode())

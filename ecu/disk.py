@@ -212,6 +212,18 @@ def _write_all(fd: int, data: bytes, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
+def state_folder(path: Path) -> RealDisk:
+    """A process's state folder, made where it is missing. Raises DiskError; DiskDenied when it isn't a folder."""
+    disk = RealDisk(path)
+    try:
+        disk.make_folder("")
+    except FileExistsError as error:
+        raise DiskDenied(
+            f"{path} can't be a state folder: something there isn't one. Choose another --state, or move it."
+        ) from error
+    return disk
+
+
 def replace_file(disk: Disk, path: str, data: bytes) -> None:
     """After this returns, `path` holds `data` even if the power goes now; before, the old content, whole.
 

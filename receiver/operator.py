@@ -25,6 +25,7 @@ from receiver.store import Store
 from receiver.web import answer
 from telemetry.links.pairing import PairingFile, Refusal
 from telemetry.records import Lane
+from telemetry.wire import MAX_HINT_CHARACTERS
 
 TOKEN_BYTES: Final = 32
 REVOKED: Final = "the operator revoked this vehicle's certificates"
@@ -94,6 +95,9 @@ class Operator:
         return {"connections": self._endpoint.connections, **self._counters.as_dict()}
 
     def hint(self, vehicle: str, kind: str) -> bool:
+        """Whether the vehicle was there to hear it. Raises UsageFault for a kind that no vehicle would read."""
+        if not kind.isascii() or not 0 < len(kind) <= MAX_HINT_CHARACTERS:
+            raise UsageFault(f"A hint has 1 to {MAX_HINT_CHARACTERS} ASCII characters.")
         return self._endpoint.hint(vehicle, kind)
 
     def app(self) -> Starlette:

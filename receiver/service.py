@@ -75,8 +75,7 @@ async def serve(config: ReceiverConfig, state: Path, ready: Callable[[Receiver],
 async def running(config: ReceiverConfig, state: Path, clock: Clock | None = None) -> AsyncIterator[Receiver]:
     """A receiver that serves within the context. Raises EnvironmentFault when the machine doesn't let it."""
     clock = clock or SystemClock()
-    disk = RealDisk(state)
-    disk.make_folder("")
+    disk = _state_folder(state)
     with _alone(state), _sockets(config, state) as sockets:
         authority = Authority(disk, clock, config.certificate_days)
         async with _opened(Store(config.store or sqlite_url(disk))) as store:
@@ -154,15 +153,31 @@ async def _opened(store: Store) -> AsyncIterator[Store]:
         await store.close()
 
 
+def _state_folder(state: Path) -> RealDisk:
+    disk = RealDisk(state)
+    try:
+        disk.make_folder("")
+    except FileExistsError as error:
+        raise EnvironmentFault(f"{state} is no folder. Choose another --state.") from error
+    return disk
+
+
 @contextlib.contextmanager
 def _alone(state: Path) -> Iterator[None]:
     """One receiver a state folder: the audit chain has one writer."""
-    fd = os.open(state / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fd = _open_lock(state)
     try:
         _lock(fd, state)
         yield
     finally:
         os.close(fd)
+
+
+def _open_lock(state: Path) -> int:
+    try:
+        return os.open(state / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise EnvironmentFault(f"Can't write in {state}: {error.strerror}. Choose another --state.") from error
 
 
 def _lock(fd: int, state: Path) -> None:

@@ -30,6 +30,7 @@ assert HEADER_BYTES == 48
 
 TOPIC_ROOT: Final = "outrider/v1"
 DOWN_KINDS: Final = ("receipt", "hint", "command")
+MAX_HINT_CHARACTERS: Final = 64
 
 
 class BadBlock(TelemetryError):

@@ -140,7 +140,7 @@ def percentile_ms(seen: Observations, percent: float) -> float | None:
 
 
 def _latency(seen: Observations, lockstep: bool) -> Claim:
-    """At real speed the slowest frames count; in lockstep nobody waits for a frame, and the model only has to keep up."""
+    """At real speed the slowest frames count; in lockstep nobody waits for one, and the model has to keep up."""
     name, percent = ("camera to result, p50 in lockstep", 50) if lockstep else ("camera to result, p99", 99)
     claim = at_most(
         name, percentile_ms(seen, percent), LATENCY_BAR_MS, "ms",

@@ -17,7 +17,7 @@ from telemetry.links.pahoclient import PahoConnection, TlsDialer
 from telemetry.links.stream import Stream, ended
 from telemetry.links.tls import check_dates, checks_dates, explained, refusal
 from telemetry.records import Lane
-from telemetry.wire import BadBlock, Receipt, down_topic, status_topic, unpack_receipt, up_topic
+from telemetry.wire import MAX_HINT_CHARACTERS, BadBlock, Receipt, down_topic, status_topic, unpack_receipt, up_topic
 
 KEEP_ALIVE_S: Final = 30
 RECEIPTS_KEPT: Final = 1024
@@ -205,7 +205,7 @@ class _Talk:
             case "receipt":
                 self.receipts.put(unpack_receipt(payload))
             case "hint":
-                self.hints.put(Hint(payload[:64].decode("ascii")))
+                self.hints.put(Hint(payload[:MAX_HINT_CHARACTERS].decode("ascii")))
             case _:
                 self._link.ignored += 1
 

@@ -216,9 +216,15 @@ class Shelf:
         return self._left
 
     def left_beyond_erasures(self, stream: Stream) -> Iterator[tuple[int, int]]:
-        """The ranges of the left that the erasures alone don't explain: all that has to be written down."""
-        erased = self._erased[stream]
-        return ((start, end) for start, end in self._left[stream] if not erased.covers(start, end))
+        """The ranges of the left that have to be written down: a reader finds erased blocks by their purpose, but only
+        in segments that are still there when the next page is written."""
+        erased, lane = self._erased[stream], stream[0]
+        staying = IntervalSet((s.base_seq, s.end_seq) for s in self._lanes[lane] if s.stream == stream and self.live(s))
+        return (
+            (start, end)
+            for start, end in self._left[stream]
+            if not (erased.covers(start, end) and staying.covers(start, end))
+        )
 
     def forget_streams(self, keep: frozenset[Stream]) -> None:
         """Forgets streams of which no segment remains. Only after their removal is durable (a resend would follow)."""

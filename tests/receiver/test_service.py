@@ -176,6 +176,13 @@ async def test_one_state_folder_has_one_receiver_and_a_killed_ones_socket_is_no_
         assert await asyncio.to_thread(OperatorClient(receiver.socket.parent).stats)
 
 
+async def test_a_state_that_is_no_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "receiver").touch()
+    with pytest.raises(EnvironmentFault, match="Choose another --state"):
+        async with a_receiver(tmp_path):
+            pass
+
+
 async def test_a_state_folder_too_deep_for_a_socket_is_said(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="shorter --state"):
         async with a_receiver(tmp_path / ("x" * 120)):

@@ -29,19 +29,24 @@ class Moment:
 
 
 class Story:
-    """One life of a spool, told by `tell`, from a disk that has seen another."""
+    """One life of a spool, told by `tell`, from a disk that has seen another, whose promises it inherits."""
 
-    def __init__(self, tell: Callable[[Story], None]) -> None:
+    def __init__(self, tell: Callable[[Story], None], inherited: Moment | None = None, seed: int = 1) -> None:
         self._tell = tell
+        self._inherited = inherited or Moment()
+        self._seed = seed
         self.rig: Rig
         self.disk: CrashDisk
         self.counters = MemoryCounters()
         self.moments: list[Moment] = []
 
     def scenario(self, disk: CrashDisk) -> None:
-        self.disk, self.moments, self.counters = disk, [Moment()], MemoryCounters()
+        old = self._inherited
+        self.disk, self.moments, self.counters = disk, [Moment(old.confirmed, old.stored, old.erased)], MemoryCounters()
         disk.mark(BEGUN)
-        self.rig = Rig(disk, self.counters, keys=KEYS, seed=1)
+        self.rig = Rig(disk, self.counters, keys=KEYS, seed=self._seed)
+        self.rig.confirmed |= old.confirmed
+        self.rig.stored |= {key: old.confirmed[key] for key in old.stored}
         self.before = durable(self.rig.spool.counts())
         self._tell(self)
 
@@ -86,14 +91,19 @@ class Story:
 
     # --- what must be true after a power cut ---
 
+    def moment_of(self, state: CrashState) -> Moment:
+        return self.moments[max((int(mark) for mark in state.acknowledged - {BEGUN}), default=0)]
+
     def law(self, state: CrashState) -> None:
         if BEGUN not in state.acknowledged:
             return
-        moment = self.moments[max((int(mark) for mark in state.acknowledged - {BEGUN}), default=0)]
-        rig = Rig(state.disk, MemoryCounters(was_lost=True), keys=KEYS, seed=2)
+        moment = self.moment_of(state)
+        rig = Rig(state.disk, MemoryCounters(was_lost=True), keys=KEYS, seed=-self._seed)
         counts = rig.spool.counts()
         assert counts.ledger_lost or not moment.running
-        assert len(moment.confirmed) <= durable(counts) - self.before, "durable records were forgotten"
+        assert len(moment.confirmed) - len(self._inherited.confirmed) <= durable(counts) - self.before, (
+            "durable records were forgotten"
+        )
         assert durable(counts) - self.before <= moment.offered, "records were counted twice"
         judge(moment, rig)
 
@@ -174,6 +184,13 @@ def two_purposes_and_one_erased(story: Story) -> None:
     story.put(3, 4, purpose=Purpose.DRIVING)
     story.erase(Purpose.DRIVING)
     story.acknowledge(1)
+    story.put(5)
+
+
+def an_erased_purpose_that_had_a_segment_to_itself(story: Story) -> None:
+    story.put(1, purpose=Purpose.DRIVING)
+    story.erase(Purpose.DRIVING)
+    story.put(2)
 
 
 def restarts(story: Story) -> None:
@@ -228,6 +245,7 @@ STORIES = [
     a_segment_filled_sent_freed_and_used_again,
     a_batch_that_needs_three_segments,
     two_purposes_and_one_erased,
+    an_erased_purpose_that_had_a_segment_to_itself,
     restarts,
     old_epochs_are_sent_and_forgotten,
     a_full_spool_evicts,

@@ -191,10 +191,10 @@ def test_a_full_spool_evicts_the_oldest_and_says_how_many() -> None:
     assert lane.evicted == {Evicted.QUOTA: 20 - lane.spooled}
     assert rig.spool.counts().holds
     assert rig.spool.counts().flash_bytes <= rig.limits.max_bytes
-    newest = [
+    kept = [
         int(stored.captured_ns) for ref in rig.blocks() for stored in unpack_body(*unpack_block(rig.spool.load(ref)))
     ]
-    assert newest == list(range(20 - lane.spooled, 20))
+    assert kept == list(range(20 - lane.spooled, 20))
 
 
 def test_segments_begun_at_many_starts_are_trimmed_before_anything_is_evicted() -> None:
