@@ -24,7 +24,7 @@ app = typer.Typer(help="What is kept on flash, and whether all of it is accounte
 State = Annotated[Path, typer.Option("--state", help="The agent's state folder.")]
 Config = Annotated[Path | None, typer.Option("--config", help="outrider.toml; its [spool] section is read.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, nothing else there.")]
-DEFAULT_STATE: Final = Path("vehicle-state")
+DEFAULT_STATE: Final = Path("outrider-state")
 
 _SUMS: Final = (
     "offered", "durable", "pending", "dropped", "lost_in_crash", "acknowledged", "spooled", "evicted", "quarantined",
