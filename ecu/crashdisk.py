@@ -457,7 +457,7 @@ class CrashDisk:
 
 def _disk_of(image: _Image, inodes: int) -> CrashDisk:
     disk = CrashDisk()
-    disk._start = image
+    disk._start = image.copy()
     disk._live = image.copy()
     disk._inodes = inodes
     return disk

@@ -1,4 +1,4 @@
-"""The worker takes 100 ms longer over one frame in twenty."""
+"""The worker takes 60 ms longer over every frame."""
 
 from __future__ import annotations
 

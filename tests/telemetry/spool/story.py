@@ -101,9 +101,8 @@ class Story:
         rig = Rig(state.disk, MemoryCounters(was_lost=True), keys=KEYS, seed=-self._seed)
         counts = rig.spool.counts()
         assert counts.ledger_lost or not moment.running
-        assert len(moment.confirmed) - len(self._inherited.confirmed) <= durable(counts) - self.before, (
-            "durable records were forgotten"
-        )
+        fresh = len(moment.confirmed) - len(self._inherited.confirmed)
+        assert fresh <= durable(counts) - self.before, "durable records were forgotten"
         assert durable(counts) - self.before <= moment.offered, "records were counted twice"
         judge(moment, rig)
 
