@@ -12,9 +12,10 @@ import typer
 from rich.console import Console
 
 from ecu.clock import SystemClock
-from ecu.errors import EXIT_NO
+from ecu.disk import RealDisk, replace_file
+from ecu.errors import EXIT_NO, UsageFault
 from simulator.demo.demo import perform
-from simulator.display import Display, LineDisplay, LiveDisplay, SilentDisplay
+from simulator.display import Display, open_display
 from simulator.report import write_report
 
 app = typer.Typer(add_completion=False)
@@ -30,7 +31,7 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="The claims as JSON on standard output.")] = False,
 ) -> None:
     """A vehicle, its receiver, a real drive and its faults, all on this machine; exit 0 only if every claim held."""
-    report.mkdir(parents=True, exist_ok=True)
+    _demand_writable(report.absolute())
     result = asyncio.run(perform(fast, _display(as_json), os.environ, report.absolute()))
     written = write_report(report.absolute(), result.evidence, result.recording)
     if as_json:
@@ -42,8 +43,16 @@ def main(
     raise typer.Exit(0 if result.verdict.ok else EXIT_NO)
 
 
+def _demand_writable(folder: Path) -> None:
+    """Before the drive, not after it. Raises UsageFault or DiskError."""
+    disk = RealDisk(folder)
+    try:
+        disk.make_folder("")
+        replace_file(disk, ".writable", b"")
+        disk.remove(".writable")
+    except FileExistsError as error:
+        raise UsageFault(f"--report {folder}: something there isn't a folder. Name another one.") from error
+
+
 def _display(as_json: bool) -> Display:
-    if as_json:
-        return SilentDisplay()
-    console = Console()
-    return LiveDisplay(console, SystemClock()) if console.is_terminal else LineDisplay(console)
+    return open_display(Console(), SystemClock(), silent=as_json)

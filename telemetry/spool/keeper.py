@@ -40,6 +40,7 @@ class SpoolKeeper:
         self._durable = asyncio.Event()
         self._after: dict[Lane, blocks.BlockRef] = {}
         self._closed = False
+        self._ended = False
 
     # --- in ---
 
@@ -129,8 +130,10 @@ class SpoolKeeper:
     async def close(self, within_ns: int) -> bool:
         """Makes all durable and ends in order; False when flash didn't manage in time. Raises DiskError.
 
-        Nothing confirmed is lost either way; what wasn't is counted by the next start.
+        Nothing confirmed is lost either way; what wasn't is counted by the next start. Idempotent.
         """
+        if self._closed:
+            return self._ended
         self._closed = True
         ending = asyncio.ensure_future(self._end())
         deadline = asyncio.ensure_future(self._clock.sleep_until(self._clock.boot_ns() + within_ns))
@@ -139,7 +142,8 @@ class SpoolKeeper:
         self._writer.shutdown(wait=ending.done(), cancel_futures=True)
         if ending.done():
             ending.result()
-        return ending.done()
+            self._ended = True
+        return self._ended
 
     async def _end(self) -> None:
         await self.flush()

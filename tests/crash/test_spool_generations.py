@@ -15,7 +15,8 @@ PURPOSES = [Purpose.DRIVING, Purpose.PERCEPTION]
 
 def any_life(rng: Random) -> list[tuple[str, int]]:
     acts = ["put", "put", "put", "acknowledge", "acknowledge", "erase", "die", "end"]
-    return [(rng.choice(acts), rng.randrange(1 << 30)) for _ in range(rng.randrange(2, 6))]
+    chosen = ["put", *rng.choices(acts, k=rng.randrange(2, 6))]
+    return [(act, rng.randrange(1 << 30)) for act in chosen]
 
 
 def told(story: Story, life: list[tuple[str, int]], first: int) -> None:

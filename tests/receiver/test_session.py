@@ -8,11 +8,14 @@ from pathlib import Path
 
 import mqtt5
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from mqtt5 import DisconnectReasonCode, PubAckReasonCode, QoS, SubAckReasonCode, UnsubAckReasonCode
 
 from ecu.clock import SECOND_NS
 from receiver import admission, journal
 from receiver.endpoint import MAX_STATUS_BYTES
+from receiver.session import Phase
 from telemetry.records import Lane
 from telemetry.wire import MAX_BLOCK_BYTES, down_topic, status_topic, unpack_receipt, up_topic
 from tests.receiver.fleet import EPOCH, VEHICLE, RawVehicle, a_receiver, a_vehicle, make_block, todays_clock, until
@@ -321,3 +324,53 @@ async def test_a_stopping_receiver_tells_its_vehicles(tmp_path: Path) -> None:
         raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path))
     assert code_of(await raw.receive()) is DisconnectReasonCode.SERVER_SHUTTING_DOWN
     await raw.close()
+
+
+class Wire(asyncio.Transport):
+    """A transport that keeps what is written; its peer reads when told to."""
+
+    def __init__(self, certificate: bytes) -> None:
+        super().__init__()
+        self.written = b""
+        self.reading = True
+        self._certificate = certificate
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return self
+
+    def getpeercert(self, binary: bool) -> bytes:
+        return self._certificate
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        return False
+
+
+async def test_nothing_is_read_or_written_for_a_vehicle_that_reads_nothing(tmp_path: Path) -> None:
+    ping, pong = mqtt5.PingReqPacket().write(), mqtt5.PingRespPacket().write()
+    async with a_receiver(tmp_path) as receiver:
+        certificate = (await a_vehicle(receiver, tmp_path)).keys.certificate()
+        assert certificate is not None
+        wire = Wire(x509.load_pem_x509_certificate(certificate).public_bytes(Encoding.DER))
+        session = receiver.endpoint.session()
+        session.connection_made(wire)
+        session.data_received(mqtt5.ConnectPacket("x").write())
+        assert not wire.reading
+        await until(lambda: session.phase is Phase.OPEN)
+        session.pause_writing()
+        wire.written = b""
+        session.data_received(ping * 1000)
+        await asyncio.sleep(0)
+        assert (wire.reading, wire.written.count(pong)) == (False, 0)
+        session.resume_writing()
+        await until(lambda: wire.written == pong * 1000)
+        assert (wire.reading, session.phase) == (True, Phase.OPEN)
+        session.connection_lost(None)

@@ -160,12 +160,12 @@ def test_a_block_larger_than_any_is_refused() -> None:
         unpack_block(pack_block(a_header(body + b"x"), body + b"x"))
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["its size told", "its size hidden"])
-def test_a_bomb_is_not_inflated(told: bool) -> None:
+@pytest.mark.parametrize(("told", "words"), [(True, "inflates beyond"), (False, "did not decompress full frame")])
+def test_a_bomb_is_not_inflated_whether_it_tells_its_size_or_not(told: bool, words: str) -> None:
     compressor = zstandard.ZstdCompressor(level=19, write_content_size=told)
     bomb = compressor.compress(bytes(8 * MAX_BODY_INFLATED))
     assert len(bomb) < MAX_BLOCK_BYTES
-    with pytest.raises(BadBlock, match=r"inflates beyond|can't be read"):
+    with pytest.raises(BadBlock, match=words):
         unpack_body(a_header(bomb), bomb)
 
 

@@ -10,7 +10,7 @@ from ecu.disk import DiskFault
 from ecu.keys import MemoryKeyStore
 from telemetry.records import Lane, Purpose
 from telemetry.spool.counts import MemoryCounters, SpoolCounts
-from tests.telemetry.spool.rig import Key, Rig, key_of, receipt_for, record
+from tests.telemetry.spool.rig import Key, Rig, key_of, receipt_for, record, records_of
 
 KEYS = MemoryKeyStore()
 BEGUN = "begun"
@@ -22,8 +22,8 @@ class Moment:
     first offer of a process to its planned end."""
 
     confirmed: Mapping[Key, bytes] = field(default_factory=dict)
-    stored: frozenset[Key] = frozenset()
-    erased: frozenset[Purpose] = frozenset()
+    stored: Mapping[Key, bytes] = field(default_factory=dict)
+    erased: frozenset[Key] = frozenset()
     offered: int = 0
     running: bool = False
 
@@ -46,7 +46,7 @@ class Story:
         disk.mark(BEGUN)
         self.rig = Rig(disk, self.counters, keys=KEYS, seed=self._seed)
         self.rig.confirmed |= old.confirmed
-        self.rig.stored |= {key: old.confirmed[key] for key in old.stored}
+        self.rig.stored |= old.stored
         self.before = durable(self.rig.spool.counts())
         self._tell(self)
 
@@ -67,8 +67,10 @@ class Story:
             self.rig.spool.acknowledge(receipt_for(ref))
 
     def erase(self, purpose: Purpose) -> None:
+        refs = [ref for ref in self.rig.blocks() if ref.purpose is purpose]
+        doomed = {key_of(item) for ref in refs for item in records_of(self.rig.spool.load(ref))}
         self.rig.spool.erase(purpose)
-        self.promise(erased=frozenset({purpose}))
+        self.promise(erased=frozenset(doomed))
 
     def close(self) -> None:
         self.promise(running=False)
@@ -84,9 +86,9 @@ class Story:
 
         self.disk.fail(first, error)
 
-    def promise(self, erased: frozenset[Purpose] = frozenset(), running: bool = True) -> None:
+    def promise(self, erased: frozenset[Key] = frozenset(), running: bool = True) -> None:
         rig, erased = self.rig, erased | self.moments[-1].erased
-        self.moments.append(Moment(dict(rig.confirmed), frozenset(rig.stored), erased, rig.offered, running))
+        self.moments.append(Moment(dict(rig.confirmed), dict(rig.stored), erased, rig.offered, running))
         self.disk.mark(str(len(self.moments) - 1))
 
     # --- what must be true after a power cut ---
@@ -118,9 +120,9 @@ def judge(moment: Moment, rig: Rig) -> None:
     changed = [key for key, digest in there.items() if moment.confirmed.get(key, digest) != digest]
     assert not changed, "a name changed its record"
     excused = sum(sum(lane.evicted.values()) + lane.erased for lane in counts.lanes)
-    lost = moment.confirmed.keys() - there.keys() - moment.stored
+    lost = moment.confirmed.keys() - there.keys() - moment.stored.keys()
     assert len(lost) <= excused, f"{len(lost)} confirmed records are gone"
-    assert not any(ref.purpose in moment.erased for ref in rig.blocks()), "what was erased came back"
+    assert not there.keys() & moment.erased, "what was erased came back"
 
     known = moment.confirmed.keys() | there.keys()
     rig.put(record(1001), record(1002, Lane.P0))

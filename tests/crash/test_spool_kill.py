@@ -1,0 +1,56 @@
+"""SIGKILL, for real: a witness beside the victim heard what was confirmed, and all of it must be there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ecu.clock import SystemClock
+from telemetry.spool.inspection import blocks_of, inspect, verify
+from tests.telemetry.spool.rig import Key, key_of, records_of
+from tests.telemetry.spool.victim import LIMITS, TOLD, open_spool
+
+
+def kill_again_and_again(folder: Path, rounds: int, seed: int) -> tuple[dict[Key, bytes], dict[Key, bytes]]:
+    """What the witness heard of: confirmed, and stored by the receiver."""
+    witness = folder / "witness"
+    command = [sys.executable, "-m", "tests.telemetry.spool.victim", folder / "state", witness, rounds, seed]
+    subprocess.run([str(part) for part in command], check=True, timeout=600)
+    heard: dict[bytes, dict[Key, bytes]] = {b"C": {}, b"S": {}}
+    for what, lane, epoch, seq, digest in TOLD.iter_unpack(witness.read_bytes()):
+        assert heard[what].setdefault((lane, epoch, seq), digest) == digest, "one name for two records"
+    return heard[b"C"], heard[b"S"]
+
+
+def judge(folder: Path, confirmed: dict[Key, bytes], stored: dict[Key, bytes]) -> None:
+    state = folder / "state"
+    looked = inspect(state, LIMITS, SystemClock())
+    assert verify(looked, state, LIMITS, SystemClock(), lambda _: None).is_sound
+    spool, counters = open_spool(state)
+    items = [item for ref in blocks_of(spool) for item in records_of(spool.load(ref))]
+    there = {key_of(item): item.digest for item in items}
+    counts = spool.counts()
+    assert counts.holds
+    assert not counts.ledger_lost
+    assert len(there) == len(items) == sum(lane.spooled for lane in counts.lanes)
+    assert not any(lane.quarantined or lane.evicted for lane in counts.lanes)
+    assert confirmed.keys() <= there.keys() | stored.keys(), "confirmed records are gone"
+    assert all(confirmed.get(key, digest) == digest for key, digest in (there | stored).items())
+    spool.close()
+    counters.close()
+
+
+def test_nothing_a_witness_heard_of_is_lost_to_twenty_kills(tmp_path: Path) -> None:
+    confirmed, stored = kill_again_and_again(tmp_path, rounds=20, seed=1)
+    assert len(confirmed) > 2000
+    judge(tmp_path, confirmed, stored)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_nothing_a_witness_heard_of_is_lost_to_a_thousand_kills(tmp_path: Path) -> None:
+    confirmed, stored = kill_again_and_again(tmp_path, rounds=1000, seed=2)
+    judge(tmp_path, confirmed, stored)

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from ecu.clock import SECOND_NS, SteppingClock
+from ecu.crashdisk import CrashDisk
+from ecu.disk import DiskFault
+from ecu.keys import MemoryKeyStore
+from telemetry.confirmations import Confirmation
+from telemetry.records import COMMIT_WITHIN_NS, Lane, Purpose
+from telemetry.spool import Spool, SpoolKeeper
+from telemetry.spool.counts import MemoryCounters
+from telemetry.uplink.backlog import Backlog
+from telemetry.uplink.memory import MemoryRef
+from telemetry.wire import BadBlock
+from tests.telemetry.spool.rig import ROOMY, receipt_for, record, seeded_entropy
+
+
+class Gated(CrashDisk):
+    """Holds its writer at the gate while that is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def sync(self, path: str) -> None:
+        assert self.gate.wait(timeout=30)
+        super().sync(path)
+
+
+class Kept:
+    """A keeper on a disk in memory, what it confirmed, and its clock."""
+
+    def __init__(self) -> None:
+        self.disk = Gated()
+        self.clock = SteppingClock()
+        self.confirmed: list[Confirmation] = []
+        self.told = asyncio.Event()
+        spool = Spool.open(self.disk, MemoryKeyStore(), self.clock, seeded_entropy(0), ROOMY, MemoryCounters())
+        self.keeper = SpoolKeeper(spool, self.clock, self.tell)
+
+    def tell(self, confirmed: Sequence[Confirmation]) -> None:
+        self.confirmed += confirmed
+        self.told.set()
+
+
+@pytest.fixture
+async def kept() -> AsyncIterator[Kept]:
+    kept = Kept()
+    yield kept
+    kept.disk.gate.set()
+    await kept.keeper.close(SECOND_NS)
+
+
+@pytest.fixture
+async def running(kept: Kept) -> AsyncIterator[Kept]:
+    task = asyncio.ensure_future(kept.keeper.run())
+    await asyncio.sleep(0)
+    yield kept
+    task.cancel()
+    await asyncio.wait((task,))
+
+
+def test_a_keeper_is_a_backlog() -> None:
+    assert issubclass(SpoolKeeper, object)
+    backlog: type[Backlog] = SpoolKeeper
+    assert backlog is SpoolKeeper
+
+
+async def test_a_record_is_durable_when_its_lanes_time_is_up_and_not_before(running: Kept) -> None:
+    running.keeper.offer(record(1, Lane.P1))
+    running.clock.advance(COMMIT_WITHIN_NS[Lane.P1] - 1)
+    await asyncio.sleep(0)
+    assert running.keeper.counts().lanes[Lane.P1].pending == 1
+    running.clock.advance(COMMIT_WITHIN_NS[Lane.P1])
+    await running.told.wait()
+    assert running.keeper.counts().lanes[Lane.P1].durable == 1
+
+
+async def test_an_urgent_record_overtakes_a_commit_planned_for_later(running: Kept) -> None:
+    running.keeper.offer(record(1, Lane.P3))
+    await asyncio.sleep(0)
+    running.keeper.offer(record(2, Lane.P0))
+    await asyncio.sleep(0)
+    running.clock.advance(COMMIT_WITHIN_NS[Lane.P0])
+    await running.told.wait()
+    assert [item.lane for item in running.confirmed] == [Lane.P0]
+
+
+async def test_flush_makes_all_durable_and_tells_each_record(kept: Kept) -> None:
+    for number in range(4):
+        kept.keeper.offer(record(number, Lane(number)))
+    await kept.keeper.flush()
+    assert len(kept.confirmed) == 4
+    await kept.keeper.flush()
+    assert len(kept.confirmed) == 4
+
+
+async def test_an_owner_that_moves_the_clock_commits_what_is_due(kept: Kept) -> None:
+    kept.keeper.offer(record(1, Lane.P0))
+    kept.keeper.offer(record(2, Lane.P3))
+    kept.clock.advance(COMMIT_WITHIN_NS[Lane.P0])
+    await kept.keeper.commit_due()
+    assert [item.lane for item in kept.confirmed] == [Lane.P0]
+
+
+async def test_waiting_ends_when_something_becomes_durable_after_the_call(kept: Kept) -> None:
+    waiting = asyncio.ensure_future(kept.keeper.wait())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    kept.keeper.offer(record(1))
+    await kept.keeper.flush()
+    await waiting
+    late = asyncio.ensure_future(kept.keeper.wait())
+    await asyncio.sleep(0)
+    assert not late.done()
+    late.cancel()
+
+
+async def test_the_loop_goes_on_while_flash_is_slow(kept: Kept) -> None:
+    kept.disk.gate.clear()
+    kept.keeper.offer(record(1))
+    flushing = asyncio.ensure_future(kept.keeper.flush())
+    await asyncio.sleep(0)
+    assert kept.keeper.offer(record(2))
+    assert kept.keeper.counts().holds
+    assert kept.keeper.counts().lanes[Lane.P1].pending == 2
+    assert not flushing.done()
+    kept.disk.gate.set()
+    await flushing
+    await kept.keeper.flush()
+    assert kept.keeper.counts().lanes[Lane.P1].durable == 2
+
+
+async def test_a_cancelled_commit_is_finished_all_the_same(kept: Kept) -> None:
+    kept.disk.gate.clear()
+    kept.keeper.offer(record(1))
+    flushing = asyncio.ensure_future(kept.keeper.flush())
+    await asyncio.sleep(0)
+    flushing.cancel()
+    await asyncio.wait((flushing,))
+    kept.disk.gate.set()
+    await kept.told.wait()
+    assert kept.keeper.counts().lanes[Lane.P1].durable == 1
+    assert kept.keeper.counts().holds
+
+
+async def test_blocks_go_out_once_a_connection_and_again_after_a_new_one(kept: Kept) -> None:
+    kept.keeper.offer(record(1))
+    kept.keeper.offer(record(2, purpose=Purpose.DRIVING))
+    await kept.keeper.flush()
+    first = kept.keeper.next_unsent(Lane.P1)
+    assert first is not None
+    assert kept.keeper.next_unsent(Lane.P1) == first
+    kept.keeper.mark_sent(first)
+    second = kept.keeper.next_unsent(Lane.P1)
+    assert second is not None
+    kept.keeper.mark_sent(second)
+    assert kept.keeper.next_unsent(Lane.P1) is None
+    assert await kept.keeper.acknowledge(receipt_for(second)) == 1
+    kept.keeper.rewind()
+    assert kept.keeper.next_unsent(Lane.P1) == first
+    await kept.keeper.quarantine(first, "refused")
+    assert kept.keeper.next_unsent(Lane.P1) is None
+    with pytest.raises(BadBlock):
+        await kept.keeper.load(first)
+
+
+async def test_a_ref_of_another_backlog_is_a_mistake(kept: Kept) -> None:
+    with pytest.raises(TypeError, match="another backlog"):
+        kept.keeper.mark_sent(MemoryRef(Lane.P1, bytes(16), 0, 1, 100))
+
+
+async def test_erasing_takes_what_waits_and_what_lies_on_flash(kept: Kept) -> None:
+    kept.keeper.offer(record(1, purpose=Purpose.DRIVING))
+    await kept.keeper.flush()
+    kept.keeper.offer(record(2, purpose=Purpose.DRIVING))
+    kept.keeper.offer(record(3))
+    assert await kept.keeper.erase(Purpose.DRIVING) == 2
+    await kept.keeper.flush()
+    assert kept.keeper.counts().holds
+    assert kept.keeper.counts().lanes[Lane.P1].spooled == 1
+
+
+async def test_closing_makes_all_durable_and_ends(kept: Kept) -> None:
+    kept.keeper.offer(record(1, Lane.P3))
+    assert await kept.keeper.close(SECOND_NS)
+    assert len(kept.confirmed) == 1
+    with pytest.raises(RuntimeError, match="closed"):
+        kept.keeper.offer(record(2))
+
+
+async def test_closing_gives_up_in_time_on_flash_that_hangs() -> None:
+    kept = Kept()
+    kept.disk.gate.clear()
+    kept.keeper.offer(record(1))
+    closing = asyncio.ensure_future(kept.keeper.close(SECOND_NS))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    kept.clock.advance(SECOND_NS)
+    assert not await closing
+    kept.disk.gate.set()
+    await kept.told.wait()
+
+
+async def test_closing_over_flash_that_fails_drops_counts_and_says_so(kept: Kept) -> None:
+    kept.keeper.offer(record(1))
+    kept.disk.fail(lambda call: call.act == "write_at" and call.path.endswith(".seg"), DiskFault("worn"))
+    kept.disk.fail(lambda call: call.act == "create", DiskFault("worn"))
+    assert await kept.keeper.close(SECOND_NS)
+    lane = kept.keeper.counts().lanes[Lane.P1]
+    assert (lane.pending, sum(lane.dropped.values())) == (0, 1)
+    assert kept.keeper.counts().holds
