@@ -50,8 +50,8 @@ def _demand_writable(folder: Path) -> None:
         disk.make_folder("")
         replace_file(disk, ".writable", b"")
         disk.remove(".writable")
-    except FileExistsError as error:
-        raise UsageFault(f"--report {folder}: something there isn't a folder. Name another one.") from error
+    except (FileExistsError, FileNotFoundError) as error:
+        raise UsageFault(f"--report {folder}: no folder can be made there. Name another one.") from error
 
 
 def _display(as_json: bool) -> Display:
