@@ -30,6 +30,7 @@ class LocalApi:
         self._status = status
         self._server: asyncio.Server | None = None
         self._subscribers: set[asyncio.Queue[bytes]] = set()
+        self._conversations: set[asyncio.Task[None]] = set()
         self.events_dropped = 0
 
     async def start(self) -> None:
@@ -41,7 +42,7 @@ class LocalApi:
             )
         self._path.unlink(missing_ok=True)
         try:
-            self._server = await asyncio.start_unix_server(self._serve, self._path, limit=MAX_REQUEST_BYTES)
+            self._server = await asyncio.start_unix_server(self._greet, self._path, limit=MAX_REQUEST_BYTES)
         except OSError as error:
             raise EnvironmentFault(
                 f"The local API can't listen on {self._path}: {error.strerror}. A socket's path has at most 107 "
@@ -52,6 +53,9 @@ class LocalApi:
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
+            for conversation in self._conversations:
+                conversation.cancel()
+            await asyncio.gather(*self._conversations, return_exceptions=True)
             self._path.unlink(missing_ok=True)
 
     def publish(self, kind: str, event: object) -> None:
@@ -65,36 +69,56 @@ class LocalApi:
                 self.events_dropped += 1
             queue.put_nowait(line)
 
+    def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        conversation = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._conversations.add(conversation)
+        conversation.add_done_callback(self._conversations.discard)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
+        try:
             if not _may_connect(writer.get_extra_info("socket")):
                 await _answer(writer, "403 Forbidden", b'{"error": "only the agent\'s user and root may ask"}')
-            else:
-                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), REQUEST_WITHIN_S)
-                await self._route(head.split(b"\r\n", 1)[0].decode("latin-1"), writer)
-        writer.close()
+                return
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), REQUEST_WITHIN_S)
+            await self._route(head.split(b"\r\n", 1)[0].decode("latin-1"), reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
+            pass  # whoever asked is gone, or never asked properly
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
-    async def _route(self, request_line: str, writer: asyncio.StreamWriter) -> None:
+    async def _route(self, request_line: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         match request_line.split(" "):
             case ["GET", "/status", _]:
                 await _answer(writer, "200 OK", msgspec.json.encode(self._status()))
             case ["GET", "/events", _] if len(self._subscribers) < MAX_SUBSCRIBERS:
-                await self._stream(writer)
+                await self._stream(reader, writer)
             case ["GET", "/events", _]:
                 await _answer(writer, "503 Service Unavailable", b'{"error": "too many subscribers"}')
             case _:
                 await _answer(writer, "404 Not Found", b'{"error": "known: GET /status, GET /events"}')
 
-    async def _stream(self, writer: asyncio.StreamWriter) -> None:
+    async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Until the subscriber hangs up."""
         queue: asyncio.Queue[bytes] = asyncio.Queue(EVENTS_KEPT)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n\r\n")
         self._subscribers.add(queue)
+        hung_up = asyncio.ensure_future(reader.read())
+        telling = asyncio.ensure_future(_tell(queue, writer))
         try:
-            while True:
-                writer.write(await queue.get())
-                await writer.drain()
+            await asyncio.wait((hung_up, telling), return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._subscribers.discard(queue)
+            for task in (hung_up, telling):
+                task.cancel()
+            await asyncio.gather(hung_up, telling, return_exceptions=True)
+
+
+async def _tell(queue: asyncio.Queue[bytes], writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(await queue.get())
+        await writer.drain()
 
 
 async def _answer(writer: asyncio.StreamWriter, status: str, body: bytes) -> None:

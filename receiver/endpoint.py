@@ -67,6 +67,9 @@ class Endpoint:
         """Of vehicles' certificates, admitted or not yet."""
         return len(self._connections)
 
+    def has_room(self) -> bool:
+        return self.connections < self.limits.connections
+
     def is_connected(self, vehicle: str) -> bool:
         return vehicle in self._current
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -62,6 +63,7 @@ class _Sockets:
 
 async def serve(config: ReceiverConfig, state: Path, ready: Callable[[Receiver], None]) -> None:
     """Runs until SIGTERM or SIGINT; then every session is told, and what is being committed is committed."""
+    _raise_descriptor_limit()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -69,6 +71,12 @@ async def serve(config: ReceiverConfig, state: Path, ready: Callable[[Receiver],
         ready(receiver)
         await stopped.wait()
     log.info("stopped")
+
+
+def _raise_descriptor_limit() -> None:
+    # A connection is a descriptor, and the usual limit is a tenth of max_vehicles.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextlib.asynccontextmanager
@@ -98,27 +106,18 @@ async def _serving(
     tasks: asyncio.TaskGroup,
 ) -> AsyncIterator[Receiver]:
     counters = Counters()
-    quota = Quota(config.vehicle_bytes_per_s, config.vehicle_burst_bytes)
-    ingest_limits = IngestLimits(config.queue_blocks, config.queue_bytes)
-    ingest = Ingest(store, clock, quota, ingest_limits, counters, lambda vehicle, it: endpoint.deliver(vehicle, it))
-    limits = SessionLimits(config.connect_s, config.keep_alive_max_s, config.receive_maximum)
-    endpoint = Endpoint(store, ingest, clock, counters, limits, tasks)
+    ingest, endpoint = _endpoint(config, clock, store, counters, tasks)
     address = Address(config.hosts[0], sockets.mqtt.getsockname()[1], sockets.https.getsockname()[1])
     operator = Operator(store, authority, endpoint, clock, counters, address, config.enrolment_minutes * 60)
-    refusals = Quota(config.refusals_per_minute / 60, config.refusals_at_once)
-    site, local = Site(Api(store, authority, clock, refusals, counters).app()), Site(operator.app())
+    site, local = Site(_api(config, clock, authority, store, counters).app()), Site(operator.app())
     mqtt_tls = authority.server_context(config.hosts, ssl.CERT_REQUIRED)
     https_tls = authority.server_context(config.hosts, ssl.CERT_OPTIONAL)
-
-    def has_room() -> bool:
-        return endpoint.connections < config.max_vehicles
-
     loops = [
         tasks.create_task(loop)
         for loop in (
             ingest.run(),
             endpoint.keep_time(),
-            Listener(sockets.mqtt, mqtt_tls, endpoint.session, has_room, clock, counters).run(),
+            Listener(sockets.mqtt, mqtt_tls, endpoint.session, endpoint.has_room, clock, counters).run(),
             Listener(sockets.https, https_tls, site.protocol, site.has_room, clock, counters).run(),
             _keep_certificate(authority, config.hosts, clock, mqtt_tls, https_tls),
         )
@@ -131,6 +130,22 @@ async def _serving(
         for loop in loops:
             loop.cancel()
         await asyncio.gather(endpoint.close(), site.close(), local.close())
+
+
+def _endpoint(
+    config: ReceiverConfig, clock: Clock, store: Store, counters: Counters, tasks: asyncio.TaskGroup
+) -> tuple[Ingest, Endpoint]:
+    share = Quota(config.vehicle_bytes_per_s, config.vehicle_burst_bytes)
+    queue = IngestLimits(config.queue_blocks, config.queue_bytes)
+    ingest = Ingest(store, clock, share, queue, counters, lambda vehicle, receipt: endpoint.deliver(vehicle, receipt))
+    limits = SessionLimits(config.connect_s, config.keep_alive_max_s, config.receive_maximum, config.max_vehicles)
+    endpoint = Endpoint(store, ingest, clock, counters, limits, tasks)
+    return ingest, endpoint
+
+
+def _api(config: ReceiverConfig, clock: Clock, authority: Authority, store: Store, counters: Counters) -> Api:
+    refusals = Quota(config.refusals_per_minute / 60, config.refusals_at_once)
+    return Api(store, authority, clock, refusals, counters)
 
 
 async def _keep_certificate(

@@ -45,11 +45,12 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """What one connection may take of us."""
+    """What one connection may take of us, and how many there may be."""
 
     connect_s: float = 10.0
     keep_alive_max_s: int = 300
     receive_maximum: int = 32
+    connections: int = 10_000
 
 
 class Desk(Protocol):

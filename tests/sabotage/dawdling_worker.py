@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import time
-from itertools import count
 from typing import Any
 
 from tests.sabotage.afterimport import after
 
-CLAIM = "camera to result, p99"
+CLAIM = "camera to result"
 
 
 @after("inference.detector")
-def some_frames_take_long(detector: Any) -> None:
-    honest, number = detector.Detector.detect, count(1)
+def frames_take_long(detector: Any) -> None:
+    honest = detector.Detector.detect
 
     def detect(self: Any, *arguments: Any) -> Any:
-        if next(number) % 20 == 0:
-            time.sleep(0.1)
+        time.sleep(0.06)
         return honest(self, *arguments)
 
     detector.Detector.detect = detect

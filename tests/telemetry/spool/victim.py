@@ -2,8 +2,8 @@
 
     python -m tests.telemetry.spool.victim STATE WITNESS ROUNDS SEED
 
-Each round forks a child that works at full speed; after a random number of bytes from it, it is killed with SIGKILL. What
-it had told by then goes to the witness' file: records of 58 bytes, C for confirmed, S for stored by the receiver.
+Each round forks a child that works at full speed; after a random number of bytes from it, it is killed with SIGKILL.
+What it had told goes to the witness' file: records of 58 bytes, C for confirmed, S for stored by the receiver.
 """
 
 from __future__ import annotations

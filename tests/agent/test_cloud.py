@@ -1,0 +1,103 @@
+"""The vehicle's way to its receiver, against a real one: renewal under load, a clock years off, a revoked vehicle."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from random import Random
+
+from cryptography import x509
+
+from agent.cloud import CloudSide, Trust
+from agent.config import LinkSection
+from ecu.clock import SECOND_NS, OffsetClock, SystemClock
+from telemetry.uplink.config import UplinkConfig
+from telemetry.uplink.memory import MemoryBacklog
+from telemetry.uplink.status import UplinkState
+from tests.receiver.fleet import Vehicle, a_receiver, a_vehicle, make_block, until
+
+DAY_NS = 24 * 3600 * SECOND_NS
+QUICK = UplinkConfig(backoff_base_s=0.02, backoff_cap_s=0.1, unauthorized_pause_s=30.0)
+
+
+def cloud_side(vehicle: Vehicle, wall: OffsetClock, backlog: MemoryBacklog) -> CloudSide:
+    trust = Trust(vehicle.paired, vehicle.keys, wall)
+    return CloudSide(trust, backlog, SystemClock(), Random(7), LinkSection(), QUICK)
+
+
+@contextlib.asynccontextmanager
+async def running(side: CloudSide) -> AsyncIterator[None]:
+    task = asyncio.create_task(side.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def state(side: CloudSide) -> UplinkState:
+    status = side.status().uplink
+    assert status is not None
+    return status.state
+
+
+def serial(vehicle: Vehicle) -> int:
+    certificate = vehicle.keys.certificate()
+    assert certificate is not None
+    return x509.load_pem_x509_certificate(certificate).serial_number
+
+
+async def test_a_certificate_past_two_thirds_of_its_life_is_renewed_and_a_full_backlog_loses_nothing(
+    tmp_path: Path,
+) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle, backlog = await a_vehicle(receiver, tmp_path), MemoryBacklog()
+        before = serial(vehicle)
+        for number in range(40):
+            backlog.add(make_block(base_seq=3 * number))
+        side = cloud_side(vehicle, OffsetClock(SystemClock(), 10 * DAY_NS), backlog)
+        async with running(side):
+            await until(lambda: serial(vehicle) != before)
+            await until(lambda: backlog.freed == 120)
+            await until(lambda: state(side) is UplinkState.CONNECTED)
+    assert backlog.quarantined == {}
+
+
+async def test_a_young_certificate_is_left_alone(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle, backlog = await a_vehicle(receiver, tmp_path), MemoryBacklog()
+        before = serial(vehicle)
+        backlog.add(make_block())
+        side = cloud_side(vehicle, OffsetClock(SystemClock(), 9 * DAY_NS), backlog)
+        async with running(side):
+            await until(lambda: backlog.freed == 3)
+        assert serial(vehicle) == before
+
+
+async def test_a_clock_in_1970_is_set_by_the_receivers_signed_time_and_then_everything_goes(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle, backlog = await a_vehicle(receiver, tmp_path), MemoryBacklog()
+        wall = OffsetClock(SystemClock())
+        wall.offset_ns = -wall.wall_ns()
+        backlog.add(make_block())
+        async with running(cloud_side(vehicle, wall, backlog)):
+            await until(lambda: backlog.freed == 3)
+        assert abs(wall.offset_ns) < SECOND_NS
+
+
+async def test_a_revoked_vehicle_pauses_and_keeps_everything(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle, backlog = await a_vehicle(receiver, tmp_path), MemoryBacklog()
+        side = cloud_side(vehicle, OffsetClock(SystemClock()), backlog)
+        async with running(side):
+            await until(lambda: state(side) is UplinkState.CONNECTED)
+            await receiver.operator.revoke(vehicle.name)
+            await until(lambda: state(side) is UplinkState.UNAUTHORIZED)
+            backlog.add(make_block())
+            status = side.status().uplink
+        assert status is not None
+        assert status.reason
+        assert backlog.freed == 0

@@ -1,0 +1,120 @@
+"""The doctor finds each thing that can be wrong, says what to do, and lets a healthy agent go."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from agent.doctor import Gravity, diagnose
+from agent.frames import FrameCounts
+from agent.latency import Percentiles
+from agent.perception import PerceptionStatus
+from agent.status import AgentStatus, ClockStatus, CloudStatus, PrivacyStatus
+from ecu.clock import SECOND_NS
+from telemetry.records import Lane
+from telemetry.signals import SignalStatus
+from telemetry.spool.counts import LaneCounts, SpoolCounts
+from telemetry.uplink.status import Counts, UplinkState, UplinkStatus
+
+DAY_NS = 24 * 3600 * SECOND_NS
+NOW_NS = 100 * SECOND_NS
+LANES = tuple(
+    LaneCounts(
+        lane, offered=4, durable=4, pending=0, dropped={}, lost_in_crash=0, acknowledged=3, spooled=1, evicted={},
+        quarantined={}, erased=0,
+    )
+    for lane in Lane
+)  # fmt: skip
+SPOOL = SpoolCounts(
+    lanes=LANES, segments=1, free_segments=0, flash_bytes=4096, ledger_lost=False, books_lost=False,
+    receipts_ignored=0, last_refusal=None, fault=None, why_full=None,
+)  # fmt: skip
+UPLINK = UplinkStatus(UplinkState.CONNECTED, "", NOW_NS - SECOND_NS, True, 0, Counts(last_receipt_ns=NOW_NS))
+CLOUD = CloudStatus("receiver.example", "veh-1", "mqtt", 10 * DAY_NS, UPLINK)
+FRAMES = FrameCounts(
+    captured=9, received=9, processed=8, dropped_by_policy=1, dropped_late=0, lost_to_fault=0, in_flight=0
+)
+PERCEPTION = PerceptionStatus(
+    camera="front", camera_pid=1, camera_fault=None, live_pid=2, standby_pid=3, model="drive-detect 2.0 (u8s8)",
+    frames=FRAMES, law_2_holds=True, latency=Percentiles(9, 10.0, 20.0, 21.0), workers_replaced=0, cameras_replaced=0,
+)  # fmt: skip
+HEALTHY = AgentStatus(
+    version="0.1.0", pid=7, running_since_ns=0, lockstep=False, drive_ended=False,
+    clock=ClockStatus(NOW_NS, 0, 0), perception=PERCEPTION, signals=SignalStatus(connected=True, reason=""),
+    privacy=PrivacyStatus(4, {}, ("driving", "operation")), spool=SPOOL, law_1_holds=True, law_2_holds=True,
+    law_6_holds=True, cloud=CLOUD, witness=None,
+)  # fmt: skip
+
+
+def uplink(state: UplinkState, reason: str = "because") -> CloudStatus:
+    return replace(CLOUD, uplink=replace(UPLINK, state=state, reason=reason))
+
+
+def silent_since(seconds: int) -> CloudStatus:
+    return replace(CLOUD, uplink=replace(UPLINK, counts=Counts(last_receipt_ns=NOW_NS - seconds * SECOND_NS)))
+
+
+def test_a_healthy_agent_is_told_to_be() -> None:
+    findings = diagnose(HEALTHY)
+    assert findings
+    assert {finding.gravity for finding in findings} == {Gravity.GOOD}
+
+
+BAD = {
+    "pairing": replace(HEALTHY, cloud=CloudStatus(None, None, "mqtt", None, None)),
+    "clock": replace(HEALTHY, cloud=uplink(UplinkState.CLOCK_UNTRUSTED)),
+    "link": replace(HEALTHY, cloud=uplink(UplinkState.WAITING)),
+    "receipts": replace(HEALTHY, cloud=silent_since(31)),
+    "certificate": replace(HEALTHY, cloud=replace(CLOUD, certificate_ends_ns=-1)),
+    "law 1": replace(HEALTHY, law_1_holds=False),
+    "flash": replace(HEALTHY, spool=replace(SPOOL, fault="the medium failed")),
+    "law 2": replace(HEALTHY, perception=replace(PERCEPTION, law_2_holds=False)),
+    "camera": replace(HEALTHY, perception=replace(PERCEPTION, camera_fault="unplugged")),
+    "perception": replace(HEALTHY, perception=replace(PERCEPTION, live_pid=None)),
+    "signals": replace(HEALTHY, signals=SignalStatus(connected=False, reason="nobody answers")),
+}
+
+
+@pytest.mark.parametrize("subject", BAD)
+def test_each_thing_that_is_wrong_comes_first_and_alone(subject: str) -> None:
+    findings = diagnose(BAD[subject])
+    assert findings[0].subject == subject
+    assert [finding.subject for finding in findings if finding.gravity is Gravity.BAD] == [subject]
+
+
+@pytest.mark.parametrize("subject", sorted(BAD.keys() - {"camera", "signals"}))
+def test_what_is_wrong_comes_with_what_to_do(subject: str) -> None:
+    assert diagnose(BAD[subject])[0].advice
+
+
+def test_every_state_of_the_uplink_is_told() -> None:
+    for state in UplinkState:
+        assert any(f.subject in ("link", "clock") for f in diagnose(replace(HEALTHY, cloud=uplink(state)))), state
+
+
+def test_a_revoked_vehicle_hears_whom_to_ask() -> None:
+    finding = diagnose(replace(HEALTHY, cloud=uplink(UplinkState.UNAUTHORIZED)))[0]
+    assert finding.gravity is Gravity.BAD
+    assert "revoked" in finding.advice
+
+
+def test_reasons_are_passed_on_in_the_words_they_came_in() -> None:
+    findings = diagnose(replace(HEALTHY, cloud=uplink(UplinkState.WAITING, "localhost port 1 can't be reached")))
+    assert "localhost port 1 can't be reached" in findings[0].words
+
+
+def test_what_was_dropped_is_noted_with_its_reason() -> None:
+    lanes = (replace(LANES[0], dropped={"queue_full": 7}), *LANES[1:])
+    findings = diagnose(replace(HEALTHY, spool=replace(SPOOL, lanes=lanes)))
+    assert any("7 records dropped (queue_full)" in finding.words for finding in findings)
+
+
+def test_an_owner_who_consented_to_nothing_is_the_reason_why_nothing_leaves() -> None:
+    findings = diagnose(replace(HEALTHY, privacy=PrivacyStatus(0, {"no_consent": 5}, ("operation",))))
+    assert {finding.subject for finding in findings if finding.gravity is Gravity.NOTE} == {"privacy", "consent"}
+
+
+def test_a_status_survives_its_own_json() -> None:
+    assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(HEALTHY)), AgentStatus) == HEALTHY
