@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import logging
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +16,8 @@ from rich.table import Table
 from ecu.clock import SECOND_NS
 from ecu.disk import RealDisk, replace_file
 from ecu.errors import OutriderError
+from ecu.logs import log_to_standard_error
+from ecu.process import enter_child
 from ecu.toml import load_toml
 from receiver.answers import AuditTail, FleetMember, Revoked
 from receiver.client import OperatorClient
@@ -48,7 +47,8 @@ def run(
     """Serve vehicles until SIGTERM or Ctrl-C."""
     from receiver.service import serve  # the other verbs need no server to be loaded
 
-    _log_to_standard_error()
+    enter_child()
+    log_to_standard_error()
     settings = load_toml(config, ReceiverConfig, section=SECTION)
     asyncio.run(serve(settings, state, lambda receiver: _tell_ready(receiver, settings.listen, ready_fd)))
 
@@ -106,18 +106,6 @@ def _tell_ready(receiver: Receiver, listen: str, ready_fd: int) -> None:
         os.close(ready_fd)
     typer.echo(
         f"Receiver ready on {listen}: MQTT {address.mqtt_port}, HTTPS {address.https_port}, operator {receiver.socket}"
-    )
-
-
-def _log_to_standard_error() -> None:
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
 
 

@@ -18,7 +18,7 @@ from typing import Final
 import structlog
 
 from ecu.clock import SECOND_NS, Clock, SystemClock
-from ecu.disk import RealDisk
+from ecu.disk import state_folder
 from ecu.errors import EnvironmentFault
 from receiver import journal
 from receiver.api import Api
@@ -83,7 +83,7 @@ def _raise_descriptor_limit() -> None:
 async def running(config: ReceiverConfig, state: Path, clock: Clock | None = None) -> AsyncIterator[Receiver]:
     """A receiver that serves within the context. Raises EnvironmentFault when the machine doesn't let it."""
     clock = clock or SystemClock()
-    disk = _state_folder(state)
+    disk = state_folder(state)
     with _alone(state), _sockets(config, state) as sockets:
         authority = Authority(disk, clock, config.certificate_days)
         async with _opened(Store(config.store or sqlite_url(disk))) as store:
@@ -166,15 +166,6 @@ async def _opened(store: Store) -> AsyncIterator[Store]:
         yield store
     finally:
         await store.close()
-
-
-def _state_folder(state: Path) -> RealDisk:
-    disk = RealDisk(state)
-    try:
-        disk.make_folder("")
-    except FileExistsError as error:
-        raise EnvironmentFault(f"{state} is no folder. Choose another --state.") from error
-    return disk
 
 
 @contextlib.contextmanager
