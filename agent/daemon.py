@@ -33,7 +33,7 @@ from ecu.disk import RealDisk, state_folder
 from ecu.errors import OutriderError
 from ecu.keys import FileKeyStore
 from ecu.ledger import Ledger
-from ecu.process import forbid_core_dumps, notify
+from ecu.process import URGENT, forbid_core_dumps, notify, prefer
 from inference.messages import Seen
 from inference.package import find_package
 from telemetry.capture import CaptureRules
@@ -85,6 +85,7 @@ class Daemon:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set. Raises OutriderError for what ends the daemon in words; anything else is a bug."""
         forbid_core_dumps()
+        prefer(os.getpid(), URGENT)
         await self._api.start()
         try:
             if self._perception is not None:

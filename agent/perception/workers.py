@@ -14,6 +14,7 @@ from agent.perception.restart import Restarts
 from ecu.channel import Done
 from ecu.clock import SECOND_NS, Clock
 from ecu.errors import OutriderError
+from ecu.process import PATIENT, URGENT, may_prefer, prefer
 from inference.frames import FrameRing
 from inference.messages import FromWorker, Look, Ring, Seen, Start, WorkerFault, WorkerReady
 
@@ -61,6 +62,7 @@ class WorkerPool:
         self._wanted = 2 if standby else 1
         self._environment = environment
         self._events = events
+        self._may_prefer = may_prefer()
         self._restarts = Restarts(supervision, rng)
         self._ring: FrameRing | None = None
         self._workers: list[Child[FromWorker]] = []
@@ -139,6 +141,9 @@ class WorkerPool:
             self._closed,
             self._environment,
         )
+        if self._may_prefer and self._live is not None:
+            # Loading a standby must not delay the frames of the worker that is live.
+            prefer(worker.pid, PATIENT)
         self._workers.append(worker)
         if self._ring is not None:
             self._show_to(worker)
@@ -193,6 +198,8 @@ class WorkerPool:
 
     def _promote(self, worker: Child[FromWorker]) -> None:
         self._live = worker
+        if self._may_prefer:
+            prefer(worker.pid, URGENT)
         worker.send(Start(self._next_track_id))
         self._events.worker_live()
 

@@ -228,3 +228,21 @@ def test_the_watchdog_is_fed_when_systemd_asks_this_process(environment: dict[st
 
 def test_the_test_itself_runs_where_children_may_be_started() -> None:
     assert threading.current_thread() is threading.main_thread()
+
+
+def test_priority_goes_to_every_thread_of_a_process_and_back() -> None:
+    if not process.may_prefer():
+        pytest.skip("this user may not make processes more urgent (CAP_SYS_NICE)")
+    code = "import threading, sys; threading.Thread(target=sys.stdin.read).start(); print(flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        threads = [int(tid) for tid in os.listdir(f"/proc/{child.pid}/task")]
+        for niceness in (process.PATIENT, process.URGENT):
+            assert process.prefer(child.pid, niceness)
+            assert {os.getpriority(os.PRIO_PROCESS, tid) for tid in threads} == {niceness}
+        child.communicate()
+    assert len(threads) > 1
+    assert not process.prefer(child.pid, process.URGENT)
