@@ -64,13 +64,15 @@ class Camera:
 
     def _real_time(self) -> int:
         captured = 0
-        while True:
+        # A recorded frame is decoded before it is due: a sensor's driver would have the pixels ready at that instant.
+        while self._source.grab():
+            frame = self._filled()
             self._wait_until(self._due_ns)
-            if not self._capture():
-                return captured
+            self._tell(frame or self._filled())
             captured += 1
             # After a stall the sensor's missed exposures never happened: go on from now, don't burst.
             self._due_ns = max(self._due_ns, self._clock.boot_ns() - self._source.period_ns) + self._source.period_ns
+        return captured
 
     def _lockstep(self) -> int:
         captured = 0
@@ -81,8 +83,9 @@ class Camera:
                 self._take_grant()
             while not self._leases:
                 self._take_message()
-            if not self._capture():
+            if not self._source.grab():
                 return captured
+            self._tell(self._filled())
             captured += 1
             self._due_ns += self._source.period_ns
 
@@ -91,19 +94,22 @@ class Camera:
         while self._granted_ns == before:
             self._take_message()
 
-    def _capture(self) -> bool:
-        if not self._source.grab():
-            return False
+    def _filled(self) -> tuple[int, bool] | None:
+        """The grabbed frame in a leased slot, and whether the scene starts anew with it; None while no slot is free."""
+        if not self._leases or self._memory is None:
+            return None
+        slot = self._leases.popleft()
+        return slot, self._source.fill(self._memory.frame(slot, self._source.height, self._source.width))
+
+    def _tell(self, filled: tuple[int, bool] | None) -> None:
+        """The frame is captured now. Counted before it is told: what is counted and never told was lost with us."""
         frame_id, self._next_id = self._next_id, self._next_id + 1
-        if self._leases and self._memory is not None:
-            slot = self._leases.popleft()
-            fresh = self._source.fill(self._memory.frame(slot, self._source.height, self._source.width))
-            self._ledger.add(captured=1)
-            self._channel.send(Filled(slot, frame_id, self._due_ns, fresh))
-        else:
-            self._ledger.add(captured=1)
+        self._ledger.add(captured=1)
+        if filled is None:
             self._channel.send(Skipped(frame_id, self._due_ns))
-        return True
+        else:
+            slot, fresh = filled
+            self._channel.send(Filled(slot, frame_id, self._due_ns, fresh))
 
     def _wait_until(self, due_ns: int) -> None:
         while True:
