@@ -103,11 +103,6 @@ class Session:
         """As Engine.run, by the chosen variant."""
         return self._engine.run(canvas)
 
-    def widen(self, threads: int) -> None:
-        """Runs each frame on so many threads from now on. The outputs stay the same to the bit."""
-        variant = next(v for v in self.package.manifest.variants if v.id == self.chosen.variant)
-        self._engine = open_engine(self.package, variant, threads)
-
     def _choose(self) -> tuple[Engine, Chosen]:
         passed_over: list[str] = []
         for variant in self.package.manifest.variants:
@@ -122,11 +117,8 @@ class Session:
         )
 
 
-def open_engine(package: ModelPackage, variant: Variant, threads: int | None = None) -> Engine:
-    """The variant's graph, admitted and loaded; on as many threads as the manifest says, or `threads`.
-
-    Raises PackageRefused.
-    """
+def open_engine(package: ModelPackage, variant: Variant) -> Engine:
+    """The variant's graph, admitted and loaded. Raises PackageRefused."""
     contract, model = contract_of(package.manifest), package.read(variant)
     try:
         admit(model, contract)

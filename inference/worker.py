@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import socket
 from pathlib import Path
 from typing import Final
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecu.channel import Advance, Channel, ChannelClosed, Done
-from ecu.clock import MILLISECOND_NS, Clock, SystemClock
+from ecu.clock import Clock, SystemClock
 from ecu.process import Limits, enter_child, freeze_heap, harden
 from inference.detector import Detector
 from inference.errors import InferenceError
@@ -28,10 +27,7 @@ from inference.package import load_package
 from inference.session import Session
 from inference.track import Track, Tracker, TrackerParams
 
-WARM_UP_RUNS: Final = 4
-SLOW_RUN_NS: Final = 12 * MILLISECOND_NS
-"""One thread is kinder to everything else; a processor that needs longer than this for a frame gives it two."""
-WIDE_THREADS: Final = 2
+WARM_UP_RUNS: Final = 3
 
 
 class Worker:
@@ -97,9 +93,7 @@ def main() -> None:
     try:
         package = load_package(arguments.package)
         session = Session(package)
-        if _warm_up(session, SystemClock()) > SLOW_RUN_NS and (os.cpu_count() or 1) > 1:
-            session.widen(WIDE_THREADS)
-            _warm_up(session, SystemClock())
+        _warm_up(session)
         freeze_heap()
         harden(Limits())
         manifest = package.manifest
@@ -111,15 +105,10 @@ def main() -> None:
         pass
 
 
-def _warm_up(session: Session, clock: Clock) -> int:
-    """Runs on an empty canvas until the caches are warm; the quickest run's time, ns."""
+def _warm_up(session: Session) -> None:
     canvas = np.zeros((*session.package.manifest.input_hw, 3), np.uint8)
-    spent: list[int] = []
     for _ in range(WARM_UP_RUNS):
-        began_ns = clock.boot_ns()
         session.run(canvas)
-        spent.append(clock.boot_ns() - began_ns)
-    return min(spent)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ from simulator.demo.judge import Loss, PowerCuts, Proof, claims
 from simulator.demo.observer import Observations, Observer
 from simulator.demo.play import Play
 from simulator.demo.powercuts import cut_power
-from simulator.demo.proofs import StoredRecord, fidelity, stored_records, watch_key
+from simulator.demo.proofs import StoredRecord, fidelity, stored_blocks, stored_records, watch_key
 from simulator.demo.script import Deed, Script, script
-from simulator.demo.stage import INTRUDER, VEHICLE, Places, Stage
+from simulator.demo.stage import INTRUDER, VEHICLE, Places, Stage, StageFault
 from simulator.display import Display
 from simulator.report.evidence import Evidence
 from simulator.witness import Entry, compare, read_entries
@@ -120,13 +120,16 @@ class _Demo:
             self._stage.start_world(),
         )
         observer = Observer(self._places.agent_socket, self._clock, self._seen)
-        async with asyncio.TaskGroup() as group:
-            watching = group.create_task(observer.run())
-            self._scenes.enter("The drive begins", "A real road: every frame is looked at, every sighting told.")
-            await self._stage.start_agent()
-            play = Play(self._stage, self._script, self._seen, self._clock, self._scenes.begin)
-            await play.perform()
-            watching.cancel()
+        play = Play(self._stage, self._script, self._seen, self._clock, self._scenes.begin)
+        try:
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(observer.run())
+                self._scenes.enter("The drive begins", "A real road: every frame is looked at, every sighting told.")
+                await self._stage.start_agent()
+                await play.perform()
+                watching.cancel()
+        except* StageFault as faults:
+            raise faults.exceptions[0] from None
         return play
 
     async def _refresh(self) -> None:
@@ -171,7 +174,7 @@ class _Demo:
             orphans=outcome.orphans,
             loss=self._loss(outcome.agent_killed_at_sample_ns, testimony, stored),
             siege=outcome.siege,
-            intruder_stored=sum(1 for _ in stored_records(database, INTRUDER)),
+            intruder_stored=stored_blocks(database, INTRUDER),
             stranger_refused_by=outcome.stranger_refused_by,
             lanes=law_1["lanes"],
             digests=digests,

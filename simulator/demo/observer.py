@@ -80,7 +80,8 @@ class Observer:
         try:
             writer.write(b"GET /events HTTP/1.1\r\n\r\n")
             kind = ""
-            while line := await reader.readline():
+            # Without its end a line is the torn last word of an agent that was killed.
+            while (line := await reader.readline()).endswith(b"\n"):
                 if line.startswith(b"event: "):
                     kind = line[7:].strip().decode()
                 elif line.startswith(b"data: "):

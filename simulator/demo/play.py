@@ -155,6 +155,9 @@ class Play:
             sent = await besiege(self._stage)
         except (TimeoutError, OSError) as fall:
             self.outcome.siege = Siege(0, still_serving=False)
+            # Somebody has to be there for the rest of the story.
+            await self._stage.kill("receiver")
+            await self._stage.start_receiver()
             return f"the endpoint fell: {fall!r}"
         freed = self._freed()
         serving = await self._holds_within(lambda: self._freed() > freed, RECOVER_WITHIN_S)

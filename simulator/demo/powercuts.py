@@ -20,9 +20,9 @@ Name = tuple[int, bytes, int]
 LIMITS: Final = SpoolLimits(segment_bytes=8 * 4096, max_bytes=64 * 4096, reserve_segments=(1, 1, 1, 1))
 
 
-def cut_power(commits: int) -> PowerCuts:
+def cut_power(commits: int, disk: CrashDisk | None = None) -> PowerCuts:
     """Runs the spool through `commits` commits; each disk that a power cut could leave must hold what was confirmed."""
-    disk, keys = CrashDisk(), MemoryKeyStore()
+    disk, keys = disk or CrashDisk(), MemoryKeyStore()
     confirmed: dict[str, list[Confirmation]] = {}
     spool = _open(disk, keys)
     for number in range(commits):

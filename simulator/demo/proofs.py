@@ -27,6 +27,8 @@ from telemetry.wire import unpack_block, unpack_body
 
 _PEM_KEY: Final = re.compile(rb"-----BEGIN PRIVATE KEY-----.+?-----END PRIVATE KEY-----", re.DOTALL)
 _PEM_CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_LINE_BREAKS: Final = re.compile(rb"\s+|\\[nr]")
+_URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 BOOTSTRAP_SEED: Final = 20
 
 
@@ -62,6 +64,16 @@ def stored_records(database: Path, vehicle: str) -> Iterator[StoredRecord]:
         connection.close()
 
 
+def stored_blocks(database: Path, vehicle: str) -> int:
+    """Committed inbox rows of the vehicle, whatever is in them."""
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    try:
+        (rows,) = connection.execute("select count(*) from inbox where vehicle = ?", (vehicle,)).fetchone()
+        return int(rows)
+    finally:
+        connection.close()
+
+
 @dataclass(frozen=True, slots=True)
 class KeyWatch:
     """Where the vehicle's private key was found. `held` counts copies in its own folder: none would prove nothing."""
@@ -81,22 +93,33 @@ def watch_key(root: Path, vehicle_folder: Path) -> KeyWatch:
     pems = {pem for blob in blobs for pem in _PEM_KEY.findall(blob)}
     keys = [serialization.load_pem_private_key(pem, None) for pem in pems]
     certificates = [x509.load_pem_x509_certificate(pem) for blob in blobs for pem in _PEM_CERTIFICATE.findall(blob)]
-    forms = [form for key in keys if isinstance(key, ec.EllipticCurvePrivateKey) for form in _forms(key)]
+    secrets = [_scalar(key) for key in keys if isinstance(key, ec.EllipticCurvePrivateKey)]
     leaks = tuple(
-        path
-        for path in _files(root)
-        if vehicle_folder not in path.parents and any(form in path.read_bytes() for form in forms)
+        path for path in _files(root) if vehicle_folder not in path.parents and _holds_any(path.read_bytes(), secrets)
     )
     public = [key.public_key() for key in keys if isinstance(key, ec.EllipticCurvePrivateKey)]
     certified = bool(certificates) and all(certificate.public_key() in public for certificate in certificates)
     return KeyWatch(len(pems), leaks, certified)
 
 
-def _forms(key: ec.EllipticCurvePrivateKey) -> list[bytes]:
-    scalar = key.private_numbers().private_value.to_bytes(32, "big")
-    der = key.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    body = base64.b64encode(der)
-    return [scalar, scalar.hex().encode(), scalar.hex().upper().encode(), base64.b64encode(scalar)[:40], body[40:100]]
+def _scalar(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_numbers().private_value.to_bytes(32, "big")
+
+
+def _holds_any(data: bytes, secrets: list[bytes]) -> bool:
+    """As bytes (in DER, too), as hex, or in base64 (PEM, JSON web keys), also where line breaks part it."""
+    lower, text = data.lower(), _LINE_BREAKS.sub(b"", data).translate(_URL_SAFE)
+    return any(
+        secret in data or secret.hex().encode() in lower or any(form in text for form in _base64_forms(secret))
+        for secret in secrets
+    )
+
+
+def _base64_forms(secret: bytes) -> Iterator[bytes]:
+    """Whatever comes before it, the secret begins at one of three places in a group of base64."""
+    for before in range(3):
+        shared = before + (before > 0)
+        yield base64.b64encode(bytes(before) + secret)[shared:-4]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -42,8 +42,8 @@ class Page:
     erasing: frozenset[Purpose] = frozenset()
 
     def is_erased(self, purpose: Purpose, serial: int) -> bool:
-        """Whether the key to that purpose's blocks in the segment of that serial is gone, or about to go."""
-        return purpose in self.erasing or serial < self.erasures.get(purpose, 0)
+        """Whether the key to that purpose's blocks in the segment of that serial is gone."""
+        return serial < self.erasures.get(purpose, 0)
 
 
 class _Lane(msgspec.Struct, frozen=True, array_like=True):

@@ -234,16 +234,27 @@ class SegmentLog:
 
     def _seal(self, active: Active) -> None:
         """The segment is full. Its index only saves the next start a search: it is never synced, and may fail."""
+        self._write_index(active.segment, active.entries)
+        self._retire(active.segment)
+
+    def _write_index(self, segment: Segment, entries: bytearray) -> None:
         try:
-            write_index(self._disk, active.segment.name, active.entries, active.segment.salt, active.segment.pages)
+            write_index(self._disk, segment.name, entries, segment.salt, segment.pages)
         except DiskError as error:
             self.fault = str(error)
-        self._retire(active.segment)
 
     def _retire(self, segment: Segment) -> None:
         del self._active[segment.lane]
         with self._departures.lock:
             segment.active = False
+
+    def seal_found(self, segments: Sequence[Segment]) -> None:
+        """What an earlier start left open, and this one has searched: what it found is what later ones find, too.
+
+        Only after the books hold the damage: an index doesn't tell what is missing from it.
+        """
+        for segment in segments:
+            self._write_index(segment, segment.entries)
 
     def seal_all(self) -> None:
         """No segment is active any more: before a planned end, and before keys change."""

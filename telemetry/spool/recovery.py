@@ -45,6 +45,7 @@ class Survey:
     """
 
     segments: list[Segment] = field(default_factory=list)
+    unsealed: list[Segment] = field(default_factory=list)
     floors: dict[Stream, int] = field(default_factory=dict)
     free: list[str] = field(default_factory=list)
     useless: list[str] = field(default_factory=list)
@@ -117,6 +118,7 @@ def _fill(disk: Disk, whole: _Whole, segment: Segment, next_base_seq: int, found
     entries = _index(disk, segment)
     if entries is None:
         entries = _searched(disk, whole, segment, next_base_seq, found)
+        found.unsealed.append(segment)
     segment.entries += entries
     found.raise_floor(segment.stream, segment.base_seq)
 

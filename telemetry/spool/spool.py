@@ -110,6 +110,7 @@ class Spool:
         behind = _settle_counters(counters, departures, assembly.shelf)
         log = SegmentLog(disk, vault, clock, entropy, limits, assembly.shelf, departures, files, page.spool_id, epochs)
         departures.open_books(written)
+        log.seal_found(found.unsealed)
         departures.free_what_is_done()
         return cls(
             disk, clock, limits, counters, vault, assembly.shelf, departures, files, log,

@@ -32,9 +32,7 @@ def arm(sabotage: str) -> None:
 
 
 class _Finder(MetaPathFinder):
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         found = PathFinder.find_spec(name, path, target) if name in _patches else None
         if found is not None and found.origin is not None:
             found.loader = _Loader(name, found.origin)

@@ -34,11 +34,10 @@ def test_a_page_reads_as_it_was_written(page: Page) -> None:
     assert decode(encode(page)) == page
 
 
-def test_a_purpose_is_erased_before_its_serial_and_while_it_is_being_erased() -> None:
-    page = Page(bytes(16), erasures={Purpose.DRIVING: 40}, erasing=frozenset({Purpose.SAFETY}))
+def test_a_purpose_is_erased_before_its_serial() -> None:
+    page = Page(bytes(16), erasures={Purpose.DRIVING: 40})
     assert page.is_erased(Purpose.DRIVING, 39)
     assert not page.is_erased(Purpose.DRIVING, 40)
-    assert page.is_erased(Purpose.SAFETY, 99)
     assert not page.is_erased(Purpose.OPERATION, 0)
 
 
