@@ -81,6 +81,7 @@ class Proof:
     stranger_refused_by: str | None
     lanes: Sequence[Mapping[str, Any]]
     digests: Sequence[str]
+    other_digest: str | None
     cuts: PowerCuts | None
     wall_minus_boot_ns: int
 
@@ -95,7 +96,7 @@ def claims(proof: Proof) -> tuple[Claim, ...]:
         _spooled(proof),
         _killed(proof.deaths),
         _exactly_once(proof.witness),
-        _law_1(proof.lanes),
+        _law_1(proof),
         _lost(proof.loss),
         _blind(proof.seen),
         _orphans(proof.orphans),
@@ -103,7 +104,7 @@ def claims(proof: Proof) -> tuple[Claim, ...]:
         _siege(proof.siege, proof.intruder_stored),
         _stranger(proof.stranger_refused_by),
         _dead_clock(proof),
-        _digest(proof.digests),
+        _digest(proof.digests, proof.other_digest),
     )
 
 
@@ -210,12 +211,15 @@ def _exactly_once(report: WitnessReport) -> Claim:
     )  # fmt: skip
 
 
-def _law_1(lanes: Sequence[Mapping[str, Any]]) -> Claim:
+def _law_1(proof: Proof) -> Claim:
+    """Three ways: the counters of the running agent, which a restart would put right; what is on flash after it all;
+    and the receiver's own count of what the vehicle believes it has."""
     why = "Whoever reads the counters can tell where every record went, through every kill."
+    lanes, readings = proof.lanes, [reading.status["law_1_holds"] for reading in proof.seen.readings]
     offered = sum(_count(lane, "offered") for lane in lanes)
-    if not offered:
+    if not offered or not readings:
         return holds("records conserved (law 1)", None, why)
-    durable = sum(_count(lane, "durable") for lane in lanes)
+    durable, acknowledged = (sum(_count(lane, what) for lane in lanes) for what in ("durable", "acknowledged"))
     held = all(
         _count(lane, "offered") == _count(lane, "durable", "pending", "dropped", "lost_in_crash")
         and _count(lane, "durable") == _count(lane, "acknowledged", "spooled", "evicted", "quarantined", "erased")
@@ -223,9 +227,14 @@ def _law_1(lanes: Sequence[Mapping[str, Any]]) -> Claim:
     )
     lost = sum(_count(lane, "lost_in_crash") for lane in lanes)
     words = (
-        f"{offered:,} offered: {durable:,} durable, {lost} lost before durability, {offered - durable - lost} dropped"
+        f"{offered:,} offered: {durable:,} durable, {lost} lost before durability, {offered - durable - lost} dropped; "
+        f"{acknowledged:,} acknowledged, {len(proof.stored):,} stored; broken in {readings.count(False)} of "
+        f"{len(readings):,} readings"
     )
-    return holds("records conserved (law 1)", held, why, measured=words, bar="both sides equal in every lane")
+    return holds(
+        "records conserved (law 1)", held and acknowledged == len(proof.stored) and all(readings), why,
+        measured=words, bar="both sides equal in every lane, always",
+    )  # fmt: skip
 
 
 def _count(lane: Mapping[str, Any], *columns: str) -> int:
@@ -313,12 +322,13 @@ def _is_1970(wall_ns: int) -> bool:
     return wall_ns < 365 * 24 * 3600 * SECOND_NS
 
 
-def _digest(digests: Sequence[str]) -> Claim:
+def _digest(digests: Sequence[str], other: str | None) -> Claim:
+    """A digest that never changes would be equal, too: another model's has to differ."""
     why = "A drive that can be replayed to the bit can be debugged, compared and argued about."
-    if len(digests) < 2:
+    if len(digests) < 2 or other is None:
         return holds("replay gives the same digest twice", None, why)
-    same = len(set(digests)) == 1
+    first, *rest = (digest.removeprefix("sha256:")[:12] for digest in (*digests, other))
     return holds(
-        "replay gives the same digest twice", same, why,
-        measured=" / ".join(digest.removeprefix("sha256:")[:12] for digest in digests), bar="equal",
+        "replay gives the same digest twice", len(set(digests)) == 1 and other not in digests, why,
+        measured=f"{' / '.join([first, *rest[:-1]])}, with another model {rest[-1]}", bar="equal, but for the model",
     )  # fmt: skip

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from types import MappingProxyType
 from typing import Protocol
 
@@ -43,7 +44,9 @@ class Quarantined(StrEnum):
     REFUSED = "refused"  # the other side will never take it
 
 
+@cache
 def counter(lane: Lane, what: str) -> str:
+    """The name of one of LEDGER_NAMES."""
     return f"{lane.name.lower()}_{what}"
 
 

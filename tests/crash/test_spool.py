@@ -98,3 +98,9 @@ class Forgetful(CrashDisk):
 def test_a_disk_that_forgets_one_kind_of_file_is_noticed(kind: str, tell: Tell) -> None:
     story = Story(tell)
     assert violation(story.scenario, story.law, Forgetful(kind)) is not None
+
+
+def test_chance_that_repeats_itself_is_noticed() -> None:
+    """Epochs, salts and keys drawn twice: what a start without fresh ones would do."""
+    story = Story(commits, seed=0)
+    assert violation(story.scenario, story.law, with_history()) is not None

@@ -60,12 +60,13 @@ def judged(story: Story, state: CrashState, life: list[tuple[str, int]]) -> None
         pytest.fail(f"{life}\n{state.describe}\n{error}")
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_cut_after_a_cut_loses_nothing_confirmed(seed: int) -> None:
     assert live(with_history(), Moment(), Random(seed), generations=2, breadth=1) > 20
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(3, 40))
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", range(2, 26))
 def test_many_cuts_after_many_cuts_lose_nothing_confirmed(seed: int) -> None:
-    assert live(with_history(), Moment(), Random(seed), generations=4, breadth=3) > 100
+    assert live(with_history(), Moment(), Random(seed), generations=3, breadth=3) > 100

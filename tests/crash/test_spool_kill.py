@@ -57,7 +57,7 @@ def test_nothing_a_witness_heard_of_is_lost_to_a_thousand_kills(tmp_path: Path) 
 
 
 def test_the_judge_misses_a_segment_that_is_taken_away(tmp_path: Path) -> None:
-    confirmed, stored = kill_again_and_again(tmp_path, rounds=3, seed=3)
+    confirmed, stored = kill_again_and_again(tmp_path, rounds=2, seed=3)
     max((tmp_path / "state" / "spool").glob("p?-*.seg"), key=lambda path: path.stat().st_mtime_ns).unlink()
     with pytest.raises(AssertionError):
         judge(tmp_path, confirmed, stored)

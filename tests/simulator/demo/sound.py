@@ -52,16 +52,18 @@ def stories() -> list[Told]:
 
 
 def with_records(proof: Proof, told: list[Told]) -> Proof:
-    """The proof with testimony and inbox as these stories have them."""
+    """The proof with testimony, inbox and counts as these stories have them."""
     stored = [_stored(seq, story) for seq, story in enumerate(told)]
     testimony = [Entry(boot_ns(story.heard_s), record.confirmation) for story, record in zip(told, stored, strict=True)]
     return rejudged(replace(proof, testimony=testimony, stored=stored))
 
 
 def rejudged(proof: Proof) -> Proof:
-    """The proof with its witness' report made anew from its testimony and inbox."""
+    """The proof with its witness' report made anew, and counts that know what was stored."""
     report = compare((entry.confirmation for entry in proof.testimony), (r.confirmation for r in proof.stored))
-    return replace(proof, witness=report)
+    more = len(proof.stored) - 3 * 15
+    last = lane(3, offered=15 + more, durable=9 + more, acknowledged=more)
+    return replace(proof, witness=report, lanes=[*map(lane, range(3)), last])
 
 
 def _stored(seq: int, told: Told) -> StoredRecord:
@@ -88,8 +90,9 @@ def _proof(lockstep: bool) -> Proof:
         siege=Siege(sent=2000, still_serving=True),
         intruder_stored=0,
         stranger_refused_by="unknown ca",
-        lanes=[lane(number) for number in range(4)],
+        lanes=[],
         digests=["sha256:" + "ab" * 32] * 2,
+        other_digest="sha256:" + "cd" * 32,
         cuts=PowerCuts(cuts=241, violations=0),
         wall_minus_boot_ns=WALL_MINUS_BOOT_NS,
     )
@@ -112,7 +115,8 @@ def _seen() -> Observations:
     for number, at_ns in enumerate(t for t in times if not boot_ns(KILLED_S) < t < boot_ns(BACK_S)):
         box = Box(7, "car", 0.8, (10.0, 20.0, 50.0, 60.0))
         seen.sightings.append(Sighting(at_ns, number, at_ns, 40 * MILLISECOND_NS, (box,)))
-    seen.readings.append(Reading(boot_ns(5.0), {"spool": {"lanes": [lane(n) for n in range(4)]}, "law_1_holds": True}))
+    status = {"spool": {"lanes": [lane(n) for n in range(4)]}, "law_1_holds": True}
+    seen.readings += [Reading(boot_ns(second), status) for second in range(60)]
     seen.deeds += [
         Done(Deed.CUT_LINK, boot_ns(CUT_S), boot_ns(RESTORED_S)),
         Done(Deed.KILL_WORKER, boot_ns(KILLED_S), boot_ns(BACK_S)),

@@ -93,7 +93,7 @@ def inbox(change: Callable[[list[Any]], list[Any]]) -> Damage:
 
 
 def lanes(**changed: int) -> Damage:
-    return lambda proof: replace(proof, lanes=[*proof.lanes[:3], lane(3, **changed)])
+    return lambda proof: replace(proof, lanes=[lane(0, **changed), *proof.lanes[1:]])
 
 
 def sightings(change: Callable[[list[Sighting]], list[Sighting]]) -> Damage:
@@ -110,6 +110,17 @@ def without(deed: Deed) -> Damage:
         return proof
 
     return damage
+
+
+def without_readings(proof: Proof) -> Proof:
+    proof.seen.readings.clear()
+    return proof
+
+
+def broken_for_a_moment(proof: Proof) -> Proof:
+    """As counters that forget one are, until the next start puts them right."""
+    proof.seen.readings[17] = replace(proof.seen.readings[17], status={"law_1_holds": False})
+    return proof
 
 
 def slow(share_of_frames: float) -> Callable[[list[Sighting]], list[Sighting]]:
@@ -168,6 +179,8 @@ DAMAGES: list[tuple[str, Damage]] = [
     (LAW_1, lanes(lost_in_crash=1)),
     (LAW_1, lanes(acknowledged=14)),
     (LAW_1, lambda proof: replace(proof, lanes=[lane(0, offered=31), lane(1, offered=29), *proof.lanes[2:]])),
+    (LAW_1, lanes(acknowledged=16, spooled=3)),
+    (LAW_1, broken_for_a_moment),
     (LOST, put(loss=Loss(Lane.P2, 1.2501))),
     (BLIND, sightings(later_by_a_nanosecond)),
     (ORPHANS, put(orphans=1)),
@@ -178,6 +191,7 @@ DAMAGES: list[tuple[str, Damage]] = [
     (STRANGER, put(stranger_refused_by=None)),
     (CLOCK, records(knew_the_time)),
     (DIGEST, put(digests=["sha256:" + "ab" * 32, "sha256:" + "ab" * 31 + "ac"])),
+    (DIGEST, put(other_digest="sha256:" + "ab" * 32)),
 ]
 
 NOTHING_SEEN: list[tuple[str, Damage]] = [
@@ -192,6 +206,7 @@ NOTHING_SEEN: list[tuple[str, Damage]] = [
     (CAME_BACK, put(deaths=[])),
     (ONCE, put(witness=compare([], []))),
     (LAW_1, put(lanes=[])),
+    (LAW_1, without_readings),
     (LAW_1, put(lanes=[dict.fromkeys(lane(0), 0)] * 4)),
     (LOST, put(loss=None)),
     (BLIND, without(Deed.KILL_WORKER)),
@@ -206,6 +221,7 @@ NOTHING_SEEN: list[tuple[str, Damage]] = [
     (CLOCK, records(lambda told: told[:-20])),
     (DIGEST, put(digests=[])),
     (DIGEST, put(digests=["sha256:" + "ab" * 32])),
+    (DIGEST, put(other_digest=None)),
 ]  # fmt: skip
 
 

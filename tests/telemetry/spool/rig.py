@@ -26,6 +26,7 @@ SMALL = SpoolLimits(
     queue_records=1000,
 )
 
+WIDE = SMALL.model_copy(update={"segment_bytes": 8 * PAGE_BYTES, "max_bytes": 6 * 8 * PAGE_BYTES})
 ROOMY = SMALL.model_copy(update={"max_bytes": 32 * SMALL.segment_bytes})
 
 

@@ -10,7 +10,7 @@ from ecu.disk import DiskFault
 from ecu.keys import MemoryKeyStore
 from telemetry.records import Lane, Purpose
 from telemetry.spool.counts import MemoryCounters, SpoolCounts
-from tests.telemetry.spool.rig import Key, Rig, key_of, receipt_for, record, records_of
+from tests.telemetry.spool.rig import WIDE, Key, Rig, key_of, receipt_for, record, records_of
 
 KEYS = MemoryKeyStore()
 BEGUN = "begun"
@@ -223,9 +223,12 @@ def a_full_spool_evicts(story: Story) -> None:
 
 
 def a_full_spool_trims_first(story: Story) -> None:
-    for number in range(6):
-        story.put(number, lane=Lane.P3)
+    story.rig.limits = WIDE
+    for number in range(4):
         story.rig.open()
+        story.put(number, lane=Lane.P3)
+    assert any(segment.file_bytes < WIDE.segment_bytes for segment in story.rig.spool.segments(Lane.P3))
+    assert not story.rig.spool.counts().lanes[Lane.P3].evicted
 
 
 def a_sync_fails(story: Story) -> None:

@@ -71,7 +71,7 @@ def send(spool: Spool, lane: Lane, out: int, blocks: int) -> None:
 
 def kill_one(state: Path, witness: Path, rng: Random) -> None:
     reading, writing = os.pipe()
-    seed, enough = rng.random(), rng.randrange(1, 60_000)
+    seed, enough = rng.random(), rng.randrange(1, 30_000)
     pid = os.fork()
     if pid == 0:
         os.close(reading)

@@ -1,0 +1,164 @@
+"""Real camera and worker processes, killed, stopped and starved: every frame keeps exactly one fate."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from agent.frames import FrameAccount
+from agent.perception import ModelUnfit, Perception, PerceptionSettings
+from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock, SteppingClock, SystemClock
+from ecu.errors import UsageFault
+from inference.messages import Seen
+from inference.package import find_package
+from simulator.demo.demo import DRIVE
+from tests.drives import excerpt
+
+STEP_NS = 200 * MILLISECOND_NS
+REAL_TIME = PerceptionSettings(
+    source=f"video:{DRIVE}?loop=1", camera="front", package=find_package("drive-detect@1.0"), slots=6,
+    hang_ns=20 * SECOND_NS, late_ns=20 * SECOND_NS, lockstep=False,
+)  # fmt: skip
+LOCKSTEP = replace(REAL_TIME, lockstep=True)
+
+
+@dataclass
+class Watched:
+    """A perception at work, and what it told."""
+
+    perception: Perception
+    seen: list[Seen] = field(default_factory=list)
+    health: list[str] = field(default_factory=list)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        """Looks again with every result; a stalled perception fails the test by its time-out."""
+        while not reached():
+            self.news.clear()
+            await asyncio.wait_for(self.news.wait(), 30)
+
+    async def until_more(self, frames: int) -> None:
+        wanted = len(self.seen) + frames
+        await self.until(lambda: len(self.seen) >= wanted)
+
+
+@asynccontextmanager
+async def at_work(folder: Path, settings: PerceptionSettings, clock: Clock) -> AsyncIterator[Watched]:
+    account = FrameAccount(folder / "camera.ledger", folder / "frames.ledger")
+
+    def on_seen(seen: Seen, latency_ns: int) -> None:
+        watched.seen.append(seen)
+        watched.news.set()
+
+    def on_health(what: str, detail: str) -> None:
+        watched.health.append(what)
+        watched.news.set()
+
+    perception = Perception(settings, account, clock, SystemClock(), Random(5), os.environ, on_seen, on_health)
+    watched = Watched(perception)
+    try:
+        await perception.start()
+        yield watched
+    finally:
+        await perception.stop()
+
+
+def pid_of(watched: Watched, which: str) -> int:
+    pid: int | None = getattr(watched.perception.status(), which)
+    assert pid is not None
+    return pid
+
+
+@pytest.mark.parametrize("which", ["live_pid", "camera_pid", "standby_pid"])
+async def test_whichever_process_is_killed_frames_go_on_and_stay_accounted_for(tmp_path: Path, which: str) -> None:
+    async with at_work(tmp_path, REAL_TIME, SystemClock()) as watched:
+        await watched.until(lambda: watched.perception.status().standby_pid is not None)
+        killed = pid_of(watched, which)
+        os.kill(killed, signal.SIGKILL)
+        await watched.until(lambda: getattr(watched.perception.status(), which) not in (None, killed))
+        await watched.until_more(5)
+        status = watched.perception.status()
+        assert status.law_2_holds, status.frames
+        assert status.frames.lost_to_fault <= 3
+    ids = [seen.frame_id for seen in watched.seen]
+    assert ids == sorted(set(ids)), "a frame is seen once, in order"
+
+
+async def test_a_standby_takes_over_between_two_frames_and_numbers_go_on(tmp_path: Path) -> None:
+    async with at_work(tmp_path, REAL_TIME, SystemClock()) as watched:
+        await watched.until(lambda: watched.perception.status().standby_pid is not None)
+        await watched.until_more(10)
+        before = {track.track_id for seen in watched.seen for track in seen.tracks}
+        told, standby = len(watched.seen), pid_of(watched, "standby_pid")
+        os.kill(pid_of(watched, "live_pid"), signal.SIGKILL)
+        await watched.until(lambda: watched.perception.status().live_pid == standby)
+        await watched.until_more(5)
+        after = {track.track_id for seen in watched.seen[told + 1 :] for track in seen.tracks}
+    assert before
+    assert after
+    assert min(after - before, default=max(before) + 1) > max(before)
+
+
+async def test_a_worker_that_gives_no_result_in_time_is_killed_and_replaced(tmp_path: Path) -> None:
+    async with at_work(tmp_path, replace(REAL_TIME, hang_ns=SECOND_NS), SystemClock()) as watched:
+        await watched.until(lambda: watched.perception.status().standby_pid is not None)
+        hung = pid_of(watched, "live_pid")
+        os.kill(hung, signal.SIGSTOP)
+        await watched.until(lambda: "worker_hung" in watched.health)
+        await watched.until(lambda: watched.perception.status().live_pid not in (None, hung))
+        await watched.until_more(3)
+        assert watched.perception.status().law_2_holds
+
+
+async def test_lockstep_sees_every_frame_but_those_that_died_with_a_process(tmp_path: Path) -> None:
+    clock = SteppingClock()
+    async with at_work(tmp_path, LOCKSTEP, clock) as watched:
+        for step in range(1, 16):
+            if step == 5:
+                os.kill(pid_of(watched, "live_pid"), signal.SIGKILL)
+            if step == 10:
+                os.kill(pid_of(watched, "camera_pid"), signal.SIGKILL)
+            assert await watched.perception.advance(step * STEP_NS - 1)
+        counts = watched.perception.status().frames
+    assert counts.holds
+    assert counts.captured == counts.processed + counts.lost_to_fault
+    assert counts.dropped_by_policy == counts.dropped_late == counts.in_flight == 0
+    assert [seen.t_ns for seen in watched.seen] == sorted(seen.t_ns for seen in watched.seen)
+    assert watched.seen[-1].t_ns == 15 * STEP_NS - 40 * MILLISECOND_NS
+
+
+async def test_a_drive_ends_and_says_so(tmp_path: Path) -> None:
+    source = f"video:{excerpt(tmp_path, 7)}"
+    async with at_work(tmp_path, replace(LOCKSTEP, source=source, standby=False), SteppingClock()) as watched:
+        assert await watched.perception.advance(STEP_NS - 1)
+        assert not await watched.perception.advance(SECOND_NS)
+        assert len(watched.seen) == watched.perception.status().frames.captured == 7
+
+
+async def test_an_unusable_source_is_a_degraded_state_at_real_speed_and_a_refusal_in_lockstep(tmp_path: Path) -> None:
+    source = f"video:{tmp_path / 'nothing.mp4'}"
+    async with at_work(tmp_path, replace(REAL_TIME, source=source), SystemClock()) as watched:
+        status = watched.perception.status()
+        assert status.camera_fault is not None
+        assert "nothing.mp4" in status.camera_fault
+        assert status.law_2_holds
+    with pytest.raises(UsageFault, match=r"nothing\.mp4"):
+        async with at_work(tmp_path, replace(LOCKSTEP, source=source), SteppingClock()):
+            pass
+
+
+async def test_a_model_that_no_worker_can_load_ends_the_perception_in_words(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "model.json").write_text("{}")
+    with pytest.raises(ModelUnfit, match="refused"):
+        async with at_work(tmp_path, replace(REAL_TIME, package=package), SystemClock()):
+            pass
