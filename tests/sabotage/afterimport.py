@@ -25,6 +25,14 @@ def after(module: str) -> Callable[[Patch], Patch]:
     return register
 
 
+def put(owner: Any, name: str, instead: Any) -> Any:
+    """Replaces what `owner` has under this name, and returns it. AttributeError where there is nothing to replace: no
+    sabotage outlives what it breaks."""
+    honest = getattr(owner, name)
+    setattr(owner, name, instead)
+    return honest
+
+
 def arm(sabotage: str) -> None:
     """Takes the patches of `tests/sabotage/<sabotage>.py`. None of the modules they name may be imported yet."""
     importlib.import_module(f"tests.sabotage.{sabotage}")
