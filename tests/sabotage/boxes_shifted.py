@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.sabotage.afterimport import after
+from tests.sabotage.afterimport import after, put
 
 CLAIM = "INT8 fidelity to fp32"
 
 
 @after("inference.letterbox")
 def boxes_are_shifted(letterbox: Any) -> None:
-    honest = letterbox.Letterbox.boxes_to_frame
-
     def boxes_to_frame(self: Any, boxes: Any) -> Any:
         shifted = boxes.copy()
         shifted[:, [0, 2]] += (boxes[:, [2]] - boxes[:, [0]]) / 2
         return honest(self, shifted)
 
-    letterbox.Letterbox.boxes_to_frame = boxes_to_frame
+    honest = put(letterbox.Letterbox, "boxes_to_frame", boxes_to_frame)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.sabotage.afterimport import after
+from tests.sabotage.afterimport import after, put
 
 CLAIM = "processes killed mid-drive that came back"
 
@@ -16,4 +16,4 @@ def its_restart_takes_long(camera: Any) -> None:
         async def pause(self) -> None:
             await asyncio.sleep(22.0)
 
-    camera.Restarts = Slow
+    put(camera, "Restarts", Slow)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.sabotage.afterimport import after
+from tests.sabotage.afterimport import after, put
 
 CLAIM = "age of what the agent's death took from P2"
 
@@ -14,4 +14,4 @@ def deadlines_are_ignored(queue: Any) -> None:
     def due_ns(self: Any) -> int | None:
         return self.records[0].offered_ns + 10 * queue.SECOND_NS if self.records else None
 
-    queue.LaneQueue.due_ns = due_ns
+    put(queue.LaneQueue, "due_ns", due_ns)

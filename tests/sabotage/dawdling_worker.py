@@ -5,17 +5,15 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tests.sabotage.afterimport import after
+from tests.sabotage.afterimport import after, put
 
 CLAIM = "camera to result"
 
 
 @after("inference.detector")
 def frames_take_long(detector: Any) -> None:
-    honest = detector.Detector.detect
-
     def detect(self: Any, *arguments: Any) -> Any:
         time.sleep(0.06)
         return honest(self, *arguments)
 
-    detector.Detector.detect = detect
+    honest = put(detector.Detector, "detect", detect)

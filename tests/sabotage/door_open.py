@@ -5,22 +5,20 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
-from tests.sabotage.afterimport import after
+from tests.sabotage.afterimport import after, put
 
 CLAIM = "a stranger's certificate refused"
 
 
 @after("receiver.pki")
 def certificates_are_not_asked_for(pki: Any) -> None:
-    honest = pki.Authority.server_context
-
     def server_context(self: Any, hosts: Any, verify_mode: ssl.VerifyMode) -> Any:
         return honest(self, hosts, ssl.CERT_NONE)
 
-    pki.Authority.server_context = server_context
-    pki.identify = lambda der: pki.Identity("demo-vehicle", 0)
+    honest = put(pki.Authority, "server_context", server_context)
+    put(pki, "identify", lambda der: pki.Identity("demo-vehicle", 0))
 
 
 @after("receiver.admission")
 def everybody_is_admitted(admission: Any) -> None:
-    admission.check = lambda connection, who, now_ns: 1 << 62
+    put(admission, "check", lambda connection, who, now_ns: 1 << 62)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from tests.sabotage.afterimport import after
+from tests.sabotage.afterimport import after, put
 
 CLAIM = "hostile packets refused, endpoint up"
 
@@ -15,4 +15,4 @@ def a_violation_ends_it(packets: Any) -> None:
     def init(self: Any, *_: Any) -> None:
         os._exit(70)
 
-    packets.Violation.__init__ = init
+    put(packets.Violation, "__init__", init)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.sabotage.afterimport import after
+from tests.sabotage.afterimport import after, put
 
 CLAIM = "hostile packets refused, endpoint up"
 
 
 @after("receiver.inbox")
 def bodies_go_unread(inbox: Any) -> None:
-    inbox.unpack_body = lambda header, body: []
+    put(inbox, "unpack_body", lambda header, body: [])

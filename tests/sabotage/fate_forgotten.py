@@ -5,14 +5,14 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from tests.sabotage.afterimport import after
+from tests.sabotage.afterimport import after, put
 
 CLAIM = "frames conserved (law 2)"
 
 
 @after("agent.frames")
 def some_fates_are_forgotten(frames: Any) -> None:
-    honest, number = frames.FrameAccount.processed, count(1)
+    number = count(1)
 
     def processed(self: Any) -> None:
         if next(number) % 50:
@@ -20,4 +20,4 @@ def some_fates_are_forgotten(frames: Any) -> None:
         else:
             self._ledger.add(in_flight=-1)
 
-    frames.FrameAccount.processed = processed
+    honest = put(frames.FrameAccount, "processed", processed)

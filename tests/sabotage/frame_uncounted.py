@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.sabotage.afterimport import after
+from tests.sabotage.afterimport import after, put
 
 CLAIM = "frames conserved (law 2)"
 
@@ -17,4 +17,4 @@ def losses_go_uncounted(frames: Any) -> None:
         self._ledger.add(in_flight=-lost)
         return int(lost)
 
-    frames.FrameAccount.settle_loss = settle_loss
+    put(frames.FrameAccount, "settle_loss", settle_loss)

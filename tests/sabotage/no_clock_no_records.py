@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.sabotage.afterimport import after
+from tests.sabotage.afterimport import after, put
 
 CLAIM = "spooled while the clock read 1970, stored once the time was known"
 
 
 @after("telemetry.spool.keeper")
 def records_need_the_time(keeper: Any) -> None:
-    honest = keeper.SpoolKeeper.offer
-
     def offer(self: Any, record: Any) -> bool:
         return self._clock.wall_ns() > 10**18 and bool(honest(self, record))
 
-    keeper.SpoolKeeper.offer = offer
+    honest = put(keeper.SpoolKeeper, "offer", offer)

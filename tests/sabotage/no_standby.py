@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.sabotage.afterimport import after
+from tests.sabotage.afterimport import after, put
 
 CLAIM = "blind after a killed worker"
 
 
 @after("agent.perception.workers")
 def nobody_stands_by(workers: Any) -> None:
-    honest = workers.WorkerPool.__init__
-
     def init(self: Any, *arguments: Any, **named: Any) -> None:
         honest(self, *arguments, **named)
         self._wanted = 1
 
-    workers.WorkerPool.__init__ = init
+    honest = put(workers.WorkerPool, "__init__", init)
 
     class Slow(workers.Restarts):  # type: ignore[misc]
         async def pause(self) -> None:
             await asyncio.sleep(3.0)
 
-    workers.Restarts = Slow
+    put(workers, "Restarts", Slow)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.sabotage.afterimport import after
+from tests.sabotage.afterimport import after, put
 
 CLAIM = "confirmed records lost in simulated power cuts"
 
@@ -14,4 +14,4 @@ def writes_are_not_synced(log: Any) -> None:
     def commit(self: Any, active: Any, frames: bytes) -> None:
         self._disk.write_at(active.segment.name, active.page * log.PAGE_BYTES, frames)
 
-    log.SegmentLog._commit = commit
+    put(log.SegmentLog, "_commit", commit)

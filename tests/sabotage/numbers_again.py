@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.sabotage.afterimport import after
+from tests.sabotage.afterimport import after, put
 
 CLAIM = "every record a witness saw become durable is at the receiver exactly once"
 
@@ -16,13 +16,12 @@ class EpochSize(int):
 
 @after("telemetry.spool.spool")
 def the_epoch_is_always_the_same(spool: Any) -> None:
-    spool.EPOCH_BYTES = EpochSize(spool.EPOCH_BYTES)
-    honest = spool.Spool.open.__func__
+    put(spool, "EPOCH_BYTES", EpochSize(spool.EPOCH_BYTES))
 
     def opened(cls: Any, disk: Any, keys: Any, clock: Any, entropy: Callable[[int], bytes], *rest: Any) -> Any:
         def without_chance(size: int) -> bytes:
             return bytes(size) if isinstance(size, EpochSize) else entropy(size)
 
-        return honest(cls, disk, keys, clock, without_chance, *rest)
+        return honest.__func__(cls, disk, keys, clock, without_chance, *rest)
 
-    spool.Spool.open = classmethod(opened)
+    honest = put(spool.Spool, "open", classmethod(opened))

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any
 
-from tests.sabotage.afterimport import after
+from tests.sabotage.afterimport import after, put
 
 CLAIM = "processes left over after the agent's death"
 
@@ -17,19 +17,15 @@ def _is_worker() -> bool:
 
 @after("ecu.process")
 def no_signal_is_asked_for(process: Any) -> None:
-    honest = process.enter_child
-
-    def enter_child() -> None:
+    def enter_child(*arguments: Any) -> None:
         if not _is_worker():
-            honest()
+            honest(*arguments)
 
-    process.enter_child = enter_child
+    honest = put(process, "enter_child", enter_child)
 
 
 @after("ecu.channel")
 def a_closed_channel_goes_unnoticed(channel: Any) -> None:
-    honest = channel.Channel.receive
-
     def receive(self: Any) -> Any:
         try:
             return honest(self)
@@ -38,4 +34,4 @@ def a_closed_channel_goes_unnoticed(channel: Any) -> None:
                 time.sleep(10.0)
             raise
 
-    channel.Channel.receive = receive
+    honest = put(channel.Channel, "receive", receive)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.sabotage.afterimport import after
+from tests.sabotage.afterimport import after, put
 
 CLAIM = "every record a witness saw become durable is at the receiver exactly once"
+
+_under_way: set[asyncio.Future[Any]] = set()
 
 
 @after("receiver.ingest")
@@ -16,15 +18,14 @@ def receipts_come_first(ingest: Any) -> None:
         arrivals = [arrival for arrival, _ in batch]
         verdicts = [ingest.Verdict(ingest.Outcome.STORED)] * len(batch)
         for (_, answer), verdict in zip(batch, verdicts, strict=True):
-            answer.set_result(verdict)
-        asyncio.get_running_loop().call_soon(self._tell, arrivals, verdicts)
-        asyncio.get_running_loop().call_later(1.0, _commit, self, arrivals)
+            if not answer.done():
+                answer.set_result(verdict)
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self._tell, arrivals, verdicts)
+        loop.call_later(1.0, store, self, arrivals)
 
-    def _commit(self: Any, arrivals: list[Any]) -> None:
-        late = self._store.transact(ingest.inbox.commit, arrivals, self._clock.wall_ns())
-        _running.add(asyncio.ensure_future(late))
+    def store(self: Any, arrivals: list[Any]) -> None:
+        storing = self._store.transact(ingest.inbox.commit, arrivals, self._clock.wall_ns())
+        _under_way.add(asyncio.ensure_future(storing))
 
-    ingest.Ingest._commit = commit
-
-
-_running: set[asyncio.Future[Any]] = set()
+    put(ingest.Ingest, "_commit", commit)

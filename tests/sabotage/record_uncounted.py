@@ -5,18 +5,18 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from tests.sabotage.afterimport import after
+from tests.sabotage.afterimport import after, put
 
 CLAIM = "records conserved (law 1)"
 
 
 @after("telemetry.spool.spool")
 def some_offers_go_uncounted(spool: Any) -> None:
-    honest, number = spool.Spool._count, count(1)
+    number = count(1)
 
     def counted(self: Any, lane: Any, **deltas: int) -> None:
         if "offered" in deltas and next(number) % 100 == 0:
             del deltas["offered"]
         honest(self, lane, **deltas)
 
-    spool.Spool._count = counted
+    honest = put(spool.Spool, "_count", counted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.sabotage.afterimport import after
+from tests.sabotage.afterimport import after, put
 
 CLAIM = "kept on flash through the cut link, stored after it"
 
@@ -14,8 +14,6 @@ _up = asyncio.Event()
 
 @after("telemetry.uplink.status")
 def the_link_is_watched(status: Any) -> None:
-    honest = status.Board.enter
-
     def enter(self: Any, state: Any, *rest: Any) -> None:
         honest(self, state, *rest)
         if state in (status.UplinkState.CONNECTED, status.UplinkState.THROTTLED):
@@ -23,17 +21,15 @@ def the_link_is_watched(status: Any) -> None:
         else:
             _up.clear()
 
-    status.Board.enter = enter
+    honest = put(status.Board, "enter", enter)
 
 
 @after("telemetry.spool.keeper")
 def nothing_is_written_without_it(keeper: Any) -> None:
-    honest = keeper.SpoolKeeper._commit
-
     async def commit(self: Any, everything: bool) -> None:
         if everything or _up.is_set():
             await honest(self, everything)
         else:
             await asyncio.sleep(0.005)
 
-    keeper.SpoolKeeper._commit = commit
+    honest = put(keeper.SpoolKeeper, "_commit", commit)

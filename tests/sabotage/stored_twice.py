@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.sabotage.afterimport import after
+from tests.sabotage.afterimport import after, put
 
 CLAIM = "every record a witness saw become durable is at the receiver exactly once"
 
 
 @after("telemetry.links.mqtt")
 def blocks_come_twice(mqtt: Any) -> None:
-    honest = mqtt.MqttLink.publish
-
     async def publish(self: Any, lane: Any, block: bytes) -> Any:
         await honest(self, lane, block)
         return await honest(self, lane, block)
 
-    mqtt.MqttLink.publish = publish
+    honest = put(mqtt.MqttLink, "publish", publish)
 
 
 @after("receiver.tables")
@@ -25,7 +23,7 @@ def the_inbox_has_no_key(tables: Any) -> None:
     keyed = tables.inbox
     tables.schema.remove(keyed)
     columns = [tables.Column(column.name, column.type, nullable=False) for column in keyed.columns]
-    tables.inbox = tables.Table("inbox", tables.schema, *columns)
+    put(tables, "inbox", tables.Table("inbox", tables.schema, *columns))
 
 
 @after("receiver.inbox")
@@ -35,4 +33,4 @@ def every_block_is_new(inbox: Any) -> None:
         self.fresh.append((arrival, digest))
         return inbox.Verdict(inbox.Outcome.STORED)
 
-    inbox.Shelf.judge = judge
+    put(inbox.Shelf, "judge", judge)

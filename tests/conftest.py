@@ -1,0 +1,29 @@
+"""No test needs the internet, and none may reach it: connecting anywhere but to this machine fails at once."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from typing import Any
+
+
+class NotLoopback(Exception):
+    """A test tried to leave this machine."""
+
+
+def _stay_home(event: str, arguments: tuple[Any, ...]) -> None:
+    if event != "socket.connect":
+        return
+    address = arguments[1]
+    if isinstance(address, tuple) and not _is_here(str(address[0])):
+        raise NotLoopback(f"connecting to {address}")
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+sys.addaudithook(_stay_home)
