@@ -27,7 +27,7 @@ _CAPACITY: Final = 2 * PAGE_BYTES
 
 
 class BooksTooNew(OutriderError):
-    """A later version wrote this spool's books."""
+    """Another release wrote this spool's books."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,13 @@ def encode(page: Page) -> bytes:
 
 def decode(data: bytes) -> Page:
     """Raises BooksTooNew; its checksum was right, so anything else about it is ours."""
-    page = _decoder.decode(data)
+    try:
+        page = _decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise BooksTooNew(
+            f"The spool's books are another release's ({error}). Start the release that wrote them, or move the spool"
+            " folder away to begin a new one."
+        ) from error
     if page.version != VERSION:
         raise BooksTooNew(
             f"The spool's books are version {page.version}; this release knows {VERSION}. Start the release that"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,3 +77,9 @@ def test_books_that_are_lost_say_so_and_can_be_begun_anew() -> None:
     assert books.lost
     books.write(Page(bytes(range(16))))
     assert Books(disk).read() == Page(bytes(range(16)))
+
+
+@pytest.mark.parametrize("fields", [[], [1], [1, b"id", True, [], []], {"a": 1}])
+def test_books_of_another_shape_are_another_releases(fields: object) -> None:
+    with pytest.raises(BooksTooNew, match="another release's"):
+        decode(msgspec.msgpack.encode(fields))
