@@ -77,5 +77,9 @@ class Child(Generic[In]):
         self.kill()
         await self._process.wait()
 
+    @property
+    def is_reaped(self) -> bool:
+        return self._process.returncode is not None
+
     async def reaped(self) -> None:
         await self._process.wait()

@@ -66,6 +66,7 @@ class WorkerPool:
         self._restarts = Restarts(supervision, rng)
         self._ring: FrameRing | None = None
         self._workers: list[Child[FromWorker]] = []
+        self._dying: list[Child[FromWorker]] = []  # their channels ended; the kernel isn't done with them
         self._ready: dict[int, WorkerReady] = {}
         self._live: Child[FromWorker] | None = None
         self._has_lost_one = False
@@ -116,6 +117,8 @@ class WorkerPool:
         self._disarm()
         for worker in tuple(self._workers):
             await worker.stop()
+        for worker in self._dying:
+            await worker.reaped()
 
     def show(self, ring: FrameRing) -> None:
         """From now on Looks name slots of this ring."""
@@ -209,6 +212,7 @@ class WorkerPool:
     def _closed(self, worker: Child[FromWorker]) -> None:
         self._has_lost_one = True
         self._workers.remove(worker)
+        self._dying = [other for other in self._dying if not other.is_reaped] + [worker]
         self._ready.pop(worker.pid, None)
         if worker is self._live:
             self._disarm()
