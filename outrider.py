@@ -29,6 +29,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
 
 # Some releases of typer carry a click of their own, others use the installed one: this is the root of the right one's.
 ClickException: Final[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+_INTERRUPTED: Final = 130  # what typer makes of Ctrl-C
 
 
 def main() -> None:
@@ -62,6 +63,8 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageFault(f"outrider knows no verb {verb!r}. {hint}outrider --help lists them.")
     command = typer.main.get_command(importlib.import_module(VERBS[verb][0]).app)
     code = command.main(args=rest, prog_name=f"outrider {verb}", standalone_mode=False)
+    if code == _INTERRUPTED:
+        raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
 
 

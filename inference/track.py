@@ -27,6 +27,7 @@ class TrackerParams:
     iou_sure: float = 0.20
     iou_unsure: float = 0.50
     iou_other_class: float = 0.60
+    iou_echo: float = 0.50
     hits_to_confirm: int = 3
     max_age: int = 12
     max_tracks: int = 200
@@ -100,7 +101,7 @@ class Tracker:
         """
         if steps < 1:
             raise ValueError(f"{steps} frames can't lie between two updates")
-        seen = detections.pick(surest_first(detections)).at_least(self._params.score_unsure)
+        seen = self._without_echoes(detections.pick(surest_first(detections)).at_least(self._params.score_unsure))
         places = _centred(seen.boxes)
         self._coast(steps)
         pairs = self._associate(seen)
@@ -110,6 +111,15 @@ class Tracker:
         self._drop_lost()
         self._begin(seen, places, {column for _, column in pairs})
         return self._shown()
+
+    def _without_echoes(self, seen: Detections) -> Detections:
+        """An unsure box over a sure one of its class is the same object seen twice; it would keep a phantom alive."""
+        sure = seen.scores >= np.float32(self._params.score_sure)
+        if sure.all():
+            return seen
+        over = iou(seen.boxes, seen.boxes[sure]) > self._params.iou_echo
+        echoes = ~sure & (over & (seen.labels[:, None] == seen.labels[sure])).any(axis=1)
+        return seen.pick(~echoes)
 
     def _coast(self, steps: int) -> None:
         self._places = self._places + self._velocities * steps

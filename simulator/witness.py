@@ -26,6 +26,7 @@ from typing import Final
 from ecu.channel import BadMessage, Channel, ChannelClosed, pair
 from ecu.clock import Clock, SystemClock
 from ecu.errors import EXIT_ENVIRONMENT, EnvironmentFault, OutriderError
+from ecu.process import enter_child
 from telemetry.confirmations import Confirmation, Confirmations
 
 READY: Final = "listening"
@@ -302,4 +303,5 @@ def _await_ready(process: subprocess.Popen[str]) -> None:
 
 
 if __name__ == "__main__":
+    enter_child()
     sys.exit(main())

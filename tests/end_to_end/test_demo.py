@@ -17,6 +17,9 @@ from tests.end_to_end.performance import command, environment, perform
 
 REPORT = {"report.html", "junit.xml", "claims.json", "drive.mcap"}
 
+Process = tuple[int, str]
+"""A pid and its start time, so that a successor under the same number isn't taken for it."""
+
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
@@ -92,24 +95,35 @@ def proving(pid: int, temporary: Path) -> bool:
 @pytest.mark.soak
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("moment", [pairing, driving, proving], ids=lambda moment: moment.__name__)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_run_that_is_told_to_stop_leaves_nobody_and_nothing(
-    moment: Moment, number: signal.Signals, temporary: Path, tmp_path: Path
+def test_a_run_that_is_interrupted_says_so_and_leaves_nobody_and_nothing(
+    moment: Moment, temporary: Path, tmp_path: Path
 ) -> None:
-    demo = started(["--fast", "--json", "--report", str(tmp_path)], temporary)
+    demo, family = ended_at(moment, signal.SIGINT, temporary, tmp_path)
+    assert demo.communicate(timeout=60) == ("", "Interrupted.\n")
+    assert demo.returncode == EXIT_ENVIRONMENT
+    assert list(temporary.iterdir()) == []
+    wait_until(lambda: not any(map(is_running, family)), within_s=10)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_a_run_that_is_killed_leaves_nobody(temporary: Path, tmp_path: Path) -> None:
+    demo, family = ended_at(driving, signal.SIGKILL, temporary, tmp_path)
+    demo.wait()
+    wait_until(lambda: not any(map(is_running, family)), within_s=10)
+    demo.communicate()
+
+
+def ended_at(
+    moment: Moment, number: signal.Signals, temporary: Path, report: Path
+) -> tuple[subprocess.Popen[str], set[Process]]:
+    """A run that was sent the signal at that moment, and the processes that it had then."""
+    demo = started(["--fast", "--json", "--report", str(report)], temporary)
     wait_until(lambda: moment(demo.pid, temporary) or demo.poll() is not None)
     family = descendants(demo.pid)
     assert family
     demo.send_signal(number)
-    out, err = demo.communicate(timeout=60)
-
-    assert out == ""
-    assert "Traceback" not in err
-    if number is signal.SIGINT:
-        assert demo.returncode == EXIT_ENVIRONMENT
-        assert err.strip() == "Interrupted."
-        assert list(temporary.iterdir()) == []
-    wait_until(lambda: not any(map(is_running, family)), within_s=10)
+    return demo, family
 
 
 def wait_until(reached: Callable[[], bool], within_s: float = 120.0) -> None:
@@ -117,10 +131,6 @@ def wait_until(reached: Callable[[], bool], within_s: float = 120.0) -> None:
     while not reached():
         assert time.monotonic() < deadline
         time.sleep(0.005)
-
-
-Process = tuple[int, str]
-"""A pid and its start time, so that its successor under the same number isn't taken for it."""
 
 
 def descendants(pid: int) -> set[Process]:

@@ -126,6 +126,18 @@ def test_an_unsure_detection_keeps_a_track_alive_and_never_begins_one() -> None:
     assert kept.score == pytest.approx(0.3)
 
 
+def test_an_unsure_echo_of_a_sure_object_keeps_no_phantom_alive() -> None:
+    tracker = Tracker()
+    object_and_half = detections(car(100), (CAR, 0.5, 100, 10, 122, 40))
+    follow(tracker, *[object_and_half] * 3)
+    object_and_echo = detections(car(100), (CAR, 0.3, 100, 10, 122, 40))
+    assert [track.age for track in tracker.update(object_and_echo)] == [0, 1]
+    beside = detections(car(100), (CAR, 0.3, 125, 10, 165, 40))
+    other = Tracker()
+    follow(other, *[detections(car(100), car(125))] * 3)
+    assert [track.age for track in other.update(beside)] == [0, 0]
+
+
 def test_what_scores_below_unsure_isnt_seen_at_all() -> None:
     tracker = Tracker()
     follow(tracker, *(detections(car(100)) for _ in range(3)))
