@@ -26,7 +26,7 @@ from telemetry.spool.inspection import KEYS_FOLDER, LEDGER_FILE, SPOOL_FOLDER
 from tests.telemetry.spool.rig import receipt_for, record, records_of
 
 TOLD = struct.Struct("<cB16sQ32s")
-LIMITS = SpoolLimits(max_bytes=32 * 1024 * 1024, segment_bytes=64 * 1024, reserve_segments=(1, 1, 1, 1))
+LIMITS = SpoolLimits(max_bytes=256 * 1024 * 1024, segment_bytes=64 * 1024, reserve_segments=(1, 1, 1, 1))
 ONE_BOOT = b"the same boot"
 
 
