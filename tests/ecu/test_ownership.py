@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -81,12 +80,7 @@ def test_a_missing_package_is_found(installed: Path) -> None:
     assert f"'receiver' is missing from {installed}" in start(installed).stderr
 
 
-def test_looking_imports_nothing_and_takes_less_than_five_milliseconds() -> None:
+def test_looking_imports_nothing() -> None:
     before = set(sys.modules)
-    runs = []
-    for _ in range(5):
-        started = time.process_time()
-        check(path=[str(ROOT)])
-        runs.append(time.process_time() - started)
-    assert min(runs) < 0.005
+    check(path=[str(ROOT)])
     assert set(sys.modules) == before

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -190,14 +188,3 @@ def test_beyond_max_tracks_objects_are_counted_and_not_followed() -> None:
     assert len(tracker.update(crowd)) == 3
     assert tracker.not_followed == 2
     assert tracker.next_id == 4
-
-
-def test_ten_objects_cost_far_less_than_a_frame() -> None:
-    tracker = Tracker()
-    crowd = [detections(*(car(100 * k + frame) for k in range(10))) for frame in range(120)]
-    spent_ms = []
-    for frame in crowd:
-        began = time.process_time_ns()
-        tracker.update(frame)
-        spent_ms.append((time.process_time_ns() - began) / 1e6)
-    assert float(np.median(spent_ms)) < 1.0
