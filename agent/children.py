@@ -11,7 +11,8 @@ from typing import Any, Generic, TypeVar
 
 from ecu.channel import Channel, ChannelClosed, Message, pair
 from ecu.errors import EnvironmentFault
-from ecu.process import spawn
+from ecu.spawn import spawn
+from ecu.urgency import Urgency, prefer
 
 In = TypeVar("In")
 
@@ -50,6 +51,8 @@ class Child(Generic[In]):
                     "open files (ulimit -a)."
                 ) from error
             unless_started.pop_all()
+        # It inherited ours. Where that was never raised, there is nothing to lower.
+        prefer(process.pid, Urgency.ORDINARY)
         child = cls(process, Channel(ours, accepts))
 
         def closed() -> None:

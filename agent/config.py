@@ -37,8 +37,8 @@ class CameraSection(Section):
 
 class PerceptionSection(Section):
     model: str = Field(default="drive-detect@2.0", description="Model package: NAME@VERSION or a folder.")
+    threads: int = Field(default=0, ge=0, le=16, description="Of a worker; 0 = two in real time, otherwise one.")
     hang_ms: int = Field(default=400, ge=50, description="A worker without a result for so long is replaced.")
-    late_ms: int = Field(default=250, ge=10, description="A frame that waited longer isn't looked at any more.")
 
 
 class SignalsSection(Section):

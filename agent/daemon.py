@@ -10,6 +10,7 @@ import asyncio
 import gc
 import importlib.metadata
 import os
+import sys
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -33,7 +34,8 @@ from ecu.disk import RealDisk, state_folder
 from ecu.errors import OutriderError
 from ecu.keys import FileKeyStore
 from ecu.ledger import Ledger
-from ecu.process import URGENT, forbid_core_dumps, notify, prefer
+from ecu.process import forbid_core_dumps, notify
+from ecu.urgency import Urgency, may_prefer, prefer
 from inference.messages import Seen
 from inference.package import find_package
 from telemetry.capture import CaptureRules
@@ -47,6 +49,7 @@ SOCKET_NAME: Final = "agent.sock"
 SPOOL_FOLDER: Final = "spool"
 COUNTERS_NAME: Final = "spool.ledger"
 STATUS_EVERY_S: Final = 0.25
+THREADS_TAKE_TURNS_S: Final = 0.001
 FLUSH_WITHIN_NS: Final = 5 * SECOND_NS
 
 log = structlog.get_logger()
@@ -85,7 +88,8 @@ class Daemon:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set. Raises OutriderError for what ends the daemon in words; anything else is a bug."""
         forbid_core_dumps()
-        prefer(os.getpid(), URGENT)
+        if self._stepping is None:
+            self._go_first()
         await self._api.start()
         try:
             if self._perception is not None:
@@ -97,6 +101,13 @@ class Daemon:
             await self._work(stop)
         finally:
             await self._close()
+
+    def _go_first(self) -> None:
+        """At real speed the road waits for this process; in lockstep nobody does."""
+        if may_prefer():
+            prefer(os.getpid(), Urgency.SUPERVISOR)
+        # A frame's message must not wait behind a thread that compresses or encrypts.
+        sys.setswitchinterval(THREADS_TAKE_TURNS_S)
 
     async def _work(self, stop: asyncio.Event) -> None:
         works = [self._keeper.run(), self._tell_status(), _raise_bugs(), *self._sources()]
@@ -161,7 +172,7 @@ class Daemon:
             self._views.append(seen)
         else:
             self._keep(self._pipeline.on_seen(seen))
-        self._api.publish("seen", View(seen.frame_id, seen.t_ns, latency_ns, seen.tracks))
+        self._api.publish("seen", View(seen.frame_id, seen.t_ns, latency_ns, seen.model_ns, seen.tracks))
 
     def _health(self, what: str, detail: str) -> None:
         log.warning(what, detail=detail)
@@ -250,8 +261,8 @@ class Daemon:
             camera=camera.name,
             package=find_package(perception.model),
             slots=camera.slots,
+            threads=perception.threads,
             hang_ns=perception.hang_ms * MILLISECOND_NS,
-            late_ns=perception.late_ms * MILLISECOND_NS,
             lockstep=self._stepping is not None,
         )
         account = FrameAccount(self._state / "camera.ledger", self._state / "frames.ledger")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from dataclasses import dataclass
-
-import numpy as np
+from itertools import accumulate
 
 from ecu.clock import MILLISECOND_NS
 
@@ -24,7 +25,7 @@ class Percentiles:
 
 class LatencyHistogram:
     def __init__(self) -> None:
-        self._counts = np.zeros(BINS, np.int64)
+        self._counts = array("Q", bytes(8 * BINS))
         self._max_ns = 0
 
     def add(self, latency_ns: int) -> None:
@@ -33,11 +34,11 @@ class LatencyHistogram:
 
     def percentiles(self) -> Percentiles:
         """Upper edges of the bins that hold the percentiles: never flattering."""
-        total = int(self._counts.sum())
+        reached = list(accumulate(self._counts))
+        total = reached[-1]
         if total == 0:
             return Percentiles(0, 0.0, 0.0, 0.0)
-        reached = np.cumsum(self._counts)
-        p50_ms, p99_ms = (self._upper_edge_ms(int(np.searchsorted(reached, share * total))) for share in (0.50, 0.99))
+        p50_ms, p99_ms = (self._upper_edge_ms(bisect_left(reached, share * total)) for share in (0.50, 0.99))
         return Percentiles(total, p50_ms, p99_ms, self._max_ns / MILLISECOND_NS)
 
     def _upper_edge_ms(self, which: int) -> float:

@@ -7,14 +7,16 @@ has to do up to that instant, sends what came of it, and answers `Done(t_ns)`.
 from __future__ import annotations
 
 import array
-import asyncio
 import contextlib
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
+
+if TYPE_CHECKING:
+    import asyncio
 
 MAX_MESSAGE_BYTES = 128 * 1024
 MAX_DESCRIPTORS = 4
@@ -119,6 +121,9 @@ class Channel(Generic[In]):
 
         A BadMessage closes this end too, and reaches the loop's exception handler.
         """
+        # Only who attaches has an event loop: the blocking ends start faster without one.
+        import asyncio
+
         self._loop = asyncio.get_running_loop()
         self._socket.setblocking(False)
 

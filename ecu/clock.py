@@ -6,12 +6,14 @@ for people and certificates only, and may be wrong: see `Clock.wall_ns`.
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import itertools
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
 
 SECOND_NS = 1_000_000_000
 MILLISECOND_NS = 1_000_000
@@ -48,6 +50,9 @@ class SystemClock:
         return time.time_ns()
 
     async def sleep_until(self, boot_ns: int) -> None:
+        # Only here: a camera or a worker never sleeps in an event loop, and starts sooner without one.
+        import asyncio
+
         # The event loop sleeps on CLOCK_MONOTONIC, which stands still in suspend: look again on waking.
         while (left_ns := boot_ns - self.boot_ns()) > 0:
             await asyncio.sleep(left_ns / SECOND_NS)
@@ -86,6 +91,8 @@ class SteppingClock:
                 sleeper.set_result(None)
 
     async def sleep_until(self, boot_ns: int) -> None:
+        import asyncio
+
         if boot_ns <= self._boot_ns:
             await asyncio.sleep(0)
             return

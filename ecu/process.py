@@ -1,8 +1,7 @@
-"""Processes: starting children that die with us, giving up what a worker never needs, and talking to systemd."""
+"""Processes from inside: dying with one's parent, giving up what is never needed, and talking to systemd."""
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import gc
 import os
@@ -10,57 +9,17 @@ import platform
 import resource
 import signal
 import socket
-import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from ecu import seccomp
 
 PARENT_VARIABLE: Final = "OUTRIDER_PARENT_PID"
-URGENT: Final = -5
-"""Niceness of what the road waits for: camera, live worker, and the agent between them."""
-PATIENT: Final = 10
-"""Niceness of what gets ready in the background."""
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CLONE_NEWNET = 0x40000000
-_CAP_SYS_NICE = 23
-
-
-async def spawn(
-    module: str,
-    arguments: Sequence[str] = (),
-    *,
-    environment: Mapping[str, str],
-    pass_fds: Sequence[int] = (),
-    stdin: int = asyncio.subprocess.DEVNULL,
-    stdout: int | None = None,
-    stderr: int | None = None,
-) -> asyncio.subprocess.Process:
-    """`python -m module arguments` in a session of its own, with these descriptors open under their own numbers.
-
-    The module's first act is `enter_child()`. Only from the main thread: the kernel's parent-death signal comes when
-    the *thread* that started the child ends. `stdin`, `stdout` and `stderr` as for asyncio.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError(f"{module} must be started from the main thread, or it would die with this one")
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        *(["-P"] if sys.flags.safe_path else []),
-        "-m",
-        module,
-        *arguments,
-        env={**environment, PARENT_VARIABLE: str(os.getpid())},
-        pass_fds=pass_fds,
-        start_new_session=True,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-    )
 
 
 def enter_child(environment: Mapping[str, str] = os.environ) -> None:
@@ -160,24 +119,6 @@ def _checked(function: str, *arguments: object) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if getattr(libc, function)(*arguments) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-
-
-def may_prefer() -> bool:
-    """Whether this process may make others, and itself, more urgent again (CAP_SYS_NICE, capabilities(7))."""
-    status = Path("/proc/self/status").read_text()
-    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
-    return bool(int(effective, 16) >> _CAP_SYS_NICE & 1)
-
-
-def prefer(pid: int, niceness: int) -> bool:
-    """Gives all threads of a process this niceness, -20 (most urgent) to 19. False when the kernel didn't let us, or it
-    is gone. On Linux niceness belongs to threads: a pool started earlier would keep its own."""
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            os.setpriority(os.PRIO_PROCESS, int(thread), niceness)
-    except (PermissionError, FileNotFoundError, ProcessLookupError):
-        return False
-    return True
 
 
 def freeze_heap() -> None:

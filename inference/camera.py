@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import select
 import socket
 from collections import deque
@@ -17,7 +18,6 @@ from ecu.channel import Advance, Channel, ChannelClosed, Done
 from ecu.clock import SECOND_NS, Clock, SystemClock, boot_id
 from ecu.ledger import Ledger
 from ecu.process import Limits, enter_child, harden
-from inference.frames import FrameMemory
 from inference.messages import (
     Begin,
     CameraHello,
@@ -29,6 +29,7 @@ from inference.messages import (
     SourceFault,
     ToCamera,
 )
+from inference.pixels import FrameMemory
 from inference.sources import SourceUnusable, VideoSource, open_source
 
 LEDGER_NAMES = ("captured",)
@@ -70,6 +71,8 @@ class Camera:
             self._wait_until(self._due_ns)
             self._tell(frame or self._filled())
             captured += 1
+            # Whoever was told may have been woken on this very processor: it goes first, decoding can wait.
+            os.sched_yield()
             # After a stall the sensor's missed exposures never happened: go on from now, don't burst.
             self._due_ns = max(self._due_ns, self._clock.boot_ns() - self._source.period_ns) + self._source.period_ns
         return captured

@@ -109,12 +109,14 @@ class SeenTrack(msgspec.Struct, frozen=True):
 
 
 class Seen(Message, frozen=True, tag="seen"):
-    """The result of one Look. `spent_ns` is the worker's own time for it; `fingerprint` is empty unless asked for."""
+    """The result of one Look. The worker spent `spent_ns` on it, `model_ns` of that in the runtime's own call;
+    `fingerprint` is empty unless asked for."""
 
     frame_id: int
     t_ns: int
     tracks: tuple[SeenTrack, ...]
     spent_ns: int
+    model_ns: int
     fingerprint: bytes
 
 

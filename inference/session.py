@@ -1,6 +1,6 @@
 """A model ready to run: one ONNX Runtime session over the first variant that this computer runs right.
 
-One thread, no spinning: idle threads that spin cost several times the frame's own work on a shared processor.
+No thread of it spins: idle threads that spin cost several times the frame's own work on a shared processor.
 """
 
 from __future__ import annotations
@@ -94,9 +94,11 @@ class Engine:
 class Session:
     """A package's model, warm. Opening it runs the golden canvases through each variant until one holds."""
 
-    def __init__(self, package: ModelPackage) -> None:
+    def __init__(self, package: ModelPackage, threads: int | None = None) -> None:
+        """`threads`: as many as the manifest says when None. The outputs are the same bits with any number."""
         _demand_runtime(package)
         self.package = package
+        self._threads = package.manifest.runtime.intra_op_threads if threads is None else threads
         self._engine, self.chosen = self._choose()
 
     def run(self, canvas: NDArray[np.uint8]) -> Outputs:
@@ -106,7 +108,7 @@ class Session:
     def _choose(self) -> tuple[Engine, Chosen]:
         passed_over: list[str] = []
         for variant in self.package.manifest.variants:
-            engine = open_engine(self.package, variant)
+            engine = open_engine(self.package, variant, self._threads)
             fault = golden_fault(self.package, variant, engine)
             if fault is None:
                 return engine, Chosen(variant.id, "; ".join([*passed_over, f"{variant.id} holds its golden vectors"]))
@@ -117,12 +119,12 @@ class Session:
         )
 
 
-def open_engine(package: ModelPackage, variant: Variant) -> Engine:
+def open_engine(package: ModelPackage, variant: Variant, threads: int = 1) -> Engine:
     """The variant's graph, admitted and loaded. Raises PackageRefused."""
     contract, model = contract_of(package.manifest), package.read(variant)
     try:
         admit(model, contract)
-        return Engine(model, contract, session_options(package.manifest.runtime.intra_op_threads))
+        return Engine(model, contract, session_options(threads))
     except PackageRefused as refusal:
         raise PackageRefused(f"{package.title}, {variant.file}: {refusal}") from refusal
 

@@ -1,4 +1,4 @@
-"""A perception worker's process: `python -m inference.worker --package DIR --channel FD`.
+"""A perception worker's process: `python -m inference.worker --package DIR --threads N --channel FD`.
 
 Frame in, tracks out: letterbox -> one ONNX Runtime call -> detections -> tracks. It holds no keys, no network and no
 spool, sees the frame memory read-only, and may be killed at any instant: nothing it knows is needed again.
@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import socket
 from pathlib import Path
-from typing import Final
 
 import cv2
 import numpy as np
@@ -21,13 +20,26 @@ from ecu.clock import Clock, SystemClock
 from ecu.process import Limits, enter_child, freeze_heap, harden
 from inference.detector import Detector
 from inference.errors import InferenceError
-from inference.frames import FrameMemory
 from inference.messages import Look, Ring, Seen, SeenTrack, Start, ToWorker, WorkerFault, WorkerReady
 from inference.package import load_package
-from inference.session import Session
+from inference.pixels import FrameMemory
+from inference.session import Outputs, Runner, Session
 from inference.track import Track, Tracker, TrackerParams
 
-WARM_UP_RUNS: Final = 3
+
+class Timed:
+    """A model whose calls are timed."""
+
+    def __init__(self, model: Runner, clock: Clock) -> None:
+        self._model = model
+        self._clock = clock
+        self.last_ns = 0
+
+    def run(self, canvas: NDArray[np.uint8]) -> Outputs:
+        began_ns = self._clock.boot_ns()
+        outputs = self._model.run(canvas)
+        self.last_ns = self._clock.boot_ns() - began_ns
+        return outputs
 
 
 class Worker:
@@ -35,7 +47,8 @@ class Worker:
 
     def __init__(self, session: Session, channel: Channel[ToWorker], clock: Clock) -> None:
         manifest = session.package.manifest
-        self._detector = Detector(session, manifest.input, manifest.outputs, manifest.thresholds)
+        self._model = Timed(session, clock)
+        self._detector = Detector(self._model, manifest.input, manifest.outputs, manifest.thresholds)
         self._classes = manifest.classes
         self._params = TrackerParams()
         self._tracker = Tracker(self._params)
@@ -65,7 +78,7 @@ class Worker:
         tracks = self._track(frame, look)
         fingerprint = hashlib.sha256(frame.data).digest() if look.fingerprint else b""
         spent_ns = self._clock.boot_ns() - began_ns
-        self._channel.send(Seen(look.frame_id, look.t_ns, tracks, spent_ns, fingerprint))
+        self._channel.send(Seen(look.frame_id, look.t_ns, tracks, spent_ns, self._model.last_ns, fingerprint))
 
     def _track(self, frame: NDArray[np.uint8], look: Look) -> tuple[SeenTrack, ...]:
         seen = self._detector.detect(frame, self._params.score_unsure)
@@ -85,6 +98,7 @@ class Worker:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="inference.worker")
     parser.add_argument("--package", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--channel", type=int, required=True)
     arguments = parser.parse_args()
     enter_child()
@@ -92,8 +106,8 @@ def main() -> None:
     channel: Channel[ToWorker] = Channel(socket.socket(fileno=arguments.channel), ToWorker)
     try:
         package = load_package(arguments.package)
-        session = Session(package)
-        _warm_up(session)
+        session = Session(package, arguments.threads)
+        # Its golden vectors have warmed it.
         freeze_heap()
         harden(Limits())
         manifest = package.manifest
@@ -103,12 +117,6 @@ def main() -> None:
         channel.send(WorkerFault(str(fault)))
     except ChannelClosed:
         pass
-
-
-def _warm_up(session: Session) -> None:
-    canvas = np.zeros((*session.package.manifest.input_hw, 3), np.uint8)
-    for _ in range(WARM_UP_RUNS):
-        session.run(canvas)
 
 
 if __name__ == "__main__":

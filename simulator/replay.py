@@ -26,7 +26,7 @@ from agent.pipeline import Pipeline
 from ecu.channel import pair
 from ecu.clock import MILLISECOND_NS, SECOND_NS, SteppingClock, SystemClock
 from ecu.errors import OutriderError
-from ecu.process import spawn
+from ecu.spawn import spawn
 from inference.messages import Seen
 from inference.package import find_package
 from telemetry.capture import CaptureRules
@@ -80,7 +80,6 @@ class _Replay:
                 package=package,
                 slots=config.camera.slots,
                 hang_ns=config.perception.hang_ms * MILLISECOND_NS,
-                late_ns=config.perception.late_ms * MILLISECOND_NS,
                 lockstep=True,
                 standby=False,
                 fingerprint=True,

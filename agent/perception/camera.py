@@ -14,9 +14,10 @@ from agent.perception.restart import Restarts
 from ecu.channel import Advance, Done
 from ecu.clock import SECOND_NS, Clock
 from ecu.errors import shown
+from ecu.urgency import Urgency, may_prefer, prefer
+from inference.decoder import DECODER_ENVIRONMENT
 from inference.frames import CHANNELS, FrameRing
 from inference.messages import Begin, CameraHello, Filled, FromCamera, Lease, Ring, Skipped, SourceEnded, SourceFault
-from inference.sources import DECODER_ENVIRONMENT
 
 MAX_WORDLESS_DEATHS: Final = 3
 
@@ -112,6 +113,8 @@ class CameraKeeper:
                 self._closed,
                 self._environment,
             )  # fmt: skip
+            if not self._lockstep and may_prefer():
+                prefer(self._camera.pid, Urgency.ROAD)
             await self._until_gone(self._camera)
             # Its ledger is free for the next one only when the process is gone for good.
             await self._camera.reaped()
@@ -176,11 +179,11 @@ class CameraKeeper:
         self._heard += 1
         match message:
             case Filled() if message.slot in self._leased and message.frame_id == self._next_frame_id():
-                self.next_due_ns = message.t_ns + self._period_ns
+                self.next_due_ns = message.t_ns + self.period_ns
                 self._leased.remove(message.slot)
                 self._events.frame_filled(message)
             case Skipped() if message.frame_id == self._next_frame_id():
-                self.next_due_ns = message.t_ns + self._period_ns
+                self.next_due_ns = message.t_ns + self.period_ns
                 self._events.frame_skipped()
             case Filled() | Skipped():
                 # Its decoder meets strangers' bytes: a slot that isn't its own would be written while it is read.
@@ -200,7 +203,8 @@ class CameraKeeper:
         self._gone.set()
 
     @property
-    def _period_ns(self) -> int:
+    def period_ns(self) -> int:
+        """From one frame to the next, once the camera is open."""
         assert self.geometry is not None
         return self.geometry.period_ns
 

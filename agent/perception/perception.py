@@ -1,13 +1,11 @@
 """Joins a camera with its workers, and gives every frame exactly one fate (law 2).
 
-At real speed at most one frame waits, and a newer one takes its place: an old one would delay it and tell less. In
-lockstep every frame waits its turn.
+Which frame is looked at next is agent/perception/turns.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from random import Random
 from agent.frames import FrameAccount, FrameCounts
 from agent.latency import LatencyHistogram, Percentiles
 from agent.perception.camera import CameraKeeper
+from agent.perception.turns import InOrder, NewestFirst
 from agent.perception.workers import WorkerPool
 from ecu.clock import SECOND_NS, Clock
 from ecu.errors import EnvironmentFault, UsageFault
@@ -27,16 +26,17 @@ LOCKSTEP_HANG_NS = 60 * SECOND_NS
 
 @dataclass(frozen=True, slots=True)
 class PerceptionSettings:
-    """What one camera's perception is made of. `fingerprint` has each frame's pixels hashed (replay)."""
+    """What one camera's perception is made of. `threads` 0 lets the workers see what they can
+    afford; `fingerprint` has each frame's pixels hashed (replay)."""
 
     source: str
     camera: str
     package: Path
     slots: int
     hang_ns: int
-    late_ns: int
     lockstep: bool
     stall_ns: int = 10 * SECOND_NS
+    threads: int = 0
     standby: bool = True
     fingerprint: bool = False
 
@@ -79,7 +79,7 @@ class Perception:
         self._on_seen = on_seen
         self._on_health = on_health
         self._latency = LatencyHistogram()
-        self._waiting: deque[Filled] = deque()
+        self._waiting = InOrder() if settings.lockstep else NewestFirst()
         self._looked_at: Filled | None = None
         self._done_ns = -1
         self._ended = False
@@ -89,7 +89,15 @@ class Perception:
         self._keepers: tuple[asyncio.Task[None], ...] = ()
         hang_ns = LOCKSTEP_HANG_NS if settings.lockstep else settings.hang_ns
         self._workers = WorkerPool(
-            settings.package, hang_ns, settings.standby, supervision, rng, environment, events=self
+            settings.package,
+            hang_ns,
+            settings.standby,
+            not settings.lockstep,
+            settings.threads,
+            supervision,
+            rng,
+            environment,
+            events=self,
         )
         self._camera = CameraKeeper(
             settings.source,
@@ -190,10 +198,10 @@ class Perception:
     def frame_filled(self, frame: Filled) -> None:
         self._fault = None
         self._account.received()
-        if self._waiting and not self._settings.lockstep:
+        superseded = self._waiting.put(frame, self._clock.boot_ns())
+        if superseded is not None:
             self._account.dropped_by_policy()
-            self._drop(self._waiting.popleft())
-        self._waiting.append(frame)
+            self._drop(superseded)
         self._show_next()
 
     def frame_skipped(self) -> None:
@@ -247,15 +255,16 @@ class Perception:
         self._on_health(what, detail)
 
     def _show_next(self) -> None:
-        """The live worker looks at the next waiting frame that isn't too old."""
-        while self._waiting and self._workers.idle:
-            frame = self._waiting.popleft()
-            if not self._settings.lockstep and self._clock.boot_ns() - frame.t_ns > self._settings.late_ns:
-                self._account.dropped_late()
-                self._drop(frame)
-            else:
-                self._looked_at = frame
-                self._workers.look(self._look_at(frame))
+        """The live worker looks at the frame whose turn it is."""
+        if not self._waiting or not self._workers.idle:
+            return
+        turn = self._waiting.take(self._clock.boot_ns(), self._camera.period_ns)
+        if turn.late is not None:
+            self._account.dropped_late()
+            self._drop(turn.late)
+        if turn.frame is not None:
+            self._looked_at = turn.frame
+            self._workers.look(self._look_at(turn.frame))
 
     def _drop(self, frame: Filled) -> None:
         self._fresh_was_dropped |= frame.fresh

@@ -14,7 +14,7 @@ from agent.perception.restart import Restarts
 from ecu.channel import Done
 from ecu.clock import SECOND_NS, Clock
 from ecu.errors import OutriderError
-from ecu.process import PATIENT, URGENT, may_prefer, prefer
+from ecu.urgency import Urgency, may_prefer, prefer, runs_in_real_time
 from inference.frames import FrameRing
 from inference.messages import FromWorker, Look, Ring, Seen, Start, WorkerFault, WorkerReady
 
@@ -52,6 +52,8 @@ class WorkerPool:
         package: Path,
         hang_ns: int,
         standby: bool,
+        urgent: bool,
+        threads: int,
         supervision: Clock,
         rng: Random,
         environment: Mapping[str, str],
@@ -62,7 +64,8 @@ class WorkerPool:
         self._wanted = 2 if standby else 1
         self._environment = environment
         self._events = events
-        self._may_prefer = may_prefer()
+        self._prefers = urgent and may_prefer()
+        self._threads = threads
         self._restarts = Restarts(supervision, rng)
         self._ring: FrameRing | None = None
         self._workers: list[Child[FromWorker]] = []
@@ -105,13 +108,17 @@ class WorkerPool:
         """Keeps them going until cancelled. Raises ModelUnfit when no worker can even load the model."""
         while True:
             self._changed.clear()
-            if len(self._workers) >= self._wanted:
+            missing = self._wanted - len(self._workers)
+            if not missing:
                 await self._changed.wait()
                 continue
             if self._has_lost_one:
                 self._has_lost_one = False
                 await self._restarts.pause()
-            await self._start()
+            # All at once: while the first one sees its first frames, a standby would be loading beside it otherwise.
+            for worker in [await self._start() for _ in range(missing)]:
+                await self._until_loaded(worker)
+                self._demand_fit(worker)
 
     async def stop(self) -> None:
         self._disarm()
@@ -134,23 +141,34 @@ class WorkerPool:
         self._hang = asyncio.get_running_loop().call_later(self._hang_ns / SECOND_NS, self._hung)
         self._live.send(look)
 
-    async def _start(self) -> None:
+    async def _start(self) -> Child[FromWorker]:
         self._restarts.begins()
         worker = await Child.start(
             "inference.worker",
-            ["--package", str(self._package)],
+            ["--package", str(self._package), "--threads", str(self._threads or self._affordable_threads())],
             FromWorker,
             self._told,
             self._closed,
             self._environment,
         )
-        if self._may_prefer and self._live is not None:
-            # Loading a standby must not delay the frames of the worker that is live.
-            prefer(worker.pid, PATIENT)
         self._workers.append(worker)
+        if self._live is not None:
+            self._step_back(worker)
         if self._ring is not None:
             self._show_to(worker)
-        await self._until_loaded(worker)
+        return worker
+
+    def _affordable_threads(self) -> int:
+        """A second thread halves a frame's time, but only where no other process can keep one of the two waiting."""
+        goes_first = self._prefers and runs_in_real_time()
+        return 2 if goes_first and len(os.sched_getaffinity(0)) > 1 else 1
+
+    def _step_back(self, loading: Child[FromWorker]) -> None:
+        """Loading a standby must not delay the frames of the worker that is live."""
+        if self._prefers:
+            prefer(loading.pid, Urgency.PATIENT)
+
+    def _demand_fit(self, worker: Child[FromWorker]) -> None:
         self._loading_deaths = 0 if worker.alive else self._loading_deaths + 1
         if self._loading_deaths >= MAX_LOADING_DEATHS and self._live is None:
             raise ModelUnfit(
@@ -201,8 +219,11 @@ class WorkerPool:
 
     def _promote(self, worker: Child[FromWorker]) -> None:
         self._live = worker
-        if self._may_prefer:
-            prefer(worker.pid, URGENT)
+        if self._prefers:
+            prefer(worker.pid, Urgency.ROAD)
+        for other in self._workers:
+            if other.pid not in self._ready:
+                self._step_back(other)
         worker.send(Start(self._next_track_id))
         self._events.worker_live()
 

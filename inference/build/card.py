@@ -31,7 +31,8 @@ def _preprocessing(manifest: Manifest) -> str:
 
 - In: `{into.name}`, uint8 [1, {into.height}, {into.width}, 3], BGR. The frame is scaled bilinearly until it fits, put
   at the top left, the rest filled with {into.letterbox_fill}. The normalization (mean 103.53, 116.28, 123.675;
-  deviation 57.375, 57.12, 58.395) is in the graph.
+  deviation 57.375, 57.12, 58.395) is in the first convolution's weights and biases; its border is padded with
+  {into.letterbox_fill} instead of the mean.
 - Out: `{out.scores}`, float32 [1, cells, {len(manifest.classes)}]: one score per class and cell, over the strides
   {strides}. `{out.distances}`, float32 [1, cells, {4 * out.bins}]: per side of the box a distribution over
   {out.bins} distances in strides.
@@ -59,8 +60,7 @@ def _calibration(manifest: Manifest) -> str:
 
 {lineage.calibration_frames} frames, every 21st of `project_video.mp4` of Udacity's CarND-Advanced-Lane-Lines (MIT),
 SHA-256 {lineage.calibration_video_sha256}. MinMax ranges, per-channel weights; the
-normalization, the head's reshaping and the last sigmoid stay in fp32. The drive that fidelity is measured on was not
-among them.
+head's reshaping and the last sigmoid stay in fp32. The drive that fidelity is measured on was not among them.
 """
 
 

@@ -18,11 +18,12 @@ from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from inference.build.normalization import PIXEL_QUANTIZATION, folded, pixels_as_they_are
 from inference.decode import STRIDES
 
 INPUT_NAME = "frame"
-# The head's tail and the normalization stay in fp32: they cost nothing and hold what quantizing would blur.
-_KEPT_FP32 = ("Reshape", "Split", "Sigmoid", "Sub", "Mul", "Cast")
+# The head's tail stays in fp32: it costs nothing and holds what quantizing would blur.
+_KEPT_FP32 = ("Reshape", "Split", "Sigmoid", "Sub", "Cast")
 _KEPT_FP32_NODE = "pre_t"
 
 
@@ -58,7 +59,7 @@ def quantize(fp32: bytes, canvases: Sequence[NDArray[np.uint8]], reduce_range: b
     """The INT8 graph, plain enough for admission: one operator set, no metadata, no inferred shapes."""
     with tempfile.TemporaryDirectory() as folder:
         source, prepared, quantized = (Path(folder, name) for name in ("fp32.onnx", "prepared.onnx", "int8.onnx"))
-        source.write_bytes(fp32)
+        source.write_bytes(folded(fp32))
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         quantize_static(
             str(prepared),
@@ -71,6 +72,7 @@ def quantize(fp32: bytes, canvases: Sequence[NDArray[np.uint8]], reduce_range: b
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
             nodes_to_exclude=_kept_fp32(prepared),
+            extra_options={"TensorQuantOverrides": PIXEL_QUANTIZATION},
         )
         return _plain(quantized)
 
@@ -82,6 +84,7 @@ def _kept_fp32(model: Path) -> list[str]:
 
 def _plain(path: Path) -> bytes:
     model = onnx.load(str(path))
+    pixels_as_they_are(model)
     foreign = [entry for entry in model.opset_import if entry.domain]
     for entry in foreign:
         model.opset_import.remove(entry)

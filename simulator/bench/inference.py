@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from agent.frames import FrameAccount
 from agent.perception import Perception, PerceptionSettings
 from ecu.clock import MILLISECOND_NS, SECOND_NS, SystemClock
+from ecu.urgency import Urgency, may_prefer, prefer
 from inference.detector import Detector
 from inference.messages import Seen
 from inference.package import find_package, load_package
@@ -86,7 +87,9 @@ def _cpu_ms(act: Callable[[], object]) -> float:
 
 
 async def _real_speed() -> list[Metric]:
-    """Camera process -> ring -> agent -> worker -> agent at the drive's own pace."""
+    """Camera process -> ring -> agent -> worker -> agent at the drive's own pace, as urgent as in the daemon."""
+    if may_prefer():
+        prefer(os.getpid(), Urgency.SUPERVISOR)
     latencies: list[float] = []
     enough = asyncio.Event()
 
@@ -99,7 +102,7 @@ async def _real_speed() -> list[Metric]:
         account = FrameAccount(Path(folder) / "camera.ledger", Path(folder) / "frames.ledger")
         settings = PerceptionSettings(
             source=f"video:{DRIVE}?loop=1", camera="front", package=find_package(MODEL), slots=6,
-            hang_ns=5 * SECOND_NS, late_ns=SECOND_NS, lockstep=False,
+            hang_ns=5 * SECOND_NS, lockstep=False,
         )  # fmt: skip
         perception = Perception(
             settings, account, SystemClock(), SystemClock(), Random(0), os.environ, seen, lambda what, detail: None

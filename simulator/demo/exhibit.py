@@ -182,7 +182,7 @@ def evidence(proof: Proof, verdict: Verdict, script: Script, size: tuple[int, in
         host=host(),
         verdict=verdict,
         faults=tuple(_faults(seen)),
-        latency=_latency(seen),
+        latency=_latency(seen, script.lockstep),
         spool=_spool(seen),
         ledgers=tuple(_ledgers(proof)),
         drive=_drive(proof, size),
@@ -215,9 +215,9 @@ def _faults(seen: Observations) -> list[Fault]:
     return sorted(found, key=lambda fault: fault.start_s)
 
 
-def _latency(seen: Observations) -> Latency:
+def _latency(seen: Observations, lockstep: bool) -> Latency:
     points = tuple((_s(seen, sighting.heard_ns), sighting.latency_ns / 1e6) for sighting in seen.sightings)
-    return Latency(points, percentile_ms(seen, 50), percentile_ms(seen, 99), LATENCY_BAR_MS)
+    return Latency(points, percentile_ms(seen, 50), percentile_ms(seen, 99), None if lockstep else LATENCY_BAR_MS)
 
 
 def _spool(seen: Observations) -> Spool:

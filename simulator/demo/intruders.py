@@ -6,6 +6,8 @@ import asyncio
 import socket
 import ssl
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -14,12 +16,12 @@ from agent.pairing import KEYS_FOLDER, Paired, load_paired, tls_context
 from ecu.clock import Clock
 from ecu.disk import RealDisk
 from ecu.keys import FileKeyStore, MemoryKeyStore
+from ecu.urgency import Urgency, give
 from receiver.pki import Authority
 from simulator.demo.stage import INTRUDER, VEHICLE, Stage
 from simulator.faults.packets import assault, hostile_packets
 from telemetry.links.tls import pinned_context
 
-PACKETS: Final = 2000
 SEED: Final = 1883
 KNOCK_S: Final = 3.0
 
@@ -64,8 +66,8 @@ def _forged(ca_pem: str, clock: Clock) -> ssl.SSLContext:
     return context
 
 
-async def besiege(stage: Stage) -> int:
-    """A paired vehicle gone bad throws PACKETS hostile packets at the endpoint; how many it threw.
+async def besiege(stage: Stage, packets: int) -> int:
+    """A paired vehicle gone bad throws hostile packets at the endpoint; how many it threw.
 
     Raises TimeoutError when the endpoint no longer answers.
     """
@@ -77,5 +79,11 @@ async def besiege(stage: Stage) -> int:
             receiver.host, receiver.mqtt_port, ssl=context, server_hostname=receiver.host
         )
 
-    thrown = await assault(dial, hostile_packets(Random(SEED), PACKETS, INTRUDER, VEHICLE))
-    return thrown.packets
+    def throw() -> int:
+        if stage.shares_the_road:
+            # A thread's own: this one ends with the siege.
+            give(threading.get_native_id(), Urgency.PATIENT)
+        return asyncio.run(assault(dial, hostile_packets(Random(SEED), packets, INTRUDER, VEHICLE))).packets
+
+    with ThreadPoolExecutor(1) as outside:
+        return await asyncio.get_running_loop().run_in_executor(outside, throw)

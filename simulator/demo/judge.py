@@ -20,6 +20,7 @@ from simulator.witness import Entry, WitnessReport
 from telemetry.records import COMMIT_WITHIN_NS, Lane
 
 LATENCY_BAR_MS = 40.0
+OVERHEAD_BAR = 1.25
 FIDELITY_BAR = 0.93
 SPOOLED_BAR = 200
 BLIND_BAR_S = 2.0
@@ -140,13 +141,19 @@ def percentile_ms(seen: Observations, percent: float) -> float | None:
     return float(np.percentile(values, percent)) if len(values) else None
 
 
+def over_the_model(seen: Observations) -> float | None:
+    """Median of what a frame took over what the runtime's own call took of it."""
+    ratios = [one.latency_ns / one.model_ns for one in seen.sightings if one.model_ns > 0]
+    return float(np.median(ratios)) if ratios else None
+
+
 def _latency(seen: Observations, lockstep: bool) -> Claim:
-    """At real speed the slowest frames count; in lockstep nobody waits for one, and the model has to keep up."""
-    name, percent = ("camera to result, p50 in lockstep", 50) if lockstep else ("camera to result, p99", 99)
-    claim = at_most(
-        name, percentile_ms(seen, percent), LATENCY_BAR_MS, "ms",
-        "A result that comes late is about a road that is no longer there.",
-    )  # fmt: skip
+    """At real speed the slowest frames count. In lockstep nobody waits for one: what counts is what we add to it."""
+    why = "A result that comes late is about a road that is no longer there."
+    if lockstep:
+        claim = at_most("camera to result, over the model's own call", over_the_model(seen), OVERHEAD_BAR, "x", why)
+    else:
+        claim = at_most("camera to result, p99", percentile_ms(seen, 99), LATENCY_BAR_MS, "ms", why)
     p50, p99 = percentile_ms(seen, 50) or 0.0, percentile_ms(seen, 99) or 0.0
     return _with(claim, f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, {len(seen.sightings):,} frames")
 

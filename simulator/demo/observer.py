@@ -26,6 +26,7 @@ class Sighting:
     frame_id: int
     t_ns: int
     latency_ns: int
+    model_ns: int
     boxes: tuple[Box, ...]
 
 
@@ -98,7 +99,7 @@ class Observer:
                     for track in event["tracks"]
                 )
                 self._heard.sightings.append(
-                    Sighting(now_ns, event["frame_id"], event["t_ns"], event["latency_ns"], boxes)
+                    Sighting(now_ns, event["frame_id"], event["t_ns"], event["latency_ns"], event["model_ns"], boxes)
                 )
             case "status":
                 self._heard.readings.append(Reading(now_ns, event))

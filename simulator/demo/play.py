@@ -19,7 +19,7 @@ from simulator.demo.observer import Done, Observations
 from simulator.demo.script import Act, Deed, Script
 from simulator.demo.stage import Stage, StageFault
 
-LOOK_S: Final = 0.02
+LOOK_S: Final = 0.04
 RECOVER_WITHIN_S: Final = 20.0
 DRAIN_WITHIN_S: Final = 30.0
 ORPHANS_WITHIN_S: Final = 2.0
@@ -152,7 +152,7 @@ class Play:
     async def _siege(self) -> str:
         """The endpoint has stood when it still stores what its own vehicle sends."""
         try:
-            sent = await besiege(self._stage)
+            sent = await besiege(self._stage, self._script.hostile_packets)
         except (TimeoutError, OSError) as fall:
             self.outcome.siege = Siege(0, still_serving=False)
             # Somebody has to be there for the rest of the story.

@@ -38,6 +38,7 @@ class Script:
     acts: tuple[Act, ...]
     drive_s: float
     untrusted_s: float
+    hostile_packets: int
     lockstep: bool
 
 
@@ -101,16 +102,18 @@ _FAST = (
     (1.6, Deed.CUT_LINK),
     (4.0, Deed.KILL_CAMERA),
     (11.6, Deed.RESTORE_LINK),
-    (12.6, Deed.KILL_AGENT),
-    (13.4, Deed.KILL_RECEIVER),
-    (14.2, Deed.HOSTILE_PACKETS),
-    (14.6, Deed.STRANGER),
-    (15.0, Deed.DEAD_CLOCK),
-    (17.0, Deed.IGNITION_OFF),
+    (12.0, Deed.KILL_AGENT),
+    (12.4, Deed.KILL_RECEIVER),
+    (12.8, Deed.HOSTILE_PACKETS),
+    (13.2, Deed.STRANGER),
+    (13.6, Deed.DEAD_CLOCK),
+    (15.2, Deed.IGNITION_OFF),
 )
 
 
 def script(fast: bool) -> Script:
     """The acts at real speed, or the same ones closer together in drive time for lockstep."""
     acts = tuple(Act(at_s, deed, *_WHY[deed]) for at_s, deed in (_FAST if fast else _REAL))
-    return Script(acts, acts[-1].at_s, untrusted_s=1.2 if fast else 2.5, lockstep=fast)
+    return Script(
+        acts, acts[-1].at_s, untrusted_s=1.2 if fast else 2.5, hostile_packets=1000 if fast else 2000, lockstep=fast
+    )

@@ -20,6 +20,7 @@ from typing import Any, Final
 from agent.apiclient import AgentNotRunning, ask_status
 from ecu.errors import EnvironmentFault
 from ecu.process import PARENT_VARIABLE
+from ecu.urgency import Urgency, prefer
 from simulator.demo.script import Script
 from simulator.faults.net import FaultProxy
 
@@ -90,6 +91,11 @@ class Stage:
         self._receiver_ports: dict[str, Any] = {}
         self._exits = contextlib.AsyncExitStack()
 
+    @property
+    def shares_the_road(self) -> bool:
+        """At real speed: what is another computer on a real road must not take the car's processors here."""
+        return not self._script.lockstep
+
     async def __aenter__(self) -> Stage:
         for folder in (self.places.logs, self.places.agent, self.places.intruder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -113,6 +119,8 @@ class Stage:
             )  # fmt: skip
         finally:
             os.close(writing)
+        if self.shares_the_road:
+            prefer(self.pid("receiver"), Urgency.PATIENT)
         with os.fdopen(reading) as pipe:
             line = await self._within(asyncio.to_thread(pipe.readline), "receiver", "to be ready")
         if not line:
@@ -127,9 +135,9 @@ class Stage:
     async def pair(self, vehicle: str, state: Path) -> None:
         """Enrols a vehicle with the receiver and pairs it, by the two commands that people use."""
         pairing = self.places.root / f"{vehicle}.pairing.json"
-        await self.run("enrol", ["receiver", "enrol", vehicle, "--state", str(self.places.receiver), "--out",
+        await self.run(["receiver", "enrol", vehicle, "--state", str(self.places.receiver), "--out",
                                  str(pairing)])  # fmt: skip
-        await self.run("pair", ["pair", str(pairing), "--state", str(state)])
+        await self.run(["pair", str(pairing), "--state", str(state)])
 
     async def start_world(self) -> None:
         """What the agent finds around it: a vehicle that speaks, and a witness that listens."""
@@ -180,14 +188,20 @@ class Stage:
             await process.wait()
             raise StageFault(f"The {name} didn't stop within {STOP_WITHIN_S:.0f} s. {self._last_words(name)}") from None
 
-    async def run(self, name: str, verb: Sequence[str]) -> str:
-        """One `outrider` command to its end; its standard output."""
+    async def run(self, verb: Sequence[str], patient: bool = False) -> str:
+        """One `outrider` command to its end; its standard output. A patient one lets every other process go first."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "outrider", *verb,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env=self._environment,
         )  # fmt: skip
-        out, errors = await process.communicate()
+        if patient:
+            prefer(process.pid, Urgency.PATIENT)
+        try:
+            out, errors = await process.communicate()
+        except asyncio.CancelledError:
+            process.kill()
+            raise
         if process.returncode != 0:
             raise StageFault(f"`outrider {' '.join(verb)}` answered {process.returncode}: {errors.decode().strip()}")
         return out.decode()

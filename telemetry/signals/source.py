@@ -12,10 +12,10 @@ from ecu.channel import Advance, BadMessage, ChannelClosed, Done, Message
 from ecu.clock import SECOND_NS, Clock
 from ecu.errors import EnvironmentFault, UsageFault
 from ecu.samples import Sample
+from telemetry.backoff import backoff_s
 from telemetry.records import TelemetryError
 from telemetry.signals.conversation import Conversation
 from telemetry.signals.messages import Begin, FromSource, Signals, SourceHello
-from telemetry.uplink.backoff import backoff_s
 
 RECONNECT_BASE_S: Final = 0.1
 RECONNECT_CAP_S: Final = 5.0

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from random import Random
 
 from ecu.clock import SECOND_NS, Clock
+from telemetry.backoff import backoff_s
 from telemetry.links.link import Acks, Hint, Link, Refused, Throttled, Unreachable
 from telemetry.records import Lane
 from telemetry.uplink.backlog import Backlog, BlockRef
-from telemetry.uplink.backoff import backoff_s
 from telemetry.uplink.config import UplinkConfig
 from telemetry.uplink.ledger import Ledger
 from telemetry.uplink.schedule import Schedule

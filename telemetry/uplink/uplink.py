@@ -9,10 +9,10 @@ from random import Random
 
 from ecu.clock import SECOND_NS, Clock
 from ecu.errors import UsageFault
+from telemetry.backoff import backoff_s
 from telemetry.links.link import Acks, ClockUntrusted, Hint, Link, LinkError, Throttled, Unauthorized
 from telemetry.records import TelemetryError
 from telemetry.uplink.backlog import Backlog
-from telemetry.uplink.backoff import backoff_s
 from telemetry.uplink.config import UplinkConfig
 from telemetry.uplink.connection import Connection
 from telemetry.uplink.ledger import Ledger

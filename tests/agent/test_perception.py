@@ -25,7 +25,7 @@ from tests.drives import excerpt
 STEP_NS = 200 * MILLISECOND_NS
 REAL_TIME = PerceptionSettings(
     source=f"video:{DRIVE}?loop=1", camera="front", package=find_package("drive-detect@1.0"), slots=6,
-    hang_ns=20 * SECOND_NS, late_ns=20 * SECOND_NS, lockstep=False,
+    hang_ns=20 * SECOND_NS, lockstep=False,
 )  # fmt: skip
 LOCKSTEP = replace(REAL_TIME, lockstep=True)
 

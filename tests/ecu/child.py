@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ecu import process
+from ecu.spawn import spawn
 
 
 def say(answer: object) -> None:
@@ -31,7 +32,7 @@ def parent(_: str) -> None:
     """Starts a child that waits, says that child's number, and waits itself."""
 
     async def start() -> None:
-        child = await process.spawn("tests.ecu.child", ["wait"], environment=os.environ, stdout=asyncio.subprocess.PIPE)
+        child = await spawn("tests.ecu.child", ["wait"], environment=os.environ, stdout=asyncio.subprocess.PIPE)
         assert child.stdout is not None
         say(int(await child.stdout.readline()))
         await asyncio.sleep(3600)

@@ -21,6 +21,7 @@ import pytest
 import ecu
 from ecu import process
 from ecu.seccomp import AUDIT_ARCH
+from ecu.spawn import spawn
 
 ROOT = Path(ecu.__file__).parent.parent
 CHILD = "tests.ecu.child"
@@ -30,7 +31,7 @@ ENVIRONMENT = {"PATH": "/usr/bin", "PYTHONPATH": str(ROOT)}
 
 async def start(*arguments: str, **options: Any) -> asyncio.subprocess.Process:
     options.setdefault("environment", ENVIRONMENT)
-    return await process.spawn(CHILD, arguments, stdout=asyncio.subprocess.PIPE, **options)
+    return await spawn(CHILD, arguments, stdout=asyncio.subprocess.PIPE, **options)
 
 
 async def answer(child: asyncio.subprocess.Process) -> Any:
@@ -228,21 +229,3 @@ def test_the_watchdog_is_fed_when_systemd_asks_this_process(environment: dict[st
 
 def test_the_test_itself_runs_where_children_may_be_started() -> None:
     assert threading.current_thread() is threading.main_thread()
-
-
-def test_priority_goes_to_every_thread_of_a_process_and_back() -> None:
-    if not process.may_prefer():
-        pytest.skip("this user may not make processes more urgent (CAP_SYS_NICE)")
-    code = "import threading, sys; threading.Thread(target=sys.stdin.read).start(); print(flush=True)"
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as child:
-        assert child.stdout is not None
-        child.stdout.readline()
-        threads = [int(tid) for tid in os.listdir(f"/proc/{child.pid}/task")]
-        for niceness in (process.PATIENT, process.URGENT):
-            assert process.prefer(child.pid, niceness)
-            assert {os.getpriority(os.PRIO_PROCESS, tid) for tid in threads} == {niceness}
-        child.communicate()
-    assert len(threads) > 1
-    assert not process.prefer(child.pid, process.URGENT)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.frames import FrameMemory, FrameRing
+from inference.frames import FrameRing
+from inference.pixels import FrameMemory
 
 
 @given(st.lists(st.integers(-1, 5), max_size=60))

@@ -199,3 +199,15 @@ def test_the_golden_vectors_catch_a_processor_that_computes_something_else() -> 
     assert golden_fault(package, variant, engine) is None
     assert golden_fault(package, variant, Saturating(engine, 0.99)) is None
     assert golden_fault(package, variant, Saturating(engine, 0.5)) is not None
+
+
+@pytest.mark.parametrize("title", ["drive-detect@1.0", "drive-detect@2.0"])
+def test_the_number_of_threads_changes_no_bit_of_the_shipped_models_outputs(title: str) -> None:
+    shipped = load_package(find_package(title))
+    sessions = [Session(shipped, threads) for threads in (1, 2, 3)]
+    height, width = shipped.manifest.input_hw
+    noise = np.random.default_rng(3).integers(0, 256, (height, width, 3), np.uint8)
+    first, *others = [session.run(noise) for session in sessions]
+    for outputs in others:
+        np.testing.assert_array_equal(outputs[0], first[0])
+        np.testing.assert_array_equal(outputs[1], first[1])

@@ -5,8 +5,8 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from telemetry.backoff import backoff_s
 from telemetry.records import Lane
-from telemetry.uplink.backoff import backoff_s
 from telemetry.uplink.schedule import SHARES, Schedule
 from telemetry.wire import MAX_BLOCK_BYTES
 
