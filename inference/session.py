@@ -11,9 +11,7 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from inference.admission import Contract, admit
 from inference.decode import cell_count
@@ -28,6 +26,7 @@ from inference.package import (
     Variant,
     version_key,
 )
+from inference.runtime import ort, ort_errors
 
 # ONNX Runtime's exceptions have no common root of their own.
 _ORT_ERRORS = (

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-import onnxruntime
 from pydantic import BaseModel
 
 from agent.config import AgentConfig
@@ -29,6 +28,7 @@ from ecu.errors import OutriderError
 from ecu.spawn import spawn
 from inference.messages import Seen
 from inference.package import find_package
+from inference.runtime import ort
 from telemetry.capture import CaptureRules
 from telemetry.privacy import Privacy
 from telemetry.signals import SocketSignals
@@ -151,4 +151,4 @@ def canonical(config: BaseModel) -> bytes:
 
 def runtime() -> str:
     """What arithmetic depends on besides the model: runtime build and instruction set."""
-    return f"onnxruntime {onnxruntime.__version__} {onnxruntime.get_build_info()} {platform.machine()}"
+    return f"onnxruntime {ort.__version__} {ort.get_build_info()} {platform.machine()}"

@@ -22,7 +22,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ecu.errors import EnvironmentFault, OutriderError, UsageFault
@@ -80,6 +79,7 @@ from inference.package import (
     Variant,
     load_package,
 )
+from inference.runtime import ort
 from inference.session import Engine, Session, contract_for, contract_of, golden_fault
 
 Canvas = NDArray[np.uint8]

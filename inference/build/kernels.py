@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-import onnxruntime as ort
-
+from inference.runtime import ort
 from inference.session import session_options
 
 

@@ -15,10 +15,16 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from inference.build.normalization import PIXEL_QUANTIZATION, folded, pixels_as_they_are
+from inference.build.quantizer import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quant_pre_process,
+    quantize_static,
+)
 from inference.decode import STRIDES
 
 INPUT_NAME = "frame"

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import cv2
-import onnxruntime
 
 from agent.frames import FrameCounts
 from ecu.clock import SECOND_NS
+from inference.runtime import ort
 from simulator.claims import Verdict
 from simulator.demo.judge import LATENCY_BAR_MS, Proof, percentile_ms
 from simulator.demo.observer import Observations
@@ -61,7 +61,7 @@ def host() -> Host:
         cores=len(names) or 1,
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
-        onnxruntime=onnxruntime.__version__,
+        onnxruntime=ort.__version__,
         isa=" ".join([platform.machine(), *wide]),
     )
 

@@ -106,17 +106,18 @@ def infer(model: str) -> None:
     """Runs a model behind the filter, with sessions made before and after, and threads."""
     import cv2
     import numpy as np
-    import onnxruntime
+
+    from inference.runtime import ort
 
     def run(session: Any) -> list[float]:
         answers: list[Any] = session.run(None, {"x": np.arange(12, dtype=np.float32).reshape(3, 4)})
         return [float(value) for value in answers[0].ravel()]
 
-    before = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    before = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     steps = process.harden(process.Limits())
-    options = onnxruntime.SessionOptions()
+    options = ort.SessionOptions()
     options.intra_op_num_threads = 2
-    after = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    after = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     image = cv2.resize(np.full((40, 40, 3), 7, np.uint8), (20, 20))
     decoded = cv2.imdecode(cv2.imencode(".png", image)[1], cv2.IMREAD_COLOR)
     assert decoded is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -12,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from inference.build.normalization import folded
 from inference.letterbox import FILL
 from inference.package import find_package, load_package
+from inference.runtime import ort
 
 MEAN, DEVIATION = np.array([103.53, 116.28, 123.675], np.float32), np.array([57.375, 57.12, 58.395], np.float32)
 SIDE = 12

@@ -15,13 +15,13 @@ from typing import Any
 import cv2
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from inference.admission import Contract
 from inference.decode import BINS, STRIDES, Decoder, cell_count
 from inference.package import MANIFEST_FILE
+from inference.runtime import ort
 from inference.session import Engine, session_options
 
 SIDE = 64
