@@ -16,7 +16,7 @@ from ecu.errors import OutriderError
 from ecu.logs import log_to_standard_error
 from ecu.process import enter_child
 
-app = typer.Typer(help="The daemon on the vehicle and its questions.", no_args_is_help=True)
+app = typer.Typer(help="The daemon on the vehicle and its questions.", no_args_is_help=True, add_completion=False)
 
 State = Annotated[Path, typer.Option("--state", help="The agent's state folder.")]
 Config = Annotated[Path | None, typer.Option("--config", help="outrider.toml.")]

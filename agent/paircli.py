@@ -17,7 +17,7 @@ from ecu.errors import UsageFault
 from ecu.keys import FileKeyStore
 from telemetry.links.pairing import MAX_MESSAGE_BYTES
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(name="pair")

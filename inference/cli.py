@@ -17,7 +17,9 @@ from inference.package import MODELS_FOLDER, ModelPackage, find_package, list_pa
 from inference.verify import Verdict, admitted, verify
 
 app = typer.Typer(
-    help="Model packages: what there is, what is in one, whether it runs right here.", no_args_is_help=True
+    help="Model packages: what there is, what is in one, whether it runs right here.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 Which = Annotated[str, typer.Argument(help="NAME, NAME@VERSION or a package's folder.", metavar="PACKAGE")]

@@ -27,13 +27,15 @@ if TYPE_CHECKING:
     from receiver.service import Receiver
 
 app = typer.Typer(
-    help="The cloud side: one process that pairs vehicles and stores what they send.", no_args_is_help=True
+    help="The cloud side: one process that pairs vehicles and stores what they send.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 fleet_app = typer.Typer(help="The vehicles of this receiver.", invoke_without_command=True)
 app.add_typer(fleet_app, name="fleet")
 
 State = Annotated[Path, typer.Option("--state", help="The receiver's state folder.")]
-Config = Annotated[Path | None, typer.Option("--config", help="TOML file; its [receiver] section is read.")]
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file; its section 'receiver' is read.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, nothing else there.")]
 DEFAULT_STATE = Path("receiver-state")
 

@@ -23,7 +23,7 @@ from agent.lockstep import LockstepDrive, Step
 from agent.perception import Perception, PerceptionSettings
 from agent.pipeline import Pipeline
 from ecu.channel import pair
-from ecu.clock import MILLISECOND_NS, SECOND_NS, SteppingClock, SystemClock
+from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock, SteppingClock, SystemClock
 from ecu.errors import OutriderError
 from ecu.spawn import spawn
 from inference.messages import Seen
@@ -57,13 +57,30 @@ async def replay(
     model: str,
     on_step: Callable[[Step], None],
     until_s: float | None = None,
+    rate: float | None = None,
 ) -> ReplayResult:
-    """Runs `drive` once. Raises UsageFault for an unusable drive, PackageRefused or ModelUnfit for a model."""
+    """Runs `drive` once, as fast as it goes or at most `rate` times as fast as it was driven: the result is the same.
+
+    Raises UsageFault for an unusable drive, PackageRefused or ModelUnfit for a model.
+    """
     scratch = Path(tempfile.mkdtemp(prefix="outrider-replay-"))
     try:
-        return await _Replay(drive, config, find_package(model), scratch).run(on_step, until_s)
+        return await _Replay(drive, config, find_package(model), scratch).run(on_step, until_s, rate)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+class Pace:
+    """Waits until that much of the drive should have passed; never when no rate is asked for."""
+
+    def __init__(self, clock: Clock, rate: float | None) -> None:
+        self._clock = clock
+        self._rate = rate
+        self._began_ns = clock.boot_ns()
+
+    async def keep(self, drive_ns: int) -> None:
+        if self._rate is not None:
+            await self._clock.sleep_until(self._began_ns + int(drive_ns / self._rate))
 
 
 class _Replay:
@@ -94,7 +111,7 @@ class _Replay:
         )
         self._pipeline = Pipeline(config.camera.name, CaptureRules(config.capture), Privacy(config.privacy))
 
-    async def run(self, on_step: Callable[[Step], None], until_s: float | None) -> ReplayResult:
+    async def run(self, on_step: Callable[[Step], None], until_s: float | None, rate: float | None) -> ReplayResult:
         ours, theirs = pair()
         with theirs:
             vehicle = await spawn(
@@ -106,7 +123,7 @@ class _Replay:
         signals = SocketSignals(lambda: ours, self._clock, Random(0))
         try:
             await self._perception.start()
-            return await self._drive(signals, on_step, until_s)
+            return await self._drive(signals, on_step, until_s, Pace(SystemClock(), rate))
         finally:
             await self._perception.stop()
             # The vehicle goes when nobody listens any more, also when nobody ever did.
@@ -115,7 +132,7 @@ class _Replay:
             await vehicle.wait()
 
     async def _drive(
-        self, signals: SocketSignals, on_step: Callable[[Step], None], until_s: float | None
+        self, signals: SocketSignals, on_step: Callable[[Step], None], until_s: float | None, pace: Pace
     ) -> ReplayResult:
         status = self._perception.status()
         assert status.model is not None
@@ -134,6 +151,7 @@ class _Replay:
                     records += 1
             self._demand_no_fault()
             on_step(step)
+            await pace.keep(step.t_ns)
         frames = self._account.counts()
         return ReplayResult(
             f"sha256:{digest.hexdigest()}", status.model, frames, records, self._clock.boot_ns() / SECOND_NS

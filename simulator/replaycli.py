@@ -30,6 +30,7 @@ app = typer.Typer(add_completion=False)
 
 GNSS_ACCURACY_M = 3.0
 MOST_S = 1e9
+LEAST_RATE, MOST_RATE = 0.01, 1000.0
 DESK = AgentConfig(privacy=PrivacyPolicy(consents=frozenset(Purpose)))
 """At a desk the drive is the engineer's own and no record leaves: every purpose may be seen, positions stay coarse."""
 
@@ -40,13 +41,18 @@ def main(
     model: Annotated[str | None, typer.Option(help="Model package: NAME@VERSION or a folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write boxes, tracks and signals to this MCAP file.")] = None,
     until: Annotated[float | None, typer.Option(help="Stop after so many seconds of the drive.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="At most so many times the drive's own speed; 1 is real time. Same result.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="outrider.toml to take the agent's configuration from.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
-    """Lockstep: as fast as this computer can, with the same result on any load."""
+    """Lockstep: as fast as this computer can, or at a rate, with the same result on any load."""
     settings = load_config(config) if config is not None else DESK
     if until is not None and not 0 < until < MOST_S:
         raise UsageFault(f"--until {until:g}: give seconds of the drive, more than 0 and less than {MOST_S:g}.")
+    if rate is not None and not LEAST_RATE <= rate <= MOST_RATE:
+        raise UsageFault(f"--rate {rate:g}: give a speed from {LEAST_RATE:g} to {MOST_RATE:g}; 1 is the drive's own.")
     package = settings.perception.model if model is None else model
     accuracy_m = GNSS_ACCURACY_M if settings.privacy.position is Position.EXACT else settings.privacy.cell_m
     console = Console(stderr=True)
@@ -61,7 +67,7 @@ def main(
             if mcap is not None:
                 write_step(mcap, step, accuracy_m)
 
-        result = asyncio.run(replay(drive, settings, package, on_step, until))
+        result = asyncio.run(replay(drive, settings, package, on_step, until, rate))
     _tell(result, as_json)
 
 

@@ -19,10 +19,12 @@ from ecu.toml import load_toml
 from telemetry.spool.inspection import Inspection, LaneView, inspect, verify
 from telemetry.spool.limits import SpoolLimits
 
-app = typer.Typer(help="What is kept on flash, and whether all of it is accounted for.", no_args_is_help=True)
+app = typer.Typer(
+    help="What is kept on flash, and whether all of it is accounted for.", no_args_is_help=True, add_completion=False
+)
 
 State = Annotated[Path, typer.Option("--state", help="The agent's state folder.")]
-Config = Annotated[Path | None, typer.Option("--config", help="outrider.toml; its [spool] section is read.")]
+Config = Annotated[Path | None, typer.Option("--config", help="outrider.toml; its section 'spool' is read.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, nothing else there.")]
 DEFAULT_STATE: Final = Path("outrider-state")
 

@@ -20,8 +20,9 @@ import pytest
 from mcap.reader import make_reader
 
 from agent.config import AgentConfig
+from ecu.clock import SECOND_NS, SteppingClock
 from inference.package import find_package
-from simulator.replay import ReplayResult, replay
+from simulator.replay import Pace, ReplayResult, replay
 from simulator.replaycli import DESK
 from tests.drives import Picture, excerpt
 
@@ -48,6 +49,24 @@ def test_a_replay_sees_every_frame_and_makes_records(first: ReplayResult) -> Non
     assert first.frames.captured == first.frames.processed == FRAMES
     assert first.records > 0
     assert re.fullmatch(r"sha256:[0-9a-f]{64}", first.digest)
+
+
+async def test_a_pace_is_kept_by_the_clock_alone() -> None:
+    clock = SteppingClock(7)
+    pace = Pace(clock, rate=2.0)
+    waiting = asyncio.create_task(pace.keep(3 * SECOND_NS))
+    await asyncio.sleep(0)
+    clock.advance(7 + 3 * SECOND_NS // 2 - 1)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    clock.advance(7 + 3 * SECOND_NS // 2)
+    await waiting
+    await Pace(clock, None).keep(10**15)
+
+
+def test_a_rate_changes_nothing_but_the_pace(drive: Path, first: ReplayResult) -> None:
+    paced = asyncio.run(replay(drive, DESK, MODEL, lambda step: None, rate=4.0))
+    assert paced.digest == first.digest
 
 
 def _spin() -> None:
