@@ -109,6 +109,7 @@ class _Demo:
         finally:
             if desk is not None:
                 desk.cancel()
+                await asyncio.gather(desk, return_exceptions=True)
         return self._proof(play, law_1, digests, agreement, cuts)
 
     async def _on_the_road(self) -> tuple[Play, Mapping[str, Any]]:

@@ -50,6 +50,11 @@ class Places:
         return self.root / "logs"
 
     @property
+    def scratch(self) -> Path:
+        """For what its processes leave in a temporary folder when they are killed."""
+        return self.root / "tmp"
+
+    @property
     def config(self) -> Path:
         return self.root / "outrider.toml"
 
@@ -86,7 +91,7 @@ class Stage:
         self.proxy: FaultProxy | None = None
         self._drive = drive
         self._script = script
-        self._environment = {**environment, PARENT_VARIABLE: str(os.getpid())}
+        self._environment = {**environment, PARENT_VARIABLE: str(os.getpid()), "TMPDIR": str(places.scratch)}
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._receiver_ports: dict[str, Any] = {}
         self._exits = contextlib.AsyncExitStack()
@@ -97,7 +102,7 @@ class Stage:
         return not self._script.lockstep
 
     async def __aenter__(self) -> Stage:
-        for folder in (self.places.logs, self.places.agent, self.places.intruder):
+        for folder in (self.places.logs, self.places.scratch, self.places.agent, self.places.intruder):
             folder.mkdir(parents=True, exist_ok=True)
         return self
 
@@ -201,6 +206,7 @@ class Stage:
             out, errors = await process.communicate()
         except asyncio.CancelledError:
             process.kill()
+            await process.wait()
             raise
         if process.returncode != 0:
             raise StageFault(f"`outrider {' '.join(verb)}` answered {process.returncode}: {errors.decode().strip()}")
