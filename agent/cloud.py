@@ -5,24 +5,27 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Final, assert_never
 
 import structlog
 from cryptography import x509
 
 from agent.config import LinkSection
-from agent.pairing import Paired, PairingRefused, fetch_time, renew, renewal_is_due, tls_context
+from agent.pairing import Paired, PairingRefused, fetch_time, renew, tls_context
+from agent.renewal import TIME_FLOOR_WALL_NS, Renewal, due
 from agent.status import CloudStatus
 from ecu.clock import SECOND_NS, Clock, OffsetClock
-from ecu.keys import KeyStore, RenewalUnfinished
-from telemetry.links.link import LinkError
+from ecu.disk import DiskError
+from ecu.keys import KeyStore, KeyStoreError
+from telemetry.links.link import LinkError, Unreachable
 from telemetry.links.mqtt import MqttLink
 from telemetry.uplink.backlog import Backlog
 from telemetry.uplink.config import UplinkConfig
+from telemetry.uplink.status import UplinkState
 from telemetry.uplink.uplink import Hooks, Uplink
 
 RENEWAL_LOOK_NS: Final = 60 * SECOND_NS
-TIME_FLOOR_WALL_NS: Final = 1_767_225_600 * SECOND_NS  # 2026-01-01: this software is no older
+RENEWAL_AGAIN_NS: Final = 3600 * SECOND_NS
 
 log = structlog.get_logger()
 
@@ -65,7 +68,8 @@ class CloudSide:
             timeout_s=link.timeout_s,
             in_flight=uplink.window,
         )
-        hooks = Hooks(clock_untrusted=self._set_clock, connected=self._connected)
+        self._loaded = self._connecting_as = trust.keys.certificate()
+        hooks = Hooks(clock_untrusted=self._set_clock, connecting=self._connecting, connected=self._connected)
         self._uplink = Uplink(self._mqtt, backlog, clock, rng, uplink, hooks)
 
     async def run(self) -> None:
@@ -89,35 +93,61 @@ class CloudSide:
         time = await asyncio.to_thread(fetch_time, self._trust.paired, self._clock)
         if time.wall_ns < TIME_FLOOR_WALL_NS:
             raise TimeRefused("The receiver's time lies before this software was made; it isn't believed.")
-        error_ns = time.wall_ns + time.within_ns // 2 - self._trust.wall.wall_ns()
-        self._trust.wall.offset_ns += error_ns
-        log.info("clock_set", by_ns=error_ns, within_ns=time.within_ns)
+        wall_ns = time.wall_ns + time.within_ns // 2
+        log.info("clock_set", by_ns=wall_ns - self._trust.wall.wall_ns(), within_ns=time.within_ns)
+        self._trust.wall.correct(wall_ns)
         self._uplink.nudge()
 
-    async def _keep_certificate(self) -> None:
-        while True:
-            certificate = self._trust.keys.certificate()
-            trusted = self._trust.wall.wall_ns() >= TIME_FLOOR_WALL_NS
-            if certificate is not None and trusted and renewal_is_due(certificate, self._trust.wall.wall_ns()):
-                await self._renew()
-            await self._clock.sleep_until(self._clock.boot_ns() + RENEWAL_LOOK_NS)
+    # --- the certificate --------------------------------------------------------------------------
 
-    async def _renew(self) -> None:
-        """A new key and certificate, used at once; the pair before it stays until this one has connected."""
-        try:
-            await asyncio.to_thread(renew, self._trust.paired, self._trust.keys, self._trust.wall)
-        except RenewalUnfinished:
-            # The last one never connected: what worked before is used again, and renewed at the next look.
-            self._trust.keys.revert()
-        except (LinkError, PairingRefused) as refusal:
-            log.warning("renewal_failed", reason=str(refusal))
-            return
-        self._trust.keys.load_identity(self._context)
+    async def _keep_certificate(self) -> None:
+        """Looks every minute, and an hour after the receiver or this computer said no: a refused fleet mustn't drum."""
+        while True:
+            pause_ns = RENEWAL_LOOK_NS
+            try:
+                await self._do(self._due())
+            except (LinkError, PairingRefused, KeyStoreError, DiskError) as failure:
+                log.warning("renewal_failed", reason=str(failure))
+                # Who is only out of reach is asked again soon: the next drive may be short.
+                pause_ns = RENEWAL_LOOK_NS if isinstance(failure, Unreachable) else RENEWAL_AGAIN_NS
+            await self._clock.sleep_until(self._clock.boot_ns() + pause_ns)
+
+    def _due(self) -> Renewal:
+        keys, status = self._trust.keys, self._uplink.status()
+        refused = status.state is UplinkState.UNAUTHORIZED
+        return due(keys.certificate(), keys.previous_certificate(), refused, self._trust.wall.wall_ns())
+
+    async def _do(self, renewal: Renewal) -> None:
+        """The pair of key and certificate that was in use stays until the new one has connected."""
+        match renewal:
+            case Renewal.NONE:
+                return
+            case Renewal.RENEW:
+                await asyncio.to_thread(renew, self._trust.paired, self._trust.keys, self._trust.wall)
+            case Renewal.REVERT:
+                self._trust.keys.revert()
+            case _:
+                assert_never(renewal)
+        self._take_identity()
         await self._mqtt.close()
-        log.info("identity_changed")
+        self._uplink.nudge()
+        log.info("identity_changed", how=renewal.value)
+
+    def _take_identity(self) -> None:
+        self._trust.keys.load_identity(self._context)
+        self._loaded = self._trust.keys.certificate()
+
+    def _connecting(self) -> None:
+        self._connecting_as = self._loaded
 
     def _connected(self) -> None:
-        self._trust.keys.retire_previous()
+        """Only the identity that has connected makes the one before it superfluous."""
+        if self._connecting_as != self._trust.keys.certificate():
+            return
+        try:
+            self._trust.keys.retire_previous()
+        except DiskError as failure:
+            log.warning("previous_identity_kept", reason=str(failure))
 
 
 def _ends_ns(certificate_pem: bytes | None) -> int | None:

@@ -11,7 +11,7 @@ import gc
 import importlib.metadata
 import os
 import sys
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -92,10 +92,6 @@ class Daemon:
             self._go_first()
         await self._api.start()
         try:
-            if self._perception is not None:
-                await self._perception.start()
-            # What is alive now lives as long as the daemon: the collector needn't look at it again and again.
-            gc.freeze()
             notify("READY=1", self._environment)
             log.info("agent_ready", state=str(self._state), lockstep=self._config.run.lockstep)
             await self._work(stop)
@@ -121,8 +117,9 @@ class Daemon:
                     task.cancel()
         except* OutriderError as ended:
             # One sentence for people; what else failed at the same time is in the log.
-            log.error("agent_ended", reasons=[str(reason) for reason in ended.exceptions])
-            raise ended.exceptions[0] from ended
+            reasons = list(_leaves(ended))
+            log.error("agent_ended", reasons=[str(reason) for reason in reasons])
+            raise reasons[0] from ended
 
     async def _close(self) -> None:
         """Ignition off: sources first, then everything pending becomes durable, then the rest."""
@@ -146,8 +143,18 @@ class Daemon:
             return [] if self._signals is None else [self._follow_signals(self._signals)]
         if self._stepping is not None:
             return [self._drive(self._perception, self._stepping)]
-        watch = self._perception.watch()
-        return [watch] if self._signals is None else [watch, self._follow_signals(self._signals)]
+        look = self._look(self._perception)
+        return [look] if self._signals is None else [look, self._follow_signals(self._signals)]
+
+    async def _look(self, perception: Perception) -> None:
+        """A camera or model that takes its time, or hangs, holds up nothing else."""
+        await perception.start()
+        self._settled()
+        await perception.watch()
+
+    def _settled(self) -> None:
+        """What is alive now lives as long as the daemon: the collector needn't look at it again and again."""
+        gc.freeze()
 
     async def _follow_signals(self, signals: SocketSignals) -> None:
         async for sample in signals.samples():
@@ -155,6 +162,8 @@ class Daemon:
 
     async def _drive(self, perception: Perception, clock: SteppingClock) -> None:
         """Lockstep: the drive as fast as it goes, then time alone goes on so that the link can finish."""
+        await perception.start()
+        self._settled()
         drive = LockstepDrive(perception, self._views, self._config.camera.name, self._signals, self._pipeline, clock)
         step_ns = self._config.run.step_ms * MILLISECOND_NS
         async for step in drive.steps(clock.boot_ns(), step_ns, until_ns=None):
@@ -249,6 +258,9 @@ class Daemon:
         except NotPaired as reason:
             log.warning("not_paired", reason=str(reason))
             return None
+        if self._keys.certificate() is None:
+            log.warning("not_paired", reason="The pairing was cut short. Run: outrider pair FILE, once more.")
+            return None
         trust = Trust(paired, self._keys, self._wall)
         return CloudSide(trust, self._keeper, self._clock, self._rng, self._config.link, self._config.uplink)
 
@@ -275,6 +287,15 @@ class Daemon:
         if not self._config.signals.source:
             return None
         return SocketSignals(unix_dial(self._config.signals.source), self._clock, self._rng)
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
+    """What failed, out of the groups of groups that nested tasks make of it."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 async def _raise_bugs() -> None:

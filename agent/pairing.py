@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from ecu.clock import SECOND_NS, Clock
+from ecu.clock import Clock
 from ecu.disk import Disk, replace_file
 from ecu.errors import OutriderError, UsageFault
 from ecu.keys import KeyStore
@@ -97,13 +97,16 @@ def pair(file: PairingFile, keys: KeyStore, disk: Disk, clock: Clock, timeout_s:
     paired = Paired(
         vehicle=file.vehicle, host=file.host, mqtt_port=file.mqtt_port, https_port=file.https_port, ca=file.ca
     )
+    # What was before belongs to another pairing: nobody will let it in again, nor take back a renewal of it.
+    keys.retire_previous()
     pending = keys.begin_identity()
     request = PairRequest(file.token, pending.csr(file.vehicle).decode())
     issued = _Https(paired, pinned_context(file.ca), clock, timeout_s).ask("POST", PAIR_PATH, Issued, request)
-    keys.install(pending, own_certificate(issued, paired))
-    # What was before belongs to another pairing: nobody will let it in again.
-    keys.retire_previous()
+    certificate = own_certificate(issued, paired)
+    # Before the key is installed: until then the same token gets its certificate again, whatever happens in between.
     replace_file(disk, PAIRED_FILE, msgspec.json.encode(paired))
+    keys.install(pending, certificate)
+    keys.retire_previous()
     return paired
 
 
@@ -127,13 +130,6 @@ def renew(paired: Paired, keys: KeyStore, clock: Clock, timeout_s: float = TIMEO
     request = RenewRequest(pending.csr(paired.vehicle).decode())
     issued = _Https(paired, tls_context(paired, keys), clock, timeout_s).ask("POST", RENEW_PATH, Issued, request)
     keys.install(pending, own_certificate(issued, paired))
-
-
-def renewal_is_due(certificate_pem: bytes, wall_ns: int) -> bool:
-    """Two thirds of the certificate's life have passed."""
-    certificate = x509.load_pem_x509_certificate(certificate_pem)
-    begin_s, end_s = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
-    return wall_ns / SECOND_NS >= begin_s + (end_s - begin_s) * 2 / 3
 
 
 def fetch_time(paired: Paired | PairingFile, clock: Clock, timeout_s: float = TIMEOUT_S) -> SignedTime:

@@ -102,17 +102,31 @@ class SteppingClock:
 
 
 class OffsetClock:
-    """A clock whose wall time is off by a known amount: what trusted time corrects, or a dead RTC under test."""
+    """A clock whose wall time is off by a known amount (a dead RTC under test), until trusted time corrects it."""
 
     def __init__(self, inner: Clock, offset_ns: int = 0) -> None:
         self._inner = inner
-        self.offset_ns = offset_ns
+        self._offset_ns = offset_ns
+        self._trusted_since: tuple[int, int] | None = None
+
+    @property
+    def offset_ns(self) -> int:
+        """What is added to the computer's own wall time now."""
+        return self.wall_ns() - self._inner.wall_ns()
+
+    def correct(self, wall_ns: int) -> None:
+        """From here on wall time is this, carried on by boot time: when somebody sets the computer's own clock after
+        us, it can't be right twice."""
+        self._trusted_since = wall_ns, self._inner.boot_ns()
 
     def boot_ns(self) -> int:
         return self._inner.boot_ns()
 
     def wall_ns(self) -> int:
-        return self._inner.wall_ns() + self.offset_ns
+        if self._trusted_since is None:
+            return self._inner.wall_ns() + self._offset_ns
+        wall_ns, boot_ns = self._trusted_since
+        return wall_ns + self._inner.boot_ns() - boot_ns
 
     async def sleep_until(self, boot_ns: int) -> None:
         await self._inner.sleep_until(boot_ns)

@@ -15,8 +15,10 @@ import contextlib
 import fcntl
 import os
 import ssl
+import threading
 import weakref
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -92,6 +94,10 @@ class KeyStore(Protocol):
 
     def certificate(self) -> bytes | None:
         """The identity's certificate and chain, PEM; None before the first `install`."""
+        ...
+
+    def previous_certificate(self) -> bytes | None:
+        """Of the identity before, PEM, as long as a renewal is unsettled."""
         ...
 
     def csr(self, common_name: str) -> bytes:
@@ -206,6 +212,10 @@ class _Store(ABC):
 
     _identities: _Identities
 
+    def __init__(self) -> None:
+        # A renewal runs in a thread: what it installs and what a connect retires must not overwrite each other.
+        self._changing = threading.Lock()
+
     @abstractmethod
     def _save(self, identities: _Identities) -> None:
         """Makes them durable; `_identities` says so only then."""
@@ -216,6 +226,9 @@ class _Store(ABC):
 
     def certificate(self) -> bytes | None:
         return self._identities.active.certificate if self._identities.active else None
+
+    def previous_certificate(self) -> bytes | None:
+        return self._identities.previous.certificate if self._identities.previous else None
 
     def csr(self, common_name: str) -> bytes:
         return _csr(self._active().key, common_name)
@@ -248,22 +261,24 @@ class _Store(ABC):
         )
 
     def begin_identity(self) -> PendingIdentity:
-        self._become(self._identities.begun())
+        self._become(_Identities.begun)
         assert self._identities.pending is not None
         return PendingIdentity(self._identities.pending.key)
 
     def install(self, pending: PendingIdentity, certificate_pem: bytes) -> None:
-        self._become(self._identities.installed(pending._key, certificate_pem))
+        self._become(lambda identities: identities.installed(pending._key, certificate_pem))
 
     def retire_previous(self) -> None:
-        self._become(replace(self._identities, previous=None))
+        self._become(lambda identities: replace(identities, previous=None))
 
     def revert(self) -> None:
-        self._become(self._identities.reverted())
+        self._become(_Identities.reverted)
 
-    def _become(self, identities: _Identities) -> None:
-        if identities != self._identities:
-            self._save(identities)
+    def _become(self, change: Callable[[_Identities], _Identities]) -> None:
+        with self._changing:
+            identities = change(self._identities)
+            if identities != self._identities:
+                self._save(identities)
 
     def _active(self) -> _Credential:
         if self._identities.active is None:
@@ -275,6 +290,7 @@ class MemoryKeyStore(_Store):
     """A KeyStore that forgets all at exit: tests, and replays that leave nothing behind."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._identities = _Identities()
         self._secret = os.urandom(ROOT_BYTES)
 
@@ -301,6 +317,7 @@ class FileKeyStore(_Store):
     """
 
     def __init__(self, disk: Disk) -> None:
+        super().__init__()
         self._root_record = TwinRecord(disk, "root")
         self._parts_record = TwinRecord(disk, "parts")
         self._records = {slot: TwinRecord(disk, f"identity-{slot}", _CREDENTIAL_CAPACITY) for slot in ("a", "b")}

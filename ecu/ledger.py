@@ -24,6 +24,7 @@ from typing import Final
 
 import msgspec
 
+from ecu.disk import _explained as explained
 from ecu.errors import EnvironmentFault
 
 _MAGIC: Final = int.from_bytes(b"ORLEDGR1", "big")
@@ -83,9 +84,13 @@ class Ledger:
 
         Otherwise starts at zero; `was_lost` says that there had been a file whose counts can't be kept: of another
         identity or set of names, or unfinished. Put the boot id into `identity` where a power cut must show. Raises
-        LedgerTaken.
+        LedgerTaken or DiskError.
         """
-        layout = _Layout(names)
+        with explained("open", path):
+            return cls._opened(path, _Layout(names), identity)
+
+    @classmethod
+    def _opened(cls, path: Path, layout: _Layout, identity: bytes) -> Ledger:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             _claim(fd, path)
@@ -93,7 +98,7 @@ class Ledger:
             kept = _kept(there, layout, identity)
             if kept is None:
                 _start(fd, layout, identity)
-            number, counts = kept or (0, [0] * len(names))
+            number, counts = kept or (0, [0] * len(layout.names))
             return cls(fd, layout, number, counts, was_lost=kept is None and bool(there))
         except (OSError, LedgerTaken):
             os.close(fd)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ecu.channel import Advance, Channel, ChannelClosed, Done
 from ecu.clock import SECOND_NS, Clock, SystemClock, boot_id
+from ecu.errors import EnvironmentFault
 from ecu.ledger import Ledger
 from ecu.process import Limits, enter_child, harden
 from inference.messages import (
@@ -152,6 +153,8 @@ def main() -> None:
             Camera(source, channel, counts, SystemClock(), arguments.first_frame_id).run()
     except SourceUnusable as fault:
         channel.send(SourceFault(str(fault), usage=True))
+    except EnvironmentFault as fault:
+        channel.send(SourceFault(str(fault), usage=False))
     except ChannelClosed:
         pass
 

@@ -82,6 +82,7 @@ class CameraKeeper:
         self._camera: Child[FromCamera] | None = None
         self._gone = asyncio.Event()
         self._ended = False
+        self._hung = False
         self._granted_ns: int | None = None
         self._leased: set[int] = set()
         self.ring: FrameRing | None = None
@@ -100,6 +101,7 @@ class CameraKeeper:
         while not self._ended:
             self._restarts.begins()
             self._gone.clear()
+            self._hung = False
             self._has_explained = False
             self._camera = await Child.start(
                 "inference.camera",
@@ -121,7 +123,9 @@ class CameraKeeper:
             if not self._ended:
                 self._take_leases_back()
                 self._events.camera_gone()
-                await self._restarts.pause()
+                if self._hung and self.ring is None:
+                    self._tell_it_hangs()
+                await self._restarts.pause(self._hung)
                 self._demand_words()
 
     async def stop(self) -> None:
@@ -148,8 +152,20 @@ class CameraKeeper:
             heard = self._heard
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._gone.wait(), None if self._ended else self._stall_s)
-            if heard == self._heard and not self._ended:
+            if heard == self._heard and not self._ended and not self._gone.is_set():
+                self._hung = True
                 camera.kill()
+                await self._gone.wait()
+
+    def _tell_it_hangs(self) -> None:
+        self._has_explained = True
+        self._events.camera_fault(
+            SourceFault(
+                f"The camera's process couldn't open {shown(self._source)} within {self._stall_s:.0f} s and was "
+                "killed. Look at the camera's driver, or at what the file lies on (dmesg); it is tried again.",
+                usage=False,
+            )
+        )
 
     def _demand_words(self) -> None:
         """A process that only ever dies can't say what is wrong with its source: it is said for it."""

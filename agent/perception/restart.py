@@ -26,10 +26,10 @@ class Restarts:
         self._began_ns = self._clock.boot_ns()
         self.started += 1
 
-    async def pause(self) -> None:
-        """Call after a death; returns when the next life may begin."""
+    async def pause(self, was_hung: bool = False) -> None:
+        """Call after a death; returns when the next life may begin. A life that hung was no healthy one."""
         now_ns = self._clock.boot_ns()
-        if now_ns - self._began_ns >= HEALTHY_LIFE_NS:
+        if now_ns - self._began_ns >= HEALTHY_LIFE_NS and not was_hung:
             self.quick_deaths = 0
             return
         self.quick_deaths += 1

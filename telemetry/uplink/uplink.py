@@ -28,11 +28,12 @@ class AcceptanceIsNotStorage(TelemetryError, UsageFault):
 class Hooks:
     """What the uplink's owner wants to hear of.
 
-    `clock_untrusted` may fetch trusted time, and raise LinkError when it can't. `connected` runs after each connect,
-    `hint` for each hint; both must be quick. Without `hint` the link's hints are left alone.
+    `clock_untrusted` may fetch trusted time, and raise LinkError when it can't. `connecting` runs before each connect,
+    `connected` after it, `hint` for each hint; all must be quick. Without `hint` the link's hints are left alone.
     """
 
     clock_untrusted: Callable[[], Awaitable[None]] | None = None
+    connecting: Callable[[], None] | None = None
     connected: Callable[[], None] | None = None
     hint: Callable[[Hint], None] | None = None
 
@@ -92,6 +93,8 @@ class Uplink:
         self._enter(UplinkState.CONNECTING)
         self._board.count(attempts=1)
         self._nudged.clear()
+        if self._hooks.connecting is not None:
+            self._hooks.connecting()
         try:
             await self._link.connect()
         except LinkError as error:

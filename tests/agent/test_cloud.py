@@ -12,7 +12,10 @@ from cryptography import x509
 
 from agent.cloud import CloudSide, Trust
 from agent.config import LinkSection
+from agent.pairing import renew
 from ecu.clock import SECOND_NS, OffsetClock, SystemClock
+from ecu.disk import DiskFull
+from ecu.keys import MemoryKeyStore, PendingIdentity
 from telemetry.uplink.config import UplinkConfig
 from telemetry.uplink.memory import MemoryBacklog
 from telemetry.uplink.status import UplinkState
@@ -80,12 +83,49 @@ async def test_a_young_certificate_is_left_alone(tmp_path: Path) -> None:
 async def test_a_clock_in_1970_is_set_by_the_receivers_signed_time_and_then_everything_goes(tmp_path: Path) -> None:
     async with a_receiver(tmp_path) as receiver:
         vehicle, backlog = await a_vehicle(receiver, tmp_path), MemoryBacklog()
-        wall = OffsetClock(SystemClock())
-        wall.offset_ns = -wall.wall_ns()
+        wall = OffsetClock(SystemClock(), -SystemClock().wall_ns())
         backlog.add(make_block())
         async with running(cloud_side(vehicle, wall, backlog)):
             await until(lambda: backlog.freed == 3)
         assert abs(wall.offset_ns) < SECOND_NS
+
+
+async def test_a_connect_that_began_before_a_renewal_doesnt_make_the_former_identity_superfluous(
+    tmp_path: Path,
+) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle = await a_vehicle(receiver, tmp_path)
+        side = cloud_side(vehicle, OffsetClock(SystemClock()), MemoryBacklog())
+        side._connecting()
+        await asyncio.to_thread(renew, vehicle.paired, vehicle.keys, vehicle.clock)
+        side._connected()
+        assert vehicle.keys.previous_certificate() is not None
+        side._take_identity()
+        side._connecting()
+        side._connected()
+        assert vehicle.keys.previous_certificate() is None
+
+
+class FullDisk(MemoryKeyStore):
+    """Can't make a key, nor put one away."""
+
+    def begin_identity(self) -> PendingIdentity:
+        raise DiskFull("Can't write identity-b.0: the disk is full.")
+
+    def retire_previous(self) -> None:
+        raise DiskFull("Can't write identity-b.0: the disk is full.")
+
+
+async def test_a_full_disk_at_renewal_stops_neither_the_uplink_nor_the_agent(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle, backlog = await a_vehicle(receiver, tmp_path), MemoryBacklog()
+        full = FullDisk()
+        full._identities = vehicle.keys._identities
+        backlog.add(make_block())
+        trust = Trust(vehicle.paired, full, OffsetClock(SystemClock(), 10 * DAY_NS))
+        side = CloudSide(trust, backlog, SystemClock(), Random(7), LinkSection(), QUICK)
+        async with running(side):
+            await until(lambda: backlog.freed == 3)
 
 
 async def test_a_revoked_vehicle_pauses_and_keeps_everything(tmp_path: Path) -> None:

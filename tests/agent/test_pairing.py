@@ -13,7 +13,6 @@ from cryptography import x509
 
 from agent.pairing import (
     PAIRED_FILE,
-    NotPaired,
     PairingRefused,
     fetch_time,
     is_signed,
@@ -22,11 +21,10 @@ from agent.pairing import (
     pair,
     read_pairing_file,
     renew,
-    renewal_is_due,
     tls_context,
 )
 from ecu.clock import SECOND_NS, OffsetClock, SystemClock
-from ecu.disk import RealDisk
+from ecu.disk import DiskFull, RealDisk
 from ecu.errors import EXIT_NO, EXIT_USAGE, UsageFault
 from ecu.keys import FileKeyStore, MemoryKeyStore, PendingIdentity, RenewalUnfinished
 from receiver.pki import Authority
@@ -95,10 +93,29 @@ async def test_a_pairing_cut_short_after_the_token_was_spent_is_finished_by_doin
         disk, keys = a_disk(tmp_path), CutShort()
         with pytest.raises(PowerLost):
             await asyncio.to_thread(pair, file, keys, disk, SystemClock())
-        with pytest.raises(NotPaired):
-            load_paired(disk)
+        assert keys.certificate() is None
         await asyncio.to_thread(pair, file, keys, disk, SystemClock())
+        assert keys.certificate() is not None
         assert load_paired(disk).vehicle == VEHICLE
+
+
+class NoRoom(RealDisk):
+    """The receiver's address can't be written."""
+
+    def rename(self, old: str, new: str) -> None:
+        raise DiskFull("no space")
+
+
+async def test_a_certificate_is_never_installed_before_its_receiver_is_remembered(tmp_path: Path) -> None:
+    """Else a cut between the two would leave a spent token and nobody to speak to."""
+    async with a_receiver(tmp_path) as receiver:
+        file, keys = await receiver.operator.enrol(VEHICLE), MemoryKeyStore()
+        a_disk(tmp_path)
+        with pytest.raises(DiskFull):
+            await asyncio.to_thread(pair, file, keys, NoRoom(tmp_path / "vehicle"), SystemClock())
+        assert keys.certificate() is None
+        await asyncio.to_thread(pair, file, keys, a_disk(tmp_path), SystemClock())
+        assert keys.certificate() is not None
 
 
 async def test_only_the_authority_in_the_file_is_trusted(tmp_path: Path) -> None:
@@ -153,7 +170,7 @@ async def test_a_clock_in_the_past_is_the_suspect_and_signed_time_mends_it(tmp_p
             await asyncio.to_thread(pair, file, keys, disk, clock)
         time = await asyncio.to_thread(fetch_time, file, clock)
         assert 0 <= time.within_ns < 10 * SECOND_NS
-        clock.offset_ns += time.wall_ns - clock.wall_ns()
+        clock.correct(time.wall_ns)
         assert (await asyncio.to_thread(pair, file, keys, disk, clock)).vehicle == VEHICLE
 
 
@@ -225,13 +242,16 @@ async def test_an_expired_certificate_does_not_renew_itself_and_that_is_said(tmp
             await asyncio.to_thread(renew, vehicle.paired, vehicle.keys, vehicle.clock)
 
 
-async def test_renewal_falls_due_after_two_thirds_of_the_certificates_life(tmp_path: Path) -> None:
-    clock = todays_clock()
-    async with a_receiver(tmp_path, clock, certificate_days=12) as receiver:
-        certificate = (await a_vehicle(receiver, tmp_path, clock=clock)).keys.certificate()
-        assert certificate is not None
-        assert not renewal_is_due(certificate, clock.wall_ns() + 7 * DAY_NS)
-        assert renewal_is_due(certificate, clock.wall_ns() + 9 * DAY_NS)
+async def test_a_vehicle_revoked_in_the_middle_of_a_renewal_can_be_paired_anew(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle = await a_vehicle(receiver, tmp_path)
+        await asyncio.to_thread(renew, vehicle.paired, vehicle.keys, vehicle.clock)
+        await receiver.operator.revoke(VEHICLE)
+        file = await receiver.operator.enrol(VEHICLE)
+        await asyncio.to_thread(pair, file, vehicle.keys, a_disk(tmp_path), vehicle.clock)
+        link = vehicle.link()
+        await link.connect()
+        await link.close()
 
 
 async def test_repairing_replaces_the_former_identity(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from ecu.errors import UsageFault
 from inference.messages import Seen
 from inference.package import find_package
 from simulator.demo.demo import DRIVE
+from tests.agent.hanging import first_camera_hangs
 from tests.drives import excerpt
 
 STEP_NS = 200 * MILLISECOND_NS
@@ -162,3 +163,22 @@ async def test_a_model_that_no_worker_can_load_ends_the_perception_in_words(tmp_
     with pytest.raises(ModelUnfit, match="refused"):
         async with at_work(tmp_path, replace(REAL_TIME, package=package), SystemClock()):
             pass
+
+
+async def test_a_camera_that_hangs_before_its_first_word_is_killed_said_and_tried_again(tmp_path: Path) -> None:
+    account = FrameAccount(tmp_path / "camera.ledger", tmp_path / "frames.ledger")
+    told: list[str] = []
+    perception = Perception(
+        replace(REAL_TIME, stall_ns=2 * SECOND_NS), account, SystemClock(), SystemClock(), Random(5),
+        first_camera_hangs(tmp_path), lambda seen, _: None, lambda what, detail: told.append(f"{what}: {detail}"),
+    )  # fmt: skip
+    try:
+        await perception.start()
+        async with asyncio.timeout(60):
+            while perception.status().frames.processed == 0:
+                await asyncio.sleep(0.01)
+    finally:
+        await perception.stop()
+    assert told[0].startswith("camera_lost"), told
+    assert "couldn't open" in told[1], told
+    assert account.counts().holds

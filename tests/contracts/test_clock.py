@@ -122,8 +122,17 @@ def test_an_offset_moves_wall_time_alone() -> None:
     inner = SteppingClock(boot_ns=5, wall_ns=100)
     clock = OffsetClock(inner, 20)
     assert (clock.boot_ns(), clock.wall_ns()) == (5, 120)
-    clock.offset_ns = -20
-    assert (clock.boot_ns(), clock.wall_ns()) == (5, 80)
+    assert clock.offset_ns == 20
+
+
+def test_a_corrected_clock_goes_on_by_boot_time_whoever_sets_the_computers_own() -> None:
+    inner = SteppingClock(boot_ns=5, wall_ns=100)
+    clock = OffsetClock(inner, 20)
+    clock.correct(1000)
+    inner.set_wall(995)  # somebody else found out, too
+    inner.advance(12)
+    assert (clock.wall_ns(), clock.boot_ns()) == (1007, 12)
+    assert clock.offset_ns == 1007 - 1002
 
 
 def test_a_boot_has_one_name() -> None:

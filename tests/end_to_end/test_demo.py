@@ -47,8 +47,9 @@ def test_a_place_where_no_report_can_be_is_named_before_the_drive(place: str, te
 
 def started(arguments: list[str], temporary: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(temporary)
-    )
+        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(temporary),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )  # fmt: skip
 
 
 # --- one whole run ----------------------------------------------------------------------------------------------------
