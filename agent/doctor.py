@@ -81,7 +81,7 @@ def _receipts(status: AgentStatus) -> Finding:
     uplink = status.cloud.uplink
     assert uplink is not None
     waiting = sum(lane.spooled for lane in status.spool.lanes)
-    last_ns = uplink.counts.last_receipt_ns or uplink.since_ns
+    last_ns = max(uplink.counts.last_receipt_ns or 0, uplink.since_ns)
     silent_ns = status.clock.boot_ns - last_ns
     if waiting and silent_ns > RECEIPT_OVERDUE_NS:
         return Finding(

@@ -104,6 +104,8 @@ class Tracker:
         seen = self._without_echoes(detections.pick(surest_first(detections)).at_least(self._params.score_unsure))
         places = _centred(seen.boxes)
         self._coast(steps)
+        # Before anything is associated: after a long gap what lies where a track would be is another object.
+        self._drop_aged()
         pairs = self._associate(seen)
         self._move(pairs, places)
         for row, column in pairs:
@@ -153,8 +155,13 @@ class Tracker:
         self._places[rows] += self._params.gain_position * residuals
         self._velocities[rows] += self._params.gain_velocity * residuals / ages
 
+    def _drop_aged(self) -> None:
+        self._keep([track.age <= self._params.max_age for track in self._followed])
+
     def _drop_lost(self) -> None:
-        stays = [self._stays(track) for track in self._followed]
+        self._keep([self._stays(track) for track in self._followed])
+
+    def _keep(self, stays: list[bool]) -> None:
         if not all(stays):
             self._followed = [track for track, kept in zip(self._followed, stays, strict=True) if kept]
             self._places, self._velocities = self._places[stays], self._velocities[stays]

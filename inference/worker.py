@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import socket
 from pathlib import Path
+from typing import Final
 
 import cv2
 import numpy as np
@@ -25,6 +26,9 @@ from inference.package import load_package
 from inference.pixels import FrameMemory
 from inference.session import Outputs, Runner, Session
 from inference.track import Track, Tracker, TrackerParams
+
+ADDRESS_SPACE_BYTES: Final = 2 << 30
+"""Room for the libraries (0.8 of it) and a model's tensors: what a graph asks beyond it is refused, not given."""
 
 
 class Timed:
@@ -104,12 +108,14 @@ def main() -> None:
     enter_child()
     cv2.setNumThreads(1)
     channel: Channel[ToWorker] = Channel(socket.socket(fileno=arguments.channel), ToWorker)
+    # From here on it meets what a model's author wrote. Before the runtime starts a thread: a network namespace is a
+    # thread's own, and so is what later threads inherit.
+    harden(Limits(address_space_bytes=ADDRESS_SPACE_BYTES))
     try:
         package = load_package(arguments.package)
         session = Session(package, arguments.threads)
         # Its golden vectors have warmed it.
         freeze_heap()
-        harden(Limits())
         manifest = package.manifest
         channel.send(WorkerReady(manifest.name, manifest.version, package.digest, session.chosen.variant))
         Worker(session, channel, SystemClock()).run()

@@ -17,13 +17,13 @@ from agent.config import AgentConfig, load_config
 from agent.lockstep import Step
 from ecu.clock import SECOND_NS
 from ecu.errors import UsageFault
-from inference.messages import Seen
+from inference.messages import Seen, SeenTrack
 from simulator.boxes import Box
 from simulator.mcapfile import DriveMcap
 from simulator.outfile import whole_file
 from simulator.replay import ReplayResult, replay
-from telemetry.privacy import Position, PrivacyPolicy
-from telemetry.records import Purpose, VehicleSummary, kind_of
+from telemetry.privacy import Dropped, Position, Privacy, PrivacyPolicy
+from telemetry.records import NewTrack, Purpose, VehicleSummary, kind_of, record_of
 from telemetry.signals import vss
 
 app = typer.Typer(add_completion=False)
@@ -55,6 +55,7 @@ def main(
         raise UsageFault(f"--rate {rate:g}: give a speed from {LEAST_RATE:g} to {MOST_RATE:g}; 1 is the drive's own.")
     package = settings.perception.model if model is None else model
     accuracy_m = GNSS_ACCURACY_M if settings.privacy.position is Position.EXACT else settings.privacy.cell_m
+    privacy = Privacy(settings.privacy)
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
         mcap = stack.enter_context(DriveMcap(stack.enter_context(whole_file(out)))) if out is not None else None
@@ -65,22 +66,28 @@ def main(
         def on_step(step: Step) -> None:
             progress.update(bar, description=f"replaying, {step.t_ns / SECOND_NS:.1f} s of the drive")
             if mcap is not None:
-                write_step(mcap, step, accuracy_m)
+                write_step(mcap, step, privacy, accuracy_m)
 
         result = asyncio.run(replay(drive, settings, package, on_step, until, rate))
     _tell(result, as_json)
 
 
-def write_step(mcap: DriveMcap, step: Step, accuracy_m: float) -> None:
+def write_step(mcap: DriveMcap, step: Step, privacy: Privacy, accuracy_m: float) -> None:
     """Boxes, and what passed the privacy stage: a replay's output shows no more than a record may (law 5)."""
     for moment in step.moments:
         if isinstance(seen := moment.sample.payload, Seen):
-            boxes = [Box(t.track_id, t.label, t.score, t.box) for t in seen.tracks]
+            boxes = [Box(t.track_id, t.label, t.score, t.box) for t in seen.tracks if _may_be_told(t, seen, privacy)]
             mcap.annotations(seen.t_ns, seen.frame_id, boxes)
         for record in moment.records:
             mcap.record(record.captured_ns, kind_of(record.event), msgspec.to_builtins(record.event))
             if isinstance(record.event, VehicleSummary):
                 _write_signals(mcap, record.captured_ns, record.event.signals, accuracy_m)
+
+
+def _may_be_told(track: SeenTrack, seen: Seen, privacy: Privacy) -> bool:
+    """Whether a record could tell of this object: steady ones alone, and only if the stage lets their kind pass."""
+    told = NewTrack("replay", seen.frame_id, track.track_id, track.label, track.score, track.box)
+    return track.confirmed and not isinstance(privacy.apply(record_of(seen.t_ns, told)), Dropped)
 
 
 def _write_signals(mcap: DriveMcap, t_ns: int, values: dict[str, float], accuracy_m: float) -> None:

@@ -238,7 +238,7 @@ class Perception:
         assert looked_at is not None
         self._account.processed()
         self._camera.give_back(looked_at.slot)
-        latency_ns = seen.spent_ns if self._settings.lockstep else self._clock.boot_ns() - seen.t_ns
+        latency_ns = seen.spent_ns if self._settings.lockstep else self._clock.boot_ns() - looked_at.t_ns
         self._latency.add(latency_ns)
         self._on_seen(seen, latency_ns)
         self._show_next()

@@ -28,13 +28,14 @@ from simulator.demo.stage import INTRUDER, VEHICLE, Places, Stage, StageFault
 from simulator.display import Display
 from simulator.report.evidence import Evidence
 from simulator.witness import Entry, compare, read_entries
-from telemetry.records import Lane
+from telemetry.records import Lane, PerceptionSummary, VehicleSummary, decode_event
 
 DRIVE: Final = Path(__file__).parent.parent / "drives" / "solidWhiteRight.mp4"
 MODEL: Final = "drive-detect@2.0"
 OTHER_MODEL: Final = "drive-detect@1.0"
 FIDELITY_SCORES: Final = (0.40,)
 REFRESH_S: Final = 0.125
+SUMMARIES: Final = {VehicleSummary, PerceptionSummary}
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,11 +211,18 @@ class _Demo:
         return read_frame_counts(self._places.agent / "camera.ledger", self._places.agent / "frames.ledger")
 
     def _loss(self, sample_ns: int | None, testimony: list[Entry], stored: list[StoredRecord]) -> Loss | None:
-        """How far the newest P2 record known as durable lay behind the newest sample when the agent died."""
+        """How far the newest P2 record known as durable lay behind the newest sample when the agent died, for the kind
+        of record that it lay furthest behind for: each purpose has blocks of its own."""
         killed = self._seen.done(Deed.KILL_AGENT)
         if sample_ns is None or killed is None:
             return None
         said = [entry.confirmation for entry in testimony if entry.heard_boot_ns <= killed.began_ns]
         durable = {(one.epoch, one.seq) for one in said if one.lane == Lane.P2}
-        captured = [r.record.captured_ns for r in stored if r.lane == Lane.P2 and (r.epoch, r.seq) in durable]
-        return Loss(Lane.P2, max(0, sample_ns - max(captured)) / SECOND_NS) if captured else None
+        newest: dict[type, int] = {}
+        for one in stored:
+            if one.lane == Lane.P2 and (one.epoch, one.seq) in durable:
+                kind = type(decode_event(bytes(one.record.event)))
+                newest[kind] = max(newest.get(kind, 0), one.record.captured_ns)
+        if set(newest) != SUMMARIES:
+            return None
+        return Loss(Lane.P2, max(0, sample_ns - min(newest.values())) / SECOND_NS)

@@ -13,7 +13,7 @@ from agent.frames import FrameCounts
 from ecu.clock import SECOND_NS
 from inference.fidelity import Agreement
 from simulator.claims import Claim, at_least, at_most, equals, holds
-from simulator.demo.observer import Observations
+from simulator.demo.observer import Observations, Reading
 from simulator.demo.proofs import KeyWatch, StoredRecord
 from simulator.demo.script import Deed
 from simulator.witness import Entry, WitnessReport
@@ -24,6 +24,9 @@ OVERHEAD_BAR = 1.25
 FIDELITY_BAR = 0.93
 SPOOLED_BAR = 200
 BLIND_BAR_S = 2.0
+BLIND_WITHIN_S = 3
+PROCESSED_BAR = 0.8
+LOST_FRAMES_BAR = 36  # four deaths and two stops, each of which can take the whole frame memory of six
 LOSS_SLACK_S = 0.25
 UNTRUSTED_RECORDS_BAR = 20
 KILLED = (Deed.KILL_WORKER, Deed.KILL_CAMERA, Deed.KILL_AGENT, Deed.KILL_RECEIVER)
@@ -91,7 +94,7 @@ def claims(proof: Proof) -> tuple[Claim, ...]:
     """In the order of the story."""
     return (
         _paired(proof.key),
-        _frames(proof.frames),
+        _frames(proof.frames, proof.seen.readings),
         _latency(proof.seen, proof.lockstep),
         _fidelity(proof.agreement),
         _spooled(proof),
@@ -120,16 +123,21 @@ def _paired(key: KeyWatch) -> Claim:
     )  # fmt: skip
 
 
-def _frames(frames: FrameCounts | None) -> Claim:
+def _frames(frames: FrameCounts | None, readings: Sequence[Reading]) -> Claim:
+    name = "frames conserved (law 2)"
     why = "A frame that vanishes without a count hides a fault; every one has exactly one fate, kills included."
     if frames is None or frames.captured == 0:
-        return holds("frames conserved (law 2)", None, why)
+        return holds(name, None, why)
     words = (
         f"{frames.captured:,} captured = {frames.processed:,} processed + {frames.dropped_by_policy:,} superseded + "
         f"{frames.dropped_late:,} late + {frames.in_flight} in flight + {frames.lost_to_fault:,} lost to faults"
     )
-    held = frames.holds and frames.underway == 0
-    return holds("frames conserved (law 2)", held, why, measured=words, bar="both sides equal")
+    held = frames.holds and frames.underway == 0 and all(r.status["law_2_holds"] is not False for r in readings)
+    few_lost = frames.lost_to_fault <= LOST_FRAMES_BAR
+    return holds(
+        name, held and few_lost and frames.processed >= PROCESSED_BAR * frames.captured, why, measured=words,
+        bar=f"both sides equal, always; ≥ {PROCESSED_BAR:.0%} processed, ≤ {LOST_FRAMES_BAR} lost",
+    )  # fmt: skip
 
 
 def latencies_ms(seen: Observations) -> np.ndarray:
@@ -259,16 +267,16 @@ def _lost(loss: Loss | None) -> Claim:
 
 
 def blind_s(seen: Observations) -> float | None:
-    """Longest silence of results around the killed worker."""
+    """Longest silence of results that the killed worker can have caused: it began before the kill or within the three
+    seconds after it, however long it lasted. None when no result came after those."""
     killed = seen.done(Deed.KILL_WORKER)
-    if killed is None:
+    heard_ns = [sighting.heard_ns for sighting in seen.sightings]
+    if killed is None or not heard_ns:
         return None
-    before = [s.heard_ns for s in seen.sightings if s.heard_ns <= killed.began_ns]
-    after = [s.heard_ns for s in seen.sightings if s.heard_ns > killed.began_ns]
-    if not before or not after:
+    until_ns = killed.began_ns + BLIND_WITHIN_S * SECOND_NS
+    if heard_ns[0] > killed.began_ns or heard_ns[-1] <= until_ns:
         return None
-    around = [before[-1], *(heard_ns for heard_ns in after if heard_ns <= after[0] + 3 * SECOND_NS)]
-    return max(b - a for a, b in itertools.pairwise(around)) / SECOND_NS
+    return max(b - a for a, b in itertools.pairwise(heard_ns) if b > killed.began_ns and a <= until_ns) / SECOND_NS
 
 
 def _blind(seen: Observations) -> Claim:

@@ -116,20 +116,25 @@ class Play:
 
     async def _kill_child(self, deed: Deed, which: str) -> str:
         pid = self._perception()[which]
-        frames = len(self._seen.sightings)
         os.kill(pid, signal.SIGKILL)
         gone = await self._holds_within(lambda: not _is_alive(pid), ORPHANS_WITHIN_S)
-        back = await self._holds_within(
-            lambda: self._perception().get(which) not in (None, pid) and len(self._seen.sightings) > frames,
-            RECOVER_WITHIN_S,
+        back = (
+            await self._holds_within(lambda: self._perception().get(which) not in (None, pid), RECOVER_WITHIN_S)
+            and await self._sees_on()
         )
         self.outcome.deaths.append(Death(deed, gone, back))
         return f"pid {pid} gone, {'a successor works' if back else 'NO successor'}"
 
+    async def _sees_on(self) -> bool:
+        """A frame that was captured from now on is seen: what was still in flight when somebody died proves nothing."""
+        next_id = self._perception()["frames"]["received"]
+        return await self._holds_within(
+            lambda: any(sighting.frame_id >= next_id for sighting in self._seen.sightings[-100:]), RECOVER_WITHIN_S
+        )
+
     async def _kill_agent(self) -> str:
-        perception = self._perception()
-        children = [perception[name] for name in ("camera_pid", "live_pid", "standby_pid") if perception[name]]
         pid = self._stage.pid("agent")
+        children = _children_of(pid)
         self.outcome.agent_killed_at_sample_ns = self._seen.sightings[-1].t_ns
         await self._stage.kill("agent")
         await self._holds_within(lambda: not any(map(_is_alive, children)), ORPHANS_WITHIN_S)
@@ -234,7 +239,20 @@ class Play:
 
 def _is_alive(pid: int) -> bool:
     """A zombie is dead: it does nothing and holds nothing."""
+    state, _ = _state_and_parent(pid)
+    return state not in ("Z", "X", "")
+
+
+def _children_of(pid: int) -> list[int]:
+    """Every process that it has started and that lives, whatever it says of them itself."""
+    pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
+    return [child for child in pids if _state_and_parent(child)[1] == pid]
+
+
+def _state_and_parent(pid: int) -> tuple[str, int]:
+    """As in proc(5), stat, fields 3 and 4; ("", 0) when there is no such process."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+        state, parent, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return "", 0
+    return state, int(parent)

@@ -59,7 +59,7 @@ class CaptureRules:
             return ()
         # Speed and acceleration are the event's own fields; what withholds them must find them in one place.
         rest = {path: value for path, value in signals.items() if path not in (vss.SPEED, vss.LONGITUDINAL)}
-        return (record_of(t_ns, HardBrake(-acceleration_ms2, state.value(vss.SPEED, t_ns), rest)),)
+        return (record_of(t_ns, HardBrake(-acceleration_ms2, signals.get(vss.SPEED), rest)),)
 
     def _vehicle_summary(self, t_ns: int, signals: dict[str, float]) -> tuple[Record, ...]:
         if not self._summary.begins_at(t_ns) or not signals:

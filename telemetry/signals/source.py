@@ -77,6 +77,7 @@ class SocketSignals:
         self._name = channel
         self._conversation: Conversation[FromSource] | None = None
         self._last_seq: int | None = None
+        self._realtime = False
         self._status = SignalStatus(connected=False, reason="not started")
 
     def status(self) -> SignalStatus:
@@ -132,6 +133,7 @@ class SocketSignals:
         self.close()
         self._conversation = Conversation(self._dial(), FromSource)
         self._last_seq = None
+        self._realtime = begin.realtime
         hello = await self._receive()
         if not isinstance(hello, SourceHello):
             raise SourceLost(f"The signal source didn't greet, it said {hello}: check that its version is ours.")
@@ -148,6 +150,12 @@ class SocketSignals:
         expected = message.seq if self._last_seq is None else self._last_seq + 1
         self._last_seq = message.seq
         status = replace(self._status, missed=self._status.missed + max(0, message.seq - expected))
+        if self._realtime and message.t_ns > self._clock.boot_ns() + MAX_AHEAD_NS:
+            # Taken, it would make every true sample after it one that ran backwards.
+            raise SourceLost(
+                f"The signal source stamped a sample {(message.t_ns - self._clock.boot_ns()) / SECOND_NS:.0f} s ahead: "
+                "let it stamp CLOCK_BOOTTIME."
+            )
         if message.t_ns <= status.last_t_ns:
             self._status = replace(status, late=status.late + 1)
             return None

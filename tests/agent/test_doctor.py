@@ -48,12 +48,15 @@ HEALTHY = AgentStatus(
 )  # fmt: skip
 
 
+LONG_UP = replace(UPLINK, since_ns=NOW_NS - 3600 * SECOND_NS)
+
+
 def uplink(state: UplinkState, reason: str = "because") -> CloudStatus:
     return replace(CLOUD, uplink=replace(UPLINK, state=state, reason=reason))
 
 
 def silent_since(seconds: int) -> CloudStatus:
-    return replace(CLOUD, uplink=replace(UPLINK, counts=Counts(last_receipt_ns=NOW_NS - seconds * SECOND_NS)))
+    return replace(CLOUD, uplink=replace(LONG_UP, counts=Counts(last_receipt_ns=NOW_NS - seconds * SECOND_NS)))
 
 
 def test_a_healthy_agent_is_told_to_be() -> None:
@@ -87,6 +90,11 @@ def test_each_thing_that_is_wrong_comes_first_and_alone(subject: str) -> None:
 @pytest.mark.parametrize("subject", sorted(BAD.keys() - {"camera", "signals"}))
 def test_what_is_wrong_comes_with_what_to_do(subject: str) -> None:
     assert diagnose(BAD[subject])[0].advice
+
+
+def test_a_link_that_has_only_just_come_back_owes_no_receipt_yet() -> None:
+    since = replace(UPLINK, counts=Counts(last_receipt_ns=NOW_NS - 600 * SECOND_NS))
+    assert {f.gravity for f in diagnose(replace(HEALTHY, cloud=replace(CLOUD, uplink=since)))} == {Gravity.GOOD}
 
 
 def test_every_state_of_the_uplink_is_told() -> None:

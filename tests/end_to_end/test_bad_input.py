@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -12,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import ModelProto, helper
 
 from inference.package import find_package
 from simulator.demo.demo import DRIVE
 from tests.drives import excerpt, write_drive
+from tests.inference.tiny import graph, write_package
 
 MODEL = "drive-detect@1.0"
 
@@ -164,3 +167,44 @@ def test_an_output_that_cannot_be_written_is_said_before_the_drive(tmp_path: Pat
     answer = outrider("replay", str(DRIVE), "--model", MODEL, "--out", str(tmp_path / "no" / "folder" / "x.mcap"))
     assert answer.returncode == 2
     assert is_one_paragraph(answer)
+
+
+def test_a_hostile_graph_is_refused_by_the_command_too(tmp_path: Path) -> None:
+    package = write_package(
+        tmp_path / "tiny-1.0", models={"custom": graph(with_a_custom_operator)}, meant={"custom": graph()}
+    )
+    for verb in (["model", "verify", str(package)], ["replay", str(excerpt(tmp_path, 3)), "--model", str(package)]):
+        answer = outrider(*verb)
+        assert answer.returncode == 1, answer.stderr
+        assert "Traceback" not in answer.stderr + answer.stdout
+        assert "operator" in answer.stderr + answer.stdout
+
+
+def with_a_custom_operator(model: ModelProto) -> None:
+    model.opset_import.append(helper.make_opsetid("stranger", 1))
+    model.graph.node[0].domain = "stranger"
+
+
+def test_a_state_that_cant_be_written_ends_the_agent_in_words(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / "drive.ledger").mkdir()  # root may write everything, but not a file where a folder is
+    answer = outrider("agent", "run", "--state", str(tmp_path / "state"))
+    assert answer.returncode == 3
+    assert is_one_paragraph(answer)
+    assert "drive.ledger" in answer.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_ends_the_agent_in_words_and_with_what_to_do(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(small)], check=False).returncode:
+        pytest.skip("this machine mounts no tmpfs")
+    try:
+        (small / "filler").write_bytes(bytes(8192))
+        answer = outrider("agent", "run", "--state", str(small / "state"))
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    assert answer.returncode == 3
+    assert is_one_paragraph(answer), answer.stderr
+    assert "disk is full" in answer.stderr

@@ -151,6 +151,21 @@ def test_one_changed_weight_gives_another_digest(drive: Path, tmp_path: Path, fi
     assert run(drive, model=str(folder)).digest != first.digest
 
 
+@pytest.mark.parametrize("policy", ['consents = ["safety"]', 'consents = ["perception"]\ndeny = ["new_track"]'])
+def test_no_box_is_written_of_what_no_record_may_tell(drive: Path, tmp_path: Path, policy: str) -> None:
+    (tmp_path / "outrider.toml").write_text(f"[privacy]\n{policy}\n")
+    command = [sys.executable, "-m", "outrider", "replay", str(drive), "--model", MODEL, "--out", "a.mcap"]
+    subprocess.run([*command, "--config", "outrider.toml"], cwd=tmp_path, check=True, capture_output=True)
+    with (tmp_path / "a.mcap").open("rb") as stream:
+        boxes = [
+            json.loads(message.data)["points"]
+            for schema, _, message in make_reader(stream).iter_messages()
+            if schema is not None and schema.name == "foxglove.ImageAnnotations"
+        ]
+    assert boxes
+    assert not any(boxes)
+
+
 def test_the_command_ends_in_the_digest_and_writes_only_what_privacy_passed(
     drive: Path, tmp_path: Path, first: ReplayResult
 ) -> None:

@@ -188,3 +188,10 @@ def test_beyond_max_tracks_objects_are_counted_and_not_followed() -> None:
     assert len(tracker.update(crowd)) == 3
     assert tracker.not_followed == 2
     assert tracker.next_id == 4
+
+
+def test_what_lies_there_after_a_gap_longer_than_a_tracks_life_is_another_object() -> None:
+    tracker = Tracker()
+    before = follow(tracker, *[detections(car(10))] * 5)[-1]
+    assert ids(tracker.update(detections(car(10)), TrackerParams().max_age)) == ids(before)
+    assert ids(tracker.update(detections(car(10)), TrackerParams().max_age + 1)) != ids(before)

@@ -13,7 +13,7 @@ CLAIM = "processes killed mid-drive that came back"
 @after("agent.perception.camera")
 def its_restart_takes_long(camera: Any) -> None:
     class Slow(camera.Restarts):  # type: ignore[misc]
-        async def pause(self) -> None:
+        async def pause(self, was_hung: bool = False) -> None:
             await asyncio.sleep(22.0)
 
     put(camera, "Restarts", Slow)

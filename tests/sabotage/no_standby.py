@@ -19,7 +19,7 @@ def nobody_stands_by(workers: Any) -> None:
     honest = put(workers.WorkerPool, "__init__", init)
 
     class Slow(workers.Restarts):  # type: ignore[misc]
-        async def pause(self) -> None:
+        async def pause(self, was_hung: bool = False) -> None:
             await asyncio.sleep(3.0)
 
     put(workers, "Restarts", Slow)

@@ -115,7 +115,7 @@ def _seen() -> Observations:
     for number, at_ns in enumerate(t for t in times if not boot_ns(KILLED_S) < t < boot_ns(BACK_S)):
         box = Box(7, "car", 0.8, (10.0, 20.0, 50.0, 60.0))
         seen.sightings.append(Sighting(at_ns, number, at_ns, 40 * MILLISECOND_NS, 32 * MILLISECOND_NS, (box,)))
-    status = {"spool": {"lanes": [lane(n) for n in range(4)]}, "law_1_holds": True}
+    status = {"spool": {"lanes": [lane(n) for n in range(4)]}, "law_1_holds": True, "law_2_holds": True}
     seen.readings += [Reading(boot_ns(second), status) for second in range(60)]
     seen.deeds += [
         Done(Deed.CUT_LINK, boot_ns(CUT_S), boot_ns(RESTORED_S)),

@@ -141,6 +141,12 @@ def test_a_stale_acceleration_brakes_nobody() -> None:
     assert events(rules.on_signals(SECOND_NS, state), HardBrake) == []
 
 
+def test_a_brake_tells_no_speed_that_isnt_named() -> None:
+    config = CaptureConfig(signals=(vss.LATITUDE,))
+    (told,) = events(drive(braking(8.0), config), HardBrake)
+    assert told.event == HardBrake(8.0, None, {vss.LATITUDE: 1.0})
+
+
 def test_a_brake_at_an_unknown_speed_is_told_all_the_same() -> None:
     (told,) = events(drive([(1, {vss.LONGITUDINAL: -8.0})]), HardBrake)
     assert told.event == HardBrake(8.0, None, {})

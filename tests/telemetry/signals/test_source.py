@@ -193,6 +193,21 @@ async def test_a_source_that_babbles_is_lost_not_believed(
     assert signals.status().losses == 1
 
 
+async def test_one_sample_from_the_future_silences_nothing_after_it(
+    far: FarEnd, signals: SocketSignals, clock: SteppingClock
+) -> None:
+    async with listening(signals) as heard:
+        end, _ = await far.greeted()
+        await end.send(Signals(0, 10**18, {}))
+        while "ahead" not in signals.status().reason:
+            await asyncio.sleep(0)
+        clock.advance(clock.boot_ns() + SECOND_NS)
+        end, _ = await far.greeted()
+        await end.send(Signals(0, clock.boot_ns(), {}))
+        assert (await heard.get()).t_ns == clock.boot_ns()
+    assert signals.status().losses == 1
+
+
 async def test_a_source_whose_clock_runs_ahead_is_refused_in_real_time(far: FarEnd, signals: SocketSignals) -> None:
     async with listening(signals):
         end = await far.dialled.get()
