@@ -19,7 +19,7 @@ from receiver import admission, journal
 from receiver.admission import NotAdmitted
 from receiver.counters import Counters
 from receiver.inbox import Outcome, Verdict
-from receiver.ingest import BUSY, Ingest
+from receiver.ingest import BUSY, GREEDY, Ingest
 from receiver.quota import Quota
 from receiver.session import Phase, Session, SessionLimits
 from receiver.store import Store, StoreError
@@ -139,7 +139,10 @@ class Endpoint:
 
     def report(self, vehicle: str, status: bytes) -> asyncio.Future[Verdict]:
         answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        if (words := _unfit(status)) is not None:
+        # Each is a transaction, however short: all cost as much as the longest.
+        if not self._ingest.charge(vehicle, MAX_STATUS_BYTES):
+            answer.set_result(GREEDY)
+        elif (words := _unfit(status)) is not None:
             answer.set_result(Verdict(Outcome.BAD, words))
         else:
             self._start(self._report(vehicle, status, answer))

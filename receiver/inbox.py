@@ -76,6 +76,9 @@ class Shelf:
         header = arrival.header
         if self.known.get(header.base_seq) == digest:
             return Verdict(Outcome.DUPLICATE)
+        # Not before: what is sent again and again must not be inflated again and again.
+        if (fault := _fault_of(arrival)) is not None:
+            return Verdict(Outcome.BAD, fault)
         if self.stored.touches(header.base_seq, header.end_seq):
             name = f"{header.lane.name} {header.base_seq}-{header.end_seq - 1}"
             return Verdict(Outcome.CONFLICT, f"other records are stored as {name} of this epoch")
@@ -97,15 +100,19 @@ def commit(connection: Connection, arrivals: Sequence[Arrival], now_ns: int) -> 
 
 
 def _settle(connection: Connection, shelves: dict[Place, Shelf], arrival: Arrival, now_ns: int) -> Verdict:
-    try:
-        unpack_body(arrival.header, arrival.body)
-    except BadBlock as error:
-        return Verdict(Outcome.BAD, str(error))
     digest = hashlib.sha256(arrival.block).digest()
     verdict = shelves[_place(arrival)].judge(arrival, digest)
     if verdict.outcome is Outcome.CONFLICT:
         _quarantine(connection, arrival, digest, verdict.words, now_ns)
     return verdict
+
+
+def _fault_of(arrival: Arrival) -> str | None:
+    try:
+        unpack_body(arrival.header, arrival.body)
+    except BadBlock as error:
+        return str(error)
+    return None
 
 
 def _place(arrival: Arrival) -> Place:

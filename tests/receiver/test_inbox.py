@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import zlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -128,6 +128,14 @@ async def test_an_unreadable_body_is_bad_and_the_rest_of_its_batch_is_stored(tmp
     async with a_store(tmp_path) as store:
         batch = [arrival(pack_block(header, junk)), arrival(make_block(0))]
         assert outcomes(await store.transact(inbox.commit, batch, 5)) == [Outcome.BAD, Outcome.STORED]
+
+
+def test_the_same_bytes_again_are_told_apart_without_being_read() -> None:
+    whole = arrival(make_block(0))
+    shelf = Shelf(IntervalSet([(0, 3)]), {0: b"digest"})
+    unreadable = replace(whole, body=b"not zstandard")
+    assert shelf.judge(unreadable, b"digest").outcome is Outcome.DUPLICATE
+    assert shelf.judge(unreadable, b"other").outcome is Outcome.BAD
 
 
 async def test_coverage_is_merged_whatever_the_order_and_survives_a_restart(tmp_path: Path) -> None:

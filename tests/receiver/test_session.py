@@ -319,6 +319,15 @@ async def test_the_last_report_of_a_vehicle_is_kept(tmp_path: Path) -> None:
         await raw.close()
 
 
+async def test_reports_cost_a_vehicle_of_its_share(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path, vehicle_burst_bytes=2 * MAX_STATUS_BYTES, vehicle_bytes_per_s=1) as receiver:
+        raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path))
+        codes = [code_of(await raw.ask(publish(status_topic(VEHICLE), b"{}", n + 1))) for n in range(3)]
+        assert codes == [PubAckReasonCode.SUCCESS] * 2 + [PubAckReasonCode.QUOTA_EXCEEDED]
+        assert receiver.counters.reports == 2
+        await raw.close()
+
+
 async def test_a_stopping_receiver_tells_its_vehicles(tmp_path: Path) -> None:
     async with a_receiver(tmp_path) as receiver:
         raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path))
