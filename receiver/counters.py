@@ -31,6 +31,7 @@ class Counters:
     slow_readers: int = 0
     taken_over: int = 0
     cut: int = 0
+    crowded_out: int = 0
     paired: int = 0
     renewed: int = 0
     pairing_refused: int = 0

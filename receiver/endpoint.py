@@ -29,6 +29,8 @@ from telemetry.wire import Receipt, pack_receipt
 log = structlog.get_logger()
 
 MAX_STATUS_BYTES: Final = 64 * 1024
+CONNECTIONS_PER_VEHICLE: Final = 4
+"""The one it has, the one that takes over, and those whose end it never noticed."""
 _ALARMS_PER_S: Final = 1 / 60
 _ALARMS_AT_ONCE: Final = 10
 
@@ -52,7 +54,7 @@ class Endpoint:
         self._ingest = ingest
         self._tasks = tasks
         self._alarms = Quota(_ALARMS_PER_S, _ALARMS_AT_ONCE)
-        self._connections: set[Session] = set()
+        self._connections: dict[Session, None] = {}  # oldest first
         self._current: dict[str, Session] = {}
         self._seen_ns: dict[str, int] = {}
         self._empty = asyncio.Event()
@@ -91,6 +93,14 @@ class Endpoint:
             session.cut(DisconnectReasonCode.ADMINISTRATIVE_ACTION, words)
         return len(mine)
 
+    def _thin_out(self, vehicle: str) -> None:
+        """Ends the vehicle's oldest connection that hasn't said CONNECT, when it has too many."""
+        mine = [s for s in self._connections if s.vehicle == vehicle and s.phase is not Phase.OVER]
+        if len(mine) > CONNECTIONS_PER_VEHICLE:
+            self.counters.crowded_out += 1
+            silent = next(session for session in mine if session.phase is Phase.WAITING)
+            silent.cut(DisconnectReasonCode.QUOTA_EXCEEDED, "this vehicle has too many connections")
+
     async def keep_time(self) -> None:
         """Ends the silent and the expired, and notes who was seen, once a second until cancelled."""
         while True:
@@ -118,14 +128,15 @@ class Endpoint:
     # session.Desk
 
     def arrived(self, session: Session) -> None:
-        self._connections.add(session)
+        self._connections[session] = None
         self._empty.clear()
+        self._thin_out(session.vehicle)
 
     def check(self, session: Session) -> None:
         self._start(self._check(session))
 
     def left(self, session: Session) -> None:
-        self._connections.discard(session)
+        self._connections.pop(session, None)
         if not self._connections:
             self._empty.set()
         # A session that was taken over leaves its successor alone.

@@ -14,7 +14,7 @@ from mqtt5 import DisconnectReasonCode, PubAckReasonCode, QoS, SubAckReasonCode,
 
 from ecu.clock import SECOND_NS
 from receiver import admission, journal
-from receiver.endpoint import MAX_STATUS_BYTES
+from receiver.endpoint import CONNECTIONS_PER_VEHICLE, MAX_STATUS_BYTES
 from receiver.session import Phase
 from telemetry.records import Lane
 from telemetry.wire import MAX_BLOCK_BYTES, down_topic, status_topic, unpack_receipt, up_topic
@@ -297,6 +297,21 @@ async def test_a_full_house_takes_nobody_more_until_somebody_leaves(tmp_path: Pa
         await raw.close()
         await until(lambda: receiver.endpoint.connections == 0)
         await (await RawVehicle.connected(second)).close()
+
+
+async def test_one_vehicle_has_few_connections_and_its_oldest_silent_one_gives_way(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path, max_vehicles=CONNECTIONS_PER_VEHICLE + 2) as receiver:
+        greedy, other = await a_vehicle(receiver, tmp_path), await a_vehicle(receiver, tmp_path, OTHER)
+        open_one = await RawVehicle.connected(greedy)
+        silent = [await RawVehicle.dial(greedy) for _ in range(2 * CONNECTIONS_PER_VEHICLE)]
+        assert await silent[0].receive() is None
+        await until(lambda: receiver.endpoint.connections == CONNECTIONS_PER_VEHICLE)
+        # The newest may still begin, and nobody else's place was taken.
+        newcomer = await RawVehicle.connected(other)
+        assert code_of(await open_one.ask(publish(UP, make_block()))) is PubAckReasonCode.SUCCESS
+        assert receiver.counters.crowded_out == CONNECTIONS_PER_VEHICLE + 1
+        for raw in (open_one, newcomer, *silent):
+            await raw.close()
 
 
 async def test_an_attempt_to_speak_for_another_is_audited_once_a_session(tmp_path: Path) -> None:
