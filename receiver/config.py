@@ -40,7 +40,7 @@ class ReceiverConfig(BaseModel):
     vehicle_burst_bytes: float = Field(
         default=256 * 1024 * 1024, gt=0, description="What it may send at once, after an outage."
     )
-    refusals_at_once: int = Field(default=10, ge=1, description="Refused pairings of one address before it waits.")
+    refusals_at_once: int = Field(default=10, ge=1, description="Refusals of one address or vehicle before it waits.")
     refusals_per_minute: float = Field(default=10.0, gt=0, description="How fast that is forgiven.")
 
     @field_validator("hosts")

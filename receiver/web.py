@@ -44,6 +44,8 @@ class Site:
             access_log=False,
             server_header=False,
             date_header=False,
+            # Nobody is in front of us: who says so in a header is whoever wants to be somebody else.
+            proxy_headers=False,
             h11_max_incomplete_event_size=16 * 1024,
         )
         self._config.load()
