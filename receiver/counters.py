@@ -13,6 +13,7 @@ class Counters:
     blocks_duplicate: int = 0
     blocks_bad: int = 0
     blocks_conflict: int = 0
+    blocks_unsettled: int = 0
     blocks_throttled: int = 0
     commits: int = 0
     store_failures: int = 0

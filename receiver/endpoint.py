@@ -146,7 +146,9 @@ class Endpoint:
             log.info("vehicle_left", vehicle=session.vehicle)
 
     def submit(self, vehicle: str, lane: Lane, block: bytes) -> asyncio.Future[Verdict]:
-        return self._ingest.submit(vehicle, lane, block)
+        answer = self._ingest.submit(vehicle, lane, block)
+        answer.add_done_callback(lambda done: self._heed(vehicle, done))
+        return answer
 
     def report(self, vehicle: str, status: bytes) -> asyncio.Future[Verdict]:
         answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
@@ -162,6 +164,10 @@ class Endpoint:
     def alarm(self, vehicle: str, event: str, detail: str) -> None:
         if self._alarms.take(vehicle, 1, self.clock.boot_ns()) == 0.0:
             self._start(self._alarm(vehicle, event, detail))
+
+    def _heed(self, vehicle: str, done: asyncio.Future[Verdict]) -> None:
+        if not done.cancelled() and done.result().outcome is Outcome.UNSETTLED:
+            self.alarm(vehicle, "conflict_unsettled", done.result().words)
 
     # What takes the store's time
 

@@ -27,7 +27,8 @@ class Outcome(Enum):
     STORED = "stored"
     DUPLICATE = "duplicate"  # the same bytes are stored already: a receipt again
     BAD = "bad"  # no block of this version
-    CONFLICT = "conflict"  # other bytes are stored under these numbers
+    CONFLICT = "conflict"  # other bytes are stored under these numbers; these are kept in quarantine
+    UNSETTLED = "unsettled"  # a conflict too, but quarantine is full: only the vehicle has these bytes
     THROTTLED = "throttled"  # not now
 
 
@@ -102,8 +103,8 @@ def commit(connection: Connection, arrivals: Sequence[Arrival], now_ns: int) -> 
 def _settle(connection: Connection, shelves: dict[Place, Shelf], arrival: Arrival, now_ns: int) -> Verdict:
     digest = hashlib.sha256(arrival.block).digest()
     verdict = shelves[_place(arrival)].judge(arrival, digest)
-    if verdict.outcome is Outcome.CONFLICT:
-        _quarantine(connection, arrival, digest, verdict.words, now_ns)
+    if verdict.outcome is Outcome.CONFLICT and not _quarantine(connection, arrival, digest, verdict.words, now_ns):
+        return Verdict(Outcome.UNSETTLED, f"{verdict.words}, and its quarantine is full")
     return verdict
 
 
@@ -169,16 +170,15 @@ def _save_coverage(connection: Connection, place: Place, shelf: Shelf) -> None:
         connection.execute(insert(coverage), [key | {"first_seq": first, "end_seq": end} for first, end in grown])
 
 
-def _quarantine(connection: Connection, arrival: Arrival, digest: bytes, reason: str, now_ns: int) -> None:
-    """Keeps the bytes and sounds the alarm, once for the same bytes, and so often for one vehicle and no more."""
+def _quarantine(connection: Connection, arrival: Arrival, digest: bytes, reason: str, now_ns: int) -> bool:
+    """Keeps the bytes and sounds the alarm, once for the same bytes. False when the vehicle's quarantine is full."""
     mine = quarantine.c.vehicle == arrival.vehicle
     if connection.execute(select(quarantine.c.id).where(mine, quarantine.c.sha256 == digest)).first() is not None:
-        return
-    if (
-        connection.execute(select(func.count()).select_from(quarantine).where(mine)).scalar_one()
-        >= QUARANTINED_PER_VEHICLE
-    ):
-        return
+        return True
+    kept = connection.execute(select(func.count()).select_from(quarantine).where(mine)).scalar_one()
+    if kept >= QUARANTINED_PER_VEHICLE:
+        return False
     values = {"vehicle": arrival.vehicle, "reason": reason, "received_ns": now_ns, "sha256": digest}
     connection.execute(insert(quarantine).values(values | {"block": arrival.block}))
     journal.append(connection, now_ns, "conflict", arrival.vehicle, reason)
+    return True

@@ -152,9 +152,12 @@ async def test_coverage_is_merged_whatever_the_order_and_survives_a_restart(tmp_
 async def test_a_hostile_vehicle_fills_neither_quarantine_nor_audit(tmp_path: Path) -> None:
     async with a_store(tmp_path) as store:
         flood = [arrival(make_block(0, 1, note=str(n))) for n in range(QUARANTINED_PER_VEHICLE + 20)]
-        await store.transact(inbox.commit, [*flood, *flood], 5)
+        verdicts = await store.transact(inbox.commit, [*flood, *flood], 5)
         kept = await store.transact(lambda c: c.execute(select(func.count()).select_from(quarantine)).scalar_one())
         assert kept == QUARANTINED_PER_VEHICLE
+        # The vehicle lets go of what is kept here and of nothing else.
+        conflicts = [Outcome.CONFLICT] * QUARANTINED_PER_VEHICLE + [Outcome.UNSETTLED] * 19
+        assert outcomes(verdicts) == [Outcome.STORED, *conflicts, Outcome.DUPLICATE, *conflicts]
         assert await store.transact(journal.broken_at) is None
 
 

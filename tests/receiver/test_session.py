@@ -15,7 +15,9 @@ from mqtt5 import DisconnectReasonCode, PubAckReasonCode, QoS, SubAckReasonCode,
 from ecu.clock import SECOND_NS
 from receiver import admission, journal
 from receiver.endpoint import CONNECTIONS_PER_VEHICLE, MAX_STATUS_BYTES
+from receiver.inbox import QUARANTINED_PER_VEHICLE
 from receiver.session import Phase
+from receiver.tables import quarantine
 from telemetry.records import Lane
 from telemetry.wire import MAX_BLOCK_BYTES, down_topic, status_topic, unpack_receipt, up_topic
 from tests.receiver.fleet import EPOCH, VEHICLE, RawVehicle, a_receiver, a_vehicle, make_block, todays_clock, until
@@ -102,6 +104,21 @@ async def test_a_conflict_is_refused_without_a_receipt(tmp_path: Path) -> None:
         # Had there been a receipt, it would come before the answer to this.
         assert isinstance(await raw.ask(mqtt5.PingReqPacket()), mqtt5.PingRespPacket)
         await raw.close()
+
+
+async def test_a_conflict_that_nobody_keeps_stays_with_the_vehicle_and_is_alarmed_so_often(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path, todays_clock()) as receiver:
+        raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path))
+        assert code_of(await raw.ask(publish(UP, make_block()))) is PubAckReasonCode.SUCCESS
+        kept = {"vehicle": VEHICLE, "reason": "", "received_ns": 0, "block": b""}
+        full = [kept | {"sha256": n.to_bytes(32, "big")} for n in range(QUARANTINED_PER_VEHICLE)]
+        await receiver.store.transact(lambda c: c.execute(quarantine.insert(), full))
+        codes = [code_of(await raw.ask(publish(UP, make_block(note=str(n))))) for n in range(15)]
+        assert codes == [PubAckReasonCode.QUOTA_EXCEEDED] * 15
+        assert receiver.counters.blocks_unsettled == 15
+        await raw.close()
+        events = [entry.event for entry in await receiver.store.transact(journal.tail, 100)]
+        assert events.count("conflict_unsettled") == 10
 
 
 async def test_a_vehicle_hears_only_its_own_down_topics(tmp_path: Path) -> None:
