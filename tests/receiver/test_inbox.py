@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection, func, select, text
 
 from ecu.disk import RealDisk
 from receiver import admission, inbox, journal
-from receiver.inbox import QUARANTINED_PER_VEHICLE, Arrival, Outcome, Shelf
+from receiver.inbox import QUARANTINED_PER_VEHICLE, Arrival, Outcome, Place, Shelf
 from receiver.ingest import receipts
 from receiver.intervals import IntervalSet
 from receiver.store import Store, StoreError, sqlite_url
-from receiver.tables import coverage, quarantine
+from receiver.tables import coverage, quarantine, schema
 from receiver.tables import inbox as inbox_table
 from telemetry.records import Lane, Purpose
 from telemetry.wire import BlockHeader, pack_block, unpack_block
@@ -147,6 +149,47 @@ async def test_coverage_is_merged_whatever_the_order_and_survives_a_restart(tmp_
     assert sorted(map(tuple, found)) == [(0, 9), (12, 15)]
     assert outcomes(await store.transact(inbox.commit, [arrival(make_block(6))], 6)) == [Outcome.DUPLICATE]
     await store.close()
+
+
+@given(batches=st.lists(sendings, min_size=1, max_size=6))
+def test_a_commit_that_reads_only_what_is_near_judges_as_if_it_had_read_all(batches: list[list[Sent]]) -> None:
+    engine = sqlalchemy.create_engine("sqlite://")
+    with engine.begin() as connection:
+        schema.create_all(connection)
+        whole = Shelf(IntervalSet(), {})
+        for batch in batches:
+            blocks = [make_block(3 * one.base, one.count, note=one.note) for one in batch]
+            verdicts = inbox.commit(connection, [arrival(block) for block in blocks], 5)
+            expected = [whole.judge(arrival(block), hashlib.sha256(block).digest()) for block in blocks]
+            assert outcomes(verdicts) == outcomes(expected)
+            found = connection.execute(select(coverage.c.first_seq, coverage.c.end_seq)).all()
+            assert sorted(map(tuple, found)) == list(whole.stored.ranges)
+
+
+async def test_a_commit_reads_no_more_ranges_however_many_gaps_there_are(tmp_path: Path) -> None:
+    async with a_store(tmp_path) as store:
+        await store.transact(scatter, 5_000)
+        # Between two, over many, at the end, and beyond it.
+        spans = [(7, 8), (100, 9_000), (9_998, 10_000), (20_000, 20_005)]
+        read = await store.transact(inbox._near, Place(VEHICLE, Lane.P1, EPOCH), spans)
+        assert len(read) <= 3 * len(spans)
+        verdicts = await store.transact(inbox.commit, [arrival(make_block(a, b - a)) for a, b in spans], 5)
+        assert outcomes(verdicts) == [Outcome.STORED, Outcome.CONFLICT, Outcome.CONFLICT, Outcome.STORED]
+
+
+async def test_a_vehicle_with_too_many_gaps_closes_them_or_waits(tmp_path: Path) -> None:
+    async with a_store(tmp_path, VEHICLE, "veh-002") as store:
+        await store.transact(scatter, 10)
+        gap, more, elsewhere = arrival(make_block(5, 1)), arrival(make_block(100)), arrival(make_block(100), "veh-002")
+        verdicts = await store.transact(inbox.commit, [more, elsewhere, gap], 5, ranges_per_vehicle=10)
+        assert outcomes(verdicts) == [Outcome.THROTTLED, Outcome.STORED, Outcome.STORED]
+        assert outcomes(await store.transact(inbox.commit, [more], 5, ranges_per_vehicle=10)) == [Outcome.STORED]
+
+
+def scatter(connection: Connection, count: int) -> None:
+    """0, 2, 4 and so on are stored."""
+    key = {"vehicle": VEHICLE, "lane": int(Lane.P1), "epoch": EPOCH}
+    connection.execute(coverage.insert(), [key | {"first_seq": 2 * n, "end_seq": 2 * n + 1} for n in range(count)])
 
 
 async def test_a_hostile_vehicle_fills_neither_quarantine_nor_audit(tmp_path: Path) -> None:
