@@ -19,9 +19,20 @@ from receiver.pki import Authority, Certificate, Identity, key_digest
 from receiver.tables import coverage, credential, enrolment, vehicle
 from telemetry.records import Lane
 
+CERTIFICATES_AT_ONCE = 5
+_AT_ONCE_NS = 3600 * SECOND_NS
+
 
 class NotAdmitted(OutriderError):
     """The receiver doesn't let this one in. The message says why, and what to do."""
+
+
+class TooOften(OutriderError):
+    """This vehicle has had so many certificates that it must wait `wait_s` for another."""
+
+    def __init__(self, words: str, wait_s: float) -> None:
+        super().__init__(words)
+        self.wait_s = wait_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +65,9 @@ def pair(connection: Connection, authority: Authority, token: str, csr: bytes, n
 
 
 def renew(connection: Connection, authority: Authority, who: Identity, csr: bytes, now_ns: int) -> Certificate:
-    """A further certificate for a vehicle that shows a welcome one. Raises NotAdmitted or pki.BadRequest."""
+    """A further certificate for a vehicle that shows a welcome one. Raises NotAdmitted, TooOften or pki.BadRequest."""
     check(connection, who, now_ns)
+    _check_pace(connection, who.vehicle, now_ns, authority.vehicle_life_ns)
     return _issue(connection, authority, csr, who.vehicle, now_ns, "renewed")
 
 
@@ -133,6 +145,16 @@ def _redeem(connection: Connection, token: str, key: bytes, now_ns: int) -> str:
     burnt = update(enrolment).where(enrolment.c.token_sha256 == digest).values(used_by=key)
     connection.execute(burnt)
     return str(row.vehicle)
+
+
+def _check_pace(connection: Connection, name: str, now_ns: int, life_ns: int) -> None:
+    # By what is in the database: a restart forgets nothing. Where certificates live shorter, they are renewed oftener.
+    window_ns = min(_AT_ONCE_NS, life_ns)
+    recent = credential.c.vehicle == name, credential.c.issued_ns.between(now_ns - window_ns + 1, now_ns)
+    count, oldest_ns = connection.execute(select(func.count(), func.min(credential.c.issued_ns)).where(*recent)).one()
+    if count >= CERTIFICATES_AT_ONCE:
+        wait_s = (oldest_ns + window_ns - now_ns) / SECOND_NS
+        raise TooOften(f"{name} was given {count} certificates within {window_ns / SECOND_NS:.0f} s. Wait.", wait_s)
 
 
 def _issue(connection: Connection, authority: Authority, csr: bytes, name: str, now_ns: int, event: str) -> Certificate:

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from ecu.clock import Clock
 from receiver import admission
-from receiver.admission import NotAdmitted
+from receiver.admission import NotAdmitted, TooOften
 from receiver.counters import Counters
 from receiver.pki import Authority, BadRequest, Certificate, Stranger, identify
 from receiver.quota import Quota
@@ -45,6 +45,7 @@ _STATUS: Final[dict[type[Exception], int]] = {
     NotAdmitted: 403,
     Stranger: 403,
     TooLarge: 413,
+    TooOften: 429,
     StoreError: 503,
 }
 
@@ -122,6 +123,8 @@ class Api:
             self._counters.pairing_throttled += 1
             return _wait(f"Too many requests of {who} were refused. Wait.", wait_s)
         self._counters.pairing_refused += 1
+        if isinstance(error, TooOften):
+            return _wait(str(error), error.wait_s)
         return answer(Refusal(str(error)), status)
 
 

@@ -88,6 +88,11 @@ class Authority:
         """The certificate that vehicles pin."""
         return _pem(self.certificate).decode()
 
+    @property
+    def vehicle_life_ns(self) -> int:
+        """How long a vehicle's certificate lives."""
+        return int(self._vehicle_days * 86_400 * SECOND_NS)
+
     def issue(self, csr_pem: bytes, vehicle: str) -> Certificate:
         """A short-lived client certificate for the key that made `csr_pem`. Nothing else in the request is believed.
 

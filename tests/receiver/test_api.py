@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from agent.pairing import renew
 from ecu.clock import SECOND_NS
 from ecu.keys import MemoryKeyStore
 from receiver import journal
+from receiver.admission import CERTIFICATES_AT_ONCE
 from receiver.service import Receiver
 from telemetry.links.pairing import MAX_MESSAGE_BYTES, PairingFile
 from telemetry.links.tls import pinned_context
@@ -170,6 +172,38 @@ async def test_renewal_needs_the_certificate_that_is_welcome_now(tmp_path: Path)
         await receiver.operator.revoke(VEHICLE)
         assert await told(vehicle.context()) == 403
         assert receiver.counters.renewed == 1
+
+
+async def test_a_vehicle_is_given_so_many_certificates_within_an_hour_and_no_more(tmp_path: Path) -> None:
+    clock = todays_clock()
+    async with a_receiver(tmp_path, clock) as receiver:
+        greedy = await a_vehicle(receiver, tmp_path, clock=clock)
+        other = await a_vehicle(receiver, tmp_path, "veh-002", clock=clock)
+
+        async def told(vehicle: Vehicle) -> tuple[int, str | None]:
+            status, _, headers = await asyncio.to_thread(
+                ask, receiver, "POST", "/v1/renew", renewal(), vehicle.context()
+            )
+            return status, headers.get("retry-after")
+
+        clock.advance(60 * SECOND_NS)
+        answers = [await told(greedy) for _ in range(CERTIFICATES_AT_ONCE)]
+        assert answers == [(200, None)] * (CERTIFICATES_AT_ONCE - 1) + [(429, "3541")]
+        assert await told(other) == (200, None)
+        clock.advance(3601 * SECOND_NS)
+        assert await told(greedy) == (200, None)
+        assert (await told(greedy))[0] == 429
+
+
+async def test_short_lived_certificates_can_be_renewed_in_time(tmp_path: Path) -> None:
+    clock, life_s = todays_clock(), 120
+    async with a_receiver(tmp_path, clock, certificate_days=life_s / 86_400) as receiver:
+        vehicle = await a_vehicle(receiver, tmp_path, clock=clock)
+        for n in range(1, 1 + 2 * CERTIFICATES_AT_ONCE):
+            clock.advance(n * life_s * SECOND_NS * 2 // 3)
+            await asyncio.to_thread(renew, vehicle.paired, vehicle.keys, clock)
+            vehicle.keys.retire_previous()
+        assert receiver.counters.renewed == 2 * CERTIFICATES_AT_ONCE
 
 
 async def test_a_strangers_certificate_does_not_get_past_tls(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import zlib
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, func, select, text
 
@@ -151,6 +152,7 @@ async def test_coverage_is_merged_whatever_the_order_and_survives_a_restart(tmp_
     await store.close()
 
 
+@settings(max_examples=50, deadline=None)
 @given(batches=st.lists(sendings, min_size=1, max_size=6))
 def test_a_commit_that_reads_only_what_is_near_judges_as_if_it_had_read_all(batches: list[list[Sent]]) -> None:
     engine = sqlalchemy.create_engine("sqlite://")
@@ -201,7 +203,7 @@ async def test_a_hostile_vehicle_fills_neither_quarantine_nor_audit(tmp_path: Pa
         # The vehicle lets go of what is kept here and of nothing else.
         conflicts = [Outcome.CONFLICT] * QUARANTINED_PER_VEHICLE + [Outcome.UNSETTLED] * 19
         assert outcomes(verdicts) == [Outcome.STORED, *conflicts, Outcome.DUPLICATE, *conflicts]
-        assert await store.transact(journal.broken_at) is None
+        assert await journal.broken_at(store) is None
 
 
 async def test_what_fails_in_a_transaction_never_happened(tmp_path: Path) -> None:
@@ -215,13 +217,31 @@ async def test_what_fails_in_a_transaction_never_happened(tmp_path: Path) -> Non
         assert await store.transact(rows) == []
 
 
+async def test_the_audit_is_walked_a_page_a_transaction_and_others_go_in_between(tmp_path: Path) -> None:
+    def fill(connection: Connection) -> None:
+        for n in range(2 * journal.PAGE + 1):
+            journal.append(connection, n, "test")
+
+    async with a_store(tmp_path) as store:
+        await store.transact(fill)
+        walking = asyncio.create_task(journal.broken_at(store))
+        # Queued behind the first page, and done before the last.
+        await asyncio.sleep(0)
+        await store.transact(journal.tail, 1)
+        assert not walking.done()
+        assert await walking is None
+        at = journal.PAGE + 1
+        await store.transact(lambda c: c.execute(text(f"update audit set previous = zeroblob(32) where seq = {at}")))
+        assert await journal.broken_at(store) == at
+
+
 async def test_a_change_in_the_database_is_found_by_the_audit(tmp_path: Path) -> None:
     async with a_store(tmp_path) as store:
         for n in range(5):
             await store.transact(journal.append, n, "test", "", str(n))
-        assert await store.transact(journal.broken_at) is None
+        assert await journal.broken_at(store) is None
         await store.transact(lambda c: c.execute(text("update audit set detail = 'forged' where seq = 3")))
-        assert await store.transact(journal.broken_at) == 3
+        assert await journal.broken_at(store) == 3
 
 
 def test_the_checksum_of_the_tests_blocks_is_right() -> None:
