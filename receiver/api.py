@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from ecu.clock import Clock
 from receiver import admission
-from receiver.admission import NotAdmitted
+from receiver.admission import NotAdmitted, TooOften
 from receiver.counters import Counters
 from receiver.pki import Authority, BadRequest, Certificate, Stranger, identify
 from receiver.quota import Quota
@@ -45,6 +45,7 @@ _STATUS: Final[dict[type[Exception], int]] = {
     NotAdmitted: 403,
     Stranger: 403,
     TooLarge: 413,
+    TooOften: 429,
     StoreError: 503,
 }
 
@@ -52,7 +53,7 @@ Answering = Callable[[Request], Awaitable[Response]]
 
 
 class Api:
-    """Each answer's decision is made elsewhere; here it becomes HTTP. `quota` is of refusals, by peer address."""
+    """Each answer's decision is made elsewhere; here it becomes HTTP. `quota` is of refusals, by vehicle or address."""
 
     def __init__(self, store: Store, authority: Authority, clock: Clock, quota: Quota, counters: Counters) -> None:
         self._store = store
@@ -101,30 +102,42 @@ class Api:
         return answer({"ok": True})
 
     def _guarded(self, handle: Answering) -> Answering:
-        """Refusals become words, and cost the peer of its share."""
+        """Refusals become words, and cost whoever asked of its share.
+
+        What is right is granted whatever was refused before: a carrier has many vehicles behind one address.
+        """
 
         async def guarded(request: Request) -> Response:
-            peer = request.client.host if request.client else ""
-            if (wait_s := self._quota.wait_s(peer, 1, self._clock.boot_ns())) > 0.0:
-                self._counters.pairing_throttled += 1
-                headers = {"retry-after": str(int(wait_s) + 1)}
-                return answer(Refusal("Too many refused requests came from this address. Wait."), 429, headers)
             try:
                 return await handle(request)
             except tuple(_STATUS) as error:
-                return self._refuse(error, peer)
+                return self._refuse(error, _who_asks(request))
 
         return guarded
 
-    def _refuse(self, error: Exception, peer: str) -> Response:
-        status = _STATUS[type(error)]
-        if status < 500:
-            self._quota.charge(peer, 1, self._clock.boot_ns())
-            self._counters.pairing_refused += 1
-        log.warning("pairing_refused", peer=peer, reason=str(error))
-        return answer(
-            Refusal(str(error) if status < 500 else "The receiver's store is out of order. Try later."), status
-        )
+    def _refuse(self, error: Exception, who: str) -> Response:
+        log.warning("pairing_refused", who=who, reason=str(error))
+        if (status := _STATUS[type(error)]) >= 500:
+            return answer(Refusal("The receiver's store is out of order. Try later."), status)
+        if (wait_s := self._quota.take(who, 1, self._clock.boot_ns())) > 0.0:
+            self._counters.pairing_throttled += 1
+            return _wait(f"Too many requests of {who} were refused. Wait.", wait_s)
+        self._counters.pairing_refused += 1
+        if isinstance(error, TooOften):
+            return _wait(str(error), error.wait_s)
+        return answer(Refusal(str(error)), status)
+
+
+def _who_asks(request: Request) -> str:
+    """The vehicle whose certificate TLS has verified, else the address."""
+    try:
+        return identify(request.scope[CLIENT_CERTIFICATE]).vehicle
+    except Stranger:
+        return request.client.host if request.client else ""
+
+
+def _wait(words: str, wait_s: float) -> Response:
+    return answer(Refusal(words), 429, {"retry-after": str(int(wait_s) + 1)})
 
 
 def _issued(certificate: Certificate) -> Response:

@@ -35,12 +35,12 @@ class ReceiverConfig(BaseModel):
     queue_blocks: int = Field(default=4096, ge=1, description="Blocks that may wait for the disk.")
     queue_bytes: int = Field(default=64 * 1024 * 1024, ge=128 * 1024, description="Their bytes together.")
     vehicle_bytes_per_s: float = Field(
-        default=4 * 1024 * 1024, gt=0, description="What one vehicle may send, steadily."
+        default=4 * 1024 * 1024, gt=0, description="What one vehicle may send, steadily: bytes as sent and as inflated."
     )
     vehicle_burst_bytes: float = Field(
         default=256 * 1024 * 1024, gt=0, description="What it may send at once, after an outage."
     )
-    refusals_at_once: int = Field(default=10, ge=1, description="Refused pairings of one address before it waits.")
+    refusals_at_once: int = Field(default=10, ge=1, description="Refusals of one address or vehicle before it waits.")
     refusals_per_minute: float = Field(default=10.0, gt=0, description="How fast that is forgiven.")
 
     @field_validator("hosts")

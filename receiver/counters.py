@@ -13,6 +13,7 @@ class Counters:
     blocks_duplicate: int = 0
     blocks_bad: int = 0
     blocks_conflict: int = 0
+    blocks_unsettled: int = 0
     blocks_throttled: int = 0
     commits: int = 0
     store_failures: int = 0
@@ -31,6 +32,7 @@ class Counters:
     slow_readers: int = 0
     taken_over: int = 0
     cut: int = 0
+    crowded_out: int = 0
     paired: int = 0
     renewed: int = 0
     pairing_refused: int = 0

@@ -19,7 +19,7 @@ from receiver import admission, journal
 from receiver.admission import NotAdmitted
 from receiver.counters import Counters
 from receiver.inbox import Outcome, Verdict
-from receiver.ingest import BUSY, Ingest
+from receiver.ingest import BUSY, GREEDY, Ingest
 from receiver.quota import Quota
 from receiver.session import Phase, Session, SessionLimits
 from receiver.store import Store, StoreError
@@ -29,6 +29,8 @@ from telemetry.wire import Receipt, pack_receipt
 log = structlog.get_logger()
 
 MAX_STATUS_BYTES: Final = 64 * 1024
+CONNECTIONS_PER_VEHICLE: Final = 4
+"""The one it has, the one that takes over, and those whose end it never noticed."""
 _ALARMS_PER_S: Final = 1 / 60
 _ALARMS_AT_ONCE: Final = 10
 
@@ -52,7 +54,7 @@ class Endpoint:
         self._ingest = ingest
         self._tasks = tasks
         self._alarms = Quota(_ALARMS_PER_S, _ALARMS_AT_ONCE)
-        self._connections: set[Session] = set()
+        self._connections: dict[Session, None] = {}  # oldest first
         self._current: dict[str, Session] = {}
         self._seen_ns: dict[str, int] = {}
         self._empty = asyncio.Event()
@@ -91,6 +93,14 @@ class Endpoint:
             session.cut(DisconnectReasonCode.ADMINISTRATIVE_ACTION, words)
         return len(mine)
 
+    def _thin_out(self, vehicle: str) -> None:
+        """Ends the vehicle's oldest connection that hasn't said CONNECT, when it has too many."""
+        mine = [s for s in self._connections if s.vehicle == vehicle and s.phase is not Phase.OVER]
+        if len(mine) > CONNECTIONS_PER_VEHICLE:
+            self.counters.crowded_out += 1
+            silent = next(session for session in mine if session.phase is Phase.WAITING)
+            silent.cut(DisconnectReasonCode.QUOTA_EXCEEDED, "this vehicle has too many connections")
+
     async def keep_time(self) -> None:
         """Ends the silent and the expired, and notes who was seen, once a second until cancelled."""
         while True:
@@ -118,14 +128,15 @@ class Endpoint:
     # session.Desk
 
     def arrived(self, session: Session) -> None:
-        self._connections.add(session)
+        self._connections[session] = None
         self._empty.clear()
+        self._thin_out(session.vehicle)
 
     def check(self, session: Session) -> None:
         self._start(self._check(session))
 
     def left(self, session: Session) -> None:
-        self._connections.discard(session)
+        self._connections.pop(session, None)
         if not self._connections:
             self._empty.set()
         # A session that was taken over leaves its successor alone.
@@ -135,11 +146,16 @@ class Endpoint:
             log.info("vehicle_left", vehicle=session.vehicle)
 
     def submit(self, vehicle: str, lane: Lane, block: bytes) -> asyncio.Future[Verdict]:
-        return self._ingest.submit(vehicle, lane, block)
+        answer = self._ingest.submit(vehicle, lane, block)
+        answer.add_done_callback(lambda done: self._heed(vehicle, done))
+        return answer
 
     def report(self, vehicle: str, status: bytes) -> asyncio.Future[Verdict]:
         answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        if (words := _unfit(status)) is not None:
+        # Each is a transaction, however short: all cost as much as the longest.
+        if not self._ingest.charge(vehicle, MAX_STATUS_BYTES):
+            answer.set_result(GREEDY)
+        elif (words := _unfit(status)) is not None:
             answer.set_result(Verdict(Outcome.BAD, words))
         else:
             self._start(self._report(vehicle, status, answer))
@@ -148,6 +164,10 @@ class Endpoint:
     def alarm(self, vehicle: str, event: str, detail: str) -> None:
         if self._alarms.take(vehicle, 1, self.clock.boot_ns()) == 0.0:
             self._start(self._alarm(vehicle, event, detail))
+
+    def _heed(self, vehicle: str, done: asyncio.Future[Verdict]) -> None:
+        if not done.cancelled() and done.result().outcome is Outcome.UNSETTLED:
+            self.alarm(vehicle, "conflict_unsettled", done.result().words)
 
     # What takes the store's time
 

@@ -6,19 +6,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 
 from sqlalchemy import Connection, delete, func, insert, select
 
 from receiver import admission, journal
-from receiver.intervals import IntervalSet
+from receiver.intervals import IntervalSet, Range
 from receiver.tables import coverage, inbox, quarantine
 from telemetry.records import Lane
 from telemetry.wire import BadBlock, BlockHeader, unpack_body
 
 QUARANTINED_PER_VEHICLE = 256
+RANGES_PER_VEHICLE = 1 << 18
+"""Of numbers, in all its streams. A vehicle begins four at each start: ten starts a day for eighteen years."""
 
 
 class Outcome(Enum):
@@ -27,7 +30,8 @@ class Outcome(Enum):
     STORED = "stored"
     DUPLICATE = "duplicate"  # the same bytes are stored already: a receipt again
     BAD = "bad"  # no block of this version
-    CONFLICT = "conflict"  # other bytes are stored under these numbers
+    CONFLICT = "conflict"  # other bytes are stored under these numbers; these are kept in quarantine
+    UNSETTLED = "unsettled"  # a conflict too, but quarantine is full: only the vehicle has these bytes
     THROTTLED = "throttled"  # not now
 
 
@@ -71,11 +75,18 @@ class Shelf:
     before: tuple[tuple[int, int], ...] = ()
     fresh: list[tuple[Arrival, bytes]] = field(default_factory=list)
 
+    def stands_alone(self, header: BlockHeader) -> bool:
+        """It would be a range of its own, with gaps on both sides."""
+        return not self.stored.touches(header.base_seq - 1, header.end_seq + 1)
+
     def judge(self, arrival: Arrival, digest: bytes) -> Verdict:
         """Takes a new block; says what any other is."""
         header = arrival.header
         if self.known.get(header.base_seq) == digest:
             return Verdict(Outcome.DUPLICATE)
+        # Not before: what is sent again and again must not be inflated again and again.
+        if (fault := _fault_of(arrival)) is not None:
+            return Verdict(Outcome.BAD, fault)
         if self.stored.touches(header.base_seq, header.end_seq):
             name = f"{header.lane.name} {header.base_seq}-{header.end_seq - 1}"
             return Verdict(Outcome.CONFLICT, f"other records are stored as {name} of this epoch")
@@ -85,10 +96,17 @@ class Shelf:
         return Verdict(Outcome.STORED)
 
 
-def commit(connection: Connection, arrivals: Sequence[Arrival], now_ns: int) -> list[Verdict]:
+def commit(
+    connection: Connection, arrivals: Sequence[Arrival], now_ns: int, ranges_per_vehicle: int = RANGES_PER_VEHICLE
+) -> list[Verdict]:
     """One verdict an arrival, in order. What is STORED is so when the transaction is committed."""
+
+    @cache
+    def is_full(vehicle: str) -> bool:
+        return _ranges_of(connection, vehicle) >= ranges_per_vehicle
+
     shelves = _shelves(connection, arrivals)
-    verdicts = [_settle(connection, shelves, arrival, now_ns) for arrival in arrivals]
+    verdicts = [_settle(connection, shelves, arrival, is_full, now_ns) for arrival in arrivals]
     _insert_blocks(connection, [new for shelf in shelves.values() for new in shelf.fresh], now_ns)
     for place, shelf in shelves.items():
         _save_coverage(connection, place, shelf)
@@ -96,16 +114,29 @@ def commit(connection: Connection, arrivals: Sequence[Arrival], now_ns: int) -> 
     return verdicts
 
 
-def _settle(connection: Connection, shelves: dict[Place, Shelf], arrival: Arrival, now_ns: int) -> Verdict:
+def _settle(
+    connection: Connection,
+    shelves: dict[Place, Shelf],
+    arrival: Arrival,
+    is_full: Callable[[str], bool],
+    now_ns: int,
+) -> Verdict:
+    shelf = shelves[_place(arrival)]
+    if shelf.stands_alone(arrival.header) and is_full(arrival.vehicle):
+        return Verdict(Outcome.THROTTLED, "this vehicle's records have more gaps than are kept track of")
+    digest = hashlib.sha256(arrival.block).digest()
+    verdict = shelf.judge(arrival, digest)
+    if verdict.outcome is Outcome.CONFLICT and not _quarantine(connection, arrival, digest, verdict.words, now_ns):
+        return Verdict(Outcome.UNSETTLED, f"{verdict.words}, and its quarantine is full")
+    return verdict
+
+
+def _fault_of(arrival: Arrival) -> str | None:
     try:
         unpack_body(arrival.header, arrival.body)
     except BadBlock as error:
-        return Verdict(Outcome.BAD, str(error))
-    digest = hashlib.sha256(arrival.block).digest()
-    verdict = shelves[_place(arrival)].judge(arrival, digest)
-    if verdict.outcome is Outcome.CONFLICT:
-        _quarantine(connection, arrival, digest, verdict.words, now_ns)
-    return verdict
+        return str(error)
+    return None
 
 
 def _place(arrival: Arrival) -> Place:
@@ -113,18 +144,43 @@ def _place(arrival: Arrival) -> Place:
 
 
 def _shelves(connection: Connection, arrivals: Iterable[Arrival]) -> dict[Place, Shelf]:
-    wanted: dict[Place, set[int]] = {}
+    wanted: dict[Place, set[Range]] = {}
     for arrival in arrivals:
-        wanted.setdefault(_place(arrival), set()).add(arrival.header.base_seq)
-    return {place: _shelf(connection, place, bases) for place, bases in wanted.items()}
+        wanted.setdefault(_place(arrival), set()).add((arrival.header.base_seq, arrival.header.end_seq))
+    return {place: _shelf(connection, place, spans) for place, spans in wanted.items()}
 
 
-def _shelf(connection: Connection, place: Place, bases: set[int]) -> Shelf:
-    key = coverage.c.vehicle == place.vehicle, coverage.c.lane == int(place.lane), coverage.c.epoch == place.epoch
-    ranges = connection.execute(select(coverage.c.first_seq, coverage.c.end_seq).where(*key)).all()
-    stored = IntervalSet((first, end) for first, end in ranges)
-    maybe = [base for base in bases if stored.covers(base, base + 1)]
+def _shelf(connection: Connection, place: Place, spans: set[Range]) -> Shelf:
+    stored = IntervalSet(sorted(_near(connection, place, sorted(spans))))
+    maybe = sorted({base for base, _ in spans if stored.covers(base, base + 1)})
     return Shelf(stored, _digests(connection, place, maybe) if maybe else {}, stored.ranges)
+
+
+def _near(connection: Connection, place: Place, spans: list[Range]) -> set[Range]:
+    """Those stored ranges that tell what each of `spans` (ascending) is, whatever else the stream holds."""
+    enough = 2 * len(spans)
+    found = _meeting(connection, place, spans[0][0], max(end for _, end in spans), enough + 1)
+    # A new span meets two at most, one at each end. Where one meets three, the middle one is within it: a conflict.
+    if len(found) <= enough or len(spans) == 1:
+        return found
+    middle = len(spans) // 2
+    return _near(connection, place, spans[:middle]) | _near(connection, place, spans[middle:])
+
+
+def _meeting(connection: Connection, place: Place, start: int, end: int, most: int) -> set[Range]:
+    """The first `most` stored ranges that overlap or touch start-end."""
+    first, last = coverage.c.first_seq, coverage.c.end_seq
+    key = coverage.c.vehicle == place.vehicle, coverage.c.lane == int(place.lane), coverage.c.epoch == place.epoch
+    # Stored ranges lie apart, so of those that begin by `start` only the last can reach it: the primary key finds it.
+    nearest = select(func.max(first)).where(*key, first <= start).scalar_subquery()
+    meets = first >= func.coalesce(nearest, start), first <= end, last >= start
+    rows = connection.execute(select(first, last).where(*key, *meets).order_by(first).limit(most))
+    return {(row.first_seq, row.end_seq) for row in rows}
+
+
+def _ranges_of(connection: Connection, vehicle: str) -> int:
+    mine = coverage.c.vehicle == vehicle
+    return int(connection.execute(select(func.count()).select_from(coverage).where(mine)).scalar_one())
 
 
 def _digests(connection: Connection, place: Place, bases: list[int]) -> dict[int, bytes]:
@@ -162,16 +218,15 @@ def _save_coverage(connection: Connection, place: Place, shelf: Shelf) -> None:
         connection.execute(insert(coverage), [key | {"first_seq": first, "end_seq": end} for first, end in grown])
 
 
-def _quarantine(connection: Connection, arrival: Arrival, digest: bytes, reason: str, now_ns: int) -> None:
-    """Keeps the bytes and sounds the alarm, once for the same bytes, and so often for one vehicle and no more."""
+def _quarantine(connection: Connection, arrival: Arrival, digest: bytes, reason: str, now_ns: int) -> bool:
+    """Keeps the bytes and sounds the alarm, once for the same bytes. False when the vehicle's quarantine is full."""
     mine = quarantine.c.vehicle == arrival.vehicle
     if connection.execute(select(quarantine.c.id).where(mine, quarantine.c.sha256 == digest)).first() is not None:
-        return
-    if (
-        connection.execute(select(func.count()).select_from(quarantine).where(mine)).scalar_one()
-        >= QUARANTINED_PER_VEHICLE
-    ):
-        return
+        return True
+    kept = connection.execute(select(func.count()).select_from(quarantine).where(mine)).scalar_one()
+    if kept >= QUARANTINED_PER_VEHICLE:
+        return False
     values = {"vehicle": arrival.vehicle, "reason": reason, "received_ns": now_ns, "sha256": digest}
     connection.execute(insert(quarantine).values(values | {"block": arrival.block}))
     journal.append(connection, now_ns, "conflict", arrival.vehicle, reason)
+    return True

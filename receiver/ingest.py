@@ -18,11 +18,12 @@ from receiver.intervals import IntervalSet
 from receiver.quota import Quota
 from receiver.store import Store, StoreError
 from telemetry.records import Lane
-from telemetry.wire import BadBlock, Receipt, unpack_block
+from telemetry.wire import BadBlock, Receipt, inflated_size, unpack_block
 
 log = structlog.get_logger()
 
 BUSY: Final = Verdict(Outcome.THROTTLED, "the receiver is busy")
+GREEDY: Final = Verdict(Outcome.THROTTLED, "this vehicle sends more than its share")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,10 @@ class Ingest:
             self._news.set()
         return answer
 
+    def charge(self, vehicle: str, cost: float) -> bool:
+        """Takes `cost` bytes from the vehicle's share; False when it has used that up."""
+        return self._quota.take(vehicle, cost, self._clock.boot_ns()) == 0.0
+
     async def run(self) -> None:
         """Commits what is queued, over and over, until cancelled."""
         while True:
@@ -86,8 +91,8 @@ class Ingest:
             return Verdict(Outcome.BAD, f"a block of {header.lane.name} came as {lane.name}")
         if len(self._queue) >= self._limits.queue_blocks or self._queued_bytes + len(block) > self._limits.queue_bytes:
             return BUSY
-        if self._quota.take(vehicle, len(block), self._clock.boot_ns()) > 0.0:
-            return Verdict(Outcome.THROTTLED, "this vehicle sends more than its share")
+        if not self.charge(vehicle, len(block) + inflated_size(body)):
+            return GREEDY
         return Arrival(vehicle, header, block, body)
 
     def _batch(self) -> list[tuple[Arrival, asyncio.Future[Verdict]]]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from sqlalchemy import Connection, Row, insert, select
 
 from receiver.audit import Entry, first_break, link
+from receiver.store import Store
 from receiver.tables import audit
 
-_PAGE = 1000
+PAGE = 1000
 
 
 def append(connection: Connection, wall_ns: int, event: str, subject: str = "", detail: str = "") -> Entry:
@@ -25,16 +24,20 @@ def tail(connection: Connection, count: int) -> list[Entry]:
     return [_entry(row) for row in reversed(rows)]
 
 
-def broken_at(connection: Connection) -> int | None:
-    """The seq at which the whole chain is broken, None when it holds."""
-    return first_break(_all(connection))
+async def broken_at(store: Store) -> int | None:
+    """The seq at which the whole chain is broken, None when it holds. A page a transaction: blocks go in between."""
+    last: Entry | None = None
+    while entries := await store.transact(page, last.seq if last else -1):
+        if (seq := first_break(entries, last)) is not None:
+            return seq
+        last = entries[-1]
+    return None
 
 
-def _all(connection: Connection) -> Iterator[Entry]:
-    after = -1
-    while rows := connection.execute(select(audit).where(audit.c.seq > after).order_by(audit.c.seq).limit(_PAGE)).all():
-        yield from map(_entry, rows)
-        after = rows[-1].seq
+def page(connection: Connection, after: int) -> list[Entry]:
+    """The next PAGE entries after this seq."""
+    rows = connection.execute(select(audit).where(audit.c.seq > after).order_by(audit.c.seq).limit(PAGE)).all()
+    return [_entry(row) for row in rows]
 
 
 def _last(connection: Connection) -> Entry | None:

@@ -1,4 +1,7 @@
-"""TLS connections on one port, bounded: so many handshakes at once, each so long, and none when the house is full."""
+"""TLS connections on one port, bounded: so many handshakes at once, each so long, and none when the house is full.
+
+Whoever is silent gives way to whoever comes: nobody without a certificate can keep the others out.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import structlog
 
@@ -16,7 +20,10 @@ from receiver.counters import Counters
 
 log = structlog.get_logger()
 
+K = TypeVar("K")
+
 HANDSHAKES_AT_ONCE = 256
+HANDSHAKES_PER_ADDRESS = HANDSHAKES_AT_ONCE // 2  # a carrier, or a balancer before us, has many vehicles behind one
 HANDSHAKE_S = 10.0
 GOODBYE_S = 2.0
 _BACKLOG = 512
@@ -44,24 +51,24 @@ def listen(host: str, port: int, what: str) -> socket.socket:
 
 
 class Listener:
-    """Accepts until cancelled. `has_room` says whether one more connection may come."""
+    """Accepts until cancelled. `make_room` says whether one more connection may come, and may end another for it."""
 
     def __init__(
         self,
         listening: socket.socket,
         context: ssl.SSLContext,
         protocol: Callable[[], asyncio.Protocol],
-        has_room: Callable[[], bool],
+        make_room: Callable[[], bool],
         clock: Clock,
         counters: Counters,
     ) -> None:
         self._listening = listening
         self._context = context
         self._protocol = protocol
-        self._has_room = has_room
+        self._make_room = make_room
         self._clock = clock
         self._counters = counters
-        self._handshakes: set[asyncio.Task[None]] = set()
+        self._handshakes: dict[asyncio.Task[None], str] = {}  # and their peers' addresses, oldest first
 
     @property
     def port(self) -> int:
@@ -80,19 +87,25 @@ class Listener:
                     await self._clock.sleep_until(self._clock.boot_ns() + _ACCEPT_AGAIN_NS)
                     continue
                 self._receive(accepted, str(peer[0]))
+                # Accepting never waits while others queue: without its turn no handshake would get on.
+                await asyncio.sleep(0)
         finally:
             self._listening.close()
             for handshake in self._handshakes:
                 handshake.cancel()
 
     def _receive(self, accepted: socket.socket, peer: str) -> None:
-        if len(self._handshakes) >= HANDSHAKES_AT_ONCE or not self._has_room():
+        if not self._make_room():
             self._counters.handshakes_dropped += 1
             accepted.close()
             return
+        if (slowest := to_drop(self._handshakes, peer)) is not None:
+            self._counters.handshakes_dropped += 1
+            self._handshakes.pop(slowest)
+            slowest.cancel()
         handshake = asyncio.get_running_loop().create_task(self._shake_hands(accepted, peer))
-        self._handshakes.add(handshake)
-        handshake.add_done_callback(self._handshakes.discard)
+        self._handshakes[handshake] = peer
+        handshake.add_done_callback(lambda done: self._handshakes.pop(done, None))
 
     async def _shake_hands(self, accepted: socket.socket, peer: str) -> None:
         # A second handle on the wire, for the last word: asyncio closes its own without having sent it.
@@ -113,3 +126,12 @@ class Listener:
                 wire.send(getattr(error, "alert", b""))
         finally:
             wire.close()
+
+
+def to_drop(handshakes: Mapping[K, str], peer: str) -> K | None:
+    """Which handshake gives way to one more of `peer`: the oldest of its own when it has its share, else the oldest of
+    all when there are too many. `handshakes` maps each to its peer, oldest first."""
+    own = [handshake for handshake, address in handshakes.items() if address == peer]
+    if len(own) >= HANDSHAKES_PER_ADDRESS:
+        return own[0]
+    return next(iter(handshakes)) if len(handshakes) >= HANDSHAKES_AT_ONCE else None

@@ -89,7 +89,7 @@ class Operator:
     async def audit(self, last: int) -> AuditTail:
         entries = await self._store.transact(journal.tail, last)
         lines = [AuditLine(e.seq, e.wall_ns, e.event, e.subject, e.detail, e.digest.hex()) for e in entries]
-        return AuditTail(lines, await self._store.transact(journal.broken_at))
+        return AuditTail(lines, await journal.broken_at(self._store))
 
     def stats(self) -> dict[str, int]:
         return {"connections": self._endpoint.connections, **self._counters.as_dict()}

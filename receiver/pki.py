@@ -88,6 +88,11 @@ class Authority:
         """The certificate that vehicles pin."""
         return _pem(self.certificate).decode()
 
+    @property
+    def vehicle_life_ns(self) -> int:
+        """How long a vehicle's certificate lives."""
+        return int(self._vehicle_days * 86_400 * SECOND_NS)
+
     def issue(self, csr_pem: bytes, vehicle: str) -> Certificate:
         """A short-lived client certificate for the key that made `csr_pem`. Nothing else in the request is believed.
 
@@ -202,7 +207,7 @@ def _proven_key(csr_pem: bytes) -> ec.EllipticCurvePublicKey:
         request = x509.load_pem_x509_csr(csr_pem)
         key = request.public_key()
         proven = request.is_signature_valid
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise BadRequest("The signing request isn't a PKCS #10 request in PEM. Make a new one.") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise BadRequest("The key in the signing request isn't ECDSA P-256. Make one that is.")

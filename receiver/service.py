@@ -109,7 +109,8 @@ async def _serving(
     ingest, endpoint = _endpoint(config, clock, store, counters, tasks)
     address = Address(config.hosts[0], sockets.mqtt.getsockname()[1], sockets.https.getsockname()[1])
     operator = Operator(store, authority, endpoint, clock, counters, address, config.enrolment_minutes * 60)
-    site, local = Site(_api(config, clock, authority, store, counters).app()), Site(operator.app())
+    site = Site(_api(config, clock, authority, store, counters).app(), counters=counters)
+    local = Site(operator.app())
     mqtt_tls = authority.server_context(config.hosts, ssl.CERT_REQUIRED)
     https_tls = authority.server_context(config.hosts, ssl.CERT_OPTIONAL)
     loops = [
@@ -118,7 +119,7 @@ async def _serving(
             ingest.run(),
             endpoint.keep_time(),
             Listener(sockets.mqtt, mqtt_tls, endpoint.session, endpoint.has_room, clock, counters).run(),
-            Listener(sockets.https, https_tls, site.protocol, site.has_room, clock, counters).run(),
+            Listener(sockets.https, https_tls, site.protocol, site.make_room, clock, counters).run(),
             _keep_certificate(authority, config.hosts, clock, mqtt_tls, https_tls),
         )
     ]

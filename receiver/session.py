@@ -32,6 +32,8 @@ _PUBACK: Final = {
     Outcome.DUPLICATE: PubAckReasonCode.SUCCESS,
     Outcome.BAD: PubAckReasonCode.PAYLOAD_FORMAT_INVALID,
     Outcome.CONFLICT: PubAckReasonCode.IMPLEMENTATION_SPECIFIC_ERROR,
+    # Not for good: 0x83 would let the vehicle forget the only copy.
+    Outcome.UNSETTLED: PubAckReasonCode.QUOTA_EXCEEDED,
     Outcome.THROTTLED: PubAckReasonCode.QUOTA_EXCEEDED,
 }
 

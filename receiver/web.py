@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from receiver.counters import Counters
 from telemetry.links.pairing import BadMessage
 
 CLIENT_CERTIFICATE: Final = "outrider.client_certificate"
@@ -30,8 +31,9 @@ class TooLarge(Exception):
 class Site:
     """An application, and the connections that are being served, none for longer than `connection_s`."""
 
-    def __init__(self, app: ASGIApp, connection_s: float = CONNECTION_S) -> None:
+    def __init__(self, app: ASGIApp, connection_s: float = CONNECTION_S, counters: Counters | None = None) -> None:
         self._connection_s = connection_s
+        self._counters = counters or Counters()
         self._state = ServerState()
         self._config = uvicorn.Config(
             app,
@@ -42,6 +44,8 @@ class Site:
             access_log=False,
             server_header=False,
             date_header=False,
+            # Nobody is in front of us: who says so in a header is whoever wants to be somebody else.
+            proxy_headers=False,
             h11_max_incomplete_event_size=16 * 1024,
         )
         self._config.load()
@@ -51,8 +55,15 @@ class Site:
         made: asyncio.Protocol = _Protocol(self._config, self._state, {"connection_s": self._connection_s})
         return made
 
-    def has_room(self) -> bool:
-        return len(self._state.connections) < CONNECTIONS_AT_ONCE
+    def make_room(self) -> bool:
+        """For one more connection. Of too many, the oldest that keeps us waiting is ended; False when none does."""
+        if len(self._state.connections) < CONNECTIONS_AT_ONCE:
+            return True
+        waiting = [connection for connection in self._state.connections if connection.keeps_us_waiting]
+        if waiting:
+            self._counters.crowded_out += 1
+            min(waiting, key=lambda connection: connection.since_s).transport.abort()
+        return bool(waiting)
 
     async def close(self) -> None:
         """Lets what is being answered be answered, and closes the rest."""
@@ -67,10 +78,16 @@ class _Protocol(H11Protocol):  # type: ignore[misc]
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
+        self.since_s = asyncio.get_running_loop().time()
         tls = transport.get_extra_info("ssl_object")
         self.app = _with_certificate(self.app, tls.getpeercert(True) if tls else None)
         # However slowly it speaks: no connection lasts longer.
         self._last_moment = asyncio.get_running_loop().call_later(self.app_state["connection_s"], transport.abort)
+
+    @property
+    def keeps_us_waiting(self) -> bool:
+        """Nothing is being answered: it hasn't asked, or not to the end."""
+        return self.cycle is None or self.cycle.response_complete or self.cycle.more_body
 
     def connection_lost(self, error: Exception | None) -> None:
         self._last_moment.cancel()

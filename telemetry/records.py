@@ -178,6 +178,20 @@ def record_digest(record: Stored) -> bytes:
     return hashlib.sha256(_encoder.encode(record)).digest()
 
 
+def count_records(data: bytes) -> int:
+    """How many records the list says it has, before any is made of it (MessagePack's array formats). Raises
+    msgspec.DecodeError when `data` begins no list."""
+    match data[:1]:
+        case b"\xdc":
+            return int.from_bytes(data[1:3], "big")
+        case b"\xdd":
+            return int.from_bytes(data[1:5], "big")
+        case first if b"\x90" <= first <= b"\x9f":
+            return first[0] & 0x0F
+        case _:
+            raise msgspec.DecodeError("it begins no array")
+
+
 def decode_records(data: bytes) -> list[Stored]:
     """Raises msgspec.DecodeError (ValidationError is one) when `data` isn't a list of records."""
     return _stored_decoder.decode(data)

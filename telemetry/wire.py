@@ -14,12 +14,13 @@ from typing import Final
 import msgspec
 import zstandard
 
-from telemetry.records import Lane, Purpose, Stored, TelemetryError, decode_records, encode_records
+from telemetry.records import Lane, Purpose, Stored, TelemetryError, count_records, decode_records, encode_records
 
 MAGIC: Final = b"ORB1"
 VERSION: Final = 1
 MAX_BLOCK_BYTES: Final = 96 * 1024
 MAX_BODY_INFLATED: Final = 4 * 1024 * 1024
+MAX_RECORDS: Final = 16_384
 CODEC_RECORDS_ZSTD: Final = 1
 NO_DICTIONARY: Final = 0
 
@@ -75,16 +76,35 @@ def unpack_body(header: BlockHeader, body: bytes) -> list[Stored]:
     if header.codec != CODEC_RECORDS_ZSTD or header.dictionary != NO_DICTIONARY:
         raise BadBlock(f"codec {header.codec} with dictionary {header.dictionary} is unknown to this version")
     try:
-        # A frame that declares its size is inflated to it whatever the limit says, so look before.
-        if zstandard.frame_content_size(body) > MAX_BODY_INFLATED:
-            raise BadBlock(f"the body inflates beyond {MAX_BODY_INFLATED} bytes")
-        plain = zstandard.ZstdDecompressor().decompress(body, max_output_size=MAX_BODY_INFLATED, allow_extra_data=False)
-        records = decode_records(plain)
+        return _records(_inflate(body), header.count)
     except (zstandard.ZstdError, msgspec.DecodeError, RecursionError) as error:
         raise BadBlock(f"the body of {header.lane.name} {header.base_seq} can't be read: {error}") from error
-    if len(records) != header.count:
-        raise BadBlock(f"the header names {header.count} records, the body holds {len(records)}")
-    return records
+
+
+def inflated_size(body: bytes) -> int:
+    """Most bytes that reading `body` may take: as many as its frame tells, all that are allowed when it tells none, and
+    none when it is refused before."""
+    try:
+        told = zstandard.frame_content_size(body)
+    except zstandard.ZstdError:
+        return 0
+    if told < 0:
+        return MAX_BODY_INFLATED
+    return told if told <= MAX_BODY_INFLATED else 0
+
+
+def _inflate(body: bytes) -> bytes:
+    # A frame that declares its size is inflated to it whatever the limit says, so look before.
+    if zstandard.frame_content_size(body) > MAX_BODY_INFLATED:
+        raise BadBlock(f"the body inflates beyond {MAX_BODY_INFLATED} bytes")
+    return zstandard.ZstdDecompressor().decompress(body, max_output_size=MAX_BODY_INFLATED, allow_extra_data=False)
+
+
+def _records(plain: bytes, count: int) -> list[Stored]:
+    # Before they are made: a few bytes on the wire can be a million records in memory.
+    if (held := count_records(plain)) != count:
+        raise BadBlock(f"the body can't be read: the header names {count} records, the body holds {held}")
+    return decode_records(plain)
 
 
 def pack_block(header: BlockHeader, body: bytes) -> bytes:
@@ -112,6 +132,8 @@ def unpack_block(block: bytes) -> tuple[BlockHeader, bytes]:
         raise BadBlock("the checksum doesn't match: bytes changed on the way")
     if count == 0 or base + count >= 1 << 63:
         raise BadBlock(f"{count} records from {base} is no range")
+    if count > MAX_RECORDS:
+        raise BadBlock(f"{count} records are more than a block's {MAX_RECORDS}")
     try:
         header = BlockHeader(Lane(lane), Purpose(purpose), epoch, base, count, codec, dictionary, length)
     except ValueError as error:

@@ -157,7 +157,7 @@ async def test_too_many_refusals_ask_for_patience(tmp_path: Path) -> None:
         await pairing_error(invented, tmp_path, PairingRefused)
         disk = a_disk(tmp_path)
         with pytest.raises(Throttled) as caught:
-            await asyncio.to_thread(pair, file, MemoryKeyStore(), disk, SystemClock())
+            await asyncio.to_thread(pair, invented, MemoryKeyStore(), disk, SystemClock())
         assert 1 <= caught.value.after_s <= 61
 
 

@@ -42,7 +42,7 @@ from telemetry.links.mqtt import MqttLink
 from telemetry.links.tls import NO_CHECK_TIME
 from telemetry.records import Lane
 from telemetry.wire import Receipt, unpack_block
-from tests.receiver.fleet import EPOCH, VEHICLE, Vehicle, a_receiver, a_vehicle, make_block, todays_clock
+from tests.receiver.fleet import EPOCH, VEHICLE, Vehicle, a_receiver, a_vehicle, cost_of, make_block, todays_clock
 
 OTHER = "veh-002"
 YEAR_NS = 365 * 86_400 * SECOND_NS
@@ -163,7 +163,7 @@ async def a_world(kind: str, folder: Path, strict: bool = False) -> AsyncIterato
     if kind == "memory":
         yield MemoryWorld(strict)
     elif strict:
-        clock, burst = todays_clock(), 1.5 * len(make_block())
+        clock, burst = todays_clock(), 1.5 * cost_of(make_block())
         async with a_receiver(folder, clock, vehicle_burst_bytes=burst, vehicle_bytes_per_s=1e5) as receiver:
             yield MqttWorld(receiver, folder, clock)
     else:

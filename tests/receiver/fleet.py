@@ -21,7 +21,15 @@ from receiver.config import ReceiverConfig
 from receiver.service import Receiver, running
 from telemetry.links.mqtt import MqttLink
 from telemetry.records import Health, Lane, Purpose, Stored, encode_event
-from telemetry.wire import CODEC_RECORDS_ZSTD, NO_DICTIONARY, BlockHeader, pack_block, pack_body
+from telemetry.wire import (
+    CODEC_RECORDS_ZSTD,
+    NO_DICTIONARY,
+    BlockHeader,
+    inflated_size,
+    pack_block,
+    pack_body,
+    unpack_block,
+)
 
 EPOCH = bytes(range(16))
 VEHICLE = "veh-001"
@@ -34,6 +42,11 @@ def make_block(
     body = pack_body([Stored(1000 + n, 0, event) for n in range(base_seq, base_seq + count)])
     header = BlockHeader(lane, Purpose.OPERATION, epoch, base_seq, count, CODEC_RECORDS_ZSTD, NO_DICTIONARY, len(body))
     return pack_block(header, body)
+
+
+def cost_of(block: bytes) -> int:
+    """What it takes of its vehicle's share."""
+    return len(block) + inflated_size(unpack_block(block)[1])
 
 
 def todays_clock() -> SteppingClock:

@@ -6,14 +6,17 @@ import asyncio
 import http.client
 import json
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.pairing import renew
 from ecu.clock import SECOND_NS
 from ecu.keys import MemoryKeyStore
 from receiver import journal
+from receiver.admission import CERTIFICATES_AT_ONCE
 from receiver.service import Receiver
 from telemetry.links.pairing import MAX_MESSAGE_BYTES, PairingFile
 from telemetry.links.tls import pinned_context
@@ -21,12 +24,17 @@ from tests.receiver.fleet import VEHICLE, Vehicle, a_receiver, a_vehicle, todays
 
 
 def ask(
-    receiver: Receiver, method: str, path: str, body: bytes | None = None, context: ssl.SSLContext | None = None
+    receiver: Receiver,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    context: ssl.SSLContext | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> tuple[int, Any, dict[str, str]]:
     context = context or pinned_context(receiver.authority.pem)
     line = http.client.HTTPSConnection("localhost", receiver.address.https_port, timeout=10, context=context)
     try:
-        line.request(method, path, body)
+        line.request(method, path, body, headers or {})
         answer = line.getresponse()
         text = answer.read()
         return answer.status, json.loads(text) if text.startswith(b"{") else text, dict(answer.getheaders())
@@ -115,9 +123,37 @@ async def test_guessing_tokens_is_throttled_by_address(tmp_path: Path) -> None:
         told = [await asyncio.to_thread(ask, receiver, "POST", "/v1/pair", guess) for _ in range(4)]
         assert [status for status, _, _ in told] == [403, 403, 403, 429]
         assert told[-1][2]["retry-after"] == "11"
-        assert (await asyncio.to_thread(ask, receiver, "POST", "/v1/pair", pairing(good)))[0] == 429
         clock.advance(11 * SECOND_NS)
-        assert (await asyncio.to_thread(ask, receiver, "POST", "/v1/pair", pairing(good)))[0] == 200
+        assert (await asyncio.to_thread(ask, receiver, "POST", "/v1/pair", guess))[0] == 403
+
+
+async def test_refusals_of_one_keep_nobody_at_the_same_address_from_pairing_or_renewing(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path, refusals_at_once=1) as receiver:
+        paired, revoked = await a_vehicle(receiver, tmp_path), await a_vehicle(receiver, tmp_path, "veh-002")
+        await receiver.operator.revoke("veh-002")
+
+        async def told(path: str, body: bytes, vehicle: Vehicle | None = None) -> int:
+            context = vehicle.context() if vehicle else None
+            return (await asyncio.to_thread(ask, receiver, "POST", path, body, context))[0]
+
+        assert [await told("/v1/pair", b"nonsense") for _ in range(3)] == [400, 429, 429]
+        # By the vehicle: this one hears why, though its address has used up its share.
+        assert [await told("/v1/renew", renewal(), revoked) for _ in range(2)] == [403, 429]
+        assert await told("/v1/renew", renewal(), paired) == 200
+        assert await told("/v1/pair", pairing(await receiver.operator.enrol("veh-003"))) == 200
+
+
+async def test_nobody_is_taken_for_the_address_that_a_header_names(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path, refusals_at_once=1) as receiver:
+        told = []
+        for n in range(3):
+            named = {"x-forwarded-for": f"10.0.0.{n}"}
+            told.append((await asyncio.to_thread(ask, receiver, "POST", "/v1/pair", b"", None, named))[0])
+        assert told == [400, 429, 429]
+
+
+def renewal() -> bytes:
+    return json.dumps({"csr": MemoryKeyStore().begin_identity().csr("x").decode()}).encode()
 
 
 def _fields(file: PairingFile) -> dict[str, Any]:
@@ -127,16 +163,47 @@ def _fields(file: PairingFile) -> dict[str, Any]:
 async def test_renewal_needs_the_certificate_that_is_welcome_now(tmp_path: Path) -> None:
     async with a_receiver(tmp_path) as receiver:
         vehicle = await a_vehicle(receiver, tmp_path)
-        body = json.dumps({"csr": MemoryKeyStore().begin_identity().csr("x").decode()}).encode()
 
-        async def renewal(context: ssl.SSLContext | None) -> int:
-            return (await asyncio.to_thread(ask, receiver, "POST", "/v1/renew", body, context))[0]
+        async def told(context: ssl.SSLContext | None) -> int:
+            return (await asyncio.to_thread(ask, receiver, "POST", "/v1/renew", renewal(), context))[0]
 
-        assert await renewal(None) == 403
-        assert await renewal(vehicle.context()) == 200
+        assert await told(None) == 403
+        assert await told(vehicle.context()) == 200
         await receiver.operator.revoke(VEHICLE)
-        assert await renewal(vehicle.context()) == 403
+        assert await told(vehicle.context()) == 403
         assert receiver.counters.renewed == 1
+
+
+async def test_a_vehicle_is_given_so_many_certificates_within_an_hour_and_no_more(tmp_path: Path) -> None:
+    clock = todays_clock()
+    async with a_receiver(tmp_path, clock) as receiver:
+        greedy = await a_vehicle(receiver, tmp_path, clock=clock)
+        other = await a_vehicle(receiver, tmp_path, "veh-002", clock=clock)
+
+        async def told(vehicle: Vehicle) -> tuple[int, str | None]:
+            status, _, headers = await asyncio.to_thread(
+                ask, receiver, "POST", "/v1/renew", renewal(), vehicle.context()
+            )
+            return status, headers.get("retry-after")
+
+        clock.advance(60 * SECOND_NS)
+        answers = [await told(greedy) for _ in range(CERTIFICATES_AT_ONCE)]
+        assert answers == [(200, None)] * (CERTIFICATES_AT_ONCE - 1) + [(429, "3541")]
+        assert await told(other) == (200, None)
+        clock.advance(3601 * SECOND_NS)
+        assert await told(greedy) == (200, None)
+        assert (await told(greedy))[0] == 429
+
+
+async def test_short_lived_certificates_can_be_renewed_in_time(tmp_path: Path) -> None:
+    clock, life_s = todays_clock(), 120
+    async with a_receiver(tmp_path, clock, certificate_days=life_s / 86_400) as receiver:
+        vehicle = await a_vehicle(receiver, tmp_path, clock=clock)
+        for n in range(1, 1 + 2 * CERTIFICATES_AT_ONCE):
+            clock.advance(n * life_s * SECOND_NS * 2 // 3)
+            await asyncio.to_thread(renew, vehicle.paired, vehicle.keys, clock)
+            vehicle.keys.retire_previous()
+        assert receiver.counters.renewed == 2 * CERTIFICATES_AT_ONCE
 
 
 async def test_a_strangers_certificate_does_not_get_past_tls(tmp_path: Path) -> None:

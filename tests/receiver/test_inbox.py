@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import hashlib
 import zlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+import sqlalchemy
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, func, select, text
 
 from ecu.disk import RealDisk
 from receiver import admission, inbox, journal
-from receiver.inbox import QUARANTINED_PER_VEHICLE, Arrival, Outcome, Shelf
+from receiver.inbox import QUARANTINED_PER_VEHICLE, Arrival, Outcome, Place, Shelf
 from receiver.ingest import receipts
 from receiver.intervals import IntervalSet
 from receiver.store import Store, StoreError, sqlite_url
-from receiver.tables import coverage, quarantine
+from receiver.tables import coverage, quarantine, schema
 from receiver.tables import inbox as inbox_table
 from telemetry.records import Lane, Purpose
 from telemetry.wire import BlockHeader, pack_block, unpack_block
@@ -130,6 +133,14 @@ async def test_an_unreadable_body_is_bad_and_the_rest_of_its_batch_is_stored(tmp
         assert outcomes(await store.transact(inbox.commit, batch, 5)) == [Outcome.BAD, Outcome.STORED]
 
 
+def test_the_same_bytes_again_are_told_apart_without_being_read() -> None:
+    whole = arrival(make_block(0))
+    shelf = Shelf(IntervalSet([(0, 3)]), {0: b"digest"})
+    unreadable = replace(whole, body=b"not zstandard")
+    assert shelf.judge(unreadable, b"digest").outcome is Outcome.DUPLICATE
+    assert shelf.judge(unreadable, b"other").outcome is Outcome.BAD
+
+
 async def test_coverage_is_merged_whatever_the_order_and_survives_a_restart(tmp_path: Path) -> None:
     async with a_store(tmp_path) as store:
         for base in (6, 0, 12, 3):
@@ -141,13 +152,58 @@ async def test_coverage_is_merged_whatever_the_order_and_survives_a_restart(tmp_
     await store.close()
 
 
+@settings(max_examples=50, deadline=None)
+@given(batches=st.lists(sendings, min_size=1, max_size=6))
+def test_a_commit_that_reads_only_what_is_near_judges_as_if_it_had_read_all(batches: list[list[Sent]]) -> None:
+    engine = sqlalchemy.create_engine("sqlite://")
+    with engine.begin() as connection:
+        schema.create_all(connection)
+        whole = Shelf(IntervalSet(), {})
+        for batch in batches:
+            blocks = [make_block(3 * one.base, one.count, note=one.note) for one in batch]
+            verdicts = inbox.commit(connection, [arrival(block) for block in blocks], 5)
+            expected = [whole.judge(arrival(block), hashlib.sha256(block).digest()) for block in blocks]
+            assert outcomes(verdicts) == outcomes(expected)
+            found = connection.execute(select(coverage.c.first_seq, coverage.c.end_seq)).all()
+            assert sorted(map(tuple, found)) == list(whole.stored.ranges)
+
+
+async def test_a_commit_reads_no_more_ranges_however_many_gaps_there_are(tmp_path: Path) -> None:
+    async with a_store(tmp_path) as store:
+        await store.transact(scatter, 5_000)
+        # Between two, over many, at the end, and beyond it.
+        spans = [(7, 8), (100, 9_000), (9_998, 10_000), (20_000, 20_005)]
+        read = await store.transact(inbox._near, Place(VEHICLE, Lane.P1, EPOCH), spans)
+        assert len(read) <= 3 * len(spans)
+        verdicts = await store.transact(inbox.commit, [arrival(make_block(a, b - a)) for a, b in spans], 5)
+        assert outcomes(verdicts) == [Outcome.STORED, Outcome.CONFLICT, Outcome.CONFLICT, Outcome.STORED]
+
+
+async def test_a_vehicle_with_too_many_gaps_closes_them_or_waits(tmp_path: Path) -> None:
+    async with a_store(tmp_path, VEHICLE, "veh-002") as store:
+        await store.transact(scatter, 10)
+        gap, more, elsewhere = arrival(make_block(5, 1)), arrival(make_block(100)), arrival(make_block(100), "veh-002")
+        verdicts = await store.transact(inbox.commit, [more, elsewhere, gap], 5, ranges_per_vehicle=10)
+        assert outcomes(verdicts) == [Outcome.THROTTLED, Outcome.STORED, Outcome.STORED]
+        assert outcomes(await store.transact(inbox.commit, [more], 5, ranges_per_vehicle=10)) == [Outcome.STORED]
+
+
+def scatter(connection: Connection, count: int) -> None:
+    """0, 2, 4 and so on are stored."""
+    key = {"vehicle": VEHICLE, "lane": int(Lane.P1), "epoch": EPOCH}
+    connection.execute(coverage.insert(), [key | {"first_seq": 2 * n, "end_seq": 2 * n + 1} for n in range(count)])
+
+
 async def test_a_hostile_vehicle_fills_neither_quarantine_nor_audit(tmp_path: Path) -> None:
     async with a_store(tmp_path) as store:
         flood = [arrival(make_block(0, 1, note=str(n))) for n in range(QUARANTINED_PER_VEHICLE + 20)]
-        await store.transact(inbox.commit, [*flood, *flood], 5)
+        verdicts = await store.transact(inbox.commit, [*flood, *flood], 5)
         kept = await store.transact(lambda c: c.execute(select(func.count()).select_from(quarantine)).scalar_one())
         assert kept == QUARANTINED_PER_VEHICLE
-        assert await store.transact(journal.broken_at) is None
+        # The vehicle lets go of what is kept here and of nothing else.
+        conflicts = [Outcome.CONFLICT] * QUARANTINED_PER_VEHICLE + [Outcome.UNSETTLED] * 19
+        assert outcomes(verdicts) == [Outcome.STORED, *conflicts, Outcome.DUPLICATE, *conflicts]
+        assert await journal.broken_at(store) is None
 
 
 async def test_what_fails_in_a_transaction_never_happened(tmp_path: Path) -> None:
@@ -161,13 +217,31 @@ async def test_what_fails_in_a_transaction_never_happened(tmp_path: Path) -> Non
         assert await store.transact(rows) == []
 
 
+async def test_the_audit_is_walked_a_page_a_transaction_and_others_go_in_between(tmp_path: Path) -> None:
+    def fill(connection: Connection) -> None:
+        for n in range(2 * journal.PAGE + 1):
+            journal.append(connection, n, "test")
+
+    async with a_store(tmp_path) as store:
+        await store.transact(fill)
+        walking = asyncio.create_task(journal.broken_at(store))
+        # Queued behind the first page, and done before the last.
+        await asyncio.sleep(0)
+        await store.transact(journal.tail, 1)
+        assert not walking.done()
+        assert await walking is None
+        at = journal.PAGE + 1
+        await store.transact(lambda c: c.execute(text(f"update audit set previous = zeroblob(32) where seq = {at}")))
+        assert await journal.broken_at(store) == at
+
+
 async def test_a_change_in_the_database_is_found_by_the_audit(tmp_path: Path) -> None:
     async with a_store(tmp_path) as store:
         for n in range(5):
             await store.transact(journal.append, n, "test", "", str(n))
-        assert await store.transact(journal.broken_at) is None
+        assert await journal.broken_at(store) is None
         await store.transact(lambda c: c.execute(text("update audit set detail = 'forged' where seq = 3")))
-        assert await store.transact(journal.broken_at) == 3
+        assert await journal.broken_at(store) == 3
 
 
 def test_the_checksum_of_the_tests_blocks_is_right() -> None:

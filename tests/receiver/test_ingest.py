@@ -19,7 +19,7 @@ from receiver.quota import Quota
 from receiver.store import FILE, Store, sqlite_url
 from telemetry.records import Lane
 from telemetry.wire import Receipt
-from tests.receiver.fleet import EPOCH, VEHICLE, make_block
+from tests.receiver.fleet import EPOCH, VEHICLE, cost_of, make_block
 from tests.receiver.test_inbox import a_store
 
 
@@ -111,8 +111,16 @@ async def test_the_queue_is_bounded_and_counts_what_it_turns_away(tmp_path: Path
 
 async def test_one_vehicle_can_not_use_the_share_of_another(tmp_path: Path) -> None:
     block = make_block()
-    async with a_bench(tmp_path, burst=2.5 * len(block)) as (bench, _):
+    async with a_bench(tmp_path, burst=2.5 * cost_of(block)) as (bench, _):
         answers = [bench.ingest.submit(VEHICLE, Lane.P1, make_block(3 * n)) for n in range(3)]
+        assert [(await a).outcome for a in answers] == [Outcome.STORED, Outcome.STORED, Outcome.THROTTLED]
+
+
+async def test_what_inflates_is_charged_by_what_it_becomes(tmp_path: Path) -> None:
+    bombs = [make_block(n, 1, note="x" * 100_000) for n in range(3)]
+    assert len(bombs[0]) < 1000
+    async with a_bench(tmp_path, burst=250_000) as (bench, _):
+        answers = [bench.ingest.submit(VEHICLE, Lane.P1, bomb) for bomb in bombs]
         assert [(await a).outcome for a in answers] == [Outcome.STORED, Outcome.STORED, Outcome.THROTTLED]
 
 

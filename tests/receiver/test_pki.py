@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import stat
 from pathlib import Path
@@ -70,6 +71,12 @@ def test_a_request_that_its_key_did_not_sign_proves_nothing(tmp_path: Path) -> N
         authority(tmp_path).issue(forged, "veh-007")
 
 
+def of_another_version(csr: bytes) -> bytes:
+    der = x509.load_pem_x509_csr(csr).public_bytes(DER)
+    text = base64.encodebytes(der.replace(b"\x02\x01\x00", b"\x02\x01\x01", 1)).decode()
+    return f"-----BEGIN CERTIFICATE REQUEST-----\n{text}-----END CERTIFICATE REQUEST-----\n".encode()
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -78,8 +85,9 @@ def test_a_request_that_its_key_did_not_sign_proves_nothing(tmp_path: Path) -> N
         request(ec.generate_private_key(ec.SECP384R1())),
         b"",
         b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n",
+        of_another_version(request()),
     ],
-    ids=["rsa", "ed25519", "p384", "empty", "junk"],
+    ids=["rsa", "ed25519", "p384", "empty", "junk", "another version"],
 )
 def test_only_p256_requests_are_granted(tmp_path: Path, bad: bytes) -> None:
     with pytest.raises(BadRequest):

@@ -14,8 +14,10 @@ from mqtt5 import DisconnectReasonCode, PubAckReasonCode, QoS, SubAckReasonCode,
 
 from ecu.clock import SECOND_NS
 from receiver import admission, journal
-from receiver.endpoint import MAX_STATUS_BYTES
+from receiver.endpoint import CONNECTIONS_PER_VEHICLE, MAX_STATUS_BYTES
+from receiver.inbox import QUARANTINED_PER_VEHICLE
 from receiver.session import Phase
+from receiver.tables import quarantine
 from telemetry.records import Lane
 from telemetry.wire import MAX_BLOCK_BYTES, down_topic, status_topic, unpack_receipt, up_topic
 from tests.receiver.fleet import EPOCH, VEHICLE, RawVehicle, a_receiver, a_vehicle, make_block, todays_clock, until
@@ -102,6 +104,21 @@ async def test_a_conflict_is_refused_without_a_receipt(tmp_path: Path) -> None:
         # Had there been a receipt, it would come before the answer to this.
         assert isinstance(await raw.ask(mqtt5.PingReqPacket()), mqtt5.PingRespPacket)
         await raw.close()
+
+
+async def test_a_conflict_that_nobody_keeps_stays_with_the_vehicle_and_is_alarmed_so_often(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path, todays_clock()) as receiver:
+        raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path))
+        assert code_of(await raw.ask(publish(UP, make_block()))) is PubAckReasonCode.SUCCESS
+        kept = {"vehicle": VEHICLE, "reason": "", "received_ns": 0, "block": b""}
+        full = [kept | {"sha256": n.to_bytes(32, "big")} for n in range(QUARANTINED_PER_VEHICLE)]
+        await receiver.store.transact(lambda c: c.execute(quarantine.insert(), full))
+        codes = [code_of(await raw.ask(publish(UP, make_block(note=str(n))))) for n in range(15)]
+        assert codes == [PubAckReasonCode.QUOTA_EXCEEDED] * 15
+        assert receiver.counters.blocks_unsettled == 15
+        await raw.close()
+        events = [entry.event for entry in await receiver.store.transact(journal.tail, 100)]
+        assert events.count("conflict_unsettled") == 10
 
 
 async def test_a_vehicle_hears_only_its_own_down_topics(tmp_path: Path) -> None:
@@ -299,6 +316,21 @@ async def test_a_full_house_takes_nobody_more_until_somebody_leaves(tmp_path: Pa
         await (await RawVehicle.connected(second)).close()
 
 
+async def test_one_vehicle_has_few_connections_and_its_oldest_silent_one_gives_way(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path, max_vehicles=CONNECTIONS_PER_VEHICLE + 2) as receiver:
+        greedy, other = await a_vehicle(receiver, tmp_path), await a_vehicle(receiver, tmp_path, OTHER)
+        open_one = await RawVehicle.connected(greedy)
+        silent = [await RawVehicle.dial(greedy) for _ in range(2 * CONNECTIONS_PER_VEHICLE)]
+        assert await silent[0].receive() is None
+        await until(lambda: receiver.endpoint.connections == CONNECTIONS_PER_VEHICLE)
+        # The newest may still begin, and nobody else's place was taken.
+        newcomer = await RawVehicle.connected(other)
+        assert code_of(await open_one.ask(publish(UP, make_block()))) is PubAckReasonCode.SUCCESS
+        assert receiver.counters.crowded_out == CONNECTIONS_PER_VEHICLE + 1
+        for raw in (open_one, newcomer, *silent):
+            await raw.close()
+
+
 async def test_an_attempt_to_speak_for_another_is_audited_once_a_session(tmp_path: Path) -> None:
     async with a_receiver(tmp_path) as receiver:
         raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path))
@@ -316,6 +348,15 @@ async def test_the_last_report_of_a_vehicle_is_kept(tmp_path: Path) -> None:
         for n, status in enumerate((b'{"n":1}', b'{"n":2}')):
             assert code_of(await raw.ask(publish(status_topic(VEHICLE), status, n + 1))) is PubAckReasonCode.SUCCESS
         assert await receiver.store.transact(admission.last_report, VEHICLE) == b'{"n":2}'
+        await raw.close()
+
+
+async def test_reports_cost_a_vehicle_of_its_share(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path, vehicle_burst_bytes=2 * MAX_STATUS_BYTES, vehicle_bytes_per_s=1) as receiver:
+        raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path))
+        codes = [code_of(await raw.ask(publish(status_topic(VEHICLE), b"{}", n + 1))) for n in range(3)]
+        assert codes == [PubAckReasonCode.SUCCESS] * 2 + [PubAckReasonCode.QUOTA_EXCEEDED]
+        assert receiver.counters.reports == 2
         await raw.close()
 
 

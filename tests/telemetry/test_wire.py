@@ -14,16 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry.records import Health, Lane, Purpose, Stored, decode_event, encode_event, encode_records
+from telemetry.spool.packing import Waiting, pack, stored_size
 from telemetry.wire import (
     CODEC_RECORDS_ZSTD,
     HEADER_BYTES,
     MAX_BLOCK_BYTES,
     MAX_BODY_INFLATED,
+    MAX_RECORDS,
     NO_DICTIONARY,
     BadBlock,
     BlockHeader,
     Receipt,
     down_topic,
+    inflated_size,
     pack_block,
     pack_body,
     pack_receipt,
@@ -42,7 +45,7 @@ headers = st.builds(
     purpose=st.sampled_from(Purpose),
     epoch=st.binary(min_size=16, max_size=16),
     base_seq=st.integers(0, (1 << 63) - (1 << 32)),
-    count=st.integers(1, (1 << 32) - 1),
+    count=st.integers(1, MAX_RECORDS),
     codec=st.integers(0, 65_535),
     dictionary=st.integers(0, 65_535),
     body_length=st.just(0),
@@ -167,6 +170,36 @@ def test_a_bomb_is_not_inflated_whether_it_tells_its_size_or_not(told: bool, wor
     assert len(bomb) < MAX_BLOCK_BYTES
     with pytest.raises(BadBlock, match=words):
         unpack_body(a_header(bomb), bomb)
+
+
+def test_a_block_names_no_more_records_than_are_allowed() -> None:
+    assert unpack_block(pack_block(a_header(b"", MAX_RECORDS), b""))
+    with pytest.raises(BadBlock, match="are more than"):
+        unpack_block(pack_block(a_header(b"", MAX_RECORDS + 1), b""))
+
+
+def test_no_record_is_made_of_a_body_that_holds_other_than_named() -> None:
+    """A few bytes on the wire were a million records in memory before anybody counted them."""
+    for begins in (b"\x92", b"\xdc\x00\x02", b"\xdd\x00\x00\x00\x02"):
+        # What follows is no record: whoever made them first would say so.
+        body = zstandard.compress(begins + b"\xc1")
+        with pytest.raises(BadBlock, match="names 1 records, the body holds 2"):
+            unpack_body(a_header(body), body)
+
+
+def test_the_vehicle_packs_no_more_records_than_a_block_may_name() -> None:
+    small = b"\x80"
+    waiting = Waiting(Purpose.OPERATION, Stored(0, 0, msgspec.Raw(small)), stored_size(small), 0)
+    blocks = pack([waiting] * (2 * MAX_RECORDS), MAX_BLOCK_BYTES)
+    assert max(len(block.records) for block in blocks) <= MAX_RECORDS
+
+
+@given(st.binary(max_size=200))
+def test_no_body_takes_more_to_read_than_it_is_charged_for(plain: bytes) -> None:
+    for told in (True, False):
+        body = zstandard.ZstdCompressor(write_content_size=told).compress(plain)
+        assert len(plain) <= inflated_size(body) <= MAX_BODY_INFLATED
+    assert inflated_size(plain[:3]) == 0
 
 
 def test_nesting_without_end_is_a_bad_body_and_not_a_crash() -> None:
