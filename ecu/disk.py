@@ -5,6 +5,7 @@
     DiskError
     ├── DiskFull      no space left: free some, nothing was half done that a reader could mistake for whole
     ├── DiskDenied    no permission, a read-only file system, or something else stands there
+    ├── DiskStarved   the computer is short of descriptors or memory: says nothing about the medium; try again later
     └── DiskFault     the medium failed (EIO): what wasn't synced may be gone; never sync the same bytes again and
                       believe the answer, write them anew elsewhere
 """
@@ -31,6 +32,10 @@ class DiskFull(DiskError):
 
 class DiskDenied(DiskError):
     """No permission, a read-only file system, or a folder where a file should be (or the other way round)."""
+
+
+class DiskStarved(DiskError):
+    """The computer is short of descriptors or memory. It says nothing of the medium: retry, never call it damage."""
 
 
 class DiskFault(DiskError):
@@ -88,6 +93,9 @@ class Disk(Protocol):
     def remove(self, path: str) -> None: ...
 
 
+_OPEN_FILES = "too many files are open. Close some, or raise LimitNOFILE= (ulimit -n), and try again."
+_MEMORY = "the computer is out of memory. Free some, and try again."
+
 _ADVICE = {
     errno.ENOSPC: (DiskFull, "the disk is full. Free space on it, or lower [spool] max_bytes in outrider.toml."),
     errno.EDQUOT: (DiskFull, "the quota is used up. Raise it, or lower [spool] max_bytes in outrider.toml."),
@@ -97,6 +105,10 @@ _ADVICE = {
     errno.EISDIR: (DiskDenied, "a folder stands where a file should. Move it away."),
     errno.ENOTDIR: (DiskDenied, "a file stands where a folder should. Move it away."),
     errno.ENOTEMPTY: (DiskDenied, "the folder isn't empty. Remove what is in it first."),
+    errno.EMFILE: (DiskStarved, _OPEN_FILES),
+    errno.ENFILE: (DiskStarved, _OPEN_FILES),
+    errno.ENOMEM: (DiskStarved, _MEMORY),
+    errno.EAGAIN: (DiskStarved, "the computer is too busy for it. Try again."),
 }
 
 

@@ -226,7 +226,10 @@ class Spool:
         return tuple(self._log.append(part.lane, pack(part.records, self._max_wire_bytes)) for part in batch.parts)
 
     def load(self, ref: BlockRef) -> bytes:
-        """The wire block. Raises BadBlock when it is no more, or was damaged; then it is quarantined already."""
+        """The wire block. Raises BadBlock when it is no more, or was damaged; then it is quarantined already.
+
+        Raises DiskStarved when the computer can't read anything now: it stays spooled.
+        """
         with self._departures.lock:
             segment = self._shelf.find(ref.lane, ref.serial)
             left = segment is None or self._shelf.has_left(ref)

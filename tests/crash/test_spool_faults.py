@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from ecu.crashdisk import CrashDisk
-from ecu.disk import DiskError, DiskFault, DiskFull
+from ecu.disk import DiskError, DiskFault, DiskFull, DiskStarved
 from telemetry.records import Lane, Purpose
 from telemetry.spool.counts import Evicted, MemoryCounters, Quarantined
 from telemetry.spool.limits import PAGE_BYTES
@@ -129,6 +129,21 @@ def test_on_a_full_disk_a_higher_lane_evicts_a_lower_one() -> None:
     counts = rig.spool.counts()
     assert counts.lanes[Lane.P3].evicted == {Evicted.DISK_FULL: 2}
     assert counts.holds
+
+
+@pytest.mark.parametrize("act", ["read_at", "read", "size"])
+def test_a_computer_short_of_descriptors_is_never_taken_for_damage(act: str) -> None:
+    rig = Rig(disk := CrashDisk(), limits=ROOMY)
+    rig.put(*(record(n, size=3000) for n in range(3)))
+    disk.fail(lambda call: call.act == act and call.path.endswith(".seg"), DiskStarved("too many files"))
+    with contextlib.suppress(DiskStarved):
+        rig.read()
+    with contextlib.suppress(DiskStarved):
+        rig.open()
+    disk.heal()
+    rig.open()
+    assert len(rig.read()) == 3
+    assert not rig.spool.counts().lanes[Lane.P1].quarantined
 
 
 # --- bits that flip --------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ecu.disk import DiskDenied, DiskError, DiskFault, DiskFull, RealDisk, replace_file
+from ecu.disk import DiskDenied, DiskError, DiskFault, DiskFull, DiskStarved, RealDisk, replace_file
 from ecu.errors import EXIT_ENVIRONMENT
 
 
@@ -43,6 +45,31 @@ def test_a_failing_medium_says_so_and_what_to_do() -> None:
 def test_a_forbidden_place_says_so_and_what_to_do() -> None:
     with pytest.raises(DiskDenied, match=r"/sys/x: .* --state"):
         RealDisk(Path("/sys")).make_folder("x")
+
+
+def test_running_out_of_descriptors_is_no_fault_of_the_medium(tmp_path: Path) -> None:
+    disk = RealDisk(tmp_path)
+    disk.create("f", 10)
+    with no_descriptor_left(), pytest.raises(DiskStarved, match=r"f: too many files are open\."):
+        disk.read_at("f", 0, 10)
+    assert disk.read_at("f", 0, 10) == bytes(10)
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+    hog: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                hog.append(os.open("/dev/null", os.O_RDONLY))
+        yield
+    finally:
+        for fd in hog:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @contextmanager

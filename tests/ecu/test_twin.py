@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecu.crashdisk import CrashDisk
-from ecu.disk import DiskFault
+from ecu.disk import DiskFault, DiskStarved
 from ecu.twin import OVERHEAD_BYTES, TwinLost, TwinRecord
 
 CAPACITY = 256
@@ -135,6 +135,17 @@ def test_two_unreadable_files_are_a_fault_of_the_disk_and_not_yet_lost() -> None
         record(disk).read()
     disk.heal()
     assert record(disk).read() == b"a"
+
+
+def test_a_record_that_cannot_be_looked_at_for_want_of_memory_is_never_read_from_one_twin() -> None:
+    disk = CrashDisk()
+    record(disk).write_both(b"a")
+    record(disk).write(b"b")
+    disk.fail(lambda call: call.act == "read" and call.path == "boot.0", DiskStarved("too many files"))
+    with pytest.raises(DiskStarved):
+        record(disk).read()
+    disk.heal()
+    assert record(disk).read() == b"b"
 
 
 def test_one_missing_file_is_made_again() -> None:
