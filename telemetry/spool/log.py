@@ -14,7 +14,7 @@ from typing import Final
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ecu.clock import Clock
-from ecu.disk import Disk, DiskError, DiskFull
+from ecu.disk import Disk, DiskError, DiskFault, DiskFull
 from telemetry.confirmations import Confirmation
 from telemetry.records import Lane, Purpose, record_digest
 from telemetry.spool.counts import Dropped, Evicted
@@ -276,17 +276,31 @@ class SegmentLog:
         return self._files.free.pop()
 
     def _make_room(self, lane: Lane, step: Room | Evict, why: Evicted) -> None:
-        with self._departures.lock:
-            wasteful = to_trim(self._shelf.all_segments())
-        if wasteful:
-            trim(self._disk, wasteful)
-        elif isinstance(step, Evict):
+        if self._has_trimmed():
+            return
+        if isinstance(step, Evict):
             self._evict(step.lane, why)
         else:
             raise NoRoom(
                 f"Lane {lane.name} gets no segment: higher lanes and reserves hold all of the {self._limits.max_bytes}"
                 " bytes, or the disk is full. Bring the link up, free space, or raise [spool] max_bytes."
             )
+
+    def _has_trimmed(self) -> bool:
+        """Whether a finished segment gave back what it never used."""
+        while wasteful := self._most_wasteful():
+            try:
+                trim(self._disk, wasteful)
+            except (DiskFault, DiskFull) as error:
+                # It would be chosen again at each commit, and no lane would ever get room.
+                wasteful.faulty, self.fault = True, str(error)
+            else:
+                return True
+        return False
+
+    def _most_wasteful(self) -> Segment | None:
+        with self._departures.lock:
+            return to_trim(self._shelf.all_segments())
 
     def _created(self) -> str:
         name = free_name(self._files.next_serial)

@@ -14,7 +14,7 @@ from telemetry.records import Lane, Purpose
 from telemetry.spool.counts import Evicted, MemoryCounters, Quarantined
 from telemetry.spool.limits import PAGE_BYTES
 from telemetry.wire import BadBlock
-from tests.telemetry.spool.rig import ROOMY, Key, Rig, key_of, record, records_of
+from tests.telemetry.spool.rig import ROOMY, WIDE, Key, Rig, key_of, record, records_of
 from tests.telemetry.spool.story import (
     KEYS,
     STORIES,
@@ -129,6 +129,20 @@ def test_on_a_full_disk_a_higher_lane_evicts_a_lower_one() -> None:
     counts = rig.spool.counts()
     assert counts.lanes[Lane.P3].evicted == {Evicted.DISK_FULL: 2}
     assert counts.holds
+
+
+@pytest.mark.parametrize("act", ["write_at", "truncate"])
+def test_a_worn_segment_that_cannot_be_trimmed_denies_nobody_room(act: str) -> None:
+    limits = WIDE.model_copy(update={"max_bytes": 8 * WIDE.segment_bytes})
+    rig = Rig(disk := CrashDisk(), limits=limits)
+    for number in range(6):
+        rig.put(record(number, Lane.P3))
+        rig.open()
+    worn = next(s.name for s in rig.spool.segments(Lane.P3) if s.file_bytes == limits.segment_bytes)
+    disk.fail(lambda call: call.act == act and call.path == worn, DiskFault("worn"))
+    assert len(rig.put(*(record(n, Lane.P0, size=6000) for n in range(10, 30)))) == 20
+    assert rig.spool.why_full is None
+    assert rig.spool.counts().holds
 
 
 @pytest.mark.parametrize("act", ["read_at", "read", "size"])
