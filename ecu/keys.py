@@ -370,7 +370,7 @@ _PAIR_AGAIN = (
 
 def _read(record: TwinRecord, advice: str) -> bytes | None:
     try:
-        return record.read()
+        return record.read_both()
     except TwinLost as error:
         raise KeysLost(f"{error} {advice}") from error
 

@@ -11,11 +11,12 @@ Block `seq` lives in file `seq` % 2, so that a block that strayed into the other
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from dataclasses import dataclass
 
-from ecu.disk import Disk, DiskError, DiskFault, replace_file
+from ecu.disk import Disk, DiskError, DiskFault, DiskFull, replace_file
 
 _MAGIC = b"OTWN"
 _VERSION = 1
@@ -76,6 +77,16 @@ class TwinRecord:
             self._newest = self._settled()
         return self._newest.payload if self._newest else None
 
+    def read_both(self) -> bytes | None:
+        """As `read`; and where a killed `write_both` or damage left it in one twin only, both hold it again.
+
+        A twin that can't be written now is no reason to refuse what the other says: the next start tries again.
+        """
+        if self._newest is None and self.read() is not None:
+            with contextlib.suppress(DiskFault, DiskFull):
+                self._mend()
+        return self.read()
+
     def write(self, payload: bytes) -> None:
         """Durable when this returns, in one twin; the other holds the state before. A first write makes both.
 
@@ -89,7 +100,7 @@ class TwinRecord:
     def write_both(self, payload: bytes) -> None:
         """Durable in both twins when this returns, and nothing of an earlier payload is left in either file.
 
-        To be called again on resuming: a killed one may have reached one twin only.
+        A killed one may have reached one twin only: read it with `read_both`, or write again on resuming.
         """
         self.read()
         self._put(payload)
@@ -112,6 +123,13 @@ class TwinRecord:
         self._newest = None
         self._put(payload)
         self._put(payload)
+
+    def _mend(self) -> None:
+        newest = self._newest
+        assert newest is not None
+        other = self._whole(1 - newest.seq % 2)
+        if other is None or other.payload != newest.payload:
+            self._put(newest.payload)
 
     def _put(self, payload: bytes) -> None:
         if len(payload) > self._capacity - OVERHEAD_BYTES:
@@ -155,6 +173,13 @@ class TwinRecord:
         if there and newest is None:
             raise unreadable[0] if unreadable else self._lost()
         return newest
+
+    def _whole(self, twin: int) -> _Block | None:
+        """The block of one twin; None when it is missing, damaged or unreadable."""
+        try:
+            return _decode(self._disk.read(self._paths[twin]), twin)
+        except (FileNotFoundError, DiskFault):
+            return None
 
     def _lost(self) -> TwinLost:
         return TwinLost(

@@ -229,6 +229,22 @@ def test_a_segment_with_both_headers_gone_is_counted_and_its_file_given_back(whi
     assert name not in disk.names("")
 
 
+def test_a_key_that_a_kill_left_in_one_twin_is_in_both_before_more_is_written_under_it() -> None:
+    for n in range(30):
+        rig = Rig(disk := CrashDisk(), keys=KEYS)
+        rig.put(record(0))
+        disk.fail(len(disk.calls) + n, Killed())
+        with contextlib.suppress(Killed):
+            rig.put(record(1, purpose=Purpose.DRIVING))
+        disk.heal()
+        rig = Rig(disk, rig.counters, keys=KEYS, seed=2)
+        rig.put(record(2, purpose=Purpose.DRIVING))
+        for twin in range(2):
+            flipped = disk.after_shutdown()
+            flipped.flip_bit(f"keys.{twin}", 8 * 40)
+            assert Rig(flipped, keys=KEYS, seed=3).read()
+
+
 def test_a_spool_that_lost_its_books_sends_again_and_says_so() -> None:
     disk, counters, before = much_lived()
     for twin in range(2):

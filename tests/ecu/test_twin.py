@@ -158,6 +158,27 @@ def test_one_missing_file_is_made_again() -> None:
     assert disk.names("") == ["boot.0", "boot.1"]
 
 
+@pytest.mark.parametrize("path", ["boot.0", "boot.1"])
+def test_reading_both_mends_a_damaged_twin_and_an_unwritable_one_hides_nothing(path: str) -> None:
+    disk = CrashDisk()
+    record(disk).write_both(b"a")
+    disk.flip_bit(path, 100)
+    disk.fail(lambda call: call.act == "write_at" and call.path == path, DiskFault("worn"))
+    assert record(disk).read_both() == b"a"
+    disk.heal()
+    assert record(disk).read_both() == b"a"
+    for twin in ("boot.0", "boot.1"):
+        assert record(flipped(disk, twin, 100)).read() == b"a"
+
+
+def test_reading_both_writes_nothing_where_both_agree() -> None:
+    disk = CrashDisk()
+    record(disk).write_both(b"a")
+    disk = disk.after_shutdown()
+    record(disk).read_both()
+    assert [call.path for call in disk.calls if call.act == "write_at"] == ["boot.1"]
+
+
 def test_after_write_both_nothing_of_an_earlier_payload_is_left() -> None:
     disk = CrashDisk()
     mine = record(disk)
