@@ -56,6 +56,7 @@ class Departures:
     ) -> None:
         self.lock = threading.Lock()
         self.totals = assembly.totals
+        self.unreadable = dict.fromkeys(Lane, 0)
         self.receipts_ignored = 0
         self.fault: str | None = None
         self._shelf = assembly.shelf

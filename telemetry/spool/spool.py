@@ -6,7 +6,7 @@ of that waits or touches the disk. One other thread writes, loads, acknowledges,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Final
 
 import msgspec
@@ -107,7 +107,7 @@ class Spool:
         departures = Departures(disk, assembly, books, page, files, vault, counters, limits, frozenset(epochs.items()))
         departures.remove_useless(found.useless)
         departures.finish_erasing()
-        behind = _settle_counters(counters, departures, assembly.shelf)
+        behind = _settle_counters(counters, departures, assembly.shelf, found.unreadable)
         log = SegmentLog(disk, vault, clock, entropy, limits, assembly.shelf, departures, files, page.spool_id, epochs)
         departures.open_books(written)
         log.seal_found(found.unsealed)
@@ -208,6 +208,7 @@ class Spool:
             self._queue.lanes[lane].count,
             self._departures.totals[lane],
             self._shelf.spooled(lane),
+            self._departures.unreadable[lane],
         )
 
     @property
@@ -275,16 +276,16 @@ class Spool:
         self._departures.write(both=False, clean=True)
 
 
-def _settle_counters(counters: Counters, departures: Departures, shelf: Shelf) -> bool:
+def _settle_counters(counters: Counters, departures: Departures, shelf: Shelf, unreadable: Set[Lane]) -> bool:
     """Makes counters and flash agree; True when the counters had known less than flash does."""
-    openings = {lane: _opening(lane, counters, departures, shelf) for lane in Lane}
+    openings = {lane: _opening(lane, counters, departures, shelf, lane in unreadable) for lane in Lane}
     for lane, opening in openings.items():
-        departures.totals[lane] = opening.totals
+        departures.totals[lane], departures.unreadable[lane] = opening.totals, opening.unreadable
         dropped = {f"dropped_{why}": records for why, records in opening.totals.dropped.items()}
         known = {"offered": opening.offered, "durable": opening.durable, **dropped}
         counters.set(**{counter(lane, what): value for what, value in known.items()})
     return any(opening.behind for opening in openings.values())
 
 
-def _opening(lane: Lane, counters: Counters, departures: Departures, shelf: Shelf) -> Opening:
-    return reconcile(counted(counters.values(), lane), departures.totals[lane], shelf.spooled(lane))
+def _opening(lane: Lane, counters: Counters, departures: Departures, shelf: Shelf, may_return: bool) -> Opening:
+    return reconcile(counted(counters.values(), lane), departures.totals[lane], shelf.spooled(lane), may_return)

@@ -12,6 +12,7 @@ from ecu.crashdisk import CrashDisk
 from ecu.disk import DiskError, DiskFault, DiskFull, DiskStarved
 from telemetry.records import Lane, Purpose
 from telemetry.spool.counts import Evicted, MemoryCounters, Quarantined
+from telemetry.spool.inspection import Untouched
 from telemetry.spool.limits import PAGE_BYTES
 from telemetry.wire import BadBlock
 from tests.telemetry.spool.rig import ROOMY, WIDE, Key, Rig, key_of, record, records_of
@@ -158,6 +159,50 @@ def test_a_computer_short_of_descriptors_is_never_taken_for_damage(act: str) -> 
     rig.open()
     assert len(rig.read()) == 3
     assert not rig.spool.counts().lanes[Lane.P1].quarantined
+
+
+@pytest.mark.parametrize("page", [0, 1])
+def test_one_unreadable_header_page_costs_nothing(page: int) -> None:
+    rig = Rig(disk := CrashDisk(), limits=ROOMY)
+    rig.put(*(record(n, size=1000) for n in range(6)))
+    rig.disk = PageGone(disk, rig.spool.segments(Lane.P1)[0].name, page)
+    rig.open()
+    assert len(rig.read()) == 6
+    assert not rig.spool.counts().lanes[Lane.P1].quarantined
+
+
+def test_what_cannot_be_read_at_one_start_and_can_at_the_next_is_counted_once() -> None:
+    rig = Rig(disk := CrashDisk(), limits=ROOMY)
+    rig.put(*(record(n, size=1000) for n in range(6)))
+    name = rig.spool.segments(Lane.P1)[0].name
+    disk.fail(lambda call: call.act in ("read", "read_at") and call.path == name, DiskFault("loose cable"))
+    for _ in range(2):
+        rig.open()
+        assert rig.spool.counts().lanes[Lane.P1].quarantined == {Quarantined.UNREADABLE: 6}
+        assert rig.spool.counts().holds
+        rig.spool.close()
+    disk.heal()
+    rig.open()
+    p1 = rig.spool.counts().lanes[Lane.P1]
+    assert (p1.offered, p1.durable, p1.spooled, p1.quarantined) == (6, 6, 6, {})
+    assert len(rig.read()) == 6
+
+
+class PageGone(Untouched):
+    """A disk on which one page of one file can't be read."""
+
+    def __init__(self, disk: CrashDisk, name: str, page: int) -> None:
+        super().__init__(disk)
+        self._medium, self._name, self._page = disk, name, page
+        self.read, self.read_at = self._read, self._read_at
+
+    def _read(self, path: str) -> bytes:
+        return self._read_at(path, 0, self._medium.size(path))
+
+    def _read_at(self, path: str, offset: int, length: int) -> bytes:
+        if path == self._name and offset < (self._page + 1) * PAGE_BYTES and self._page * PAGE_BYTES < offset + length:
+            raise DiskFault("bad sector")
+        return self._medium.read_at(path, offset, length)
 
 
 # --- bits that flip --------------------------------------------------------------------------------------------------
