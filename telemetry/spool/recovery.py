@@ -86,7 +86,7 @@ def survey(disk: Disk, vault: Vault, page: Page, segment_bytes: int) -> Survey:
 def _look_at(disk: Disk, name: str, segment_bytes: int, found: Survey) -> None:
     try:
         size = patiently(lambda: disk.size(name))
-        header = _header(disk, name)
+        header = read_header(disk, name)
     except DiskFault:
         found.unreadable_bytes += segment_bytes
         found.unreadable |= {lane for lane in Lane if name.startswith(f"{lane.name.lower()}-")}
@@ -103,7 +103,7 @@ def _look_at(disk: Disk, name: str, segment_bytes: int, found: Survey) -> None:
         found.useless.append(name)
 
 
-def _header(disk: Disk, name: str) -> SegmentHeader | None:
+def read_header(disk: Disk, name: str) -> SegmentHeader | None:
     """The first whole copy; None when neither is. Raises DiskFault when one that can't be read may be."""
     fault = None
     for page in range(HEADER_PAGES):

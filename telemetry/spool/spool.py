@@ -107,10 +107,11 @@ class Spool:
         departures = Departures(disk, assembly, books, page, files, vault, counters, limits, frozenset(epochs.items()))
         departures.remove_useless(found.useless)
         departures.finish_erasing()
-        behind = _settle_counters(counters, departures, assembly.shelf, found.unreadable)
         log = SegmentLog(disk, vault, clock, entropy, limits, assembly.shelf, departures, files, page.spool_id, epochs)
+        durable = log.settle_found(found.unsealed, found.floors)
+        behind = _settle_counters(counters, departures, assembly.shelf, found.unreadable)
         departures.open_books(written)
-        log.seal_found(found.unsealed)
+        log.seal_found(durable)
         departures.free_what_is_done()
         return cls(
             disk, clock, limits, counters, vault, assembly.shelf, departures, files, log,

@@ -78,6 +78,25 @@ def test_a_kill_between_any_two_acts_loses_nothing_confirmed_and_counts_the_rest
         judge_the_next_life(story, disk)
 
 
+@pytest.mark.parametrize("cut_short", [Killed(), DiskFault("worn")], ids=["killed in it", "killed after it failed"])
+def test_what_a_start_counts_as_durable_survives_a_power_cut_though_no_sync_had_succeeded(
+    cut_short: BaseException,
+) -> None:
+    rig = Rig(disk := with_history(), keys=KEYS)
+    rig.put(record(0))
+    disk.fail(lambda call: call.act == "sync" and call.path.endswith(".seg"), cut_short)
+    with contextlib.suppress(Killed):
+        rig.put(*(record(n) for n in range(1, 6)))
+    disk.heal()
+    found = {key_of(item) for item in Rig(disk, rig.counters, keys=KEYS, seed=2).read()}
+    assert len(found) == 6
+    disk.mark("counted")
+    for state in disk.after_crash():
+        if "counted" in state.acknowledged:
+            left = Rig(state.disk, MemoryCounters(was_lost=True), keys=KEYS, seed=3).read()
+            assert {key_of(item) for item in left} == found, state.describe
+
+
 @pytest.mark.parametrize("tell", LIVES)
 def test_one_call_that_fails_loses_nothing_confirmed(tell: Tell) -> None:
     for n in range(calls_of(tell)):
