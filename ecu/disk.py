@@ -224,6 +224,25 @@ def _write_all(fd: int, data: bytes, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
+class WatchedDisk:
+    """A Disk that remembers: after a failed sync of a folder its names are in doubt, whatever a later sync says."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.names_doubtful = False
+        self._disk = disk
+        self.exists, self.names, self.size = disk.exists, disk.names, disk.size
+        self.read, self.read_at = disk.read, disk.read_at
+        self.make_folder, self.create, self.write_at = disk.make_folder, disk.create, disk.write_at
+        self.truncate, self.sync, self.rename, self.remove = disk.truncate, disk.sync, disk.rename, disk.remove
+
+    def sync_folder(self, folder: str) -> None:
+        try:
+            self._disk.sync_folder(folder)
+        except DiskError:
+            self.names_doubtful = True
+            raise
+
+
 def state_folder(path: Path) -> RealDisk:
     """A process's state folder, made where it is missing. Raises DiskError; DiskDenied when it isn't a folder."""
     disk = RealDisk(path)

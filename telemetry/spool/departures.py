@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from ecu.disk import Disk, DiskError
+from ecu.disk import DiskError, WatchedDisk
 from telemetry.records import Lane, Purpose
 from telemetry.spool.assembly import Assembly
 from telemetry.spool.blocks import BlockRef
@@ -44,7 +44,7 @@ class Departures:
 
     def __init__(
         self,
-        disk: Disk,
+        disk: WatchedDisk,
         assembly: Assembly,
         books: Books,
         page: Page,
@@ -151,8 +151,9 @@ class Departures:
             # A freed segment whose old name came back would be sent anew once its epoch is forgotten.
             self._disk.sync_folder("")
             self._names_unsynced = False
-            if not self._files.unusable_bytes:
-                # What can't be read today may be there tomorrow, and then it must be known what of it has left.
+            if not self._files.unusable_bytes and not self._disk.names_doubtful:
+                # What can't be read today may be there tomorrow, and a name whose sync once failed may come back; then
+                # it must be known what has left.
                 with self.lock:
                     self._shelf.forget_streams(self._current)
         (self._books.write_both if both else self._books.write)(self._page(clean))

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from ecu.clock import Clock
-from ecu.disk import Disk
+from ecu.disk import Disk, WatchedDisk
 from telemetry.confirmations import Confirmation
 from telemetry.records import Lane, Purpose, Record, Stored, encode_event
 from telemetry.spool.assembly import assemble
@@ -96,6 +96,7 @@ class Spool:
         Begins a new epoch in every lane. Damage is counted and refuses nothing; BooksTooNew and DiskError do.
         """
         disk.make_folder("")
+        disk = WatchedDisk(disk)
         vault, books = Vault(disk, keys, entropy), Books(disk)
         vault.open()
         written = books.read()

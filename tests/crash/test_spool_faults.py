@@ -224,6 +224,27 @@ class PageGone(Untouched):
         return self._medium.read_at(path, offset, length)
 
 
+def test_freed_records_stay_gone_though_a_sync_of_the_names_failed_and_the_next_did_not() -> None:
+    rig = Rig(disk := CrashDisk(), limits=ROOMY, keys=KEYS)
+    for number in range(8):
+        rig.put(record(number, size=6000))
+    rig.spool.close()
+    rig.open()
+    blocks = rig.blocks()
+    rig.acknowledge(*blocks[:2])
+    disk.fail(lambda call: call.act == "sync_folder", DiskFault("worn"))
+    rig.acknowledge(*blocks[2:4])
+    disk.heal()
+    rig.acknowledge(*blocks[4:])
+    rig.spool.close()
+    assert rig.spool.counts().lanes[Lane.P1].acknowledged == 8
+    disk.mark("freed")
+    for state in disk.after_crash():
+        if "freed" in state.acknowledged:
+            left = Rig(state.disk, MemoryCounters(was_lost=True), keys=KEYS, seed=3).spool.counts()
+            assert left.lanes[Lane.P1].spooled == 0, state.describe
+
+
 # --- bits that flip --------------------------------------------------------------------------------------------------
 
 
