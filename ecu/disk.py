@@ -260,13 +260,37 @@ def replace_file(disk: Disk, path: str, data: bytes) -> None:
 
     Raises DiskError, the old content untouched.
     """
-    folder, _, name = path.rpartition("/")
-    temp = f"{folder}/{name}.tmp" if folder else f"{name}.tmp"
-    if disk.exists(temp):
-        disk.remove(temp)
-    disk.create(temp)
-    disk.write_at(temp, 0, data)
-    disk.sync(temp)
-    disk.rename(temp, path)
+    write_beside(disk, path, data)
+    move_in(disk, path)
+
+
+def write_beside(disk: Disk, path: str, data: bytes) -> None:
+    """The first half of `replace_file`: `data` is durable in a file beside `path`, and `path` wasn't touched."""
+    remove_beside(disk, path)
+    temp = beside(path)
+    try:
+        disk.create(temp)
+        disk.write_at(temp, 0, data)
+        disk.sync(temp)
+    except DiskError:
+        # It may hold half a secret, and takes space where there was none.
+        with contextlib.suppress(DiskError, FileNotFoundError):
+            disk.remove(temp)
+        raise
+
+
+def move_in(disk: Disk, path: str) -> None:
+    """The second half: what was written beside `path` is durable there."""
+    disk.rename(beside(path), path)
     # The rename itself is only in memory until the folder is synced.
-    disk.sync_folder(folder)
+    disk.sync_folder(path.rpartition("/")[0])
+
+
+def remove_beside(disk: Disk, path: str) -> None:
+    """Removes what a `replace_file` left that was killed or failed."""
+    if disk.exists(beside(path)):
+        disk.remove(beside(path))
+
+
+def beside(path: str) -> str:
+    return f"{path}.tmp"
