@@ -80,7 +80,7 @@ class Departures:
         with self.lock:
             if not all(self._shelf.was_sent(stream, *part) for part in receipt.ranges):
                 self.receipts_ignored += 1
-            if self._shelf.ranges_after(stream, receipt.ranges) > _MOST_RANGES:
+            if not self._shelf.can_write_down(stream, receipt.ranges, _MOST_RANGES):
                 self.receipts_ignored += 1
                 return 0
             freed = self._shelf.acknowledge(stream, receipt.ranges)
@@ -140,10 +140,10 @@ class Departures:
 
     # --- written down, then freed ---
 
-    def open_books(self, page: Page | None) -> None:
-        """Makes the books say how the spool was found, where `page` doesn't. Raises DiskError."""
-        if page != self._page(clean=False):
-            self.write(both=False)
+    def open_books(self) -> None:
+        """Makes the books say how the spool was found, so that no flipped bit brings an erasure under way back, whose
+        purpose has a new key by then. Raises DiskError."""
+        self.write(both=True)
 
     def write(self, *, both: bool, clean: bool = False) -> None:
         """Raises DiskError."""

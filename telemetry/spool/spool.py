@@ -99,8 +99,7 @@ class Spool:
         disk = WatchedDisk(disk)
         vault, books = Vault(disk, keys, entropy), Books(disk)
         vault.open()
-        written = books.read()
-        page = written or Page(entropy(SPOOL_ID_BYTES))
+        page = books.read() or Page(entropy(SPOOL_ID_BYTES))
         found = survey(disk, vault, page, limits.segment_bytes)
         assembly = assemble(found, page)
         files = Files(found.free, found.unreadable_bytes, found.next_serial)
@@ -111,7 +110,7 @@ class Spool:
         log = SegmentLog(disk, vault, clock, entropy, limits, assembly.shelf, departures, files, page.spool_id, epochs)
         durable = log.settle_found(found.unsealed, found.floors)
         behind = _settle_counters(counters, departures, assembly.shelf, found.unreadable)
-        departures.open_books(written)
+        departures.open_books()
         log.seal_found(durable)
         departures.free_what_is_done()
         return cls(

@@ -330,6 +330,22 @@ def test_a_key_that_a_kill_left_in_one_twin_is_in_both_before_more_is_written_un
             assert Rig(flipped, keys=KEYS, seed=3).read()
 
 
+def test_no_flipped_bit_erases_again_what_came_after_an_erasure_that_a_kill_cut_short() -> None:
+    for n in range(30):
+        rig = Rig(disk := CrashDisk(), limits=ROOMY, keys=KEYS)
+        rig.put(record(1), record(2, purpose=Purpose.DRIVING))
+        disk.fail(len(disk.calls) + n, Killed())
+        with contextlib.suppress(Killed):
+            rig.spool.erase(Purpose.DRIVING)
+        disk.heal()
+        rig = Rig(disk, rig.counters, ROOMY, keys=KEYS, seed=2)
+        confirmed = {key_of(item) for item in rig.put(record(3, purpose=Purpose.DRIVING))}
+        for twin in range(2):
+            flipped = disk.after_shutdown()
+            flipped.flip_bit(f"books.{twin}", 8 * 40)
+            assert confirmed <= {key_of(item) for item in Rig(flipped, limits=ROOMY, keys=KEYS, seed=3).read()}
+
+
 def test_a_spool_that_lost_its_books_sends_again_and_says_so() -> None:
     disk, counters, before = much_lived()
     for twin in range(2):
