@@ -162,7 +162,7 @@ class RealDisk:
                 if made:
                     f.mkdir(mode=0o700, exist_ok=True)
                 # One that is there already may have been made by a process that was killed before its sync.
-                if made or self.root in f.parents:
+                if made or f == self.root or self.root in f.parents:
                     _sync(f.parent, os.O_DIRECTORY)
             if not folder.is_dir():
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))

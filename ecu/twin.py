@@ -16,7 +16,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from ecu.disk import Disk, DiskError, DiskFault, DiskFull, move_in, write_beside
+from ecu.disk import Disk, DiskError, DiskFault, DiskFull, beside, move_in, remove_beside, write_beside
 
 _MAGIC = b"OTWN"
 _VERSION = 1
@@ -90,6 +90,7 @@ class TwinRecord:
         if self._newest is None and self.read() is not None:
             with contextlib.suppress(DiskFault, DiskFull):
                 self._mend()
+                self._clear_beside()
         return self.read()
 
     def write(self, payload: bytes) -> None:
@@ -110,6 +111,7 @@ class TwinRecord:
         self.read()
         self._put(payload)
         self._put(payload)
+        self._clear_beside()
 
     def wipe(self) -> None:
         """Nothing of any payload is left in either file of a record that exists; it reads as b"".
@@ -118,17 +120,31 @@ class TwinRecord:
         """
         if any(self._disk.exists(path) for path in self._paths) and not self._is_wiped():
             self.start_anew(b"")
+        self._clear_beside()
 
     def _is_wiped(self) -> bool:
-        return all(
-            self._disk.exists(path) and _is_blank(self._disk.read(path), i) for i, path in enumerate(self._paths)
-        )
+        try:
+            return all(
+                self._disk.exists(path) and _is_blank(self._disk.read(path), twin)
+                for twin, path in enumerate(self._paths)
+            )
+        except DiskFault:
+            return False
 
     def start_anew(self, payload: bytes) -> None:
         """As `write_both`, over whatever is there: re-provisioning after TwinLost."""
         self._newest = None
         self._put(payload)
         self._put(payload)
+        self._clear_beside()
+
+    def _clear_beside(self) -> None:
+        # What a killed write left beside a file may hold what was to be forgotten.
+        left = [path for path in self._paths if self._disk.exists(beside(path))]
+        for path in left:
+            remove_beside(self._disk, path)
+        if left:
+            self._disk.sync_folder(self._name.rpartition("/")[0])
 
     def _mend(self) -> None:
         newest = self._newest

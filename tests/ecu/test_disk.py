@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,17 @@ def test_making_the_root_makes_its_parents(tmp_path: Path) -> None:
     disk = RealDisk(tmp_path / "a" / "b")
     disk.make_folder("")
     assert disk.names("") == []
+
+
+def test_the_name_of_a_root_that_is_there_already_is_made_durable_too(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()  # by a process that was killed before its sync
+    watched = (
+        "import sys; from pathlib import Path; from ecu.disk import RealDisk; root = RealDisk(Path(sys.argv[1]));"
+        "sys.addaudithook(lambda event, args: print(args[0]) if event == 'open' else None); root.make_folder('')"
+    )
+    command = [sys.executable, "-c", watched, str(tmp_path / "state")]
+    opened = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert str(tmp_path) in opened, "a folder is opened only to be synced"
 
 
 def test_a_full_disk_says_so_and_what_to_do() -> None:

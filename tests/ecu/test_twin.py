@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -185,6 +188,31 @@ def test_after_write_both_nothing_of_an_earlier_payload_is_left() -> None:
     mine.write(b"secret " * 20)
     mine.write_both(b"")
     assert not any(b"secret" in disk.read(path) for path in disk.names(""))
+
+
+@pytest.mark.parametrize("forget", [lambda mine: mine.write_both(b""), lambda mine: mine.wipe()])
+def test_what_a_killed_write_left_beside_the_record_is_forgotten_with_it(forget: Callable[[TwinRecord], None]) -> None:
+    disk = CrashDisk()
+    disk.fail(lambda call: call.act == "rename" and call.path == "boot.1.tmp", Killed())
+    with contextlib.suppress(Killed):
+        record(disk).write_both(b"secret " * 20)
+    disk.heal()
+    disk.create("boot.1")  # whole again by other means: nothing writes beside it
+    disk.write_at("boot.1", 0, bytes(CAPACITY))
+    forget(record(disk))
+    assert not any(b"secret" in disk.read(path) for path in disk.names(""))
+
+
+class Killed(BaseException):
+    """SIGKILL: nobody catches it."""
+
+
+def test_a_write_that_fails_beside_the_record_leaves_nothing_there() -> None:
+    disk = CrashDisk()
+    disk.fail(lambda call: call.act == "sync", DiskFault("worn"))
+    with pytest.raises(DiskFault):
+        record(disk).write_both(b"secret " * 20)
+    assert disk.names("") == []
 
 
 def test_wiping_leaves_nothing_in_either_file_and_goes_on_where_it_was_cut_short() -> None:
