@@ -201,3 +201,19 @@ class Departures:
                 self._files.free.append(free_name(segment.serial))
             with self.lock:
                 self._shelf.remove(segment)
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Removes free files while all files take more than max_bytes: it was higher when they were made."""
+        while self._files.free and self._flash_bytes() > self._limits.max_bytes:
+            try:
+                self._disk.remove(self._files.free[-1])
+            except DiskError as error:
+                self.fault = str(error)
+                return
+            self._files.free.pop()
+
+    def _flash_bytes(self) -> int:
+        with self.lock:
+            held = sum(segment.file_bytes for segment in self._shelf.all_segments())
+        return held + len(self._files.free) * self._limits.segment_bytes + self._files.unusable_bytes

@@ -113,6 +113,7 @@ class Spool:
         departures.open_books()
         log.seal_found(durable)
         departures.free_what_is_done()
+        departures.give_back()
         return cls(
             disk, clock, limits, counters, vault, assembly.shelf, departures, files, log,
             ledger_lost=(behind or counters.was_lost) and not page.clean,

@@ -223,6 +223,29 @@ def test_limits_may_change_between_starts(rig: Rig) -> None:
     assert rig.spool.counts().holds
 
 
+@pytest.mark.parametrize("freed", ["before the start", "after it"])
+def test_a_lowered_limit_gives_flash_back(rig: Rig, freed: str) -> None:
+    rig.put(*(record(n, size=3000) for n in range(60)))
+    assert rig.spool.counts().flash_bytes > SMALL.max_bytes
+    if freed == "before the start":
+        rig.drain()
+    rig.limits = SMALL
+    rig.open()
+    rig.drain()
+    files = [name for name in rig.disk.names("") if name.endswith(".seg")]
+    assert sum(map(rig.disk.size, files)) == rig.spool.counts().flash_bytes == SMALL.max_bytes
+    assert len(rig.put(record(100))) == 1
+
+
+def test_under_a_lowered_limit_what_is_evicted_for_room_is_given_back(rig: Rig) -> None:
+    rig.put(*(record(n, size=3000) for n in range(60)))
+    rig.limits = SMALL
+    rig.open()
+    assert len(rig.put(record(100))) == 1
+    assert rig.spool.counts().flash_bytes <= SMALL.max_bytes
+    assert rig.spool.counts().holds
+
+
 # --- secrets ---
 
 
