@@ -121,7 +121,8 @@ def heat(hottest_c: float | None, warm_c: float, hot_c: float) -> Heat:
 def power(supplies: list[tuple[str, str]]) -> Power:
     """From each supply's `type` and `online` (ABI/testing/sysfs-class-power)."""
     outside = [online for kind, online in supplies if kind in ("Mains", "USB", "Wireless")]
-    if "1" in outside:
+    # 1 is online at a fixed voltage, 2 at one that is programmed (USB-C PPS).
+    if "1" in outside or "2" in outside:
         return Power.EXTERNAL
     return Power.BATTERY if any(kind == "Battery" for kind, _ in supplies) else Power.UNKNOWN
 

@@ -5,6 +5,7 @@
     DiskError
     ├── DiskFull      no space left: free some, nothing was half done that a reader could mistake for whole
     ├── DiskDenied    no permission, a read-only file system, or something else stands there
+    ├── DiskStarved   the computer is short of descriptors or memory: says nothing about the medium; try again later
     └── DiskFault     the medium failed (EIO): what wasn't synced may be gone; never sync the same bytes again and
                       believe the answer, write them anew elsewhere
 """
@@ -31,6 +32,10 @@ class DiskFull(DiskError):
 
 class DiskDenied(DiskError):
     """No permission, a read-only file system, or a folder where a file should be (or the other way round)."""
+
+
+class DiskStarved(DiskError):
+    """The computer is short of descriptors or memory. It says nothing of the medium: retry, never call it damage."""
 
 
 class DiskFault(DiskError):
@@ -88,6 +93,9 @@ class Disk(Protocol):
     def remove(self, path: str) -> None: ...
 
 
+_OPEN_FILES = "too many files are open. Close some, or raise LimitNOFILE= (ulimit -n), and try again."
+_MEMORY = "the computer is out of memory. Free some, and try again."
+
 _ADVICE = {
     errno.ENOSPC: (DiskFull, "the disk is full. Free space on it, or lower [spool] max_bytes in outrider.toml."),
     errno.EDQUOT: (DiskFull, "the quota is used up. Raise it, or lower [spool] max_bytes in outrider.toml."),
@@ -97,6 +105,10 @@ _ADVICE = {
     errno.EISDIR: (DiskDenied, "a folder stands where a file should. Move it away."),
     errno.ENOTDIR: (DiskDenied, "a file stands where a folder should. Move it away."),
     errno.ENOTEMPTY: (DiskDenied, "the folder isn't empty. Remove what is in it first."),
+    errno.EMFILE: (DiskStarved, _OPEN_FILES),
+    errno.ENFILE: (DiskStarved, _OPEN_FILES),
+    errno.ENOMEM: (DiskStarved, _MEMORY),
+    errno.EAGAIN: (DiskStarved, "the computer is too busy for it. Try again."),
 }
 
 
@@ -150,7 +162,7 @@ class RealDisk:
                 if made:
                     f.mkdir(mode=0o700, exist_ok=True)
                 # One that is there already may have been made by a process that was killed before its sync.
-                if made or self.root in f.parents:
+                if made or f == self.root or self.root in f.parents:
                     _sync(f.parent, os.O_DIRECTORY)
             if not folder.is_dir():
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
@@ -212,6 +224,25 @@ def _write_all(fd: int, data: bytes, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
+class WatchedDisk:
+    """A Disk that remembers: after a failed sync of a folder its names are in doubt, whatever a later sync says."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.names_doubtful = False
+        self._disk = disk
+        self.exists, self.names, self.size = disk.exists, disk.names, disk.size
+        self.read, self.read_at = disk.read, disk.read_at
+        self.make_folder, self.create, self.write_at = disk.make_folder, disk.create, disk.write_at
+        self.truncate, self.sync, self.rename, self.remove = disk.truncate, disk.sync, disk.rename, disk.remove
+
+    def sync_folder(self, folder: str) -> None:
+        try:
+            self._disk.sync_folder(folder)
+        except DiskError:
+            self.names_doubtful = True
+            raise
+
+
 def state_folder(path: Path) -> RealDisk:
     """A process's state folder, made where it is missing. Raises DiskError; DiskDenied when it isn't a folder."""
     disk = RealDisk(path)
@@ -229,13 +260,37 @@ def replace_file(disk: Disk, path: str, data: bytes) -> None:
 
     Raises DiskError, the old content untouched.
     """
-    folder, _, name = path.rpartition("/")
-    temp = f"{folder}/{name}.tmp" if folder else f"{name}.tmp"
-    if disk.exists(temp):
-        disk.remove(temp)
-    disk.create(temp)
-    disk.write_at(temp, 0, data)
-    disk.sync(temp)
-    disk.rename(temp, path)
+    write_beside(disk, path, data)
+    move_in(disk, path)
+
+
+def write_beside(disk: Disk, path: str, data: bytes) -> None:
+    """The first half of `replace_file`: `data` is durable in a file beside `path`, and `path` wasn't touched."""
+    remove_beside(disk, path)
+    temp = beside(path)
+    try:
+        disk.create(temp)
+        disk.write_at(temp, 0, data)
+        disk.sync(temp)
+    except DiskError:
+        # It may hold half a secret, and takes space where there was none.
+        with contextlib.suppress(DiskError, FileNotFoundError):
+            disk.remove(temp)
+        raise
+
+
+def move_in(disk: Disk, path: str) -> None:
+    """The second half: what was written beside `path` is durable there."""
+    disk.rename(beside(path), path)
     # The rename itself is only in memory until the folder is synced.
-    disk.sync_folder(folder)
+    disk.sync_folder(path.rpartition("/")[0])
+
+
+def remove_beside(disk: Disk, path: str) -> None:
+    """Removes what a `replace_file` left that was killed or failed."""
+    if disk.exists(beside(path)):
+        disk.remove(beside(path))
+
+
+def beside(path: str) -> str:
+    return f"{path}.tmp"

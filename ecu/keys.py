@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import NameOID
 
-from ecu.disk import Disk, RealDisk
+from ecu.disk import Disk, DiskFault, RealDisk
 from ecu.errors import EnvironmentFault
 from ecu.twin import TwinLost, TwinRecord
 
@@ -323,7 +323,9 @@ class FileKeyStore(_Store):
         self._records = {slot: TwinRecord(disk, f"identity-{slot}", _CREDENTIAL_CAPACITY) for slot in ("a", "b")}
         self._slots: dict[str, _Credential] = {}
         self._identities = self._load()
-        self._erase_unused()
+        # A worn slot that nobody uses is no reason to refuse the keys in use.
+        with contextlib.suppress(DiskFault):
+            self._erase_unused()
 
     @classmethod
     def open(cls, folder: Path) -> FileKeyStore:
@@ -387,7 +389,7 @@ _PAIR_AGAIN = (
 
 def _read(record: TwinRecord, advice: str) -> bytes | None:
     try:
-        return record.read()
+        return record.read_both()
     except TwinLost as error:
         raise KeysLost(f"{error} {advice}") from error
 

@@ -11,11 +11,12 @@ Block `seq` lives in file `seq` % 2, so that a block that strayed into the other
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from dataclasses import dataclass
 
-from ecu.disk import Disk, DiskError, DiskFault, replace_file
+from ecu.disk import Disk, DiskError, DiskFault, DiskFull, beside, move_in, remove_beside, write_beside
 
 _MAGIC = b"OTWN"
 _VERSION = 1
@@ -50,18 +51,23 @@ def _decode(data: bytes, twin: int) -> _Block | None:
     return _Block(seq, body[_BODY.size :])
 
 
+def _is_blank(data: bytes, twin: int) -> bool:
+    return data == _encode(_Block(twin, b""), len(data))
+
+
 class TwinRecord:
     """One record with one writer at a time. `payload` is up to `capacity` - OVERHEAD_BYTES bytes.
 
     The files are made at their full size, so that a later write never needs space (on a file system that overwrites
-    in place). Raises DiskError; after one, what `read` says is still true.
+    in place). A larger `capacity` set later takes some only when a payload needs it. Raises DiskError; after one, what
+    `read` says is still true.
     """
 
     def __init__(self, disk: Disk, name: str, capacity: int = 4096) -> None:
         self._disk = disk
         self._paths = (f"{name}.0", f"{name}.1")
         self._name = name
-        self._capacity = capacity
+        self.capacity = capacity
         self._newest: _Block | None = None
         self._doubtful = False
 
@@ -76,6 +82,17 @@ class TwinRecord:
             self._newest = self._settled()
         return self._newest.payload if self._newest else None
 
+    def read_both(self) -> bytes | None:
+        """As `read`; and where a killed `write_both` or damage left it in one twin only, both hold it again.
+
+        A twin that can't be written now is no reason to refuse what the other says: the next start tries again.
+        """
+        if self._newest is None and self.read() is not None:
+            with contextlib.suppress(DiskFault, DiskFull):
+                self._mend()
+                self._clear_beside()
+        return self.read()
+
     def write(self, payload: bytes) -> None:
         """Durable when this returns, in one twin; the other holds the state before. A first write makes both.
 
@@ -89,11 +106,12 @@ class TwinRecord:
     def write_both(self, payload: bytes) -> None:
         """Durable in both twins when this returns, and nothing of an earlier payload is left in either file.
 
-        To be called again on resuming: a killed one may have reached one twin only.
+        A killed one may have reached one twin only: read it with `read_both`, or write again on resuming.
         """
         self.read()
         self._put(payload)
         self._put(payload)
+        self._clear_beside()
 
     def wipe(self) -> None:
         """Nothing of any payload is left in either file of a record that exists; it reads as b"".
@@ -102,45 +120,71 @@ class TwinRecord:
         """
         if any(self._disk.exists(path) for path in self._paths) and not self._is_wiped():
             self.start_anew(b"")
+        self._clear_beside()
 
     def _is_wiped(self) -> bool:
-        blank = [_encode(_Block(twin, b""), self._capacity) for twin in (0, 1)]
-        return all(self._disk.exists(p) and self._disk.read(p) == b for p, b in zip(self._paths, blank, strict=True))
+        try:
+            return all(
+                self._disk.exists(path) and _is_blank(self._disk.read(path), twin)
+                for twin, path in enumerate(self._paths)
+            )
+        except DiskFault:
+            return False
 
     def start_anew(self, payload: bytes) -> None:
         """As `write_both`, over whatever is there: re-provisioning after TwinLost."""
         self._newest = None
         self._put(payload)
         self._put(payload)
+        self._clear_beside()
+
+    def _clear_beside(self) -> None:
+        # What a killed write left beside a file may hold what was to be forgotten.
+        left = [path for path in self._paths if self._disk.exists(beside(path))]
+        for path in left:
+            remove_beside(self._disk, path)
+        if left:
+            self._disk.sync_folder(self._name.rpartition("/")[0])
+
+    def _mend(self) -> None:
+        newest = self._newest
+        assert newest is not None
+        other = self._whole(1 - newest.seq % 2)
+        if other is None or other.payload != newest.payload:
+            self._put(newest.payload)
 
     def _put(self, payload: bytes) -> None:
-        if len(payload) > self._capacity - OVERHEAD_BYTES:
-            raise ValueError(f"{self._name}: {len(payload)} bytes don't fit a record of {self._capacity}")
+        if len(payload) > self.capacity - OVERHEAD_BYTES:
+            raise ValueError(f"{self._name}: {len(payload)} bytes don't fit a record of {self.capacity}")
         # After a failed write the newest is still the one before: the next try goes over the same twin, not over it.
         block = _Block(self._newest.seq + 1 if self._newest else 0, payload)
-        self._lay_down(block, self._capacity)
+        self._lay_down(block)
         self._newest = block
 
-    def _lay_down(self, block: _Block, size: int) -> None:
-        path, data = self._paths[block.seq % 2], _encode(block, size)
+    def _lay_down(self, block: _Block) -> None:
+        path, there = self._paths[block.seq % 2], self._file_bytes(block)
         # After an error neither the file's bytes nor its name are believed any more: both are made anew.
-        in_place = not self._doubtful and self._disk.exists(path) and self._disk.size(path) == size
-        self._doubtful = True
-        if in_place:
-            self._disk.write_at(path, 0, data)
+        if not self._doubtful and there >= OVERHEAD_BYTES + len(block.payload):
+            self._doubtful = True
+            self._disk.write_at(path, 0, _encode(block, there))
             self._disk.sync(path)
         else:
             # The name appears only with a whole block behind it: a twin that isn't whole was damaged later.
-            replace_file(self._disk, path, data)
+            write_beside(self._disk, path, _encode(block, self.capacity))
+            self._doubtful = True
+            move_in(self._disk, path)
         self._doubtful = False
+
+    def _file_bytes(self, block: _Block) -> int:
+        path = self._paths[block.seq % 2]
+        return self._disk.size(path) if self._disk.exists(path) else 0
 
     def _settled(self) -> _Block | None:
         newest = self._newest_whole()
         if newest is not None:
             # A killed writer may have left it in memory only. Written over itself it can't tear into anything else.
-            path = self._paths[newest.seq % 2]
-            self._lay_down(newest, self._disk.size(path))
-            self._disk.sync_folder(path.rpartition("/")[0])
+            self._lay_down(newest)
+            self._disk.sync_folder(self._name.rpartition("/")[0])
         return newest
 
     def _newest_whole(self) -> _Block | None:
@@ -155,6 +199,13 @@ class TwinRecord:
         if there and newest is None:
             raise unreadable[0] if unreadable else self._lost()
         return newest
+
+    def _whole(self, twin: int) -> _Block | None:
+        """The block of one twin; None when it is missing, damaged or unreadable."""
+        try:
+            return _decode(self._disk.read(self._paths[twin]), twin)
+        except (FileNotFoundError, DiskFault):
+            return None
 
     def _lost(self) -> TwinLost:
         return TwinLost(

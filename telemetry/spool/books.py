@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from ecu.disk import Disk
+from ecu.disk import Disk, DiskError
 from ecu.errors import OutriderError
 from ecu.twin import OVERHEAD_BYTES, TwinLost, TwinRecord
 from telemetry.records import Lane, Purpose
@@ -156,10 +156,9 @@ class Books:
     """The page on disk. `lost` says that there had been one and neither twin of it was whole."""
 
     def __init__(self, disk: Disk) -> None:
-        self._disk = disk
         # A file that once had to grow stays as it is: making it smaller would take space.
-        self._capacity = max([_CAPACITY, *(disk.size(twin) for twin in _TWINS if disk.exists(twin))])
-        self._record = TwinRecord(disk, NAME, self._capacity)
+        capacity = max([_CAPACITY, *(disk.size(twin) for twin in _TWINS if disk.exists(twin))])
+        self._record = TwinRecord(disk, NAME, capacity)
         self._anew = False
         self.lost = False
 
@@ -181,27 +180,20 @@ class Books:
 
     def write(self, page: Page) -> None:
         """Durable in one twin: enough where losing it costs a resend."""
-        data = self._fitting(encode(page))
-        if self._anew:
-            self._begin(data)
-        else:
-            self._record.write(data)
+        self._put(encode(page), self._record.write)
 
     def write_both(self, page: Page) -> None:
         """Durable in both: before anything is destroyed that the page says has left."""
-        data = self._fitting(encode(page))
-        if self._anew:
-            self._begin(data)
-        else:
-            self._record.write_both(data)
+        self._put(encode(page), self._record.write_both)
 
-    def _begin(self, data: bytes) -> None:
-        self._record.start_anew(data)
-        self._anew = False
-
-    def _fitting(self, data: bytes) -> bytes:
+    def _put(self, data: bytes, put: Callable[[bytes], None]) -> None:
         """Makes the record larger when the page has outgrown it: only then does writing it take space."""
-        if len(data) + OVERHEAD_BYTES > self._capacity:
-            self._capacity = -(-(len(data) + OVERHEAD_BYTES) // PAGE_BYTES) * PAGE_BYTES
-            self._record = TwinRecord(self._disk, NAME, self._capacity)
-        return data
+        before = self._record.capacity
+        self._record.capacity = max(before, -(-(len(data) + OVERHEAD_BYTES) // PAGE_BYTES) * PAGE_BYTES)
+        try:
+            (self._record.start_anew if self._anew else put)(data)
+        except DiskError:
+            # A smaller page may still fit where the last one lay.
+            self._record.capacity = before
+            raise
+        self._anew = False

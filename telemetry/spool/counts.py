@@ -40,6 +40,7 @@ class Quarantined(StrEnum):
 
     CORRUPT = "corrupt"  # its bytes changed on flash, or can't be read
     MISSING = "missing"  # it was counted as durable, and no segment holds it now
+    UNREADABLE = "unreadable"  # as missing, but a segment of its lane can't be read now: never written down
     KEY_LOST = "key_lost"  # the key store can't open the key of its purpose
     REFUSED = "refused"  # the other side will never take it
 
@@ -138,22 +139,28 @@ class Opening:
     offered: int
     durable: int
     totals: Totals
+    unreadable: int
     behind: bool
 
 
-def reconcile(ledger: Counted, totals: Totals, spooled: int) -> Opening:
+def reconcile(ledger: Counted, totals: Totals, spooled: int, may_return: bool = False) -> Opening:
     """Flash is the truth about what is durable; the counters are about what is lost.
 
     Records that the counters know as durable and flash hasn't got are missing; what was offered and is neither durable
     nor dropped was lost in a crash. Counters that a power cut took can only say less than the truth: they are raised.
+
+    `may_return`: a segment of the lane can't be read now. What is missing may be spooled at the next start, and would
+    be counted twice if the totals held it.
     """
     durable = max(ledger.durable, totals.left + spooled)
-    quarantined = with_added(totals.quarantined, Quarantined.MISSING, durable - totals.left - spooled)
+    absent = durable - totals.left - spooled
+    unreadable = absent if may_return else 0
+    quarantined = with_added(totals.quarantined, Quarantined.MISSING, absent - unreadable)
     dropped = {r: max(ledger.dropped.get(r, 0), totals.dropped.get(r, 0)) for r in {**ledger.dropped, **totals.dropped}}
     known = durable + sum(dropped.values())
     offered = max(ledger.offered, known + totals.lost_in_crash)
     now = Totals(totals.acknowledged, totals.evicted, quarantined, totals.erased, dropped, offered - known)
-    return Opening(offered, durable, now, behind=offered > ledger.offered)
+    return Opening(offered, durable, now, unreadable, behind=offered > ledger.offered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +204,9 @@ class LaneCounts:
         )
 
 
-def lane_counts(lane: Lane, counters: Counted, pending: int, totals: Totals, spooled: int) -> LaneCounts:
+def lane_counts(
+    lane: Lane, counters: Counted, pending: int, totals: Totals, spooled: int, unreadable: int = 0
+) -> LaneCounts:
     return LaneCounts(
         lane=lane,
         offered=counters.offered,
@@ -208,7 +217,7 @@ def lane_counts(lane: Lane, counters: Counted, pending: int, totals: Totals, spo
         acknowledged=totals.acknowledged,
         spooled=spooled,
         evicted=totals.evicted,
-        quarantined=totals.quarantined,
+        quarantined=with_added(totals.quarantined, Quarantined.UNREADABLE, unreadable),
         erased=totals.erased,
     )
 

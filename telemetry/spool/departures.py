@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from ecu.disk import Disk, DiskError
+from ecu.disk import DiskError, WatchedDisk
 from telemetry.records import Lane, Purpose
 from telemetry.spool.assembly import Assembly
 from telemetry.spool.blocks import BlockRef
@@ -44,7 +44,7 @@ class Departures:
 
     def __init__(
         self,
-        disk: Disk,
+        disk: WatchedDisk,
         assembly: Assembly,
         books: Books,
         page: Page,
@@ -56,6 +56,7 @@ class Departures:
     ) -> None:
         self.lock = threading.Lock()
         self.totals = assembly.totals
+        self.unreadable = dict.fromkeys(Lane, 0)
         self.receipts_ignored = 0
         self.fault: str | None = None
         self._shelf = assembly.shelf
@@ -79,7 +80,7 @@ class Departures:
         with self.lock:
             if not all(self._shelf.was_sent(stream, *part) for part in receipt.ranges):
                 self.receipts_ignored += 1
-            if self._shelf.ranges_after(stream, receipt.ranges) > _MOST_RANGES:
+            if not self._shelf.can_write_down(stream, receipt.ranges, _MOST_RANGES):
                 self.receipts_ignored += 1
                 return 0
             freed = self._shelf.acknowledge(stream, receipt.ranges)
@@ -139,10 +140,10 @@ class Departures:
 
     # --- written down, then freed ---
 
-    def open_books(self, page: Page | None) -> None:
-        """Makes the books say how the spool was found, where `page` doesn't. Raises DiskError."""
-        if page != self._page(clean=False):
-            self.write(both=False)
+    def open_books(self) -> None:
+        """Makes the books say how the spool was found, so that no flipped bit brings an erasure under way back, whose
+        purpose has a new key by then. Raises DiskError."""
+        self.write(both=True)
 
     def write(self, *, both: bool, clean: bool = False) -> None:
         """Raises DiskError."""
@@ -150,8 +151,9 @@ class Departures:
             # A freed segment whose old name came back would be sent anew once its epoch is forgotten.
             self._disk.sync_folder("")
             self._names_unsynced = False
-            if not self._files.unusable_bytes:
-                # What can't be read today may be there tomorrow, and then it must be known what of it has left.
+            if not self._files.unusable_bytes and not self._disk.names_doubtful:
+                # What can't be read today may be there tomorrow, and a name whose sync once failed may come back; then
+                # it must be known what has left.
                 with self.lock:
                     self._shelf.forget_streams(self._current)
         (self._books.write_both if both else self._books.write)(self._page(clean))
@@ -199,3 +201,19 @@ class Departures:
                 self._files.free.append(free_name(segment.serial))
             with self.lock:
                 self._shelf.remove(segment)
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Removes free files while all files take more than max_bytes: it was higher when they were made."""
+        while self._files.free and self._flash_bytes() > self._limits.max_bytes:
+            try:
+                self._disk.remove(self._files.free[-1])
+            except DiskError as error:
+                self.fault = str(error)
+                return
+            self._files.free.pop()
+
+    def _flash_bytes(self) -> int:
+        with self.lock:
+            held = sum(segment.file_bytes for segment in self._shelf.all_segments())
+        return held + len(self._files.free) * self._limits.segment_bytes + self._files.unusable_bytes

@@ -47,7 +47,7 @@ def open_frame(data: bytes, cipher: AESGCM, salt: bytes) -> tuple[BlockHeader, b
 
 
 def read_block(disk: Disk, name: str, ref: BlockRef, cipher: AESGCM, salt: bytes) -> bytes:
-    """The wire block that `ref` names. Raises BadBlock when it isn't there, whole."""
+    """The wire block that `ref` names. Raises BadBlock when it isn't there, whole; DiskStarved says nothing of it."""
     try:
         data = patiently(lambda: disk.read_at(name, ref.page * PAGE_BYTES, frame_pages(ref.wire_bytes) * PAGE_BYTES))
     except (DiskFault, FileNotFoundError) as error:

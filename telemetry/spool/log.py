@@ -7,14 +7,14 @@ on was never confirmed, and a reader passes over it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ecu.clock import Clock
-from ecu.disk import Disk, DiskError, DiskFull
+from ecu.disk import Disk, DiskError, DiskFault, DiskFull
 from telemetry.confirmations import Confirmation
 from telemetry.records import Lane, Purpose, record_digest
 from telemetry.spool.counts import Dropped, Evicted
@@ -34,8 +34,9 @@ from telemetry.spool.format import (
 from telemetry.spool.frames import seal_frame
 from telemetry.spool.limits import PAGE_BYTES, SpoolLimits
 from telemetry.spool.packing import Packed, Waiting
+from telemetry.spool.recovery import read_header
 from telemetry.spool.retention import Evict, Holding, Room, room_for, to_trim, victim_for
-from telemetry.spool.shelf import Segment, Shelf
+from telemetry.spool.shelf import Segment, Shelf, Stream
 from telemetry.spool.vault import Vault
 from telemetry.wire import CODEC_RECORDS_ZSTD, HEADER_BYTES, NO_DICTIONARY, BlockHeader
 
@@ -248,6 +249,38 @@ class SegmentLog:
         with self._departures.lock:
             segment.active = False
 
+    def settle_found(self, segments: Sequence[Segment], floors: Mapping[Stream, int]) -> list[Segment]:
+        """Makes durable what a killed process may have left in memory only, before it is counted as durable.
+
+        Those that are: what flash doesn't take now stays unsealed, and the next start tries again.
+        """
+        try:
+            settled = [segment for segment in segments if self._settle(segment, floors[segment.stream])]
+            if settled:
+                self._disk.sync_folder("")
+        except DiskError as error:
+            self.fault = str(error)
+            return []
+        return settled
+
+    def _settle(self, segment: Segment, floor: int) -> bool:
+        unsynced = [block.page for block in segment.blocks() if block.base_seq >= floor]
+        try:
+            if unsynced:
+                self._write_again(segment, unsynced[0])
+        except DiskError as error:
+            self.fault = str(error)
+            return False
+        return True
+
+    def _write_again(self, segment: Segment, page: int) -> None:
+        # If a sync failed before the kill, Linux takes these pages for written, and another sync alone does nothing.
+        at, end = page * PAGE_BYTES, segment.used_pages * PAGE_BYTES
+        if header := read_header(self._disk, segment.name):
+            self._disk.write_at(segment.name, 0, pack_segment_header(header))
+        self._disk.write_at(segment.name, at, self._disk.read_at(segment.name, at, end - at))
+        self._disk.sync(segment.name)
+
     def seal_found(self, segments: Sequence[Segment]) -> None:
         """What an earlier start left open, and this one has searched: what it found is what later ones find, too.
 
@@ -276,17 +309,31 @@ class SegmentLog:
         return self._files.free.pop()
 
     def _make_room(self, lane: Lane, step: Room | Evict, why: Evicted) -> None:
-        with self._departures.lock:
-            wasteful = to_trim(self._shelf.all_segments())
-        if wasteful:
-            trim(self._disk, wasteful)
-        elif isinstance(step, Evict):
+        if self._has_trimmed():
+            return
+        if isinstance(step, Evict):
             self._evict(step.lane, why)
         else:
             raise NoRoom(
                 f"Lane {lane.name} gets no segment: higher lanes and reserves hold all of the {self._limits.max_bytes}"
                 " bytes, or the disk is full. Bring the link up, free space, or raise [spool] max_bytes."
             )
+
+    def _has_trimmed(self) -> bool:
+        """Whether a finished segment gave back what it never used."""
+        while wasteful := self._most_wasteful():
+            try:
+                trim(self._disk, wasteful)
+            except (DiskFault, DiskFull) as error:
+                # It would be chosen again at each commit, and no lane would ever get room.
+                wasteful.faulty, self.fault = True, str(error)
+            else:
+                return True
+        return False
+
+    def _most_wasteful(self) -> Segment | None:
+        with self._departures.lock:
+            return to_trim(self._shelf.all_segments())
 
     def _created(self) -> str:
         name = free_name(self._files.next_serial)

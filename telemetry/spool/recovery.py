@@ -14,7 +14,7 @@ from typing import Final
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ecu.disk import Disk, DiskFault
-from telemetry.records import Purpose
+from telemetry.records import Lane, Purpose
 from telemetry.spool.books import Page
 from telemetry.spool.format import (
     HEADER_PAGES,
@@ -42,6 +42,7 @@ class Survey:
     """The segments on a disk, oldest first, and what else there is.
 
     `floors`: records of a stream below its floor had been synced, so that one that isn't there was lost to damage.
+    `unreadable`: lanes with a segment that can't be read now, and may be another time.
     """
 
     segments: list[Segment] = field(default_factory=list)
@@ -50,6 +51,7 @@ class Survey:
     free: list[str] = field(default_factory=list)
     useless: list[str] = field(default_factory=list)
     unreadable_bytes: int = 0
+    unreadable: set[Lane] = field(default_factory=set)
     next_serial: int = 1
 
     def streams(self) -> dict[Stream, IntervalSet]:
@@ -66,7 +68,7 @@ class Survey:
 
 
 def survey(disk: Disk, vault: Vault, page: Page, segment_bytes: int) -> Survey:
-    """Reads two pages and the index of each sealed segment, and all of any other."""
+    """Reads a page or two and the index of each sealed segment, and all of any other."""
     found = Survey()
     for name in disk.names(""):
         if match := _SEGMENT_NAME.fullmatch(name):
@@ -84,9 +86,10 @@ def survey(disk: Disk, vault: Vault, page: Page, segment_bytes: int) -> Survey:
 def _look_at(disk: Disk, name: str, segment_bytes: int, found: Survey) -> None:
     try:
         size = patiently(lambda: disk.size(name))
-        header = unpack_segment_header(patiently(lambda: disk.read_at(name, 0, HEADER_PAGES * PAGE_BYTES)))
+        header = read_header(disk, name)
     except DiskFault:
         found.unreadable_bytes += segment_bytes
+        found.unreadable |= {lane for lane in Lane if name.startswith(f"{lane.name.lower()}-")}
         return
     if header:
         # A free file may have been begun under a number that no name tells: it must not be given out again.
@@ -98,6 +101,20 @@ def _look_at(disk: Disk, name: str, segment_bytes: int, found: Survey) -> None:
     else:
         # Never begun, or damaged in both headers. Not to be reused: its file may have another name as well.
         found.useless.append(name)
+
+
+def read_header(disk: Disk, name: str) -> SegmentHeader | None:
+    """The first whole copy; None when neither is. Raises DiskFault when one that can't be read may be."""
+    fault = None
+    for page in range(HEADER_PAGES):
+        try:
+            if header := unpack_segment_header(_read_page(disk, name, page)):
+                return header
+        except DiskFault as error:
+            fault = error
+    if fault:
+        raise fault
+    return None
 
 
 def _segment(header: SegmentHeader, pages: int) -> Segment:
@@ -152,9 +169,13 @@ def _all_of(disk: Disk, segment: Segment) -> bytes:
 
 def _page(disk: Disk, name: str, page: int) -> bytes:
     try:
-        return patiently(lambda: disk.read_at(name, page * PAGE_BYTES, PAGE_BYTES))
+        return _read_page(disk, name, page)
     except DiskFault:
         return bytes(PAGE_BYTES)
+
+
+def _read_page(disk: Disk, name: str, page: int) -> bytes:
+    return patiently(lambda: disk.read_at(name, page * PAGE_BYTES, PAGE_BYTES))
 
 
 def _entry(segment: Segment, page: int, frame: FrameHeader) -> Entry:

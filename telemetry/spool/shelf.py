@@ -183,16 +183,21 @@ class Shelf:
         sent = self._sent[stream]
         return sum(self.leave(stream, *part) for start, end in ranges for part in sent.within(start, end))
 
-    def ranges_after(self, stream: Stream, ranges: tuple[tuple[int, int], ...]) -> int:
-        """How many ranges the books would have to hold after that acknowledgement."""
-        after = self._left[stream].copy()
+    def can_write_down(self, stream: Stream, ranges: tuple[tuple[int, int], ...], most: int) -> bool:
+        """Whether books of up to `most` ranges can hold what has left after that acknowledgement; always, when it makes
+        them no larger."""
+        if stream not in self._sent:
+            return True
+        now, after = self._left[stream], self._left[stream].copy()
         for start, end in ranges:
             for part in self._sent[stream].within(start, end):
                 after.add(*part)
-        return self.range_count() - len(self._left[stream]) + len(after)
-
-    def range_count(self) -> int:
-        return sum(len(left) for left in self._left.values())
+        # At most this many: what erasing took isn't in the books, but takes a look at each range to tell.
+        if sum(len(left) for left in self._left.values()) - len(now) + len(after) <= most:
+            return True
+        more = len(list(self._beyond_erasures(stream, after))) - len(list(self._beyond_erasures(stream, now)))
+        held = sum(len(list(self._beyond_erasures(*left))) for left in self._left.items())
+        return more <= 0 or held + more <= most
 
     # --- erasing ---
 
@@ -218,13 +223,12 @@ class Shelf:
     def left_beyond_erasures(self, stream: Stream) -> Iterator[tuple[int, int]]:
         """The ranges of the left that have to be written down: a reader finds erased blocks by their purpose, but only
         in segments that are still there when the next page is written."""
-        erased, lane = self._erased[stream], stream[0]
+        return self._beyond_erasures(stream, self._left[stream])
+
+    def _beyond_erasures(self, stream: Stream, left: IntervalSet) -> Iterator[tuple[int, int]]:
+        erased, lane = self._erased.get(stream, IntervalSet()), stream[0]
         staying = IntervalSet((s.base_seq, s.end_seq) for s in self._lanes[lane] if s.stream == stream and self.live(s))
-        return (
-            (start, end)
-            for start, end in self._left[stream]
-            if not (erased.covers(start, end) and staying.covers(start, end))
-        )
+        return ((start, end) for start, end in left if not (erased.covers(start, end) and staying.covers(start, end)))
 
     def forget_streams(self, keep: frozenset[Stream]) -> None:
         """Forgets streams of which no segment remains. Only after their removal is durable (a resend would follow)."""

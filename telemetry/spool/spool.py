@@ -6,13 +6,13 @@ of that waits or touches the disk. One other thread writes, loads, acknowledges,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Final
 
 import msgspec
 
 from ecu.clock import Clock
-from ecu.disk import Disk
+from ecu.disk import Disk, WatchedDisk
 from telemetry.confirmations import Confirmation
 from telemetry.records import Lane, Purpose, Record, Stored, encode_event
 from telemetry.spool.assembly import assemble
@@ -96,10 +96,10 @@ class Spool:
         Begins a new epoch in every lane. Damage is counted and refuses nothing; BooksTooNew and DiskError do.
         """
         disk.make_folder("")
+        disk = WatchedDisk(disk)
         vault, books = Vault(disk, keys, entropy), Books(disk)
         vault.open()
-        written = books.read()
-        page = written or Page(entropy(SPOOL_ID_BYTES))
+        page = books.read() or Page(entropy(SPOOL_ID_BYTES))
         found = survey(disk, vault, page, limits.segment_bytes)
         assembly = assemble(found, page)
         files = Files(found.free, found.unreadable_bytes, found.next_serial)
@@ -107,11 +107,13 @@ class Spool:
         departures = Departures(disk, assembly, books, page, files, vault, counters, limits, frozenset(epochs.items()))
         departures.remove_useless(found.useless)
         departures.finish_erasing()
-        behind = _settle_counters(counters, departures, assembly.shelf)
         log = SegmentLog(disk, vault, clock, entropy, limits, assembly.shelf, departures, files, page.spool_id, epochs)
-        departures.open_books(written)
-        log.seal_found(found.unsealed)
+        durable = log.settle_found(found.unsealed, found.floors)
+        behind = _settle_counters(counters, departures, assembly.shelf, found.unreadable)
+        departures.open_books()
+        log.seal_found(durable)
         departures.free_what_is_done()
+        departures.give_back()
         return cls(
             disk, clock, limits, counters, vault, assembly.shelf, departures, files, log,
             ledger_lost=(behind or counters.was_lost) and not page.clean,
@@ -208,6 +210,7 @@ class Spool:
             self._queue.lanes[lane].count,
             self._departures.totals[lane],
             self._shelf.spooled(lane),
+            self._departures.unreadable[lane],
         )
 
     @property
@@ -226,7 +229,10 @@ class Spool:
         return tuple(self._log.append(part.lane, pack(part.records, self._max_wire_bytes)) for part in batch.parts)
 
     def load(self, ref: BlockRef) -> bytes:
-        """The wire block. Raises BadBlock when it is no more, or was damaged; then it is quarantined already."""
+        """The wire block. Raises BadBlock when it is no more, or was damaged; then it is quarantined already.
+
+        Raises DiskStarved when the computer can't read anything now: it stays spooled.
+        """
         with self._departures.lock:
             segment = self._shelf.find(ref.lane, ref.serial)
             left = segment is None or self._shelf.has_left(ref)
@@ -272,16 +278,16 @@ class Spool:
         self._departures.write(both=False, clean=True)
 
 
-def _settle_counters(counters: Counters, departures: Departures, shelf: Shelf) -> bool:
+def _settle_counters(counters: Counters, departures: Departures, shelf: Shelf, unreadable: Set[Lane]) -> bool:
     """Makes counters and flash agree; True when the counters had known less than flash does."""
-    openings = {lane: _opening(lane, counters, departures, shelf) for lane in Lane}
+    openings = {lane: _opening(lane, counters, departures, shelf, lane in unreadable) for lane in Lane}
     for lane, opening in openings.items():
-        departures.totals[lane] = opening.totals
+        departures.totals[lane], departures.unreadable[lane] = opening.totals, opening.unreadable
         dropped = {f"dropped_{why}": records for why, records in opening.totals.dropped.items()}
         known = {"offered": opening.offered, "durable": opening.durable, **dropped}
         counters.set(**{counter(lane, what): value for what, value in known.items()})
     return any(opening.behind for opening in openings.values())
 
 
-def _opening(lane: Lane, counters: Counters, departures: Departures, shelf: Shelf) -> Opening:
-    return reconcile(counted(counters.values(), lane), departures.totals[lane], shelf.spooled(lane))
+def _opening(lane: Lane, counters: Counters, departures: Departures, shelf: Shelf, may_return: bool) -> Opening:
+    return reconcile(counted(counters.values(), lane), departures.totals[lane], shelf.spooled(lane), may_return)

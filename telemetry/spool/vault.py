@@ -60,9 +60,10 @@ class Vault:
         self._plain: dict[Use, bytes] = {}
 
     def open(self) -> None:
-        """Reads the keys, so that no power cut takes them any more, and sees that a later one needs no space."""
+        """Reads the keys, so that neither a power cut nor a flipped bit takes them, and sees that a later one needs no
+        space."""
         try:
-            data = self._record.read()
+            data = self._record.read_both()
         except TwinLost:
             self._record.start_anew(_encode({}))
             return

@@ -44,7 +44,7 @@ class Backlog(Protocol):
 
     async def load(self, ref: BlockRef) -> bytes:
         """The block as it travels. Raises BadBlock when it is no more: evicted, erased, or lost to corruption (and
-        then already quarantined)."""
+        then already quarantined); DiskStarved when it can't be read now, and may be later."""
         ...
 
     async def acknowledge(self, receipt: Receipt) -> int:

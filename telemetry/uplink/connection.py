@@ -8,6 +8,7 @@ from collections.abc import Callable
 from random import Random
 
 from ecu.clock import SECOND_NS, Clock
+from ecu.disk import DiskStarved
 from telemetry.backoff import backoff_s
 from telemetry.links.link import Acks, Hint, Link, Refused, Throttled, Unreachable
 from telemetry.records import Lane
@@ -108,6 +109,9 @@ class Connection:
         try:
             block = await self._backlog.load(ref)
             await self._link.publish(ref.lane, block)
+        except DiskStarved as short:
+            # It is marked as sent: only the next connection, some time from now, takes it up again.
+            raise Unreachable(f"A block that has to be sent can't be read now: {short}") from short
         except BadBlock:
             self._ledger.forget(ref)
             self._board.count(blocks_lost=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from cryptography import x509
 
 from ecu.crashdisk import CrashDisk, CrashState, unnoticed_without, violation
@@ -115,12 +117,14 @@ def paired() -> CrashDisk:
 def renewal_law(state: CrashState) -> None:
     """As above, and what was acknowledged is held twice: any one file of each pair may be lost as well."""
     pending, installed = ("installing v2" not in state.acknowledged), ("installed v2" in state.acknowledged)
+    # Opening it mends what a half would lack.
+    as_left = state.disk.after_shutdown()
     certificate = FileKeyStore(state.disk).certificate()
     assert certificate is not None
     assert common_name(certificate) in ({"v2"} if installed else {"v1"} if pending else {"v1", "v2"})
-    for store in each_half(state.disk) if installed else ():
+    for store in each_half(as_left) if installed else ():
         assert store.certificate() == certificate
-    for store in each_half(state.disk) if pending and "begun v2" in state.acknowledged else ():
+    for store in each_half(as_left) if pending and "begun v2" in state.acknowledged else ():
         assert public_key(store.begin_identity()) == PENDING[0]
 
 
@@ -142,3 +146,21 @@ def test_the_syncs_of_a_renewal_are_needed() -> None:
         "sync 3: sync_folder ''",
     ]
     assert unnoticed_without(renewal, renewal_law, paired) == [*settling, "sync 5: sync_folder ''"]
+
+
+class Killed(BaseException):
+    """SIGKILL: nobody catches it, and the page cache stays."""
+
+
+def test_whatever_call_a_kill_cut_short_no_flipped_bit_takes_what_the_next_start_sealed() -> None:
+    for killed_at in range(40):
+        disk = CrashDisk()
+        disk.fail(killed_at, Killed())
+        with contextlib.suppress(Killed):
+            FileKeyStore(disk).seal("lane", b"x")
+        disk.heal()
+        sealed = FileKeyStore(disk).seal("lane", b"x")
+        for path in ("root.0", "root.1"):
+            flipped = disk.after_shutdown()
+            flipped.flip_bit(path, 8 * 40)
+            assert FileKeyStore(flipped).unseal("lane", sealed) == b"x"

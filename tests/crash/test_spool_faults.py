@@ -9,12 +9,13 @@ from random import Random
 import pytest
 
 from ecu.crashdisk import CrashDisk
-from ecu.disk import DiskError, DiskFault, DiskFull
+from ecu.disk import DiskError, DiskFault, DiskFull, DiskStarved
 from telemetry.records import Lane, Purpose
 from telemetry.spool.counts import Evicted, MemoryCounters, Quarantined
+from telemetry.spool.inspection import Untouched
 from telemetry.spool.limits import PAGE_BYTES
 from telemetry.wire import BadBlock
-from tests.telemetry.spool.rig import ROOMY, Key, Rig, key_of, record, records_of
+from tests.telemetry.spool.rig import ROOMY, WIDE, Key, Rig, key_of, record, records_of
 from tests.telemetry.spool.story import (
     KEYS,
     STORIES,
@@ -77,6 +78,25 @@ def test_a_kill_between_any_two_acts_loses_nothing_confirmed_and_counts_the_rest
         judge_the_next_life(story, disk)
 
 
+@pytest.mark.parametrize("cut_short", [Killed(), DiskFault("worn")], ids=["killed in it", "killed after it failed"])
+def test_what_a_start_counts_as_durable_survives_a_power_cut_though_no_sync_had_succeeded(
+    cut_short: BaseException,
+) -> None:
+    rig = Rig(disk := with_history(), keys=KEYS)
+    rig.put(record(0))
+    disk.fail(lambda call: call.act == "sync" and call.path.endswith(".seg"), cut_short)
+    with contextlib.suppress(Killed):
+        rig.put(*(record(n) for n in range(1, 6)))
+    disk.heal()
+    found = {key_of(item) for item in Rig(disk, rig.counters, keys=KEYS, seed=2).read()}
+    assert len(found) == 6
+    disk.mark("counted")
+    for state in disk.after_crash():
+        if "counted" in state.acknowledged:
+            left = Rig(state.disk, MemoryCounters(was_lost=True), keys=KEYS, seed=3).read()
+            assert {key_of(item) for item in left} == found, state.describe
+
+
 @pytest.mark.parametrize("tell", LIVES)
 def test_one_call_that_fails_loses_nothing_confirmed(tell: Tell) -> None:
     for n in range(calls_of(tell)):
@@ -129,6 +149,100 @@ def test_on_a_full_disk_a_higher_lane_evicts_a_lower_one() -> None:
     counts = rig.spool.counts()
     assert counts.lanes[Lane.P3].evicted == {Evicted.DISK_FULL: 2}
     assert counts.holds
+
+
+@pytest.mark.parametrize("act", ["write_at", "truncate"])
+def test_a_worn_segment_that_cannot_be_trimmed_denies_nobody_room(act: str) -> None:
+    limits = WIDE.model_copy(update={"max_bytes": 8 * WIDE.segment_bytes})
+    rig = Rig(disk := CrashDisk(), limits=limits)
+    for number in range(6):
+        rig.put(record(number, Lane.P3))
+        rig.open()
+    worn = next(s.name for s in rig.spool.segments(Lane.P3) if s.file_bytes == limits.segment_bytes)
+    disk.fail(lambda call: call.act == act and call.path == worn, DiskFault("worn"))
+    assert len(rig.put(*(record(n, Lane.P0, size=6000) for n in range(10, 30)))) == 20
+    assert rig.spool.why_full is None
+    assert rig.spool.counts().holds
+
+
+@pytest.mark.parametrize("act", ["read_at", "read", "size"])
+def test_a_computer_short_of_descriptors_is_never_taken_for_damage(act: str) -> None:
+    rig = Rig(disk := CrashDisk(), limits=ROOMY)
+    rig.put(*(record(n, size=3000) for n in range(3)))
+    disk.fail(lambda call: call.act == act and call.path.endswith(".seg"), DiskStarved("too many files"))
+    with contextlib.suppress(DiskStarved):
+        rig.read()
+    with contextlib.suppress(DiskStarved):
+        rig.open()
+    disk.heal()
+    rig.open()
+    assert len(rig.read()) == 3
+    assert not rig.spool.counts().lanes[Lane.P1].quarantined
+
+
+@pytest.mark.parametrize("page", [0, 1])
+def test_one_unreadable_header_page_costs_nothing(page: int) -> None:
+    rig = Rig(disk := CrashDisk(), limits=ROOMY)
+    rig.put(*(record(n, size=1000) for n in range(6)))
+    rig.disk = PageGone(disk, rig.spool.segments(Lane.P1)[0].name, page)
+    rig.open()
+    assert len(rig.read()) == 6
+    assert not rig.spool.counts().lanes[Lane.P1].quarantined
+
+
+def test_what_cannot_be_read_at_one_start_and_can_at_the_next_is_counted_once() -> None:
+    rig = Rig(disk := CrashDisk(), limits=ROOMY)
+    rig.put(*(record(n, size=1000) for n in range(6)))
+    name = rig.spool.segments(Lane.P1)[0].name
+    disk.fail(lambda call: call.act in ("read", "read_at") and call.path == name, DiskFault("loose cable"))
+    for _ in range(2):
+        rig.open()
+        assert rig.spool.counts().lanes[Lane.P1].quarantined == {Quarantined.UNREADABLE: 6}
+        assert rig.spool.counts().holds
+        rig.spool.close()
+    disk.heal()
+    rig.open()
+    p1 = rig.spool.counts().lanes[Lane.P1]
+    assert (p1.offered, p1.durable, p1.spooled, p1.quarantined) == (6, 6, 6, {})
+    assert len(rig.read()) == 6
+
+
+class PageGone(Untouched):
+    """A disk on which one page of one file can't be read."""
+
+    def __init__(self, disk: CrashDisk, name: str, page: int) -> None:
+        super().__init__(disk)
+        self._medium, self._name, self._page = disk, name, page
+        self.read, self.read_at = self._read, self._read_at
+
+    def _read(self, path: str) -> bytes:
+        return self._read_at(path, 0, self._medium.size(path))
+
+    def _read_at(self, path: str, offset: int, length: int) -> bytes:
+        if path == self._name and offset < (self._page + 1) * PAGE_BYTES and self._page * PAGE_BYTES < offset + length:
+            raise DiskFault("bad sector")
+        return self._medium.read_at(path, offset, length)
+
+
+def test_freed_records_stay_gone_though_a_sync_of_the_names_failed_and_the_next_did_not() -> None:
+    rig = Rig(disk := CrashDisk(), limits=ROOMY, keys=KEYS)
+    for number in range(8):
+        rig.put(record(number, size=6000))
+    rig.spool.close()
+    rig.open()
+    blocks = rig.blocks()
+    rig.acknowledge(*blocks[:2])
+    disk.fail(lambda call: call.act == "sync_folder", DiskFault("worn"))
+    rig.acknowledge(*blocks[2:4])
+    disk.heal()
+    rig.acknowledge(*blocks[4:])
+    rig.spool.close()
+    assert rig.spool.counts().lanes[Lane.P1].acknowledged == 8
+    disk.mark("freed")
+    for state in disk.after_crash():
+        if "freed" in state.acknowledged:
+            left = Rig(state.disk, MemoryCounters(was_lost=True), keys=KEYS, seed=3).spool.counts()
+            assert left.lanes[Lane.P1].spooled == 0, state.describe
 
 
 # --- bits that flip --------------------------------------------------------------------------------------------------
@@ -198,6 +312,38 @@ def test_a_segment_with_both_headers_gone_is_counted_and_its_file_given_back(whi
     assert rig.spool.counts().lanes[Lane.P0].quarantined == {why: held}
     assert rig.spool.counts().holds
     assert name not in disk.names("")
+
+
+def test_a_key_that_a_kill_left_in_one_twin_is_in_both_before_more_is_written_under_it() -> None:
+    for n in range(30):
+        rig = Rig(disk := CrashDisk(), keys=KEYS)
+        rig.put(record(0))
+        disk.fail(len(disk.calls) + n, Killed())
+        with contextlib.suppress(Killed):
+            rig.put(record(1, purpose=Purpose.DRIVING))
+        disk.heal()
+        rig = Rig(disk, rig.counters, keys=KEYS, seed=2)
+        rig.put(record(2, purpose=Purpose.DRIVING))
+        for twin in range(2):
+            flipped = disk.after_shutdown()
+            flipped.flip_bit(f"keys.{twin}", 8 * 40)
+            assert Rig(flipped, keys=KEYS, seed=3).read()
+
+
+def test_no_flipped_bit_erases_again_what_came_after_an_erasure_that_a_kill_cut_short() -> None:
+    for n in range(30):
+        rig = Rig(disk := CrashDisk(), limits=ROOMY, keys=KEYS)
+        rig.put(record(1), record(2, purpose=Purpose.DRIVING))
+        disk.fail(len(disk.calls) + n, Killed())
+        with contextlib.suppress(Killed):
+            rig.spool.erase(Purpose.DRIVING)
+        disk.heal()
+        rig = Rig(disk, rig.counters, ROOMY, keys=KEYS, seed=2)
+        confirmed = {key_of(item) for item in rig.put(record(3, purpose=Purpose.DRIVING))}
+        for twin in range(2):
+            flipped = disk.after_shutdown()
+            flipped.flip_bit(f"books.{twin}", 8 * 40)
+            assert confirmed <= {key_of(item) for item in Rig(flipped, limits=ROOMY, keys=KEYS, seed=3).read()}
 
 
 def test_a_spool_that_lost_its_books_sends_again_and_says_so() -> None:

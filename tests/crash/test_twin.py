@@ -140,6 +140,18 @@ def test_both_syncs_of_the_first_read_are_needed() -> None:
     assert kinds == {"file", "folder"}
 
 
+@pytest.mark.parametrize("call", calls_of(life))
+def test_after_reading_both_each_twin_alone_holds_what_was_read_whatever_a_kill_left(call: int) -> None:
+    disk = CrashDisk()
+    killed_at(call, disk)
+    read = record(disk).read_both()
+    for path in ("boot.0", "boot.1"):
+        alone = disk.after_shutdown()
+        if read is not None:
+            alone.truncate(path, 0)
+        assert record(alone).read() == read
+
+
 @pytest.mark.parametrize("error", [DiskFault("medium"), DiskFull("full")], ids=["EIO", "ENOSPC"])
 @pytest.mark.parametrize("call", calls_of(life))
 def test_an_error_anywhere_leaves_the_record_true_and_a_later_try_durable(call: int, error: DiskError) -> None:

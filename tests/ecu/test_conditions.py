@@ -97,6 +97,7 @@ def test_the_hottest_zone_counts_and_silent_ones_do_not() -> None:
         ([], Power.UNKNOWN),
         ([("Mains", "1"), ("Battery", "")], Power.EXTERNAL),
         ([("USB", "1")], Power.EXTERNAL),
+        ([("USB", "2"), ("Battery", "")], Power.EXTERNAL),
         ([("Mains", "0"), ("Battery", "")], Power.BATTERY),
         ([("UPS", "1")], Power.UNKNOWN),
     ],

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from ecu.disk import DiskDenied, DiskError, DiskFault, DiskFull, RealDisk, replace_file
+from ecu.disk import DiskDenied, DiskError, DiskFault, DiskFull, DiskStarved, RealDisk, replace_file
 from ecu.errors import EXIT_ENVIRONMENT
 
 
@@ -28,6 +32,17 @@ def test_making_the_root_makes_its_parents(tmp_path: Path) -> None:
     assert disk.names("") == []
 
 
+def test_the_name_of_a_root_that_is_there_already_is_made_durable_too(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()  # by a process that was killed before its sync
+    watched = (
+        "import sys; from pathlib import Path; from ecu.disk import RealDisk; root = RealDisk(Path(sys.argv[1]));"
+        "sys.addaudithook(lambda event, args: print(args[0]) if event == 'open' else None); root.make_folder('')"
+    )
+    command = [sys.executable, "-c", watched, str(tmp_path / "state")]
+    opened = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert str(tmp_path) in opened, "a folder is opened only to be synced"
+
+
 def test_a_full_disk_says_so_and_what_to_do() -> None:
     with pytest.raises(DiskFull, match=r"/dev/full: the disk is full\. Free space") as caught:
         RealDisk(Path("/dev")).write_at("full", 0, b"x")
@@ -43,6 +58,31 @@ def test_a_failing_medium_says_so_and_what_to_do() -> None:
 def test_a_forbidden_place_says_so_and_what_to_do() -> None:
     with pytest.raises(DiskDenied, match=r"/sys/x: .* --state"):
         RealDisk(Path("/sys")).make_folder("x")
+
+
+def test_running_out_of_descriptors_is_no_fault_of_the_medium(tmp_path: Path) -> None:
+    disk = RealDisk(tmp_path)
+    disk.create("f", 10)
+    with no_descriptor_left(), pytest.raises(DiskStarved, match=r"f: too many files are open\."):
+        disk.read_at("f", 0, 10)
+    assert disk.read_at("f", 0, 10) == bytes(10)
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+    hog: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                hog.append(os.open("/dev/null", os.O_RDONLY))
+        yield
+    finally:
+        for fd in hog:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @contextmanager

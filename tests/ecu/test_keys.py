@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ecu.crashdisk import CrashDisk
+from ecu.disk import DiskFault
 from ecu.keys import FileKeyStore, KeysExposed, KeysLost, KeysTaken, PendingIdentity, UnsealError
 from ecu.twin import TwinRecord
 from tests.ecu.authority import Authority, verify
@@ -70,6 +71,17 @@ def test_a_retired_or_reverted_key_is_wiped_from_every_file() -> None:
     store.revert()
     assert secrets_on(disk, third) == []
     assert len(secrets_on(disk, second)) == 2
+
+
+@pytest.mark.parametrize("acts", [{"read"}, {"read", "write_at", "sync"}])
+def test_a_worn_slot_that_nobody_uses_hides_no_key(acts: set[str]) -> None:
+    disk = CrashDisk()
+    store = FileKeyStore(disk)
+    renew(store, "v1")
+    renew(store, "v2")
+    store.retire_previous()
+    disk.fail(lambda call: call.act in acts and call.path == "identity-a.0", DiskFault("worn"))
+    assert FileKeyStore(disk).certificate() == store.certificate() is not None
 
 
 def test_a_wipe_cut_short_is_finished_by_the_next_start() -> None:

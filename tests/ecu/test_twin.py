@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ecu.crashdisk import CrashDisk
-from ecu.disk import DiskFault
+from ecu.disk import DiskFault, DiskStarved
 from ecu.twin import OVERHEAD_BYTES, TwinLost, TwinRecord
 
 CAPACITY = 256
@@ -137,6 +140,17 @@ def test_two_unreadable_files_are_a_fault_of_the_disk_and_not_yet_lost() -> None
     assert record(disk).read() == b"a"
 
 
+def test_a_record_that_cannot_be_looked_at_for_want_of_memory_is_never_read_from_one_twin() -> None:
+    disk = CrashDisk()
+    record(disk).write_both(b"a")
+    record(disk).write(b"b")
+    disk.fail(lambda call: call.act == "read" and call.path == "boot.0", DiskStarved("too many files"))
+    with pytest.raises(DiskStarved):
+        record(disk).read()
+    disk.heal()
+    assert record(disk).read() == b"b"
+
+
 def test_one_missing_file_is_made_again() -> None:
     disk = CrashDisk()
     record(disk).write_both(b"a")
@@ -147,12 +161,58 @@ def test_one_missing_file_is_made_again() -> None:
     assert disk.names("") == ["boot.0", "boot.1"]
 
 
+@pytest.mark.parametrize("path", ["boot.0", "boot.1"])
+def test_reading_both_mends_a_damaged_twin_and_an_unwritable_one_hides_nothing(path: str) -> None:
+    disk = CrashDisk()
+    record(disk).write_both(b"a")
+    disk.flip_bit(path, 100)
+    disk.fail(lambda call: call.act == "write_at" and call.path == path, DiskFault("worn"))
+    assert record(disk).read_both() == b"a"
+    disk.heal()
+    assert record(disk).read_both() == b"a"
+    for twin in ("boot.0", "boot.1"):
+        assert record(flipped(disk, twin, 100)).read() == b"a"
+
+
+def test_reading_both_writes_nothing_where_both_agree() -> None:
+    disk = CrashDisk()
+    record(disk).write_both(b"a")
+    disk = disk.after_shutdown()
+    record(disk).read_both()
+    assert [call.path for call in disk.calls if call.act == "write_at"] == ["boot.1"]
+
+
 def test_after_write_both_nothing_of_an_earlier_payload_is_left() -> None:
     disk = CrashDisk()
     mine = record(disk)
     mine.write(b"secret " * 20)
     mine.write_both(b"")
     assert not any(b"secret" in disk.read(path) for path in disk.names(""))
+
+
+@pytest.mark.parametrize("forget", [lambda mine: mine.write_both(b""), lambda mine: mine.wipe()])
+def test_what_a_killed_write_left_beside_the_record_is_forgotten_with_it(forget: Callable[[TwinRecord], None]) -> None:
+    disk = CrashDisk()
+    disk.fail(lambda call: call.act == "rename" and call.path == "boot.1.tmp", Killed())
+    with contextlib.suppress(Killed):
+        record(disk).write_both(b"secret " * 20)
+    disk.heal()
+    disk.create("boot.1")  # whole again by other means: nothing writes beside it
+    disk.write_at("boot.1", 0, bytes(CAPACITY))
+    forget(record(disk))
+    assert not any(b"secret" in disk.read(path) for path in disk.names(""))
+
+
+class Killed(BaseException):
+    """SIGKILL: nobody catches it."""
+
+
+def test_a_write_that_fails_beside_the_record_leaves_nothing_there() -> None:
+    disk = CrashDisk()
+    disk.fail(lambda call: call.act == "sync", DiskFault("worn"))
+    with pytest.raises(DiskFault):
+        record(disk).write_both(b"secret " * 20)
+    assert disk.names("") == []
 
 
 def test_wiping_leaves_nothing_in_either_file_and_goes_on_where_it_was_cut_short() -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from itertools import count
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ecu.crashdisk import CrashDisk
+from ecu.disk import DiskFull
 from telemetry.records import Lane, Purpose
 from telemetry.spool.books import Books, BooksTooNew, Page, decode, encode
 from telemetry.spool.counts import Totals
@@ -40,6 +43,25 @@ def test_a_purpose_is_erased_before_its_serial() -> None:
     assert page.is_erased(Purpose.DRIVING, 39)
     assert not page.is_erased(Purpose.DRIVING, 40)
     assert not page.is_erased(Purpose.OPERATION, 0)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("refused", [1, 2])
+def test_growth_refused_on_a_full_disk_leaves_smaller_pages_writable(refused: int, restarted: bool) -> None:
+    disk = CrashDisk()
+    books, small = Books(disk), Page(bytes(16))
+    books.write_both(small)
+    large = Page(bytes(16), left={(Lane.P1, bytes(16)): tuple((n * 9, n * 9 + 4) for n in range(9000))})
+    creates = count(1)
+    disk.fail(lambda call: call.act == "create" and next(creates) >= refused, DiskFull("full"))
+    with pytest.raises(DiskFull):
+        books.write_both(large)
+    books = Books(disk) if restarted else books
+    books.write_both(small)
+    assert Books(disk).read() == small
+    disk.heal()
+    books.write_both(large)
+    assert Books(disk).read() == large
 
 
 def test_a_page_that_outgrows_its_record_gets_a_larger_one_and_keeps_it() -> None:

@@ -32,11 +32,21 @@ TOTALS = st.builds(
 )
 
 
-@given(COUNTED, TOTALS, N)
-def test_after_any_start_law_1_holds(ledger: Counted, totals: Totals, spooled: int) -> None:
-    opening = reconcile(ledger, totals, spooled)
+@given(COUNTED, TOTALS, N, st.booleans())
+def test_after_any_start_law_1_holds(ledger: Counted, totals: Totals, spooled: int, may_return: bool) -> None:
+    opening = reconcile(ledger, totals, spooled, may_return)
     counters = Counted(opening.offered, opening.durable, opening.totals.dropped)
-    assert lane_counts(Lane.P1, counters, 0, opening.totals, spooled).conservation.holds
+    assert lane_counts(Lane.P1, counters, 0, opening.totals, spooled, opening.unreadable).conservation.holds
+
+
+@given(COUNTED, TOTALS, N)
+def test_what_reads_again_leaves_no_trace_of_the_start_that_could_not_read_it(
+    ledger: Counted, totals: Totals, spooled: int
+) -> None:
+    without = reconcile(ledger, totals, spooled, may_return=True)
+    ledger_then = Counted(without.offered, without.durable, without.totals.dropped)
+    again = reconcile(ledger_then, without.totals, spooled + without.unreadable)
+    assert (again.offered, again.durable, again.totals) == (without.offered, without.durable, without.totals)
 
 
 @given(COUNTED, TOTALS, N)

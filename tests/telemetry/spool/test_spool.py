@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import defaultdict
+
 import msgspec
 import pytest
 
@@ -221,6 +223,29 @@ def test_limits_may_change_between_starts(rig: Rig) -> None:
     assert rig.spool.counts().holds
 
 
+@pytest.mark.parametrize("freed", ["before the start", "after it"])
+def test_a_lowered_limit_gives_flash_back(rig: Rig, freed: str) -> None:
+    rig.put(*(record(n, size=3000) for n in range(60)))
+    assert rig.spool.counts().flash_bytes > SMALL.max_bytes
+    if freed == "before the start":
+        rig.drain()
+    rig.limits = SMALL
+    rig.open()
+    rig.drain()
+    files = [name for name in rig.disk.names("") if name.endswith(".seg")]
+    assert sum(map(rig.disk.size, files)) == rig.spool.counts().flash_bytes == SMALL.max_bytes
+    assert len(rig.put(record(100))) == 1
+
+
+def test_under_a_lowered_limit_what_is_evicted_for_room_is_given_back(rig: Rig) -> None:
+    rig.put(*(record(n, size=3000) for n in range(60)))
+    rig.limits = SMALL
+    rig.open()
+    assert len(rig.put(record(100))) == 1
+    assert rig.spool.counts().flash_bytes <= SMALL.max_bytes
+    assert rig.spool.counts().holds
+
+
 # --- secrets ---
 
 
@@ -229,7 +254,7 @@ def test_nothing_that_was_recorded_can_be_read_on_flash(rig: Rig) -> None:
     assert all(b"MARKER" not in rig.disk.read(name) for name in rig.disk.names(""))
 
 
-def test_no_key_meets_a_counter_twice_whatever_failed() -> None:
+def test_no_key_meets_a_counter_with_two_plaintexts_whatever_failed() -> None:
     disk = Tapped()
     rig = Rig(disk, limits=ROOMY)
     for number in range(30):
@@ -241,23 +266,25 @@ def test_no_key_meets_a_counter_twice_whatever_failed() -> None:
             rig.open()
         if number % 4 == 0:
             rig.drain()
-    assert len(disk.nonces) > 60
-    assert len(set(disk.nonces)) == len(disk.nonces)
+    assert len(disk.frames) > 60
+    assert {len(frames) for frames in disk.frames.values()} == {1}
 
 
 class Tapped(CrashDisk):
-    """Notes the (segment salt, purpose, counter) of every frame written."""
+    """Notes every frame written, by (segment salt, purpose, counter)."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.nonces: list[tuple[bytes, Purpose, int]] = []
+        self.frames: defaultdict[tuple[bytes, Purpose, int], set[bytes]] = defaultdict(set)
 
     def write_at(self, path: str, offset: int, data: bytes) -> None:
         if path.endswith(".seg") and offset:
             header = unpack_segment_header(self.read_at(path, 0, 2 * PAGE_BYTES))
             assert header is not None
             padded = bytes(2 * PAGE_BYTES) + data + bytes(PAGE_BYTES)
-            self.nonces += [(header.salt, f.purpose, f.counter) for _, f in frames_in(padded, header.salt)]
+            for page, f in frames_in(padded, header.salt):
+                frame = padded[page * PAGE_BYTES : (page + f.pages) * PAGE_BYTES]
+                self.frames[header.salt, f.purpose, f.counter].add(frame)
         super().write_at(path, offset, data)
 
 

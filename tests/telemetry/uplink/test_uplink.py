@@ -8,11 +8,13 @@ from random import Random
 import pytest
 
 from ecu.clock import SECOND_NS, SteppingClock
+from ecu.disk import DiskStarved
 from ecu.errors import EXIT_USAGE
 from telemetry.links.link import Acks, ClockUntrusted, Hint, Throttled, Unauthorized, Unreachable, Untrusted
 from telemetry.links.memory import MemoryLink, MemoryReceiver
 from telemetry.records import Lane
 from telemetry.uplink import AcceptanceIsNotStorage, Hooks, Uplink, UplinkConfig, UplinkState
+from telemetry.uplink.backlog import BlockRef
 from telemetry.uplink.memory import MemoryBacklog, MemoryRef
 from tests.telemetry.uplink.scene import Move, ScriptedLink, a_block, idle, running, until
 
@@ -398,6 +400,25 @@ async def test_a_receipt_that_outran_the_acceptance_leaves_nothing_to_wait_for(
             step(clock, 1.0)
             await idle(3)
     assert uplink.status().counts.attempts == 1
+
+
+async def test_a_block_that_cannot_be_read_for_want_of_descriptors_goes_over_a_later_connection(
+    clock: SteppingClock,
+) -> None:
+    class StarvedOnce(MemoryBacklog):
+        async def load(self, ref: BlockRef) -> bytes:
+            self.loads += 1
+            if self.loads == 1:
+                raise DiskStarved("too many files are open")
+            return await super().load(ref)
+
+        loads = 0
+
+    backlog = StarvedOnce()
+    backlog.add(a_block(Lane.P1, 0))
+    async with running(Uplink(MemoryLink(MemoryReceiver()), backlog, clock, Random(1))):
+        await until(clock, lambda: len(backlog) == 0)
+    assert (backlog.loads, backlog.freed) == (2, 3)
 
 
 async def test_a_bug_is_not_taken_for_a_network_problem(clock: SteppingClock) -> None:
