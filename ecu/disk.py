@@ -113,7 +113,7 @@ _ADVICE = {
 
 
 @contextlib.contextmanager
-def _explained(act: str, path: Path) -> Iterator[None]:
+def explained(act: str, path: Path) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, FileExistsError):
@@ -135,28 +135,28 @@ class RealDisk:
         return self.root / path if path else self.root
 
     def exists(self, path: str) -> bool:
-        with _explained("look at", self._at(path)):
+        with explained("look at", self._at(path)):
             return self._at(path).exists()
 
     def names(self, folder: str) -> list[str]:
-        with _explained("list", self._at(folder)):
+        with explained("list", self._at(folder)):
             return sorted(os.listdir(self._at(folder)))
 
     def size(self, path: str) -> int:
-        with _explained("look at", self._at(path)):
+        with explained("look at", self._at(path)):
             return os.stat(self._at(path)).st_size
 
     def read(self, path: str) -> bytes:
-        with _explained("read", self._at(path)):
+        with explained("read", self._at(path)):
             return self._at(path).read_bytes()
 
     def read_at(self, path: str, offset: int, length: int) -> bytes:
-        with _explained("read", self._at(path)), _open(self._at(path), os.O_RDONLY) as fd:
+        with explained("read", self._at(path)), _open(self._at(path), os.O_RDONLY) as fd:
             return os.pread(fd, length, offset)
 
     def make_folder(self, path: str) -> None:
         folder = self._at(path)
-        with _explained("make the folder", folder):
+        with explained("make the folder", folder):
             for f in reversed([folder, *folder.parents]):
                 made = not f.exists()
                 if made:
@@ -169,7 +169,7 @@ class RealDisk:
 
     def create(self, path: str, size: int = 0) -> None:
         at = self._at(path)
-        with _explained("create", at), _open(at, os.O_CREAT | os.O_EXCL | os.O_WRONLY) as fd:
+        with explained("create", at), _open(at, os.O_CREAT | os.O_EXCL | os.O_WRONLY) as fd:
             try:
                 _write_all(fd, bytes(size), 0)
             except OSError:
@@ -177,28 +177,28 @@ class RealDisk:
                 raise
 
     def write_at(self, path: str, offset: int, data: bytes) -> None:
-        with _explained("write", self._at(path)), _open(self._at(path), os.O_WRONLY) as fd:
+        with explained("write", self._at(path)), _open(self._at(path), os.O_WRONLY) as fd:
             _write_all(fd, data, offset)
 
     def truncate(self, path: str, size: int) -> None:
-        with _explained("truncate", self._at(path)):
+        with explained("truncate", self._at(path)):
             os.truncate(self._at(path), size)
 
     def sync(self, path: str) -> None:
-        with _explained("sync", self._at(path)):
+        with explained("sync", self._at(path)):
             _sync(self._at(path), 0)
 
     def sync_folder(self, folder: str) -> None:
-        with _explained("sync", self._at(folder)):
+        with explained("sync", self._at(folder)):
             _sync(self._at(folder), os.O_DIRECTORY)
 
     def rename(self, old: str, new: str) -> None:
-        with _explained("rename", self._at(old)):
+        with explained("rename", self._at(old)):
             os.rename(self._at(old), self._at(new))
 
     def remove(self, path: str) -> None:
         at = self._at(path)
-        with _explained("remove", at):
+        with explained("remove", at):
             at.rmdir() if at.is_dir() else at.unlink()
 
 

@@ -24,7 +24,7 @@ from typing import Final
 
 import msgspec
 
-from ecu.disk import _explained as explained
+from ecu.disk import explained
 from ecu.errors import EnvironmentFault
 
 _MAGIC: Final = int.from_bytes(b"ORLEDGR1", "big")
