@@ -41,10 +41,17 @@ def test_every_sync_of_a_segment_and_of_its_name_is_needed(tell: Tell) -> None:
     assert _needless(tell) == []
 
 
+# A start syncs what it finds unsealed: needed only after a kill within a commit, which test_spool_faults.py shows.
+SETTLING = ["the 14th, sync 'p0-00000006.seg'", "the 15th, sync 'p1-00000005.seg'", "the 16th, sync_folder ''"]
+
+
 @pytest.mark.soak
-@pytest.mark.parametrize("tell", [a_segment_filled_sent_freed_and_used_again, old_epochs_are_sent_and_forgotten])
-def test_every_sync_of_a_segment_and_of_its_name_is_needed_in_longer_lives(tell: Tell) -> None:
-    assert _needless(tell) == []
+@pytest.mark.parametrize(
+    ("tell", "settling"),
+    [(a_segment_filled_sent_freed_and_used_again, []), (old_epochs_are_sent_and_forgotten, SETTLING)],
+)
+def test_every_sync_of_a_segment_and_of_its_name_is_needed_in_longer_lives(tell: Tell, settling: list[str]) -> None:
+    assert _needless(tell) == settling
 
 
 def _needless(tell: Tell) -> list[str]:
