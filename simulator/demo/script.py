@@ -99,15 +99,15 @@ _REAL = (
 )
 _FAST = (
     (0.8, Deed.KILL_WORKER),
-    (1.6, Deed.CUT_LINK),
-    (4.0, Deed.KILL_CAMERA),
-    (11.6, Deed.RESTORE_LINK),
-    (12.0, Deed.KILL_AGENT),
-    (12.4, Deed.KILL_RECEIVER),
-    (12.8, Deed.HOSTILE_PACKETS),
-    (13.2, Deed.STRANGER),
-    (13.6, Deed.DEAD_CLOCK),
-    (15.2, Deed.IGNITION_OFF),
+    (1.2, Deed.CUT_LINK),
+    (3.6, Deed.KILL_CAMERA),
+    (11.2, Deed.RESTORE_LINK),
+    (11.6, Deed.KILL_AGENT),
+    (12.0, Deed.KILL_RECEIVER),
+    (12.4, Deed.HOSTILE_PACKETS),
+    (12.8, Deed.STRANGER),
+    (13.2, Deed.DEAD_CLOCK),
+    (14.4, Deed.IGNITION_OFF),
 )
 
 
@@ -115,5 +115,5 @@ def script(fast: bool) -> Script:
     """The acts at real speed, or the same ones closer together in drive time for lockstep."""
     acts = tuple(Act(at_s, deed, *_WHY[deed]) for at_s, deed in (_FAST if fast else _REAL))
     return Script(
-        acts, acts[-1].at_s, untrusted_s=1.2 if fast else 2.5, hostile_packets=1000 if fast else 2000, lockstep=fast
+        acts, acts[-1].at_s, untrusted_s=0.8 if fast else 2.5, hostile_packets=1000 if fast else 2000, lockstep=fast
     )
