@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -15,6 +16,9 @@ from agent.config import DEFAULT_STATE, AgentConfig, load_config
 from ecu.errors import OutriderError
 from ecu.logs import log_to_standard_error
 from ecu.process import enter_child
+from ecu.urgency import Urgency, may_prefer, prefer
+
+THREADS_TAKE_TURNS_S: Final = 0.001
 
 app = typer.Typer(help="The daemon on the vehicle and its questions.", no_args_is_help=True, add_completion=False)
 
@@ -28,7 +32,19 @@ def run(state: State = DEFAULT_STATE, config: Config = None) -> None:
     """Ride along until SIGTERM: everything pending is durable when it ends."""
     enter_child()
     log_to_standard_error()
-    asyncio.run(_run(load_config(config), state))
+    settings = load_config(config)
+    if not settings.run.lockstep:
+        _go_first()
+    asyncio.run(_run(settings, state))
+
+
+def _go_first() -> None:
+    """At real speed the road waits for this process; in lockstep nobody does. Here, since it is the process's own
+    matter: who runs a daemon inside another process (a test) keeps that one's urgency."""
+    if may_prefer():
+        prefer(os.getpid(), Urgency.SUPERVISOR)
+    # A frame's message must not wait behind a thread that compresses or encrypts.
+    sys.setswitchinterval(THREADS_TAKE_TURNS_S)
 
 
 async def _run(config: AgentConfig, state: Path) -> None:

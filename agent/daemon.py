@@ -10,7 +10,6 @@ import asyncio
 import gc
 import importlib.metadata
 import os
-import sys
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -35,7 +34,6 @@ from ecu.errors import OutriderError
 from ecu.keys import FileKeyStore
 from ecu.ledger import Ledger
 from ecu.process import forbid_core_dumps, notify
-from ecu.urgency import Urgency, may_prefer, prefer
 from inference.messages import Seen
 from inference.package import find_package
 from telemetry.capture import CaptureRules
@@ -49,7 +47,6 @@ SOCKET_NAME: Final = "agent.sock"
 SPOOL_FOLDER: Final = "spool"
 COUNTERS_NAME: Final = "spool.ledger"
 STATUS_EVERY_S: Final = 0.25
-THREADS_TAKE_TURNS_S: Final = 0.001
 FLUSH_WITHIN_NS: Final = 5 * SECOND_NS
 
 log = structlog.get_logger()
@@ -88,8 +85,6 @@ class Daemon:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set. Raises OutriderError for what ends the daemon in words; anything else is a bug."""
         forbid_core_dumps()
-        if self._stepping is None:
-            self._go_first()
         await self._api.start()
         try:
             notify("READY=1", self._environment)
@@ -97,13 +92,6 @@ class Daemon:
             await self._work(stop)
         finally:
             await self._close()
-
-    def _go_first(self) -> None:
-        """At real speed the road waits for this process; in lockstep nobody does."""
-        if may_prefer():
-            prefer(os.getpid(), Urgency.SUPERVISOR)
-        # A frame's message must not wait behind a thread that compresses or encrypts.
-        sys.setswitchinterval(THREADS_TAKE_TURNS_S)
 
     async def _work(self, stop: asyncio.Event) -> None:
         works = [self._keeper.run(), self._tell_status(), _raise_bugs(), *self._sources()]

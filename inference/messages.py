@@ -89,12 +89,13 @@ class Look(Message, frozen=True, tag="look"):
 
 
 class WorkerReady(Message, frozen=True, tag="worker_ready"):
-    """The model is loaded, warm, and passed its golden vectors."""
+    """The model is loaded, warm, and passed its golden vectors. `runtime` names what its arithmetic depends on."""
 
     name: str
     version: str
     digest: str
     variant: str
+    runtime: str
 
 
 class SeenTrack(msgspec.Struct, frozen=True):

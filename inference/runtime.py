@@ -8,6 +8,7 @@ link, after the privacy stage (law 5). `disable_telemetry_events()` comes too la
 from __future__ import annotations
 
 import os
+import platform
 
 # Law 8 is about what we read; these are for a library that reads them while it is being loaded. Its releases disagree
 # on the name (microsoft/onnxruntime#27379, #29843).
@@ -17,4 +18,9 @@ os.environ["ORT_TELEMETRY_DISABLED"] = "1"  # noqa: TID251
 import onnxruntime as ort  # noqa: TID251
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors  # noqa: TID251
 
-__all__ = ["ort", "ort_errors"]
+__all__ = ["ort", "ort_errors", "runtime"]
+
+
+def runtime() -> str:
+    """What arithmetic depends on besides the model: the runtime's build and the processor's architecture."""
+    return f"onnxruntime {ort.__version__} {ort.get_build_info()} {platform.machine()}"

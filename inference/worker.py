@@ -24,6 +24,7 @@ from inference.errors import InferenceError
 from inference.messages import Look, Ring, Seen, SeenTrack, Start, ToWorker, WorkerFault, WorkerReady
 from inference.package import load_package
 from inference.pixels import FrameMemory
+from inference.runtime import runtime
 from inference.session import Outputs, Runner, Session
 from inference.track import Track, Tracker, TrackerParams
 
@@ -117,7 +118,7 @@ def main() -> None:
         # Its golden vectors have warmed it.
         freeze_heap()
         manifest = package.manifest
-        channel.send(WorkerReady(manifest.name, manifest.version, package.digest, session.chosen.variant))
+        channel.send(WorkerReady(manifest.name, manifest.version, package.digest, session.chosen.variant, runtime()))
         Worker(session, channel, SystemClock()).run()
     except InferenceError as fault:
         channel.send(WorkerFault(str(fault)))

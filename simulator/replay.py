@@ -6,7 +6,6 @@ The processes are the vehicle's own (camera, worker, signal source); only time i
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -28,7 +27,6 @@ from ecu.errors import OutriderError
 from ecu.spawn import spawn
 from inference.messages import Seen
 from inference.package import find_package
-from inference.runtime import ort
 from telemetry.capture import CaptureRules
 from telemetry.privacy import Privacy
 from telemetry.signals import SocketSignals
@@ -137,7 +135,8 @@ class _Replay:
         status = self._perception.status()
         assert status.model is not None
         assert self._perception.model_digest is not None
-        digest = ReplayDigest(self._perception.model_digest, canonical(self._config), runtime())
+        assert self._perception.runtime is not None
+        digest = ReplayDigest(self._perception.model_digest, canonical(self._config), self._perception.runtime)
         lockstep = LockstepDrive(
             self._perception, self._views, self._config.camera.name, signals, self._pipeline, self._clock
         )
@@ -165,8 +164,3 @@ class _Replay:
 def canonical(config: BaseModel) -> bytes:
     """The configuration as the digest sees it: every value, defaults included."""
     return config.model_dump_json().encode()
-
-
-def runtime() -> str:
-    """What arithmetic depends on besides the model: runtime build and instruction set."""
-    return f"onnxruntime {ort.__version__} {ort.get_build_info()} {platform.machine()}"

@@ -169,6 +169,11 @@ class Perception:
         return self._workers.live.digest if self._workers.live is not None else None
 
     @property
+    def runtime(self) -> str | None:
+        """What the live worker's arithmetic depends on besides the model, as that worker said it."""
+        return self._workers.live.runtime if self._workers.live is not None else None
+
+    @property
     def _held(self) -> int:
         """Frames in the agent's hands."""
         return len(self._waiting) + (self._looked_at is not None)
