@@ -109,7 +109,10 @@ async def test_a_connect_that_began_before_a_renewal_doesnt_make_the_former_iden
 class FullDisk(MemoryKeyStore):
     """Can't make a key, nor put one away."""
 
+    asked = 0
+
     def begin_identity(self) -> PendingIdentity:
+        self.asked += 1
         raise DiskFull("Can't write identity-b.0: the disk is full.")
 
     def retire_previous(self) -> None:
@@ -125,7 +128,10 @@ async def test_a_full_disk_at_renewal_stops_neither_the_uplink_nor_the_agent(tmp
         trust = Trust(vehicle.paired, full, OffsetClock(SystemClock(), 10 * DAY_NS))
         side = CloudSide(trust, backlog, SystemClock(), Random(7), LinkSection(), QUICK)
         async with running(side):
-            await until(lambda: backlog.freed == 3)
+            await until(lambda: backlog.freed == 3 and full.asked > 0)
+            backlog.add(make_block(base_seq=3))
+            await until(lambda: backlog.freed == 6)
+            assert state(side) is UplinkState.CONNECTED
 
 
 async def test_a_revoked_vehicle_pauses_and_keeps_everything(tmp_path: Path) -> None:

@@ -252,6 +252,7 @@ async def test_a_vehicle_revoked_in_the_middle_of_a_renewal_can_be_paired_anew(t
         link = vehicle.link()
         await link.connect()
         await link.close()
+        assert vehicle.keys.previous_certificate() is None
 
 
 async def test_repairing_replaces_the_former_identity(tmp_path: Path) -> None:
