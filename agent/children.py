@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from ecu.channel import Channel, ChannelClosed, Message, pair
 from ecu.errors import EnvironmentFault
 from ecu.spawn import spawn
-from ecu.urgency import Urgency, prefer
+from ecu.urgency import Urgency, is_preferred, prefer
 
 In = TypeVar("In")
 
@@ -51,8 +51,9 @@ class Child(Generic[In]):
                     "open files (ulimit -a)."
                 ) from error
             unless_started.pop_all()
-        # It inherited ours. Where that was never raised, there is nothing to lower.
-        prefer(process.pid, Urgency.ORDINARY)
+        if is_preferred():
+            # It inherited that. Whoever was made patient, by us or with nice(1), stays so.
+            prefer(process.pid, Urgency.ORDINARY)
         child = cls(process, Channel(ours, accepts))
 
         def closed() -> None:

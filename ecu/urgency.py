@@ -56,6 +56,11 @@ def runs_in_real_time() -> bool:
     return os.sched_getscheduler(0) == os.SCHED_FIFO
 
 
+def is_preferred() -> bool:
+    """Whether this thread goes before ordinary ones, as what it starts would."""
+    return runs_in_real_time() or os.getpriority(os.PRIO_PROCESS, 0) < 0
+
+
 def give(thread: int, urgency: Urgency) -> None:
     """To one thread, by its kernel number. Raises PermissionError when the kernel allowed neither priority nor
     niceness, ProcessLookupError when it is gone."""

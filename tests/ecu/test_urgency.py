@@ -66,3 +66,22 @@ def test_a_process_that_is_gone_is_no_error() -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     assert not prefer(gone.pid, Urgency.ROAD)
+
+
+def test_a_patient_process_starts_patient_children() -> None:
+    """As `nice outrider replay` does: its workers must not go before what it steps back for."""
+    program = (
+        "import asyncio, os\n"
+        "from agent.children import Child\n"
+        "from inference.messages import FromWorker\n"
+        "async def main():\n"
+        "    ended = lambda *_: None\n"
+        "    arguments = ['--package', '/nowhere']\n"
+        "    child = await Child.start('inference.worker', arguments, FromWorker, ended, ended, os.environ)\n"
+        "    print(os.getpriority(os.PRIO_PROCESS, child.pid))\n"
+        "    await child.stop()\n"
+        "os.nice(10)\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "10\n"
