@@ -159,7 +159,7 @@ class WorkerPool:
         return worker
 
     def _affordable_threads(self) -> int:
-        """A second thread takes a third off a frame's time, but only where no other process can keep one of the two waiting."""
+        """A second thread takes a third off a frame's time, where no other process can keep one of the two waiting."""
         goes_first = self._prefers and runs_in_real_time()
         return 2 if goes_first and len(os.sched_getaffinity(0)) > 1 else 1
 
