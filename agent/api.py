@@ -79,7 +79,8 @@ class LocalApi:
             if not _may_connect(writer.get_extra_info("socket")):
                 await _answer(writer, "403 Forbidden", b'{"error": "only the agent\'s user and root may ask"}')
                 return
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), REQUEST_WITHIN_S)
+            async with asyncio.timeout(REQUEST_WITHIN_S):
+                head = await reader.readuntil(b"\r\n\r\n")
             await self._route(head.split(b"\r\n", 1)[0].decode("latin-1"), reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
             pass  # whoever asked is gone, or never asked properly

@@ -151,7 +151,8 @@ class CameraKeeper:
         while not self._gone.is_set():
             heard = self._heard
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._gone.wait(), None if self._ended else self._stall_s)
+                async with asyncio.timeout(None if self._ended else self._stall_s):
+                    await self._gone.wait()
             if heard == self._heard and not self._ended and not self._gone.is_set():
                 self._hung = True
                 camera.kill()
