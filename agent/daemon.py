@@ -24,7 +24,7 @@ from agent.config import AgentConfig
 from agent.frames import FrameAccount
 from agent.lockstep import LockstepDrive
 from agent.pairing import KEYS_FOLDER, NotPaired, load_paired
-from agent.perception import Perception, PerceptionSettings
+from agent.perception import Perception, PerceptionSettings, Supervision
 from agent.pipeline import Pipeline
 from agent.status import AgentStatus, ClockStatus, PrivacyStatus, WitnessStatus
 from agent.view import View
@@ -267,9 +267,14 @@ class Daemon:
         )
         account = FrameAccount(self._state / "camera.ledger", self._state / "frames.ledger")
         return Perception(
-            settings, account, self._clock, SystemClock(), self._rng, self._environment, self._seen, self._health,
+            settings,
+            account,
+            self._clock,
+            Supervision(self._rng, self._environment),
+            self._seen,
+            self._health,
             from_ns=self._clock.boot_ns(),
-        )  # fmt: skip
+        )
 
     def _open_signals(self) -> SocketSignals | None:
         if not self._config.signals.source:

@@ -19,7 +19,7 @@ from agent.config import AgentConfig
 from agent.digest import ReplayDigest
 from agent.frames import FrameAccount, FrameCounts
 from agent.lockstep import LockstepDrive, Step
-from agent.perception import Perception, PerceptionSettings
+from agent.perception import Perception, PerceptionSettings, Supervision
 from agent.pipeline import Pipeline
 from ecu.channel import pair
 from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock, SteppingClock, SystemClock
@@ -101,9 +101,7 @@ class _Replay:
             ),
             self._account,
             self._clock,
-            SystemClock(),
-            Random(0),
-            os.environ,
+            Supervision(Random(0), os.environ),
             lambda seen, _: self._views.append(seen),
             lambda what, detail: self._faults.append(f"{what}: {detail}"),
         )

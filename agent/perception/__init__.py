@@ -1,6 +1,7 @@
 """Hops 1 and 2 as the agent sees them: cameras and workers kept going, every frame accounted for."""
 
-from agent.perception.perception import Perception, PerceptionSettings, PerceptionStatus
+from agent.perception.perception import Perception, PerceptionStatus
+from agent.perception.settings import PerceptionSettings, Supervision
 from agent.perception.workers import ModelUnfit
 
-__all__ = ["ModelUnfit", "Perception", "PerceptionSettings", "PerceptionStatus"]
+__all__ = ["ModelUnfit", "Perception", "PerceptionSettings", "PerceptionStatus", "Supervision"]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from random import Random
 from typing import Final, Protocol
 
 from agent.children import Child
+from agent.frames import FrameAccount
 from agent.perception.restart import Restarts
+from agent.perception.settings import PerceptionSettings, Supervision
 from ecu.channel import Advance, Done
-from ecu.clock import SECOND_NS, Clock
+from ecu.clock import Clock
 from ecu.errors import shown
 from ecu.urgency import Urgency, may_prefer, prefer
 from inference.decoder import DECODER_ENVIRONMENT
@@ -53,30 +52,20 @@ class CameraKeeper:
 
     def __init__(
         self,
-        source: str,
-        ledger: Path,
-        slots: int,
-        lockstep: bool,
-        stall_ns: int,
-        from_ns: int,
-        next_frame_id: Callable[[], int],
+        settings: PerceptionSettings,
+        account: FrameAccount,
         clock: Clock,
-        supervision: Clock,
-        rng: Random,
-        environment: Mapping[str, str],
+        supervision: Supervision,
         events: CameraEvents,
+        from_ns: int = 0,
     ) -> None:
-        self._source = source
-        self._ledger = ledger
-        self._slots = slots
-        self._lockstep = lockstep
-        self._stall_s = None if lockstep else stall_ns / SECOND_NS
-        self.next_due_ns = from_ns
-        self._next_frame_id = next_frame_id
+        self._settings = settings
+        self._account = account
         self._clock = clock
-        self._environment = {**environment, **DECODER_ENVIRONMENT}
+        self._environment = {**supervision.environment, **DECODER_ENVIRONMENT}
         self._events = events
-        self._restarts = Restarts(supervision, rng)
+        self._restarts = Restarts(supervision.clock, supervision.rng)
+        self.next_due_ns = from_ns
         self._has_explained = False
         self._heard = 0
         self._camera: Child[FromCamera] | None = None
@@ -106,16 +95,16 @@ class CameraKeeper:
             self._camera = await Child.start(
                 "inference.camera",
                 [
-                    "--source", self._source,
-                    "--ledger", str(self._ledger),
-                    "--first-frame-id", str(self._next_frame_id()),
+                    "--source", self._settings.source,
+                    "--ledger", str(self._account.camera_ledger),
+                    "--first-frame-id", str(self._account.next_frame_id),
                 ],
                 FromCamera,
                 self._told,
                 self._closed,
                 self._environment,
             )  # fmt: skip
-            if not self._lockstep and may_prefer():
+            if not self._settings.lockstep and may_prefer():
                 prefer(self._camera.pid, Urgency.ROAD)
             await self._until_gone(self._camera)
             # Its ledger is free for the next one only when the process is gone for good.
@@ -151,19 +140,24 @@ class CameraKeeper:
         while not self._gone.is_set():
             heard = self._heard
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(None if self._ended else self._stall_s):
+                async with asyncio.timeout(None if self._ended else self._settings.word_within_s):
                     await self._gone.wait()
             if heard == self._heard and not self._ended and not self._gone.is_set():
                 self._hung = True
                 camera.kill()
                 await self._gone.wait()
 
+    @property
+    def _shown_source(self) -> str:
+        return shown(self._settings.source)
+
     def _tell_it_hangs(self) -> None:
         self._has_explained = True
         self._events.camera_fault(
             SourceFault(
-                f"The camera's process couldn't open {shown(self._source)} within {self._stall_s:.0f} s and was "
-                "killed. Look at the camera's driver, or at what the file lies on (dmesg); it is tried again.",
+                f"The camera's process couldn't open {self._shown_source} within "
+                f"{self._settings.word_within_s:.0f} s and was killed. Look at the camera's driver, "
+                "or at what the file lies on (dmesg); it is tried again.",
                 usage=False,
             )
         )
@@ -174,7 +168,7 @@ class CameraKeeper:
             self._events.camera_fault(
                 SourceFault(
                     f"The camera's process died {self._restarts.quick_deaths} times in a row over "
-                    f"{shown(self._source)}. A damaged drive may crash its decoder: convert it to MP4 with H.264. "
+                    f"{self._shown_source}. A damaged drive may crash its decoder: convert it to MP4 with H.264. "
                     "Otherwise look for what kills processes here (dmesg).",
                     usage=False,
                 )
@@ -195,11 +189,11 @@ class CameraKeeper:
     def _told(self, camera: Child[FromCamera], message: FromCamera) -> None:
         self._heard += 1
         match message:
-            case Filled() if message.slot in self._leased and message.frame_id == self._next_frame_id():
+            case Filled() if message.slot in self._leased and message.frame_id == self._account.next_frame_id:
                 self.next_due_ns = message.t_ns + self.period_ns
                 self._leased.remove(message.slot)
                 self._events.frame_filled(message)
-            case Skipped() if message.frame_id == self._next_frame_id():
+            case Skipped() if message.frame_id == self._account.next_frame_id:
                 self.next_due_ns = message.t_ns + self.period_ns
                 self._events.frame_skipped()
             case Filled() | Skipped():
@@ -227,7 +221,7 @@ class CameraKeeper:
 
     def _open(self, camera: Child[FromCamera], hello: CameraHello) -> None:
         if self.ring is None:
-            self.ring = FrameRing(self._slots, hello.width * hello.height * CHANNELS)
+            self.ring = FrameRing(self._settings.slots, hello.width * hello.height * CHANNELS)
             self.geometry = hello
             self._events.camera_open(self.ring)
         elif self.geometry != hello:
@@ -236,7 +230,7 @@ class CameraKeeper:
             return
         camera.send(Ring(self.ring.slots, self.ring.slot_bytes), [self.ring.writer_fd()])
         self._lease_all()
-        from_ns = self.next_due_ns if self._lockstep else max(self.next_due_ns, self._clock.boot_ns())
-        camera.send(Begin(from_ns, self._lockstep))
+        from_ns = self.next_due_ns if self._settings.lockstep else max(self.next_due_ns, self._clock.boot_ns())
+        camera.send(Begin(from_ns, self._settings.lockstep))
         if self._granted_ns is not None:
             camera.send(Advance(self._granted_ns))

@@ -6,39 +6,19 @@ Which frame is looked at next is agent/perception/turns.py.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from random import Random
 
 from agent.frames import FrameAccount, FrameCounts
 from agent.latency import LatencyHistogram, Percentiles
 from agent.perception.camera import CameraKeeper
+from agent.perception.settings import PerceptionSettings, Supervision
 from agent.perception.turns import InOrder, NewestFirst
 from agent.perception.workers import WorkerPool
-from ecu.clock import SECOND_NS, Clock
+from ecu.clock import Clock
 from ecu.errors import EnvironmentFault, UsageFault
 from inference.frames import FrameRing
 from inference.messages import Filled, Look, Seen, SourceFault
-
-LOCKSTEP_HANG_NS = 60 * SECOND_NS
-
-
-@dataclass(frozen=True, slots=True)
-class PerceptionSettings:
-    """What one camera's perception is made of. `threads` 0 lets the workers see what they can
-    afford; `fingerprint` has each frame's pixels hashed (replay)."""
-
-    source: str
-    camera: str
-    package: Path
-    slots: int
-    hang_ns: int
-    lockstep: bool
-    stall_ns: int = 10 * SECOND_NS
-    threads: int = 0
-    standby: bool = True
-    fingerprint: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +46,7 @@ class Perception:
         settings: PerceptionSettings,
         account: FrameAccount,
         clock: Clock,
-        supervision: Clock,
-        rng: Random,
-        environment: Mapping[str, str],
+        supervision: Supervision,
         on_seen: Callable[[Seen, int], None],
         on_health: Callable[[str, str], None],
         from_ns: int = 0,
@@ -87,32 +65,8 @@ class Perception:
         self._fresh_was_dropped = False
         self._progress = asyncio.Event()
         self._keepers: tuple[asyncio.Task[None], ...] = ()
-        hang_ns = LOCKSTEP_HANG_NS if settings.lockstep else settings.hang_ns
-        self._workers = WorkerPool(
-            settings.package,
-            hang_ns,
-            settings.standby,
-            not settings.lockstep,
-            settings.threads,
-            supervision,
-            rng,
-            environment,
-            events=self,
-        )
-        self._camera = CameraKeeper(
-            settings.source,
-            account.camera_ledger,
-            settings.slots,
-            settings.lockstep,
-            settings.stall_ns,
-            from_ns,
-            lambda: account.next_frame_id,
-            clock,
-            supervision,
-            rng,
-            environment,
-            events=self,
-        )
+        self._workers = WorkerPool(settings, supervision, events=self)
+        self._camera = CameraKeeper(settings, account, clock, supervision, events=self, from_ns=from_ns)
 
     async def start(self) -> None:
         """Returns when frames flow, or at real speed when the camera can't for now. Raises ModelUnfit; in lockstep

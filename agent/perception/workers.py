@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
-from pathlib import Path
-from random import Random
 from typing import Final, Protocol
 
 from agent.children import Child
 from agent.perception.restart import Restarts
+from agent.perception.settings import PerceptionSettings, Supervision
 from ecu.channel import Done
-from ecu.clock import SECOND_NS, Clock
+from ecu.clock import SECOND_NS
 from ecu.errors import OutriderError
 from ecu.urgency import Urgency, may_prefer, prefer, runs_in_real_time
 from inference.frames import FrameRing
@@ -45,28 +43,15 @@ class WorkerEvents(Protocol):
 
 
 class WorkerPool:
-    """Keeps the workers of one model. One Look at a time; a worker that gives no result within `hang_ns` is killed."""
+    """Keeps the workers of one model. One Look at a time; a worker that gives no result in time is killed."""
 
-    def __init__(
-        self,
-        package: Path,
-        hang_ns: int,
-        standby: bool,
-        urgent: bool,
-        threads: int,
-        supervision: Clock,
-        rng: Random,
-        environment: Mapping[str, str],
-        events: WorkerEvents,
-    ) -> None:
-        self._package = package
-        self._hang_ns = hang_ns
-        self._wanted = 2 if standby else 1
-        self._environment = environment
+    def __init__(self, settings: PerceptionSettings, supervision: Supervision, events: WorkerEvents) -> None:
+        self._settings = settings
+        self._wanted = 2 if settings.standby else 1
+        self._environment = supervision.environment
         self._events = events
-        self._prefers = urgent and may_prefer()
-        self._threads = threads
-        self._restarts = Restarts(supervision, rng)
+        self._prefers = not settings.lockstep and may_prefer()
+        self._restarts = Restarts(supervision.clock, supervision.rng)
         self._ring: FrameRing | None = None
         self._workers: list[Child[FromWorker]] = []
         self._dying: list[Child[FromWorker]] = []  # their channels ended; the kernel isn't done with them
@@ -138,14 +123,14 @@ class WorkerPool:
         assert self._live is not None
         assert self._asked_id is None
         self._asked_id = look.frame_id
-        self._hang = asyncio.get_running_loop().call_later(self._hang_ns / SECOND_NS, self._hung)
+        self._hang = asyncio.get_running_loop().call_later(self._settings.result_within_ns / SECOND_NS, self._hung)
         self._live.send(look)
 
     async def _start(self) -> Child[FromWorker]:
         self._restarts.begins()
         worker = await Child.start(
             "inference.worker",
-            ["--package", str(self._package), "--threads", str(self._threads or self._affordable_threads())],
+            ["--package", str(self._settings.package), "--threads", str(self._threads())],
             FromWorker,
             self._told,
             self._closed,
@@ -158,8 +143,10 @@ class WorkerPool:
             self._show_to(worker)
         return worker
 
-    def _affordable_threads(self) -> int:
+    def _threads(self) -> int:
         """A second thread takes a third off a frame's time, where no other process can keep one of the two waiting."""
+        if self._settings.threads:
+            return self._settings.threads
         goes_first = self._prefers and runs_in_real_time()
         return 2 if goes_first and len(os.sched_getaffinity(0)) > 1 else 1
 
@@ -173,8 +160,8 @@ class WorkerPool:
         if self._loading_deaths >= MAX_LOADING_DEATHS and self._live is None:
             raise ModelUnfit(
                 self._fault
-                or f"{self._loading_deaths} workers in a row died while loading the model in {self._package}. Choose "
-                "another model, or look for what kills processes here (dmesg)."
+                or f"{self._loading_deaths} workers in a row died while loading the model in {self._settings.package}. "
+                "Choose another model, or look for what kills processes here (dmesg)."
             )
 
     async def _until_loaded(self, worker: Child[FromWorker]) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.frames import FrameAccount
-from agent.perception import Perception, PerceptionSettings
+from agent.perception import Perception, PerceptionSettings, Supervision
 from ecu.clock import MILLISECOND_NS, SECOND_NS, SystemClock
 from ecu.urgency import Urgency, may_prefer, prefer
 from inference.detector import Detector
@@ -105,7 +105,7 @@ async def _real_speed() -> list[Metric]:
             hang_ns=5 * SECOND_NS, lockstep=False,
         )  # fmt: skip
         perception = Perception(
-            settings, account, SystemClock(), SystemClock(), Random(0), os.environ, seen, lambda what, detail: None
+            settings, account, SystemClock(), Supervision(Random(0), os.environ), seen, lambda what, detail: None
         )
         await perception.start()
         await enough.wait()

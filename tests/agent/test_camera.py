@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from random import Random
 
+from agent.frames import FrameAccount
+from agent.perception import PerceptionSettings, Supervision
 from agent.perception.camera import CameraKeeper
 from ecu.clock import SECOND_NS, SystemClock
 from inference.frames import FrameRing
@@ -26,11 +28,12 @@ class Unheard:
 
 
 async def test_it_ends_although_its_camera_ends_in_the_same_instant(tmp_path: Path) -> None:
-    clock = SystemClock()
-    keeper = CameraKeeper(
-        f"video:{tmp_path / 'nothing.mp4'}", tmp_path / "camera.ledger", 6, False, 10 * SECOND_NS, 0, lambda: 0, clock,
-        clock, Random(5), os.environ, Unheard(),
+    settings = PerceptionSettings(
+        source=f"video:{tmp_path / 'nothing.mp4'}", camera="front", package=tmp_path, slots=6, hang_ns=SECOND_NS,
+        lockstep=False,
     )  # fmt: skip
+    account = FrameAccount(tmp_path / "camera.ledger", tmp_path / "frames.ledger")
+    keeper = CameraKeeper(settings, account, SystemClock(), Supervision(Random(5), os.environ), Unheard())
     running = asyncio.create_task(keeper.run())
     try:
         # Woken in the same turn of the loop as the keeper is, before it has gone on.
@@ -42,3 +45,4 @@ async def test_it_ends_although_its_camera_ends_in_the_same_instant(tmp_path: Pa
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await keeper.stop()
+        account.close()

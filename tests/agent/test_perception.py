@@ -14,7 +14,7 @@ from random import Random
 import pytest
 
 from agent.frames import FrameAccount
-from agent.perception import ModelUnfit, Perception, PerceptionSettings
+from agent.perception import ModelUnfit, Perception, PerceptionSettings, Supervision
 from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock, SteppingClock, SystemClock
 from ecu.errors import UsageFault
 from inference.messages import Seen
@@ -63,7 +63,7 @@ async def at_work(folder: Path, settings: PerceptionSettings, clock: Clock) -> A
         watched.health.append(what)
         watched.news.set()
 
-    perception = Perception(settings, account, clock, SystemClock(), Random(5), os.environ, on_seen, on_health)
+    perception = Perception(settings, account, clock, Supervision(Random(5), os.environ), on_seen, on_health)
     watched = Watched(perception)
     try:
         await perception.start()
@@ -169,8 +169,9 @@ async def test_a_camera_that_hangs_before_its_first_word_is_killed_said_and_trie
     account = FrameAccount(tmp_path / "camera.ledger", tmp_path / "frames.ledger")
     told: list[str] = []
     perception = Perception(
-        replace(REAL_TIME, stall_ns=2 * SECOND_NS), account, SystemClock(), SystemClock(), Random(5),
-        first_camera_hangs(tmp_path), lambda seen, _: None, lambda what, detail: told.append(f"{what}: {detail}"),
+        replace(REAL_TIME, stall_ns=2 * SECOND_NS), account, SystemClock(),
+        Supervision(Random(5), first_camera_hangs(tmp_path)), lambda seen, _: None,
+        lambda what, detail: told.append(f"{what}: {detail}"),
     )  # fmt: skip
     try:
         await perception.start()
