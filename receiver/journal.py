@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Row, insert, select
 
-from receiver.audit import Entry, first_break, link
+from ecu.audit import Entry, first_break, link
 from receiver.store import Store
 from receiver.tables import audit
 

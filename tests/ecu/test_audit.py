@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.audit import Entry, first_break, link
+from ecu.audit import Entry, first_break, link
 
 happenings = st.lists(
     st.tuples(st.integers(0, 2**62), st.text(max_size=9), st.text(max_size=9)), min_size=1, max_size=8

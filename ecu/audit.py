@@ -1,4 +1,5 @@
-"""The audit chain: each entry carries the digest of the one before, so that none can be changed or taken out unseen."""
+"""The audit chain of vehicle and receiver: each entry carries the digest of the one before, so that none can be changed
+or taken out unseen."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ GENESIS = bytes(32)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing that happened. `subject` is a vehicle's id, or "" for the receiver itself."""
+    """One thing that happened. `subject` is whom it concerns; "" is the writer itself."""
 
     seq: int
     wall_ns: int

@@ -1,0 +1,51 @@
+"""Releases that were found worse and are never tried again: one line each in a file that only grows.
+
+line: SHA-256 of the manifest in hex, a space, CRC-32 of those 64 characters in hex, a newline
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final
+
+from ecu.disk import Disk
+
+_FILE: Final = "denied"
+_LINE_BYTES: Final = 64 + 1 + 8 + 1
+
+
+class Denied:
+    """Raises DiskError."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._digests = set(_whole_lines(disk.read(_FILE))) if disk.exists(_FILE) else set()
+
+    def __contains__(self, digest: str) -> bool:
+        return digest in self._digests
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def add(self, digest: str) -> None:
+        """Durable when it returns."""
+        if digest in self._digests:
+            return
+        if not self._disk.exists(_FILE):
+            self._disk.create(_FILE)
+        # Behind a line that a power cut tore off, too: every line stands at a multiple of its length.
+        at = -(-self._disk.size(_FILE) // _LINE_BYTES) * _LINE_BYTES
+        self._disk.write_at(_FILE, at, _line(digest))
+        self._disk.sync(_FILE)
+        self._disk.sync_folder("")
+        self._digests.add(digest)
+
+
+def _line(digest: str) -> bytes:
+    return f"{digest} {zlib.crc32(digest.encode()):08x}\n".encode()
+
+
+def _whole_lines(data: bytes) -> list[str]:
+    lines = [data[at : at + _LINE_BYTES] for at in range(0, len(data), _LINE_BYTES)]
+    digests = [line[:64].decode("ascii", "replace") for line in lines]
+    return [digest for digest, line in zip(digests, lines, strict=True) if line == _line(digest)]

@@ -1,0 +1,58 @@
+"""What can be wrong with an update: whom it is believed from, how it came, or what the repository holds.
+
+OtaError
+├── TrustError        an attack, or what can't be told from one: never retry these bytes; `attack` names its class
+├── FetchError        the network let us down, or the far side has no such file: retry with backoff
+├── NoRoomForUpdate   the disk can't hold it
+└── RepositoryFault   at the signing desk: a key, a name or a folder that can't be used
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from ecu.errors import EnvironmentFault, OutriderError, UsageFault
+
+
+class OtaError(OutriderError):
+    """Anything an update can go wrong with. Bugs aren't OtaErrors."""
+
+
+class Attack(StrEnum):
+    """Attack classes by their names in the TUF specification (section 1.5.2) and the Uptane standard (section 4.3)."""
+
+    ROLLBACK = "rollback"
+    FREEZE = "freeze"
+    WRONG_VEHICLE = "wrong-vehicle"
+    WRONG_HARDWARE = "wrong-hardware"
+    WRONG_SIGNER = "wrong-signer"
+    MIX_AND_MATCH = "mix-and-match"
+    TAMPERED = "tampered"
+    ARBITRARY_SOFTWARE = "arbitrary-software"
+    ENDLESS_DATA = "endless-data"
+    DENIED = "denied"
+    MALFORMED = "malformed"
+
+
+class TrustError(OtaError):
+    """These bytes are not what the fleet owner signed for this vehicle."""
+
+    def __init__(self, attack: Attack, detail: str) -> None:
+        super().__init__(f"{attack}: {detail}")
+        self.attack = attack
+
+
+class FetchError(OtaError, EnvironmentFault):
+    """The source can't be reached, or ended early."""
+
+
+class NotThere(FetchError):
+    """The source has no such file."""
+
+
+class NoRoomForUpdate(OtaError, EnvironmentFault):
+    """The release is larger than what the disk has left."""
+
+
+class RepositoryFault(OtaError, UsageFault):
+    """What the signing desk was asked to do can't be done."""

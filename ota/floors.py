@@ -1,0 +1,99 @@
+"""What must never sink: versions of metadata, the release that is installed, and the time.
+
+python-tuf remembers versions in files that a power cut may empty; these are kept in twins. Both twins unreadable means
+that updates are refused until the vehicle is provisioned anew: it never means zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from ecu.disk import Disk
+from ecu.twin import TwinLost, TwinRecord
+from ota.errors import Attack, OtaError, TrustError
+from ota.kinds import Kind
+
+_CAPACITY: Final = 16 * 1024
+_MOST_ROLES: Final = 128
+
+
+class FloorsLost(OtaError):
+    """Neither twin of a floor is whole: what was the newest can't be known."""
+
+
+class _Metadata(msgspec.Struct, frozen=True):
+    versions: dict[str, int] = {}
+    signed_at_s: int = 0
+
+
+class Floors:
+    """`metadata` rises with each verified refresh, `release` with each commit. Raises FloorsLost, DiskError."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._metadata = TwinRecord(disk, "floors.metadata", _CAPACITY)
+        self._releases = TwinRecord(disk, "floors.release")
+
+    # --- metadata ---------------------------------------------------------------------------------
+
+    @property
+    def signed_at_s(self) -> int:
+        """The latest second at which verified metadata says it was signed: no clock before it is right."""
+        return self._read().signed_at_s
+
+    def demand_current(self, versions: Mapping[str, int]) -> None:
+        """`versions` by "repository/role#keys". Raises TrustError(ROLLBACK) for one below its floor."""
+        floors = self._read().versions
+        for role, version in versions.items():
+            if version < floors.get(role, 0):
+                name = role.partition("#")[0]
+                raise TrustError(Attack.ROLLBACK, f"offered {name} version {version}, seen {floors[role]}")
+
+    def raise_metadata(self, versions: Mapping[str, int], signed_at_s: int) -> None:
+        """Durable in both twins when it returns."""
+        floors = self._read()
+        raised = {role: max(version, floors.versions.get(role, 0)) for role, version in versions.items()}
+        others = {role: version for role, version in floors.versions.items() if role not in raised}
+        # Those of keys that were rotated out come first, and the oldest of them are forgotten first.
+        kept = dict(list((others | raised).items())[-_MOST_ROLES:])
+        new = _Metadata(kept, max(signed_at_s, floors.signed_at_s))
+        if new != floors:
+            self._metadata.write_both(msgspec.json.encode(new))
+
+    def _read(self) -> _Metadata:
+        try:
+            payload = self._metadata.read_both()
+        except TwinLost as error:
+            raise _lost(error) from error
+        return msgspec.json.decode(payload, type=_Metadata) if payload is not None else _Metadata()
+
+    # --- releases ---------------------------------------------------------------------------------
+
+    def release(self, kind: Kind) -> int:
+        """The highest release of the kind that was ever committed; 0 when none was."""
+        return self._read_releases().get(kind, 0)
+
+    def demand_newer(self, kind: Kind, release: int) -> None:
+        """Raises TrustError(ROLLBACK) for a release at or below the one that was committed."""
+        installed = self.release(kind)
+        if release <= installed:
+            raise TrustError(Attack.ROLLBACK, f"offered release {release}, installed {installed}")
+
+    def raise_release(self, kind: Kind, release: int) -> None:
+        """Durable in both twins when it returns. Only at the commit: until then the old one must stay bootable."""
+        floors = self._read_releases()
+        if release > floors.get(kind, 0):
+            self._releases.write_both(msgspec.json.encode({**floors, kind.value: release}))
+
+    def _read_releases(self) -> dict[str, int]:
+        try:
+            payload = self._releases.read_both()
+        except TwinLost as error:
+            raise _lost(error) from error
+        return msgspec.json.decode(payload, type=dict[str, int]) if payload is not None else {}
+
+
+def _lost(error: TwinLost) -> FloorsLost:
+    return FloorsLost(f"{error} Updates are refused until this vehicle is provisioned anew.")

@@ -1,0 +1,211 @@
+"""Two slots of one kind on flash, and the boot record that says which of them is good.
+
+    <kind>/boot.0, boot.1     the boot record, version 1: JSON in a TwinRecord (docs/formats/boot-record.md, frozen)
+    <kind>/a/bundle.json      the manifest; written last, removed first: without it the slot is empty
+    <kind>/a/files/           the bundle's files, which nothing but their hashes makes believable
+
+Before a slot is written, both twins say that nothing is in it; before a slot is named good, all of it is durable and
+read back. "factory" is what the runtime was shipped with: it can't be written, and is always there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Final
+
+import msgspec
+
+from ecu.disk import Disk, DiskFault, replace_file
+from ecu.twin import TwinLost, TwinRecord
+from ota.errors import OtaError, TrustError
+from ota.kinds import Kind
+from ota.machine import State
+from ota.manifest import BLOCK_BYTES, BundleManifest, FileEntry, bundle_digest, decode_manifest
+
+_MANIFEST: Final = "bundle.json"
+_FILES: Final = "files"
+
+
+class Slot(StrEnum):
+    FACTORY = "factory"
+    A = "a"
+    B = "b"
+
+
+class SlotDamaged(OtaError):
+    """What lies in the slot isn't what was installed there."""
+
+
+class Installed(msgspec.Struct, frozen=True):
+    """A release that lies whole in a slot. `digest` is its manifest's."""
+
+    digest: str
+    release: int
+    title: str
+
+
+class BootRecord(msgspec.Struct, frozen=True):
+    """Which slot is good, and how far the trial of the other one got. `spent_ns` is powered time in this state;
+    `words` say how the last trial ended."""
+
+    v: int = 1
+    good: Slot = Slot.FACTORY
+    trial: Slot | None = None
+    state: State = State.COMMITTED
+    attempts: int = 0
+    spent_ns: int = 0
+    slots: dict[Slot, Installed] = {}
+    words: str = ""
+
+    def installed(self, slot: Slot) -> Installed | None:
+        return self.slots.get(slot)
+
+    @property
+    def spare(self) -> Slot:
+        """The slot that the next release goes into: never the good one."""
+        return Slot.B if self.good is Slot.A else Slot.A
+
+
+class Slots:
+    """One kind's. Raises DiskError."""
+
+    def __init__(self, disk: Disk, kind: Kind) -> None:
+        self._disk = disk
+        self._kind = kind
+        disk.make_folder(kind)
+        self._twin = TwinRecord(disk, f"{kind}/boot")
+        self.record, self.lost = self._read()
+
+    def write(self, record: BootRecord) -> None:
+        """Durable in both twins when it returns."""
+        self._twin.write_both(msgspec.json.encode(record)) if not self.lost else self._start_anew(record)
+        self.record = record
+
+    def path(self, slot: Slot) -> PurePosixPath:
+        """The folder of the slot's files, relative to the disk's."""
+        return PurePosixPath(self._kind, slot, _FILES)
+
+    # --- writing a slot ---------------------------------------------------------------------------
+
+    def empty(self, slot: Slot) -> None:
+        """From here on nothing boots from the slot. What its files hold stays, for blocks that are the same."""
+        slots = {name: installed for name, installed in self.record.slots.items() if name is not slot}
+        if slots != self.record.slots or self.record.trial is slot:
+            trial = None if self.record.trial is slot else self.record.trial
+            self.write(msgspec.structs.replace(self.record, slots=slots, trial=trial))
+        manifest = f"{self._kind}/{slot}/{_MANIFEST}"
+        if self._disk.exists(manifest):
+            self._disk.remove(manifest)
+            self._disk.sync_folder(f"{self._kind}/{slot}")
+        self._disk.make_folder(str(self.path(slot)))
+
+    def has_block(self, slot: Slot, entry: FileEntry, index: int) -> bool:
+        """Whether those bytes lie there already; they may not be durable before `seal`."""
+        path = f"{self.path(slot)}/{entry.path}"
+        if not self._disk.exists(path):
+            return False
+        try:
+            data = self._disk.read_at(path, index * BLOCK_BYTES, entry.block_bytes(index))
+        except DiskFault:
+            return False
+        return hashlib.sha256(data).hexdigest() == entry.blocks[index]
+
+    def put_block(self, slot: Slot, entry: FileEntry, index: int, data: bytes) -> None:
+        """Durable when it returns."""
+        path = f"{self.path(slot)}/{entry.path}"
+        if not self._disk.exists(path):
+            self._disk.create(path)
+            self._disk.sync_folder(str(self.path(slot)))
+        self._disk.write_at(path, index * BLOCK_BYTES, data)
+        self._disk.sync(path)
+
+    def seal(self, slot: Slot, manifest_bytes: bytes) -> Installed:
+        """All blocks are there: makes the whole durable, reads it back, and only then names it. Raises SlotDamaged."""
+        manifest = decode_manifest(manifest_bytes)
+        self._trim(slot, manifest)
+        for entry in manifest.files:
+            self._disk.sync(f"{self.path(slot)}/{entry.path}")
+        self._disk.sync_folder(str(self.path(slot)))
+        self._demand_whole(slot, manifest)
+        replace_file(self._disk, f"{self._kind}/{slot}/{_MANIFEST}", manifest_bytes)
+        return Installed(bundle_digest(manifest_bytes), manifest.release, manifest.title)
+
+    def give_back(self, slot: Slot) -> None:
+        """Removes what an unfinished download left, so that its space is free again."""
+        folder = str(self.path(slot))
+        if self._disk.exists(folder):
+            for name in self._disk.names(folder):
+                self._disk.remove(f"{folder}/{name}")
+            self._disk.sync_folder(folder)
+
+    # --- reading a slot ---------------------------------------------------------------------------
+
+    def demand_bootable(self, slot: Slot) -> None:
+        """Every byte is what was installed. Raises SlotDamaged."""
+        installed = self.record.installed(slot)
+        if slot is Slot.FACTORY:
+            return
+        if installed is None:
+            raise SlotDamaged(f"Nothing is installed in slot {slot} of {self._kind}.")
+        manifest = self.manifest(slot)
+        if manifest is None or bundle_digest(self._manifest_bytes(slot)) != installed.digest:
+            raise SlotDamaged(f"The manifest in slot {slot} of {self._kind} isn't the one that was installed.")
+        self._demand_whole(slot, manifest)
+
+    def manifest(self, slot: Slot) -> BundleManifest | None:
+        """What the slot says it holds; None when it is empty or damaged."""
+        try:
+            return decode_manifest(self._manifest_bytes(slot))
+        except (TrustError, FileNotFoundError, DiskFault):
+            return None
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _read(self) -> tuple[BootRecord, bool]:
+        """The record, and whether both of its twins were lost: then only the factory's release is known to be good."""
+        try:
+            payload = self._twin.read_both()
+        except TwinLost:
+            return BootRecord(words="both boot records were damaged"), True
+        return (msgspec.json.decode(payload, type=BootRecord) if payload is not None else BootRecord()), False
+
+    def _start_anew(self, record: BootRecord) -> None:
+        self._twin.start_anew(msgspec.json.encode(record))
+        self.lost = False
+
+    def _manifest_bytes(self, slot: Slot) -> bytes:
+        return self._disk.read(f"{self._kind}/{slot}/{_MANIFEST}")
+
+    def _trim(self, slot: Slot, manifest: BundleManifest) -> None:
+        """No file but the bundle's, none longer than it says."""
+        sizes = {entry.path: entry.size for entry in manifest.files}
+        folder = str(self.path(slot))
+        for name in self._disk.names(folder):
+            if name not in sizes:
+                self._disk.remove(f"{folder}/{name}")
+            elif self._disk.size(f"{folder}/{name}") > sizes[name]:
+                self._disk.truncate(f"{folder}/{name}", sizes[name])
+        for entry in manifest.files:
+            if not entry.size and not self._disk.exists(f"{folder}/{entry.path}"):
+                self._disk.create(f"{folder}/{entry.path}")
+
+    def _demand_whole(self, slot: Slot, manifest: BundleManifest) -> None:
+        folder = str(self.path(slot))
+        names = self._disk.names(folder) if self._disk.exists(folder) else []
+        if names != [entry.path for entry in manifest.files]:
+            raise SlotDamaged(f"Slot {slot} of {self._kind} doesn't hold the files of {manifest.title}.")
+        for entry in manifest.files:
+            whole = hashlib.sha256()
+            for part in self._parts(f"{folder}/{entry.path}"):
+                whole.update(part)
+            if whole.hexdigest() != entry.sha256:
+                raise SlotDamaged(f"{entry.path} in slot {slot} of {self._kind} isn't what was installed.")
+
+    def _parts(self, path: str) -> Iterator[bytes]:
+        at = 0
+        while part := self._disk.read_at(path, at, BLOCK_BYTES):
+            at += len(part)
+            yield part

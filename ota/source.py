@@ -1,0 +1,48 @@
+"""Where updates come from, as a port, and the one that is a folder (a USB stick, the signing desk's own check)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Protocol
+
+from ota.errors import FetchError, NotThere
+from ota.layout import published
+
+PART_BYTES: Final = 64 * 1024
+
+
+class Source(Protocol):
+    """Serves the paths of ota/layout.py to one vehicle. Nothing it gives is believed before it was verified."""
+
+    def read(self, path: str, offset: int, most: int) -> Iterator[bytes]:
+        """The file's bytes from `offset` on, at most `most` of them, in parts; fewer when the file ends before.
+
+        Raises NotThere, or FetchError when it can't be reached or ends within; both may come after some parts.
+        """
+        ...
+
+
+class FolderSource:
+    """A published repository in a folder, as `vehicle` may see it."""
+
+    def __init__(self, folder: Path, vehicle: str) -> None:
+        self._folder = folder
+        self._vehicle = vehicle
+
+    def read(self, path: str, offset: int, most: int) -> Iterator[bytes]:
+        relative = published(path, self._vehicle)
+        if relative is None:
+            raise NotThere(f"{path} is nothing that a repository has.")
+        try:
+            with (self._folder / relative).open("rb") as file:
+                file.seek(offset)
+                while most > 0 and (part := file.read(min(PART_BYTES, most))):
+                    most -= len(part)
+                    yield part
+        except FileNotFoundError as error:
+            raise NotThere(f"The repository in {self._folder} has no {path}.") from error
+        except OSError as error:
+            raise FetchError(
+                f"Can't read {path} of the repository in {self._folder}: {error.strerror}. Check the medium."
+            ) from error

@@ -1,0 +1,394 @@
+"""Whom an update is believed from: both Uptane repositories verified in full, and that they agree about this vehicle.
+
+Full verification (Uptane standard 2.1.0 section 5.4.4.2) by two clients of python-tuf, one a repository, and what TUF
+leaves open: that the director's metadata names this vehicle, that both name the same bytes, that nothing sinks below
+floors which survive a power cut, and a clock that is an argument. The metadata cache is one file, replaced whole after
+everything held; a refusal changes nothing on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from tuf.api.exceptions import (
+    BadVersionNumberError,
+    DownloadError,
+    DownloadHTTPError,
+    DownloadLengthMismatchError,
+    ExpiredMetadataError,
+    LengthOrHashMismatchError,
+    RepositoryError,
+    UnsignedMetadataError,
+)
+from tuf.api.metadata import Metadata, TargetFile, Targets
+from tuf.ngclient import FetcherInterface, Updater
+
+from ecu.clock import SECOND_NS, Clock
+from ecu.disk import Disk, replace_file
+from ecu.errors import shown
+from ota.errors import Attack, FetchError, NotThere, OtaError, TrustError
+from ota.floors import Floors
+from ota.kinds import Kind
+from ota.layout import DIRECTOR, IMAGE, SIGNED_AT_FIELD, VEHICLE_FIELD
+from ota.source import Source
+
+ANY_HARDWARE: Final = "any"
+_CACHE: Final = "metadata.cache"
+_BASE: Final = "repository:"
+
+
+class ClockUntrusted(OtaError):
+    """The clock is before what verified metadata says: whether anything expired can't be told yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """The first root of each repository, from the factory or the pairing file; never from the network."""
+
+    director: bytes
+    image: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Vehicle:
+    """Whom the director must name, and what the release must be made for."""
+
+    name: str
+    hardware: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A release that both repositories say this vehicle is to have: where its manifest is, and its exact bytes."""
+
+    kind: Kind
+    target: str
+    release: int
+    length: int
+    sha256: str
+
+
+class Trust:
+    """One vehicle's view. Raises TrustError, FetchError, ClockUntrusted, FloorsLost and DiskError."""
+
+    def __init__(self, disk: Disk, roots: Roots, vehicle: Vehicle, floors: Floors, clock: Clock) -> None:
+        self._disk = disk
+        self._roots = roots
+        self._vehicle = vehicle
+        self._floors = floors
+        self._clock = clock
+
+    def refresh(self, source: Source) -> tuple[Offer, ...]:
+        """What this vehicle is to have, at most one release a kind. Metadata floors are raised when all of it held."""
+        now_s = self._clock.wall_ns() // SECOND_NS
+        if now_s < self._floors.signed_at_s:
+            raise ClockUntrusted(
+                f"The clock says {_date(now_s)}, but metadata was signed on {_date(self._floors.signed_at_s)}. "
+                "Updates wait until the time is known."
+            )
+        with tempfile.TemporaryDirectory(prefix="outrider-tuf-") as scratch:
+            _unpack(self._cached(), Path(scratch))
+            director = _Repository(DIRECTOR, self._roots.director, Path(scratch), source, now_s)
+            image = _Repository(IMAGE, self._roots.image, Path(scratch), source, now_s)
+            directed, _ = director.targets(), image.targets()
+            offers = self._agreed(directed, image)
+            files = _pack(Path(scratch))
+        self._settle(files, now_s)
+        return offers
+
+    def _agreed(self, directed: Targets, image: _Repository) -> tuple[Offer, ...]:
+        named = directed.unrecognized_fields.get(VEHICLE_FIELD)
+        if named != self._vehicle.name:
+            raise TrustError(
+                Attack.WRONG_VEHICLE, f"the director's targets are for {shown(named)}, this is {self._vehicle.name}"
+            )
+        if directed.delegations is not None:
+            raise TrustError(Attack.MALFORMED, "the director's targets delegate, which a director's never do")
+        offers = [self._offer(target, image) for _, target in sorted(directed.targets.items())]
+        kinds = [offer.kind for offer in offers]
+        if len(set(kinds)) != len(kinds):
+            raise TrustError(Attack.MALFORMED, f"the director names two releases of one kind: {', '.join(kinds)}")
+        return tuple(offers)
+
+    def _offer(self, wanted: TargetFile, image: _Repository) -> Offer:
+        kind = _kind_of(wanted.path)
+        target = image.target(wanted.path)
+        if target is None:
+            raise TrustError(
+                Attack.ARBITRARY_SOFTWARE, f"the director names {shown(wanted.path)}, which no {kind} key has signed"
+            )
+        if (wanted.length, wanted.hashes) != (target.length, target.hashes) or wanted.custom != target.custom:
+            raise TrustError(
+                Attack.ARBITRARY_SOFTWARE,
+                f"director and image repository disagree about {shown(wanted.path)}: "
+                f"{_brief(wanted)} and {_brief(target)}",
+            )
+        custom = _custom_of(target)
+        if not {ANY_HARDWARE, self._vehicle.hardware} & set(custom.hardware):
+            raise TrustError(
+                Attack.WRONG_HARDWARE,
+                f"{shown(wanted.path)} is for {', '.join(map(shown, custom.hardware))}, this is "
+                f"{self._vehicle.hardware}",
+            )
+        return Offer(kind, target.path, custom.release, target.length, _sha256_of(target))
+
+    def _settle(self, files: Mapping[str, bytes], now_s: int) -> None:
+        versions, signed_at_s = _versions(files), _signed_at_s(files)
+        self._floors.demand_current(versions)
+        # A clock that is wrong by years must not be made a floor by one who signs with it.
+        self._floors.raise_metadata(versions, min(signed_at_s, now_s))
+        encoded = msgspec.msgpack.encode(dict(files))
+        if encoded != self._read_cache():
+            replace_file(self._disk, _CACHE, encoded)
+
+    def _cached(self) -> dict[str, bytes]:
+        """What the last refresh verified; nothing when it is damaged: then everything is fetched again."""
+        try:
+            return msgspec.msgpack.decode(self._read_cache(), type=dict[str, bytes])
+        except msgspec.DecodeError:
+            return {}
+
+    def _read_cache(self) -> bytes:
+        return self._disk.read(_CACHE) if self._disk.exists(_CACHE) else b""
+
+
+class _Custom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    release: int
+    hardware: list[str]
+
+
+class _Repository:
+    """One TUF client over a folder that lives as long as the refresh, its errors told by attack."""
+
+    def __init__(self, name: str, root: bytes, folder: Path, source: Source, now_s: int) -> None:
+        self._name = name
+        self._folder = folder / name
+        self._folder.mkdir(exist_ok=True)
+        self._fetcher = _Fetcher(source)
+        self._root = root
+        self._now_s = now_s
+        self._client: Updater | None = None
+
+    def targets(self) -> Targets:
+        """The top-level targets, current and verified."""
+        try:
+            self._updater()
+        except RepositoryError as error:
+            raise self._refusal(error) from error
+        except DownloadError as error:
+            raise self._let_down(error) from error
+        targets = Metadata[Targets].from_file(str(self._folder / "targets.json"))
+        return targets.signed
+
+    def target(self, path: str) -> TargetFile | None:
+        try:
+            return self._updater().get_targetinfo(path)
+        except RepositoryError as error:
+            raise self._refusal(error) from error
+        except DownloadError as error:
+            raise self._let_down(error) from error
+
+    def _updater(self) -> Updater:
+        if self._client is None:
+            client = Updater(str(self._folder), f"{_BASE}{self._name}/", fetcher=self._fetcher, bootstrap=self._root)
+            # The library takes the computer's clock when it is made; ours is an argument (a test holds it to this).
+            client._trusted_set.reference_time = datetime.fromtimestamp(self._now_s, UTC)
+            client.refresh()
+            self._client = client
+        return self._client
+
+    def _let_down(self, error: DownloadError) -> OtaError:
+        if isinstance(error, DownloadLengthMismatchError):
+            return TrustError(Attack.ENDLESS_DATA, f"{self._fetcher.last_path} goes on beyond its limit")
+        cause = error.__cause__
+        return cause if isinstance(cause, FetchError) else FetchError(str(error))
+
+    def _refusal(self, error: RepositoryError) -> TrustError:
+        path, data = self._fetcher.last_path, self._fetcher.last
+        match error:
+            case ExpiredMetadataError():
+                return TrustError(Attack.FREEZE, self._expired(str(error)))
+            case UnsignedMetadataError():
+                return self._unsigned(path, data)
+            case BadVersionNumberError():
+                seen = self._seen_version(path)
+                offered = _version_of(data)
+                if offered is not None and seen is not None and offered < seen:
+                    return TrustError(Attack.ROLLBACK, f"offered {path} version {offered}, seen {seen}")
+                return TrustError(Attack.MIX_AND_MATCH, f"{path}: {error}")
+            case LengthOrHashMismatchError():
+                return TrustError(Attack.MIX_AND_MATCH, f"{path}: {error}")
+            case _:
+                return TrustError(Attack.MALFORMED, f"{path}: {shown(error)}")
+
+    def _expired(self, words: str) -> str:
+        role = words.partition(".json")[0].split()[-1]
+        data = self._fetcher.by_role.get(role) or self._kept(role)
+        ended = _signed_part(data).get("expires", "?") if data else "?"
+        return f"{self._name}/{role} expired on {ended}, today is {_date(self._now_s)}"
+
+    def _unsigned(self, path: str, data: bytes) -> TrustError:
+        role = _role_of(path)
+        ids = {str(signature.get("keyid")) for signature in _content(data).get("signatures", [])}
+        owners = self._owners()
+        wanted = owners.get(role, frozenset())
+        if ids & wanted:
+            return TrustError(Attack.TAMPERED, f"{path} isn't what its {role} key signed, or too few have signed it")
+        by = sorted(other for other, keys in owners.items() if keys & ids)
+        return TrustError(
+            Attack.WRONG_SIGNER, f"{path} is signed by {'the ' + by[0] + ' key' if by else 'a stranger'}, not by {role}"
+        )
+
+    def _owners(self) -> dict[str, frozenset[str]]:
+        """The key ids of each role, as far as they are known by now."""
+        roles: dict[str, frozenset[str]] = {}
+        for name in ("root", "targets"):
+            data = self._kept(name)
+            signed = _signed_part(data) if data else {}
+            if name == "targets":
+                listed = (signed.get("delegations") or {}).get("roles", [])
+                roles |= {str(role["name"]): frozenset(role["keyids"]) for role in listed}
+            else:
+                roles |= {role: frozenset(its["keyids"]) for role, its in signed.get("roles", {}).items()}
+        return roles
+
+    def _kept(self, role: str) -> bytes:
+        path = self._folder / f"{role}.json"
+        return path.read_bytes() if path.is_file() else b""
+
+    def _seen_version(self, path: str) -> int | None:
+        return _version_of(self._kept(_role_of(path)))
+
+
+class _Fetcher(FetcherInterface):
+    """A Source as python-tuf wants it, which remembers what it last brought: refusals are told with its numbers."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.last_path = ""
+        self.last = b""
+        self.by_role: dict[str, bytes] = {}
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        path = url.removeprefix(_BASE)
+        self.last_path = path
+        try:
+            # Whoever asks has its own limit and stops reading there.
+            yield from self._source.read(path, 0, 1 << 30)
+        except NotThere as error:
+            raise DownloadHTTPError(str(error), 404) from error
+        except FetchError as error:
+            raise DownloadError(str(error)) from error
+
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        self.last = b""
+        data: bytes = super().download_bytes(url, max_length)
+        self.last = data
+        self.by_role[_role_of(self.last_path)] = data
+        return data
+
+
+def _kind_of(path: str) -> Kind:
+    kind = path.partition("/")[0]
+    if kind not in set(Kind):
+        raise TrustError(Attack.MALFORMED, f"the director names {shown(path)}, which is of no kind that is known here")
+    return Kind(kind)
+
+
+def _custom_of(target: TargetFile) -> _Custom:
+    try:
+        custom = msgspec.convert(target.custom, _Custom)
+    except msgspec.ValidationError as error:
+        raise TrustError(Attack.MALFORMED, f"{shown(target.path)} says no release and hardware: {error}") from error
+    return custom
+
+
+def _sha256_of(target: TargetFile) -> str:
+    try:
+        return target.hashes["sha256"]
+    except KeyError as error:
+        raise TrustError(Attack.MALFORMED, f"{shown(target.path)} has no SHA-256") from error
+
+
+def _brief(target: TargetFile) -> str:
+    return f"{target.length} bytes, SHA-256 {target.hashes.get('sha256', 'none')[:12]}"
+
+
+# --- metadata files as they are kept -----------------------------------------------------------------
+
+
+def _pack(folder: Path) -> dict[str, bytes]:
+    """Every metadata file below the folder, by its relative path; the links that python-tuf makes aren't files."""
+    paths = sorted(path for path in folder.rglob("*.json") if not path.is_symlink())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def _unpack(files: Mapping[str, bytes], folder: Path) -> None:
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def _versions(files: Mapping[str, bytes]) -> dict[str, int]:
+    """Verified versions by "repository/role#keys": with other keys a role begins anew, or a rotation after a theft of
+    keys could never bring versions back to where they should be."""
+    versions: dict[str, int] = {}
+    for repository in (DIRECTOR, IMAGE):
+        root = _newest_root(repository, files)
+        owners = {role: its["keyids"] for role, its in root["roles"].items()}
+        top = _signed_part(files[f"{repository}/targets.json"])
+        owners |= {role["name"]: role["keyids"] for role in (top.get("delegations") or {}).get("roles", [])}
+        versions[f"{repository}/root"] = root["version"]
+        for role, keys in owners.items():
+            if data := files.get(f"{repository}/{role}.json"):
+                versions[f"{repository}/{role}#{_keys_digest(keys)}"] = _signed_part(data)["version"]
+    return versions
+
+
+def _newest_root(repository: str, files: Mapping[str, bytes]) -> dict[str, Any]:
+    roots = [_signed_part(data) for name, data in files.items() if name.startswith(f"{repository}/root_history/")]
+    return max(roots, key=lambda root: int(root["version"]))
+
+
+def _keys_digest(keys: Sequence[str]) -> str:
+    return hashlib.sha256("".join(sorted(keys)).encode()).hexdigest()[:16]
+
+
+def _signed_at_s(files: Mapping[str, bytes]) -> int:
+    timestamps = [_signed_part(files[f"{repository}/timestamp.json"]) for repository in (DIRECTOR, IMAGE)]
+    stamps = [timestamp.get(SIGNED_AT_FIELD, 0) for timestamp in timestamps]
+    return max(stamp if isinstance(stamp, int) else 0 for stamp in stamps)
+
+
+def _content(data: bytes) -> dict[str, Any]:
+    """Metadata as plain JSON, for words about what was refused; {} when it isn't even that."""
+    try:
+        return msgspec.json.decode(data, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return {}
+
+
+def _signed_part(data: bytes) -> dict[str, Any]:
+    signed = _content(data).get("signed")
+    return signed if isinstance(signed, dict) else {}
+
+
+def _version_of(data: bytes) -> int | None:
+    version = _signed_part(data).get("version")
+    return version if isinstance(version, int) else None
+
+
+def _role_of(path: str) -> str:
+    return path.rpartition("/")[2].removesuffix(".json").rpartition(".")[2]
+
+
+def _date(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

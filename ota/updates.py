@@ -1,0 +1,181 @@
+"""All that is signed on one vehicle: looked for, refused or fetched, staged, tried, kept or given up, and audited.
+
+One thread calls it: it reads the network and syncs flash. What a trial needs beyond flash (a worker beside the live
+one, a judge) is for whoever asked: `Step.effects`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from ecu.clock import Clock
+from ecu.disk import Disk
+from ota.audit import Audit
+from ota.denied import Denied
+from ota.errors import Attack, OtaError, TrustError
+from ota.fetch import Watch, fetch_bundle, fetch_manifest
+from ota.floors import Floors
+from ota.kinds import Kind
+from ota.machine import RESTS, Effect, Event, State
+from ota.manifest import decode_manifest
+from ota.slots import Installed, Slot, Slots
+from ota.source import Source
+from ota.trial import Step, Trial
+from ota.trust import Offer, Roots, Trust, Vehicle
+
+TRIED: Final = (Kind.MODEL,)
+"""Kinds that are tried beside the live release before they are kept."""
+TAKEN: Final = (Kind.EVALUATION,)
+"""Kinds that take effect as soon as they are whole: they are what others are tried with."""
+
+
+class Want(StrEnum):
+    """What an offer is to this vehicle."""
+
+    NEW = "new"
+    CURRENT = "current"  # it is what the good slot holds
+    TRYING = "trying"  # a trial is under way: one at a time
+    TRIED = "tried"  # it was inconclusive since this start
+    DENIED = "denied"  # it was found worse before
+    UNKNOWN = "unknown"  # of a kind that this version doesn't install
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateStatus:
+    """A reading for status and doctor, one kind's. `good` is None while the factory's release is good."""
+
+    kind: Kind
+    state: State
+    good: Installed | None
+    trial: Installed | None
+    words: str
+
+
+class Updates:
+    """In `disk`, a folder of its own. `notice` is told every audited event. Raises OtaError and DiskError."""
+
+    def __init__(
+        self, disk: Disk, roots: Roots, vehicle: Vehicle, clock: Clock, notice: Callable[[str, str], None]
+    ) -> None:
+        self._floors = Floors(disk)
+        self._denied = Denied(disk)
+        self._audit = Audit(disk, clock, vehicle.name)
+        self._trust = Trust(disk, roots, vehicle, self._floors, clock)
+        self._slots = {kind: Slots(disk, kind) for kind in (*TRIED, *TAKEN)}
+        self._trials = {kind: Trial(self._slots[kind], self._floors, self._denied, kind) for kind in TRIED}
+        self._notice = notice
+        self._tried: set[str] = set()
+        self._last_refusal = ""
+
+    # --- starts and trials ------------------------------------------------------------------------
+
+    def begin(self, kind: Kind) -> tuple[Slot, Step | None]:
+        """At the start: the slot to boot, and the step that a trial takes by it."""
+        slot, step = self._trials[kind].begin()
+        return slot, self._told(step)
+
+    def handle(self, kind: Kind, event: Event, words: str) -> Step:
+        step = self._trials[kind].handle(event, words)
+        self._told(step)
+        return step
+
+    def spend(self, kind: Kind, powered_ns: int) -> Step | None:
+        return self._told(self._trials[kind].spend(powered_ns))
+
+    def slots(self, kind: Kind) -> Slots:
+        return self._slots[kind]
+
+    def status(self) -> tuple[UpdateStatus, ...]:
+        return tuple(
+            UpdateStatus(
+                kind,
+                slots.record.state,
+                slots.record.installed(slots.record.good),
+                slots.record.installed(slots.record.trial) if slots.record.trial is not None else None,
+                slots.record.words,
+            )
+            for kind, slots in self._slots.items()
+        )
+
+    def audit(self) -> Audit:
+        return self._audit
+
+    def _told(self, step: Step | None) -> Step | None:
+        if step is not None and step.state in RESTS and step.state is State.INCONCLUSIVE and step.release is not None:
+            self._tried.add(step.release.digest)
+        if step is not None and step.before is not step.state:
+            what = step.release.title if step.release is not None else "nothing"
+            self._say(f"update_{step.state}", f"{what}: {step.words or step.event}")
+        return step
+
+    def _say(self, event: str, detail: str) -> None:
+        self._audit.add(event, detail)
+        self._notice(event, detail)
+
+    # --- looking and installing -------------------------------------------------------------------
+
+    def check(self, source: Source) -> tuple[Offer, ...]:
+        """The releases to install now, what others need for their trial first. Raises TrustError for an attack, which
+        changed nothing but the audit; FetchError when the source is away."""
+        try:
+            offers = self._trust.refresh(source)
+            new = [offer for offer in offers if self._want(offer) is Want.NEW]
+        except TrustError as refusal:
+            self._refused(refusal)
+            raise
+        self._last_refusal = ""
+        return tuple(sorted(new, key=lambda offer: offer.kind in TRIED))
+
+    def install(self, source: Source, offer: Offer, watch: Watch) -> Step | None:
+        """Fetches and seals the release in the spare slot; the step of its trial, None where nothing is tried."""
+        try:
+            manifest_bytes = fetch_manifest(source, offer)
+            slots = self._slots[offer.kind]
+            slot = slots.record.spare
+            slots.empty(slot)
+            fetch_bundle(source, decode_manifest(manifest_bytes), slots, slot, watch)
+            installed = slots.seal(slot, manifest_bytes)
+        except TrustError as refusal:
+            self._refused(refusal)
+            raise
+        if offer.kind in TRIED:
+            return self._told(self._trials[offer.kind].stage(slot, installed))
+        self._take(slots, slot, installed)
+        return None
+
+    def wanted(self, offers: Sequence[Offer], kind: Kind) -> bool:
+        """Whether the release under trial is still among what the vehicle is to have."""
+        release = self._trials[kind].release
+        return release is None or release.digest in {offer.sha256 for offer in offers}
+
+    def _want(self, offer: Offer) -> Want:
+        if offer.kind not in self._slots:
+            return Want.UNKNOWN
+        record = self._slots[offer.kind].record
+        good = record.installed(record.good)
+        if good is not None and good.digest == offer.sha256:
+            return Want.CURRENT
+        if record.state not in RESTS:
+            return Want.TRYING
+        if offer.sha256 in self._denied:
+            return Want.DENIED
+        self._floors.demand_newer(offer.kind, offer.release)
+        return Want.TRIED if offer.sha256 in self._tried else Want.NEW
+
+    def _take(self, slots: Slots, slot: Slot, installed: Installed) -> None:
+        record = slots.record
+        slots.write(type(record)(good=slot, slots={**record.slots, slot: installed}))
+        self._floors.raise_release(Kind.EVALUATION, installed.release)
+        self._say("update_committed", installed.title)
+
+    def _refused(self, refusal: TrustError) -> None:
+        """Once for the same words: a repository under attack is looked at again and again."""
+        if str(refusal) != self._last_refusal:
+            self._last_refusal = str(refusal)
+            self._say("update_refused", str(refusal))
+
+
+__all__ = ["Attack", "Effect", "OtaError", "UpdateStatus", "Updates", "Want"]
