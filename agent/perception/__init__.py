@@ -1,7 +1,17 @@
 """Hops 1 and 2 as the agent sees them: cameras and workers kept going, every frame accounted for."""
 
+from agent.perception.beside import TrialOver, TrialStatus, TrialWatch
 from agent.perception.perception import Perception, PerceptionStatus
 from agent.perception.settings import PerceptionSettings, Supervision
 from agent.perception.workers import ModelUnfit
 
-__all__ = ["ModelUnfit", "Perception", "PerceptionSettings", "PerceptionStatus", "Supervision"]
+__all__ = [
+    "ModelUnfit",
+    "Perception",
+    "PerceptionSettings",
+    "PerceptionStatus",
+    "Supervision",
+    "TrialOver",
+    "TrialStatus",
+    "TrialWatch",
+]

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from agent.frames import FrameAccount, FrameCounts
 from agent.latency import LatencyHistogram, Percentiles
+from agent.perception.beside import Beside, TrialOver, TrialStatus, TrialWatch
 from agent.perception.camera import CameraKeeper
+from agent.perception.holds import Holds
 from agent.perception.settings import PerceptionSettings, Supervision
 from agent.perception.turns import InOrder, NewestFirst
-from agent.perception.workers import WorkerPool
+from agent.perception.workers import ModelUnfit, WorkerEvents, WorkerPool
 from ecu.clock import Clock
 from ecu.errors import EnvironmentFault, UsageFault
 from inference.frames import FrameRing
@@ -36,6 +39,7 @@ class PerceptionStatus:
     latency: Percentiles
     workers_replaced: int
     cameras_replaced: int
+    trial: TrialStatus | None
 
 
 class Perception:
@@ -64,17 +68,24 @@ class Perception:
         self._fault: SourceFault | None = None
         self._fresh_was_dropped = False
         self._progress = asyncio.Event()
-        self._keepers: tuple[asyncio.Task[None], ...] = ()
+        self._supervision = supervision
+        self._camera_keeper: asyncio.Task[None] | None = None
+        self._worker_keeper: asyncio.Task[None] | None = None
         self._workers = WorkerPool(settings, supervision, events=self)
+        self._beside: Beside | None = None
+        self._swap: asyncio.Future[int] | None = None
         self._camera = CameraKeeper(settings, account, clock, supervision, events=self, from_ns=from_ns)
+        self._holds = Holds(self._camera.give_back)
 
     async def start(self) -> None:
         """Returns when frames flow, or at real speed when the camera can't for now. Raises ModelUnfit; in lockstep
         UsageFault for an unusable source, EnvironmentFault for a camera that only dies."""
-        self._keepers = (asyncio.create_task(self._workers.run()), asyncio.create_task(self._camera.run()))
+        self._worker_keeper = asyncio.create_task(self._workers.run())
+        self._camera_keeper = asyncio.create_task(self._camera.run())
         await self._until(lambda: self._workers.idle and (self._camera.ring is not None or self._fault is not None))
 
     async def stop(self) -> None:
+        await self.leave_beside()
         for keeper in self._keepers:
             keeper.cancel()
         # What ended a keeper was raised to whoever waited for it; here everything is put away, come what may.
@@ -87,7 +98,7 @@ class Perception:
     async def advance(self, t_ns: int) -> bool:
         """Lockstep: all up to `t_ns` was captured, seen and given to `on_seen`. False: the drive is over."""
         self._camera.grant(t_ns)
-        await self._until(lambda: (self._done_ns >= t_ns or self._ended) and not self._held)
+        await self._until(lambda: (self._done_ns >= t_ns or self._ended) and not self._busy)
         return not self._ended
 
     @property
@@ -97,24 +108,23 @@ class Perception:
 
     async def watch(self) -> None:
         """Ends only by raising what ended a keeper: ModelUnfit, EnvironmentFault, or a bug."""
-        done, _ = await asyncio.wait(self._keepers, return_when=asyncio.FIRST_EXCEPTION)
-        for keeper in done:
-            keeper.result()
+        await self._until(lambda: False)
 
     def status(self) -> PerceptionStatus:
-        live, frames = self._workers.live, self._account.counts()
+        frames = self._account.counts()
         return PerceptionStatus(
             camera=self._settings.camera,
             camera_pid=self._camera.pid,
             camera_fault=self._fault.reason if self._fault is not None else None,
             live_pid=self._workers.live_pid,
             standby_pid=self._workers.standby_pid,
-            model=f"{live.name} {live.version} ({live.variant})" if live is not None else None,
+            model=self._workers.title,
             frames=frames,
             law_2_holds=frames.holds,
             latency=self._latency.percentiles(),
             workers_replaced=self._workers.replaced,
             cameras_replaced=self._camera.replaced,
+            trial=self._trial_status(),
         )
 
     @property
@@ -127,10 +137,104 @@ class Perception:
         """What the live worker's arithmetic depends on besides the model, as that worker said it."""
         return self._workers.live.runtime if self._workers.live is not None else None
 
+    # --- a trial ----------------------------------------------------------------------------------
+
+    def try_beside(self, package: Path, watch: TrialWatch) -> None:
+        """From now on the model in `package` sees the live one's frames, too. Only while nothing else is beside it."""
+        assert self._beside is None
+        settings = replace(self._settings, package=package)
+
+        def make_pool(events: WorkerEvents) -> WorkerPool:
+            pool = WorkerPool(settings, self._supervision, events, leads=False)
+            if self._camera.ring is not None:
+                pool.show(self._camera.ring)
+            return pool
+
+        self._beside = Beside(make_pool, self._holds, watch, self._go_on)
+
+    async def leave_beside(self) -> None:
+        """Stops whatever is beside the live model: the candidate, or the one that was good before it."""
+        beside, self._beside = self._beside, None
+        if self._swap is not None:
+            self._swap.set_exception(TrialOver("The model beside the live one was stopped before it could take over."))
+            self._swap = None
+        if beside is not None:
+            await beside.stop()
+            self._progress.set()
+
+    async def swap(self) -> int:
+        """The model beside becomes the live one, between two frames: the id of the first frame that it looks at.
+
+        The other stays beside it. No frame is lost by that. Only while something is beside; raises TrialOver when it
+        goes before that.
+        """
+        assert self._beside is not None
+        swapped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._swap = swapped
+        self._show_next()
+        return await swapped
+
+    def _swap_now(self) -> None:
+        beside = self._beside
+        assert beside is not None
+        assert self._worker_keeper is not None
+        was_live, first_track_id = self._workers, max(self._workers.next_track_id, beside.pool.next_track_id)
+        self._workers, beside.pool = beside.pool, was_live
+        self._worker_keeper, beside.keeper = beside.keeper, self._worker_keeper
+        beside.is_candidate = not beside.is_candidate
+        was_live.step_aside(beside)
+        self._workers.lead(self, first_track_id)
+        if self._swap is not None:
+            self._swap.set_result(self._waiting.next_id(self._account.next_frame_id))
+            self._swap = None
+        # Who waits for keepers has to wait for others now.
+        self._progress.set()
+
+    def _trial_status(self) -> TrialStatus | None:
+        beside = self._beside
+        if beside is None:
+            return None
+        pool = beside.pool if beside.is_candidate else self._workers
+        return TrialStatus(
+            model=pool.title,
+            pid=pool.live_pid,
+            is_live=not beside.is_candidate,
+            looked_at=beside.looked_at,
+            deaths=beside.deaths,
+            agreement=beside.agreement,
+        )
+
+    # --- waiting ----------------------------------------------------------------------------------
+
+    @property
+    def _keepers(self) -> tuple[asyncio.Task[None], ...]:
+        return tuple(keeper for keeper in (self._worker_keeper, self._camera_keeper) if keeper is not None)
+
+    def _demand_keepers(self) -> None:
+        """Raises what ended one; but a live model that can't go on gives way to the one that was good before it."""
+        assert self._worker_keeper is not None
+        if self._worker_keeper.done() and self._can_fall_back:
+            try:
+                self._worker_keeper.result()
+            except ModelUnfit as unfit:
+                self._on_health("model_unfit", str(unfit))
+                self._swap_now()
+        for keeper in self._keepers:
+            if keeper.done():
+                keeper.result()
+
+    @property
+    def _can_fall_back(self) -> bool:
+        return self._beside is not None and not self._beside.is_candidate and not self._beside.keeper.done()
+
     @property
     def _held(self) -> int:
         """Frames in the agent's hands."""
         return len(self._waiting) + (self._looked_at is not None)
+
+    @property
+    def _busy(self) -> bool:
+        return self._held > 0 or (self._beside is not None and self._beside.looking)
 
     async def _until(self, reached: Callable[[], bool]) -> None:
         """Waits for a state that the children's messages bring about; what ends the hope of it is raised."""
@@ -144,14 +248,14 @@ class Perception:
                 await asyncio.wait((progress, *running), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 progress.cancel()
-            for keeper in self._keepers:
-                if keeper.done():
-                    keeper.result()
+            self._demand_keepers()
 
     # --- what the camera tells --------------------------------------------------------------------
 
     def camera_open(self, ring: FrameRing) -> None:
         self._workers.show(ring)
+        if self._beside is not None:
+            self._beside.pool.show(ring)
         self._progress.set()
 
     def frame_filled(self, frame: Filled) -> None:
@@ -196,7 +300,9 @@ class Perception:
         looked_at, self._looked_at = self._looked_at, None
         assert looked_at is not None
         self._account.processed()
-        self._camera.give_back(looked_at.slot)
+        self._holds.drop(looked_at.slot)
+        if self._beside is not None:
+            self._beside.live_saw(seen)
         latency_ns = seen.spent_ns if self._settings.lockstep else self._clock.boot_ns() - looked_at.t_ns
         self._latency.add(latency_ns)
         self._on_seen(seen, latency_ns)
@@ -206,16 +312,23 @@ class Perception:
     def worker_lost(self) -> None:
         if self._looked_at is not None:
             self._account.lost_to_fault()
-            self._camera.give_back(self._looked_at.slot)
+            self._holds.drop(self._looked_at.slot)
             self._looked_at = None
+        if self._beside is not None and not self._beside.is_candidate:
+            self._beside.candidate_died()
         self._progress.set()
 
     def health(self, what: str, detail: str) -> None:
         self._on_health(what, detail)
 
     def _show_next(self) -> None:
-        """The live worker looks at the frame whose turn it is."""
+        """The live worker looks at the frame whose turn it is, and the one beside it, if it has time, too."""
+        beside = self._beside
+        if self._swap is not None and beside is not None and self._looked_at is None and beside.pool.idle:
+            self._swap_now()
         if not self._waiting or not self._workers.idle:
+            return
+        if self._settings.lockstep and beside is not None and not beside.has_time:
             return
         turn = self._waiting.take(self._clock.boot_ns(), self._camera.period_ns)
         if turn.late is not None:
@@ -223,7 +336,15 @@ class Perception:
             self._drop(turn.late)
         if turn.frame is not None:
             self._looked_at = turn.frame
-            self._workers.look(self._look_at(turn.frame))
+            self._holds.take(turn.frame.slot)
+            look = self._look_at(turn.frame)
+            self._workers.look(look)
+            if beside is not None and self._swap is None:
+                beside.look(turn.frame, look)
+
+    def _go_on(self) -> None:
+        self._show_next()
+        self._progress.set()
 
     def _drop(self, frame: Filled) -> None:
         self._fresh_was_dropped |= frame.fresh

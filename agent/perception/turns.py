@@ -32,6 +32,10 @@ class NewestFirst:
     def __len__(self) -> int:
         return 0 if self._waiting is None else 1
 
+    def next_id(self, otherwise: int) -> int:
+        """The id of the frame that waits; `otherwise` when none does."""
+        return otherwise if self._waiting is None else self._waiting[0].frame_id
+
     def put(self, frame: Filled, now_ns: int) -> Filled | None:
         """The frame whose place it takes, if any."""
         before, self._waiting = self._waiting, (frame, now_ns)
@@ -53,6 +57,9 @@ class InOrder:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def next_id(self, otherwise: int) -> int:
+        return self._waiting[0].frame_id if self._waiting else otherwise
 
     def put(self, frame: Filled, now_ns: int) -> Filled | None:
         self._waiting.append(frame)

@@ -43,11 +43,17 @@ class WorkerEvents(Protocol):
 
 
 class WorkerPool:
-    """Keeps the workers of one model. One Look at a time; a worker that gives no result in time is killed."""
+    """Keeps the workers of one model. One Look at a time; a worker that gives no result in time is killed.
 
-    def __init__(self, settings: PerceptionSettings, supervision: Supervision, events: WorkerEvents) -> None:
+    The pool that leads has a warm standby and goes first on the processor; one that doesn't has one patient worker.
+    """
+
+    def __init__(
+        self, settings: PerceptionSettings, supervision: Supervision, events: WorkerEvents, leads: bool = True
+    ) -> None:
         self._settings = settings
-        self._wanted = 2 if settings.standby else 1
+        self._leads = leads
+        self._wanted = 2 if settings.standby and leads else 1
         self._environment = supervision.environment
         self._events = events
         self._prefers = not settings.lockstep and may_prefer()
@@ -76,6 +82,12 @@ class WorkerPool:
         return self._ready.get(self._live.pid) if self._live is not None else None
 
     @property
+    def title(self) -> str | None:
+        """The live worker's model, for people."""
+        live = self.live
+        return f"{live.name} {live.version} ({live.variant})" if live is not None else None
+
+    @property
     def live_pid(self) -> int | None:
         return self._live.pid if self._live is not None else None
 
@@ -94,7 +106,7 @@ class WorkerPool:
         while True:
             self._changed.clear()
             missing = self._wanted - len(self._workers)
-            if not missing:
+            if missing <= 0:
                 await self._changed.wait()
                 continue
             if self._has_lost_one:
@@ -111,6 +123,31 @@ class WorkerPool:
             await worker.stop()
         for worker in self._dying:
             await worker.reaped()
+
+    @property
+    def next_track_id(self) -> int:
+        """Above every number that its tracks ever had."""
+        return self._next_track_id
+
+    def lead(self, events: WorkerEvents, first_track_id: int) -> None:
+        """From here on its results are the vehicle's; call it between two frames."""
+        self._leads, self._events = True, events
+        self._wanted = 2 if self._settings.standby else 1
+        self._next_track_id = first_track_id
+        if self._live is not None:
+            self._prefer(self._live, Urgency.ROAD)
+            self._live.send(Start(first_track_id))
+        self._changed.set()
+
+    def step_aside(self, events: WorkerEvents) -> None:
+        """Another pool leads: one worker stays warm, and makes room for what the road waits for."""
+        self._leads, self._events = False, events
+        self._wanted = 1
+        for worker in self._workers:
+            if worker is self._live:
+                self._prefer(worker, Urgency.PATIENT)
+            else:
+                worker.kill()
 
     def show(self, ring: FrameRing) -> None:
         """From now on Looks name slots of this ring."""
@@ -137,8 +174,9 @@ class WorkerPool:
             self._environment,
         )
         self._workers.append(worker)
-        if self._live is not None:
-            self._step_back(worker)
+        if self._live is not None or not self._leads:
+            # Loading must not delay the frames of the worker that is live.
+            self._prefer(worker, Urgency.PATIENT)
         if self._ring is not None:
             self._show_to(worker)
         return worker
@@ -150,10 +188,9 @@ class WorkerPool:
         goes_first = self._prefers and runs_in_real_time()
         return 2 if goes_first and len(os.sched_getaffinity(0)) > 1 else 1
 
-    def _step_back(self, loading: Child[FromWorker]) -> None:
-        """Loading a standby must not delay the frames of the worker that is live."""
+    def _prefer(self, worker: Child[FromWorker], urgency: Urgency) -> None:
         if self._prefers:
-            prefer(loading.pid, Urgency.PATIENT)
+            prefer(worker.pid, urgency)
 
     def _demand_fit(self, worker: Child[FromWorker]) -> None:
         self._loading_deaths = 0 if worker.alive else self._loading_deaths + 1
@@ -206,11 +243,11 @@ class WorkerPool:
 
     def _promote(self, worker: Child[FromWorker]) -> None:
         self._live = worker
-        if self._prefers:
-            prefer(worker.pid, Urgency.ROAD)
+        if self._leads:
+            self._prefer(worker, Urgency.ROAD)
         for other in self._workers:
             if other.pid not in self._ready:
-                self._step_back(other)
+                self._prefer(other, Urgency.PATIENT)
         worker.send(Start(self._next_track_id))
         self._events.worker_live()
 

@@ -39,6 +39,7 @@ FRAMES = FrameCounts(
 PERCEPTION = PerceptionStatus(
     camera="front", camera_pid=1, camera_fault=None, live_pid=2, standby_pid=3, model="drive-detect 2.0 (u8s8)",
     frames=FRAMES, law_2_holds=True, latency=Percentiles(9, 10.0, 20.0, 21.0), workers_replaced=0, cameras_replaced=0,
+    trial=None,
 )  # fmt: skip
 HEALTHY = AgentStatus(
     version="0.1.0", pid=7, running_since_ns=0, lockstep=False, drive_ended=False,

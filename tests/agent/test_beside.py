@@ -1,0 +1,256 @@
+"""A candidate beside the live model, and the swap: real processes, every frame accounted for, one model a frame."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from agent.frames import FrameAccount
+from agent.perception import Perception, PerceptionSettings, Supervision
+from agent.perception.agreement import Agreement
+from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock, SteppingClock, SystemClock
+from inference.messages import Seen, SeenTrack
+from inference.package import find_package
+from simulator.demo.demo import DRIVE
+
+OLD, NEW = find_package("drive-detect@1.0"), find_package("drive-detect@2.0")
+REAL_TIME = PerceptionSettings(
+    source=f"video:{DRIVE}?loop=1", camera="front", package=OLD, slots=6, hang_ns=20 * SECOND_NS, lockstep=False,
+    standby=False,
+)  # fmt: skip
+LOCKSTEP = replace(REAL_TIME, lockstep=True)
+STEP_NS = 200 * MILLISECOND_NS
+
+
+@dataclass
+class Trying:
+    """A perception at work, what it told by frame, and what its trial's watch was told."""
+
+    perception: Perception
+    seen: list[Seen] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def loaded(self) -> None:
+        self._tell("loaded")
+
+    def unfit(self, words: str) -> None:
+        self._tell(f"unfit: {words}")
+
+    def crashed(self, words: str) -> None:
+        self._tell(f"crashed: {words}")
+
+    def on_seen(self, seen: Seen, latency_ns: int) -> None:
+        self.seen.append(seen)
+        self.models.append(self.perception.status().model or "none")
+        self.news.set()
+
+    def on_health(self, what: str, detail: str) -> None:
+        self._tell(what)
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        async with asyncio.timeout(60):
+            while not reached():
+                self.news.clear()
+                await self.news.wait()
+
+    async def until_told(self, what: str) -> None:
+        await self.until(lambda: any(told.startswith(what) for told in self.told))
+
+    async def until_more(self, frames: int) -> None:
+        wanted = len(self.seen) + frames
+        await self.until(lambda: len(self.seen) >= wanted)
+
+    def looked_at(self) -> int:
+        trial = self.perception.status().trial
+        return trial.looked_at if trial is not None else 0
+
+    def _tell(self, what: str) -> None:
+        self.told.append(what)
+        self.news.set()
+
+
+@asynccontextmanager
+async def at_work(folder: Path, settings: PerceptionSettings, clock: Clock) -> AsyncIterator[Trying]:
+    account = FrameAccount(folder / "camera.ledger", folder / "frames.ledger")
+    perception = Perception(
+        settings, account, clock, Supervision(Random(5), os.environ),
+        lambda seen, latency_ns: trying.on_seen(seen, latency_ns), lambda what, detail: trying.on_health(what, detail),
+    )  # fmt: skip
+    trying = Trying(perception)
+    try:
+        await perception.start()
+        watching = asyncio.create_task(perception.watch())
+        yield trying
+    finally:
+        await perception.stop()
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        assert account.counts().holds
+
+
+def one_model_a_frame(trying: Trying, first_of_new: int) -> None:
+    """Frames below that id by 1.0, from there on by 2.0, each once and in order."""
+    ids = [seen.frame_id for seen in trying.seen]
+    assert ids == sorted(set(ids))
+    for frame_id, model in zip(ids, trying.models, strict=True):
+        assert ("2.0" if frame_id >= first_of_new else "1.0") in model, (frame_id, model, first_of_new)
+
+
+async def test_the_swap_is_at_exactly_one_frame_and_loses_none(tmp_path: Path) -> None:
+    async with at_work(tmp_path, REAL_TIME, SystemClock()) as trying:
+        await trying.until_more(3)
+        trying.perception.try_beside(NEW, trying)
+        await trying.until_told("loaded")
+        await trying.until(lambda: trying.looked_at() >= 5)
+        assert not any("2.0" in model for model in trying.models), "a candidate is listened to by nobody"
+        first = await trying.perception.swap()
+        await trying.until_more(10)
+        one_model_a_frame(trying, first)
+        status = trying.perception.status()
+        assert status.frames.lost_to_fault == 0
+        assert status.trial is not None
+        assert status.trial.is_live
+        assert status.trial.agreement.frames > 0
+        assert status.workers_replaced == 0
+        await trying.perception.leave_beside()
+        await trying.until_more(3)
+        assert trying.perception.status().trial is None
+        assert "2.0" in trying.models[-1]
+
+
+async def test_in_lockstep_both_see_every_frame_and_the_swap_is_where_it_was_asked_for(tmp_path: Path) -> None:
+    async with at_work(tmp_path, LOCKSTEP, SteppingClock()) as trying:
+        await trying.perception.advance(STEP_NS - 1)
+        trying.perception.try_beside(NEW, trying)
+        await trying.perception.advance(3 * STEP_NS - 1)
+        assert trying.looked_at() == 10
+        first = await trying.perception.swap()
+        assert first == 15
+        await trying.perception.advance(4 * STEP_NS - 1)
+        back = await trying.perception.swap()
+        await trying.perception.advance(5 * STEP_NS - 1)
+        counts = trying.perception.status().frames
+    assert back == 20
+    assert counts.captured == counts.processed == 25
+    assert [("2.0" in model) for model in trying.models] == [15 <= frame < 20 for frame in range(25)]
+
+
+async def test_track_numbers_go_on_over_a_swap(tmp_path: Path) -> None:
+    async with at_work(tmp_path, LOCKSTEP, SteppingClock()) as trying:
+        trying.perception.try_beside(NEW, trying)
+        await trying.perception.advance(4 * STEP_NS - 1)
+        first = await trying.perception.swap()
+        await trying.perception.advance(8 * STEP_NS - 1)
+    before = {track.track_id for seen in trying.seen if seen.frame_id < first for track in seen.tracks}
+    after = {track.track_id for seen in trying.seen if seen.frame_id >= first for track in seen.tracks}
+    assert before
+    assert after
+    assert min(after) > max(before)
+
+
+async def test_a_candidate_that_dies_again_and_again_is_told_of_and_costs_the_live_one_no_frame(tmp_path: Path) -> None:
+    async with at_work(tmp_path, REAL_TIME, SystemClock()) as trying:
+        trying.perception.try_beside(NEW, trying)
+        killed = set[int]()
+        while not any(told.startswith("crashed") for told in trying.told):
+            await trying.until_more(1)
+            trial = trying.perception.status().trial
+            assert trial is not None
+            if trial.pid is not None and trial.pid not in killed:
+                killed.add(trial.pid)
+                os.kill(trial.pid, signal.SIGKILL)
+        assert "crashed: its worker ended 3 times" in trying.told
+        await trying.perception.leave_beside()
+        await trying.until_more(5)
+        frames = trying.perception.status().frames
+        assert frames.lost_to_fault == 0
+        assert "worker_lost" not in trying.told
+
+
+async def test_a_candidate_that_cant_be_loaded_is_told_of_in_words(tmp_path: Path) -> None:
+    broken = tmp_path / "package"
+    broken.mkdir()
+    (broken / "model.json").write_text("{}")
+    async with at_work(tmp_path, REAL_TIME, SystemClock()) as trying:
+        trying.perception.try_beside(broken, trying)
+        await trying.until_told("unfit")
+        assert "refused" in trying.told[0]
+        await trying.until_more(3)
+        await trying.perception.leave_beside()
+        assert trying.perception.status().frames.lost_to_fault == 0
+
+
+async def test_a_new_model_that_can_no_longer_go_on_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    shutil.copytree(NEW, package)
+    async with at_work(tmp_path, REAL_TIME, SystemClock()) as trying:
+        trying.perception.try_beside(package, trying)
+        await trying.until_told("loaded")
+        await trying.perception.swap()
+        await trying.until_more(3)
+        (package / "model.json").write_text("{}")
+        pid = trying.perception.status().live_pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await trying.until_told("model_unfit")
+        await trying.until_more(5)
+        status = trying.perception.status()
+        assert "1.0" in (status.model or "")
+        assert status.frames.lost_to_fault <= 1
+        assert status.trial is not None
+        assert not status.trial.is_live
+
+
+async def test_the_model_before_is_one_frame_away(tmp_path: Path) -> None:
+    async with at_work(tmp_path, REAL_TIME, SystemClock()) as trying:
+        trying.perception.try_beside(NEW, trying)
+        await trying.until_told("loaded")
+        first = await trying.perception.swap()
+        await trying.until_more(3)
+        back = await trying.perception.swap()
+        await trying.until_more(5)
+        assert back > first
+        by_old = [seen.frame_id for seen, model in zip(trying.seen, trying.models, strict=True) if "1.0" in model]
+        assert next(frame for frame in by_old if frame > first) >= back
+        assert trying.perception.status().frames.lost_to_fault == 0
+
+
+@pytest.mark.parametrize("when", ["loading", "looking", "swapped"])
+async def test_everything_beside_ends_with_the_perception(tmp_path: Path, when: str) -> None:
+    async with at_work(tmp_path, REAL_TIME, SystemClock()) as trying:
+        trying.perception.try_beside(NEW, trying)
+        if when != "loading":
+            await trying.until(lambda: trying.looked_at() > 0)
+        if when == "swapped":
+            await trying.perception.swap()
+        status = trying.perception.status()
+        pids = [status.live_pid, status.camera_pid, status.trial.pid if status.trial is not None else None]
+    for pid in filter(None, pids):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def track(label: str, *box: float) -> SeenTrack:
+    x1, y1, x2, y2 = box
+    return SeenTrack(1, label, 0.9, (x1, y1, x2, y2), 5, True)
+
+
+def test_agreement_counts_each_object_once() -> None:
+    car, far_car, truck = track("car", 0, 0, 10, 10), track("car", 50, 0, 60, 10), track("truck", 0, 0, 10, 10)
+    assert Agreement().with_frame([car], [car]) == Agreement(1, 1, 0, 0)
+    assert Agreement().with_frame([car], [truck]) == Agreement(1, 0, 1, 1)
+    assert Agreement().with_frame([car, car], [car]) == Agreement(1, 1, 1, 0)
+    assert Agreement().with_frame([car, far_car], [far_car]).f1 == pytest.approx(2 / 3)
+    assert Agreement().with_frame([], []).f1 == 1.0
+    assert Agreement().with_frame([car], [track("car", 10, 10, 20, 20)]) == Agreement(1, 0, 1, 1)
