@@ -66,6 +66,8 @@ class Paired(msgspec.Struct, frozen=True, kw_only=True):
     mqtt_port: int
     https_port: int
     ca: str
+    director_root: str = ""
+    image_root: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,13 @@ def pair(file: PairingFile, keys: KeyStore, disk: Disk, clock: Clock, timeout_s:
     Untrusted, ClockUntrusted (fetch_time first) or Throttled.
     """
     paired = Paired(
-        vehicle=file.vehicle, host=file.host, mqtt_port=file.mqtt_port, https_port=file.https_port, ca=file.ca
+        vehicle=file.vehicle,
+        host=file.host,
+        mqtt_port=file.mqtt_port,
+        https_port=file.https_port,
+        ca=file.ca,
+        director_root=file.director_root,
+        image_root=file.image_root,
     )
     # What was before belongs to another pairing: nobody will let it in again, nor take back a renewal of it.
     keys.retire_previous()

@@ -50,7 +50,7 @@ class Effect(StrEnum):
     START_JUDGE = "start_judge"
     SWITCH = "switch"
     SWITCH_BACK = "switch_back"
-    STOP_SHADOW = "stop_shadow"
+    STOP_BESIDE = "stop_beside"
     MARK_GOOD = "mark_good"
     RAISE_FLOOR = "raise_floor"
     DENY = "deny"
@@ -59,8 +59,8 @@ class Effect(StrEnum):
 
 RESTS: Final = (State.COMMITTED, State.ROLLED_BACK, State.INCONCLUSIVE)
 
-_BACK: Final = (Effect.STOP_SHADOW, Effect.DENY, Effect.REPORT)
-_LEFT: Final = (Effect.STOP_SHADOW, Effect.REPORT)
+_BACK: Final = (Effect.STOP_BESIDE, Effect.DENY, Effect.REPORT)
+_LEFT: Final = (Effect.STOP_BESIDE, Effect.REPORT)
 
 TRANSITIONS: Final[Mapping[tuple[State, Event], tuple[State, tuple[Effect, ...]]]] = MappingProxyType(
     {
@@ -79,10 +79,13 @@ TRANSITIONS: Final[Mapping[tuple[State, Event], tuple[State, tuple[Effect, ...]]
         (State.SHADOW, Event.RESTARTED): (State.STAGED, (Effect.COUNT_ATTEMPT, Effect.START_SHADOW)),
         (State.SHADOW, Event.EXPIRED): (State.INCONCLUSIVE, _LEFT),
         (State.SHADOW, Event.CANCELLED): (State.INCONCLUSIVE, _LEFT),
-        (State.SWITCHED, Event.PROVEN): (State.COMMITTED, (Effect.MARK_GOOD, Effect.RAISE_FLOOR, Effect.REPORT)),
-        (State.SWITCHED, Event.CRASHED): (State.ROLLED_BACK, (Effect.SWITCH_BACK, Effect.DENY, Effect.REPORT)),
+        (State.SWITCHED, Event.PROVEN): (
+            State.COMMITTED,
+            (Effect.MARK_GOOD, Effect.RAISE_FLOOR, Effect.STOP_BESIDE, Effect.REPORT),
+        ),
+        (State.SWITCHED, Event.CRASHED): (State.ROLLED_BACK, (Effect.SWITCH_BACK, *_BACK)),
         (State.SWITCHED, Event.RESTARTED): (State.STAGED, (Effect.COUNT_ATTEMPT, Effect.START_SHADOW)),
-        (State.SWITCHED, Event.EXPIRED): (State.INCONCLUSIVE, (Effect.SWITCH_BACK, Effect.REPORT)),
+        (State.SWITCHED, Event.EXPIRED): (State.INCONCLUSIVE, (Effect.SWITCH_BACK, *_LEFT)),
     }
 )
 

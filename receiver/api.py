@@ -18,6 +18,7 @@ from receiver.counters import Counters
 from receiver.pki import Authority, BadRequest, Certificate, Stranger, identify
 from receiver.quota import Quota
 from receiver.store import Store, StoreError
+from receiver.updates import UpdateShelf
 from receiver.web import CLIENT_CERTIFICATE, TooLarge, answer, body_of
 from telemetry.links.pairing import (
     MAX_MESSAGE_BYTES,
@@ -55,12 +56,15 @@ Answering = Callable[[Request], Awaitable[Response]]
 class Api:
     """Each answer's decision is made elsewhere; here it becomes HTTP. `quota` is of refusals, by vehicle or address."""
 
-    def __init__(self, store: Store, authority: Authority, clock: Clock, quota: Quota, counters: Counters) -> None:
+    def __init__(
+        self, store: Store, authority: Authority, clock: Clock, quota: Quota, counters: Counters, shelf: UpdateShelf
+    ) -> None:
         self._store = store
         self._authority = authority
         self._clock = clock
         self._quota = quota
         self._counters = counters
+        self._shelf = shelf
 
     def app(self) -> Starlette:
         return Starlette(
@@ -69,6 +73,7 @@ class Api:
                 Route(RENEW_PATH, self._guarded(self._renew), methods=["POST"]),
                 Route(TIME_PATH, self._time),
                 Route(HEALTH_PATH, self._health),
+                *self._shelf.routes(),
             ]
         )
 

@@ -26,6 +26,7 @@ class ReceiverConfig(BaseModel):
         description="Names and addresses in the receiver's certificate; vehicles are told the first.",
     )
     store: str = Field(default="", description="SQLAlchemy URL; empty for SQLite in the state folder.")
+    updates: str = Field(default="", description="Folder the signing desk publishes to; empty for no updates.")
     certificate_days: float = Field(default=14.0, gt=0, le=90, description="Life of a vehicle's certificate, days.")
     enrolment_minutes: float = Field(default=60.0, gt=0, le=43_200, description="Life of a pairing token, minutes.")
     receive_maximum: int = Field(default=32, ge=1, le=1024, description="Blocks in flight on one connection.")

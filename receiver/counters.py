@@ -37,6 +37,7 @@ class Counters:
     renewed: int = 0
     pairing_refused: int = 0
     pairing_throttled: int = 0
+    updates_served: int = 0
 
     def as_dict(self) -> dict[str, int]:
         return asdict(self)

@@ -52,6 +52,7 @@ class Operator:
         counters: Counters,
         address: Address,
         enrolment_s: float,
+        roots: Callable[[], tuple[str, str]],
     ) -> None:
         self._store = store
         self._authority = authority
@@ -60,6 +61,7 @@ class Operator:
         self._counters = counters
         self._address = address
         self._enrolment_ns = int(enrolment_s * SECOND_NS)
+        self._roots = roots
 
     async def enrol(self, vehicle: str) -> PairingFile:
         """What lets `vehicle` pair once. Raises UsageFault for a name that can't be one."""
@@ -67,6 +69,7 @@ class Operator:
         now_ns = self._clock.wall_ns()
         token = secrets.token_urlsafe(TOKEN_BYTES)
         await self._store.transact(admission.enrol, vehicle, token, now_ns, now_ns + self._enrolment_ns)
+        director_root, image_root = self._roots()
         return PairingFile(
             vehicle=vehicle,
             host=self._address.host,
@@ -75,6 +78,8 @@ class Operator:
             ca=self._authority.pem,
             token=token,
             expires=_rfc3339(now_ns + self._enrolment_ns),
+            director_root=director_root,
+            image_root=image_root,
         )
 
     async def fleet(self) -> list[FleetMember]:

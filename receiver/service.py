@@ -33,6 +33,7 @@ from receiver.pki import Authority
 from receiver.quota import Quota
 from receiver.session import SessionLimits
 from receiver.store import Store, sqlite_url
+from receiver.updates import UpdateShelf
 from receiver.web import Site
 
 log = structlog.get_logger()
@@ -108,8 +109,11 @@ async def _serving(
     counters = Counters()
     ingest, endpoint = _endpoint(config, clock, store, counters, tasks)
     address = Address(config.hosts[0], sockets.mqtt.getsockname()[1], sockets.https.getsockname()[1])
-    operator = Operator(store, authority, endpoint, clock, counters, address, config.enrolment_minutes * 60)
-    site = Site(_api(config, clock, authority, store, counters).app(), counters=counters)
+    shelf = UpdateShelf(Path(config.updates) if config.updates else None, store, clock, counters)
+    operator = Operator(
+        store, authority, endpoint, clock, counters, address, config.enrolment_minutes * 60, shelf.roots
+    )
+    site = Site(_api(config, clock, authority, store, counters, shelf).app(), counters=counters)
     local = Site(operator.app())
     mqtt_tls = authority.server_context(config.hosts, ssl.CERT_REQUIRED)
     https_tls = authority.server_context(config.hosts, ssl.CERT_OPTIONAL)
@@ -144,9 +148,11 @@ def _endpoint(
     return ingest, endpoint
 
 
-def _api(config: ReceiverConfig, clock: Clock, authority: Authority, store: Store, counters: Counters) -> Api:
+def _api(
+    config: ReceiverConfig, clock: Clock, authority: Authority, store: Store, counters: Counters, shelf: UpdateShelf
+) -> Api:
     refusals = Quota(config.refusals_per_minute / 60, config.refusals_at_once)
-    return Api(store, authority, clock, refusals, counters)
+    return Api(store, authority, clock, refusals, counters, shelf)
 
 
 async def _keep_certificate(

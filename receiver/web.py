@@ -22,6 +22,8 @@ from telemetry.links.pairing import BadMessage
 CLIENT_CERTIFICATE: Final = "outrider.client_certificate"
 CONNECTIONS_AT_ONCE: Final = 256
 CONNECTION_S: Final = 30.0
+VEHICLE_CONNECTION_S: Final = 900.0
+"""Who has shown a vehicle's certificate may take its time over a slow network: a block of an update is 1 MiB."""
 
 
 class TooLarge(Exception):
@@ -29,7 +31,7 @@ class TooLarge(Exception):
 
 
 class Site:
-    """An application, and the connections that are being served, none for longer than `connection_s`."""
+    """An application, and the connections that are being served, a stranger's for no longer than `connection_s`."""
 
     def __init__(self, app: ASGIApp, connection_s: float = CONNECTION_S, counters: Counters | None = None) -> None:
         self._connection_s = connection_s
@@ -80,9 +82,11 @@ class _Protocol(H11Protocol):  # type: ignore[misc]
         super().connection_made(transport)
         self.since_s = asyncio.get_running_loop().time()
         tls = transport.get_extra_info("ssl_object")
-        self.app = _with_certificate(self.app, tls.getpeercert(True) if tls else None)
+        der = tls.getpeercert(True) if tls else None
+        self.app = _with_certificate(self.app, der)
         # However slowly it speaks: no connection lasts longer.
-        self._last_moment = asyncio.get_running_loop().call_later(self.app_state["connection_s"], transport.abort)
+        longest_s = self.app_state["connection_s"] if der is None else VEHICLE_CONNECTION_S
+        self._last_moment = asyncio.get_running_loop().call_later(longest_s, transport.abort)
 
     @property
     def keeps_us_waiting(self) -> bool:

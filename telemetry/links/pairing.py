@@ -37,6 +37,9 @@ class PairingFile(
     ca: str  # PEM
     token: str
     expires: str  # RFC 3339, UTC, by the receiver's clock
+    # The first root of each update repository (docs/formats/repository.md); empty: this vehicle gets no updates.
+    director_root: str = ""
+    image_root: str = ""
 
 
 class PairRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

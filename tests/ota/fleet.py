@@ -37,10 +37,10 @@ class Unsynced(RealDisk):
 class Fleet:
     """One repository, its keys, and vehicles that verify it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Clock | None = None) -> None:
         """Opens the one that is there, or founds one."""
         self.folder = folder
-        self.clock = SteppingClock(wall_ns=NOW_NS)
+        self.clock = clock or SteppingClock(wall_ns=NOW_NS)
         self.repo = folder / "repo"
         self.keys = KeyFolder(folder / "keys")
         disk = Unsynced(self.repo)
@@ -58,6 +58,7 @@ class Fleet:
         return Fleet(folder)
 
     def pass_days(self, days: float) -> None:
+        assert isinstance(self.clock, SteppingClock)
         self.clock.set_wall(self.clock.wall_ns() + int(days * DAY_NS))
 
     @property

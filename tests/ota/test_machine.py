@@ -58,8 +58,8 @@ def test_every_state_under_trial_has_a_deadline_and_leaves_by_it() -> None:
 
 def test_whatever_was_started_is_stopped_on_every_way_out() -> None:
     for (state, _), (after, effects) in TRANSITIONS.items():
-        if after in RESTS and state in (State.STAGED, State.SHADOW):
-            assert Effect.STOP_SHADOW in effects
+        if after in RESTS and state not in RESTS:
+            assert Effect.STOP_BESIDE in effects
         if after in RESTS and state is State.SWITCHED and after is not State.COMMITTED:
             assert Effect.SWITCH_BACK in effects
 
