@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Final, assert_never
@@ -14,9 +15,11 @@ from agent.config import LinkSection
 from agent.pairing import Paired, PairingRefused, fetch_time, renew, tls_context
 from agent.renewal import TIME_FLOOR_WALL_NS, Renewal, due
 from agent.status import CloudStatus
+from agent.updatesource import ReceiverSource
 from ecu.clock import SECOND_NS, Clock, OffsetClock
 from ecu.disk import DiskError
 from ecu.keys import KeyStore, KeyStoreError
+from ota.trust import Roots
 from telemetry.links.link import LinkError, Unreachable
 from telemetry.links.mqtt import MqttLink
 from telemetry.uplink.backlog import Backlog
@@ -54,6 +57,7 @@ class CloudSide:
         rng: Random,
         link: LinkSection,
         uplink: UplinkConfig,
+        on_hint: Callable[[], None] | None = None,
     ) -> None:
         self._trust = trust
         self._clock = clock
@@ -69,7 +73,12 @@ class CloudSide:
             in_flight=uplink.window,
         )
         self._loaded = self._connecting_as = trust.keys.certificate()
-        hooks = Hooks(clock_untrusted=self._set_clock, connecting=self._connecting, connected=self._connected)
+        hooks = Hooks(
+            clock_untrusted=self._set_clock,
+            connecting=self._connecting,
+            connected=self._connected,
+            hint=(lambda _: on_hint()) if on_hint is not None else None,
+        )
         self._uplink = Uplink(self._mqtt, backlog, clock, rng, uplink, hooks)
 
     async def run(self) -> None:
@@ -77,6 +86,18 @@ class CloudSide:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._uplink.run())
             group.create_task(self._keep_certificate())
+
+    @property
+    def vehicle(self) -> str:
+        return self._trust.paired.vehicle
+
+    @property
+    def roots(self) -> Roots | None:
+        """Who may sign for this vehicle, as its pairing file said; None when it said nothing."""
+        paired = self._trust.paired
+        if not (paired.director_root and paired.image_root):
+            return None
+        return Roots(paired.director_root.encode(), paired.image_root.encode())
 
     def status(self) -> CloudStatus:
         paired = self._trust.paired
@@ -87,6 +108,11 @@ class CloudSide:
             certificate_ends_ns=_ends_ns(self._trust.keys.certificate()),
             uplink=self._uplink.status(),
         )
+
+    def update_source(self) -> ReceiverSource:
+        """The receiver's shelf, asked with the certificate that this vehicle has then."""
+        paired = self._trust.paired
+        return ReceiverSource(paired.host, paired.https_port, self._context, self._trust.wall)
 
     async def _set_clock(self) -> None:
         """Corrects the wall clock by the receiver's signed time. Raises LinkError when it can't be had."""

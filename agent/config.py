@@ -52,6 +52,14 @@ class LinkSection(Section):
     timeout_s: float = Field(default=10.0, gt=0, le=120, description="Longest wait for any answer.")
 
 
+class UpdatesSection(Section):
+    enabled: bool = Field(default=True, description="Look for signed releases at the receiver.")
+    poll_s: float = Field(default=3600.0, gt=0, le=86_400, description="Longest time between two looks, seconds.")
+    hardware: str = Field(default="", description="What a release must be made for; empty: this processor's kind.")
+    shadow_frames: int = Field(default=100, ge=1, description="Frames a candidate sees beside the live model.")
+    prove_frames: int = Field(default=500, ge=1, description="Frames it sees while live before it is kept.")
+
+
 class WitnessSection(Section):
     socket: str = Field(default="", description="Tells each durable record to a witness process on this socket.")
 
@@ -68,6 +76,7 @@ class AgentConfig(Section):
     spool: SpoolLimits = SpoolLimits()
     uplink: UplinkConfig = UplinkConfig()
     link: LinkSection = LinkSection()
+    updates: UpdatesSection = UpdatesSection()
     witness: WitnessSection = WitnessSection()
 
 

@@ -10,6 +10,7 @@ import asyncio
 import gc
 import importlib.metadata
 import os
+import platform
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -22,11 +23,13 @@ from agent.clocks import DriveClock
 from agent.cloud import CloudSide, Trust, never_paired
 from agent.config import AgentConfig
 from agent.frames import FrameAccount
+from agent.judging import ProcessJudge
 from agent.lockstep import LockstepDrive
 from agent.pairing import KEYS_FOLDER, NotPaired, load_paired
 from agent.perception import Perception, PerceptionSettings, Supervision
 from agent.pipeline import Pipeline
 from agent.status import AgentStatus, ClockStatus, PrivacyStatus, WitnessStatus
+from agent.updates import TrialRules, UpdateSide
 from agent.view import View
 from ecu.clock import MILLISECOND_NS, SECOND_NS, OffsetClock, SteppingClock, SystemClock, boot_id
 from ecu.disk import RealDisk, state_folder
@@ -36,15 +39,18 @@ from ecu.ledger import Ledger
 from ecu.process import forbid_core_dumps, notify
 from inference.messages import Seen
 from inference.package import find_package
+from ota.trust import Vehicle
+from ota.updates import Notice
 from telemetry.capture import CaptureRules
 from telemetry.confirmations import Confirmation, ConfirmationSocket
 from telemetry.privacy import Privacy
-from telemetry.records import Record
+from telemetry.records import Record, UpdateReport
 from telemetry.signals import SocketSignals, unix_dial
 from telemetry.spool import LEDGER_NAMES, Spool, SpoolKeeper
 
 SOCKET_NAME: Final = "agent.sock"
 SPOOL_FOLDER: Final = "spool"
+UPDATES_FOLDER: Final = "updates"
 COUNTERS_NAME: Final = "spool.ledger"
 STATUS_EVERY_S: Final = 0.25
 FLUSH_WITHIN_NS: Final = 5 * SECOND_NS
@@ -77,6 +83,7 @@ class Daemon:
         self._counters = Ledger.open(state / COUNTERS_NAME, LEDGER_NAMES, boot_id().encode())
         self._keeper = SpoolKeeper(self._open_spool(), self._clock, self._confirmed)
         self._cloud = self._open_cloud()
+        self._updates = self._open_updates(self._cloud)
         self._perception = self._open_perception()
         self._signals = self._open_signals()
 
@@ -97,6 +104,8 @@ class Daemon:
         works = [self._keeper.run(), self._tell_status(), _raise_bugs(), *self._sources()]
         if self._cloud is not None:
             works.append(self._cloud.run())
+        if self._updates is not None and self._perception is not None:
+            works.append(self._try_updates(self._updates, self._perception))
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(work) for work in works]
@@ -140,6 +149,11 @@ class Daemon:
         self._settled()
         await perception.watch()
 
+    async def _try_updates(self, updates: UpdateSide, perception: Perception) -> None:
+        """Once frames flow, or can't for now: a release is tried on the road."""
+        await perception.started.wait()
+        await updates.run(perception)
+
     def _settled(self) -> None:
         """What is alive now lives as long as the daemon: the collector needn't look at it again and again."""
         gc.freeze()
@@ -175,6 +189,20 @@ class Daemon:
         log.warning(what, detail=detail)
         self._keep(self._pipeline.on_health(self._clock.boot_ns(), what, detail))
         self._api.publish("health", {"what": what, "detail": detail})
+
+    def _update(self, notice: Notice) -> None:
+        release = notice.release
+        report = UpdateReport(
+            what=notice.what,
+            unit=notice.kind or "",
+            title=release.title if release is not None else "",
+            digest=release.digest if release is not None else "",
+            attack=notice.attack or "",
+            words=notice.words,
+        )
+        log.info("update", what=report.what, title=report.title, words=report.words)
+        self._keep(self._pipeline.on_update(self._clock.boot_ns(), report))
+        self._api.publish("update", report)
 
     def _keep(self, records: Iterable[Record]) -> None:
         for record in records:
@@ -229,6 +257,7 @@ class Daemon:
             law_2_holds=perception.law_2_holds if perception is not None else None,
             law_6_holds=cloud.uplink is None or cloud.uplink.law6_held,
             cloud=cloud,
+            updates=self._updates.status() if self._updates is not None else None,
             witness=WitnessStatus(self._witness.told, self._witness.untold) if self._witness is not None else None,
         )
 
@@ -250,7 +279,32 @@ class Daemon:
             log.warning("not_paired", reason="The pairing was cut short. Run: outrider pair FILE, once more.")
             return None
         trust = Trust(paired, self._keys, self._wall)
-        return CloudSide(trust, self._keeper, self._clock, self._rng, self._config.link, self._config.uplink)
+        return CloudSide(
+            trust, self._keeper, self._clock, self._rng, self._config.link, self._config.uplink, self._hinted
+        )
+
+    def _hinted(self) -> None:
+        if self._updates is not None:
+            self._updates.hint()
+
+    def _open_updates(self, cloud: CloudSide | None) -> UpdateSide | None:
+        """None where nobody could sign anything for this vehicle: it wasn't told by which roots."""
+        if cloud is None or cloud.roots is None or not self._config.updates.enabled:
+            return None
+        settings = self._config.updates
+        rules = TrialRules(int(settings.poll_s * SECOND_NS), settings.shadow_frames, settings.prove_frames)
+        return UpdateSide(
+            self._state / UPDATES_FOLDER,
+            cloud.roots,
+            Vehicle(cloud.vehicle, settings.hardware or platform.machine()),
+            cloud.update_source(),
+            find_package(self._config.perception.model),
+            ProcessJudge(self._environment),
+            rules,
+            self._wall,
+            self._rng,
+            self._update,
+        )
 
     def _open_perception(self) -> Perception | None:
         camera, perception = self._config.camera, self._config.perception
@@ -259,7 +313,7 @@ class Daemon:
         settings = PerceptionSettings(
             source=camera.source,
             camera=camera.name,
-            package=find_package(perception.model),
+            package=self._updates.live_package if self._updates is not None else find_package(perception.model),
             slots=camera.slots,
             threads=perception.threads,
             hang_ns=perception.hang_ms * MILLISECOND_NS,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.perception import PerceptionStatus
+from ota.updates import UpdateStatus
 from telemetry.signals import SignalStatus
 from telemetry.spool.counts import SpoolCounts
 from telemetry.uplink.status import UplinkStatus
@@ -29,6 +30,17 @@ class CloudStatus:
     link: str
     certificate_ends_ns: int | None
     uplink: UplinkStatus | None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatesStatus:
+    """Signed releases on this vehicle. `trouble` is why the last look came to nothing, empty when it didn't; `fetched`
+    of `whole` bytes while one is being fetched."""
+
+    kinds: tuple[UpdateStatus, ...]
+    trouble: str
+    whole: int
+    fetched: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +78,5 @@ class AgentStatus:
     law_2_holds: bool | None
     law_6_holds: bool
     cloud: CloudStatus
+    updates: UpdatesStatus | None
     witness: WitnessStatus | None

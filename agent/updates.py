@@ -7,6 +7,7 @@ hint from the network only makes the next look come sooner.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from typing import Final, Protocol, TypeVar, assert_never
 import structlog
 
 from agent.perception import Perception, TrialOver
+from agent.status import UpdatesStatus
 from ecu.clock import SECOND_NS, Clock
-from ecu.disk import DiskError
+from ecu.disk import state_folder
 from ota.errors import FetchError, NoRoomForUpdate, OtaError, TrustError
 from ota.fetch import Progress
 from ota.kinds import Kind
@@ -26,8 +28,8 @@ from ota.machine import RESTS, TRANSITIONS, Effect, Event, State
 from ota.slots import Slot
 from ota.source import Source
 from ota.trial import Step
-from ota.trust import Offer
-from ota.updates import Updates, UpdateStatus
+from ota.trust import Roots, Vehicle
+from ota.updates import Notice, Updates
 
 TICK_NS: Final = SECOND_NS
 HINTS_APART_NS: Final = 10 * SECOND_NS
@@ -64,20 +66,26 @@ class Judge(Protocol):
 
 
 class UpdateSide:
-    """`factory` is the package the runtime was shipped with, `folder` where `updates` keeps its slots."""
+    """`factory` is the package the runtime was shipped with; `folder` holds everything that updates keep on flash.
+
+    `clock` is real time with the wall clock that is believed. Raises DiskError, OtaError.
+    """
 
     def __init__(
         self,
-        updates: Updates,
-        source: Source | None,
         folder: Path,
+        roots: Roots,
+        vehicle: Vehicle,
+        source: Source,
         factory: Path,
         judge: Judge,
         rules: TrialRules,
         clock: Clock,
         rng: Random,
+        on_notice: Callable[[Notice], None],
     ) -> None:
-        self._updates = updates
+        self._notices: deque[Notice] = deque()
+        self._updates = Updates(state_folder(folder), roots, vehicle, clock, self._notices.append)
         self._source = source
         self._folder = folder
         self._factory = factory
@@ -85,22 +93,27 @@ class UpdateSide:
         self._rules = rules
         self._clock = clock
         self._rng = rng
+        self._on_notice = on_notice
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="updates")
         self._events: asyncio.Queue[tuple[Event, str]] = asyncio.Queue()
         self._hinted = asyncio.Event()
         self._judging: asyncio.Task[None] | None = None
         self._live_from = 0
-        self._offers: tuple[Offer, ...] = ()
         self._progress: Progress | None = None
         self._trouble = ""
-        good, self._begun = updates.begin(Kind.MODEL)
-        self.live_package = self._package_of(good)
+        _, self._begun = self._updates.begin(Kind.MODEL)
+
+    @property
+    def live_package(self) -> Path:
+        """The good slot's: what perception starts with, and a candidate is compared to."""
+        return self._package_of(self._updates.slots(Kind.MODEL).record.good)
 
     # --- life -------------------------------------------------------------------------------------
 
     async def run(self, perception: Perception) -> None:
         """Until cancelled, once the perception has started. Raises DiskError: nothing can be tried on a dead disk."""
         self._perception = perception
+        self._tell_notices()
         try:
             if self._begun is not None:
                 await self._act(self._begun)
@@ -111,28 +124,24 @@ class UpdateSide:
         finally:
             if self._judging is not None:
                 self._judging.cancel()
+            # A read that waits for the network must not hold up the ignition.
+            self._source.close()
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     def hint(self) -> None:
         """Somebody says that there is something new. That is all a hint can say."""
         self._hinted.set()
 
-    def status(self) -> tuple[UpdateStatus, ...]:
-        return self._updates.status()
-
-    @property
-    def trouble(self) -> str:
-        """Why the last look or install came to nothing; empty when it didn't."""
-        return self._trouble
+    def status(self) -> UpdatesStatus:
+        progress = self._progress or Progress(0, 0, 0)
+        return UpdatesStatus(self._updates.status(), self._trouble, progress.whole, progress.kept + progress.fetched)
 
     # --- looking ----------------------------------------------------------------------------------
 
     async def _look_again_and_again(self) -> None:
-        if self._source is None:
-            return
         while True:
             self._hinted.clear()
-            await self._look(self._source)
+            await self._look()
             # Not all at once: a fleet that was switched on together must not return together.
             pause_ns = self._rng.randrange(self._rules.poll_ns // 2, self._rules.poll_ns)
             began_ns = self._clock.boot_ns()
@@ -143,11 +152,13 @@ class UpdateSide:
                 waiter.cancel()
             await self._clock.sleep_until(began_ns + min(HINTS_APART_NS, pause_ns))
 
-    async def _look(self, source: Source) -> None:
+    async def _look(self) -> None:
         try:
-            offers = await self._do(self._updates.check, source)
+            offers = await self._do(self._updates.check, self._source)
+            if not self._updates.is_trial_wanted:
+                self._events.put_nowait((Event.CANCELLED, "its fleet no longer wants it"))
             for offer in offers:
-                step = await self._do(self._updates.install, source, offer, self._watch)
+                step = await self._do(self._updates.install, self._source, offer, self._watch)
                 if step is not None:
                     await self._act(step)
             self._trouble = ""
@@ -229,7 +240,7 @@ class UpdateSide:
             async with asyncio.timeout(SWAP_WITHIN_S):
                 first = await self._perception.swap()
         except (TimeoutError, TrialOver):
-            self._events.put_nowait((Event.CRASHED, f"it couldn't take over within {SWAP_WITHIN_S:.0f} s"))
+            self._events.put_nowait((Event.EXPIRED, f"it couldn't take over within {SWAP_WITHIN_S:.0f} s"))
             return
         self._live_from = self._perception.status().frames.processed
         log.info("model_switched", first_frame_id=first)
@@ -276,7 +287,11 @@ class UpdateSide:
 
     async def _do(self, act: Callable[..., T], *arguments: object) -> T:
         """In the one thread that reads the network and syncs flash for updates."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: act(*arguments))
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: act(*arguments))
+        finally:
+            self._tell_notices()
 
-
-__all__ = ["DiskError", "Judge", "Opinion", "TrialRules", "UpdateSide"]
+    def _tell_notices(self) -> None:
+        while self._notices:
+            self._on_notice(self._notices.popleft())

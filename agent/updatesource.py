@@ -5,7 +5,9 @@ It blocks, each read within its time-out: give it a thread. What comes over it i
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import socket
 import ssl
 from collections.abc import Iterator
 from typing import Final
@@ -49,9 +51,13 @@ class ReceiverSource:
                 self.close()
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            # Closing alone wouldn't wake a thread that waits for bytes.
+            with contextlib.suppress(OSError):
+                if connection.sock is not None:
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+            connection.close()
 
     def _asked(self, path: str, headers: dict[str, str]) -> http.client.HTTPResponse:
         """The answer's head. A kept connection that the receiver has closed since is made anew, once."""

@@ -75,6 +75,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Event], tuple[State, tuple[Effect, ...]]
         (State.SHADOW, Event.PASSED): (State.SWITCHED, (Effect.SWITCH, Effect.REPORT)),
         (State.SHADOW, Event.FAILED): (State.ROLLED_BACK, _BACK),
         (State.SHADOW, Event.CRASHED): (State.ROLLED_BACK, _BACK),
+        (State.SHADOW, Event.UNFIT): (State.ROLLED_BACK, _BACK),
         (State.SHADOW, Event.UNDECIDED): (State.INCONCLUSIVE, _LEFT),
         (State.SHADOW, Event.RESTARTED): (State.STAGED, (Effect.COUNT_ATTEMPT, Effect.START_SHADOW)),
         (State.SHADOW, Event.EXPIRED): (State.INCONCLUSIVE, _LEFT),
@@ -84,6 +85,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Event], tuple[State, tuple[Effect, ...]]
             (Effect.MARK_GOOD, Effect.RAISE_FLOOR, Effect.STOP_BESIDE, Effect.REPORT),
         ),
         (State.SWITCHED, Event.CRASHED): (State.ROLLED_BACK, (Effect.SWITCH_BACK, *_BACK)),
+        (State.SWITCHED, Event.UNFIT): (State.ROLLED_BACK, (Effect.SWITCH_BACK, *_BACK)),
         (State.SWITCHED, Event.RESTARTED): (State.STAGED, (Effect.COUNT_ATTEMPT, Effect.START_SHADOW)),
         (State.SWITCHED, Event.EXPIRED): (State.INCONCLUSIVE, (Effect.SWITCH_BACK, *_LEFT)),
     }

@@ -22,6 +22,10 @@ class Source(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Lets go of its connection; a read that is under way in another thread ends soon, in FetchError or early."""
+        ...
+
 
 class FolderSource:
     """A published repository in a folder, as `vehicle` may see it."""
@@ -46,3 +50,5 @@ class FolderSource:
             raise FetchError(
                 f"Can't read {path} of the repository in {self._folder}: {error.strerror}. Check the medium."
             ) from error
+
+    def close(self) -> None: ...

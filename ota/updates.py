@@ -6,7 +6,7 @@ one, a judge) is for whoever asked: `Step.effects`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -15,11 +15,11 @@ from ecu.clock import Clock
 from ecu.disk import Disk
 from ota.audit import Audit
 from ota.denied import Denied
-from ota.errors import Attack, OtaError, TrustError
+from ota.errors import Attack, TrustError
 from ota.fetch import Watch, fetch_bundle, fetch_manifest
 from ota.floors import Floors
 from ota.kinds import Kind
-from ota.machine import RESTS, Effect, Event, State
+from ota.machine import RESTS, Event, State
 from ota.manifest import decode_manifest
 from ota.slots import Installed, Slot, Slots
 from ota.source import Source
@@ -44,6 +44,17 @@ class Want(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """What happened to a release, for whoever reports it: `what` is "refused" or the state that was reached."""
+
+    what: str
+    kind: Kind | None
+    release: Installed | None
+    attack: Attack | None
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class UpdateStatus:
     """A reading for status and doctor, one kind's. `good` is None while the factory's release is good."""
 
@@ -58,7 +69,7 @@ class Updates:
     """In `disk`, a folder of its own. `notice` is told every audited event. Raises OtaError and DiskError."""
 
     def __init__(
-        self, disk: Disk, roots: Roots, vehicle: Vehicle, clock: Clock, notice: Callable[[str, str], None]
+        self, disk: Disk, roots: Roots, vehicle: Vehicle, clock: Clock, notice: Callable[[Notice], None]
     ) -> None:
         self._floors = Floors(disk)
         self._denied = Denied(disk)
@@ -68,6 +79,8 @@ class Updates:
         self._trials = {kind: Trial(self._slots[kind], self._floors, self._denied, kind) for kind in TRIED}
         self._notice = notice
         self._tried: set[str] = set()
+        # Until the first look after a start nobody has said otherwise.
+        self._wanted = {trial.release.digest for trial in self._trials.values() if trial.release is not None}
         self._last_refusal = ""
 
     # --- starts and trials ------------------------------------------------------------------------
@@ -104,16 +117,16 @@ class Updates:
         return self._audit
 
     def _told(self, step: Step | None) -> Step | None:
-        if step is not None and step.state in RESTS and step.state is State.INCONCLUSIVE and step.release is not None:
+        if step is not None and step.state is State.INCONCLUSIVE and step.release is not None:
             self._tried.add(step.release.digest)
         if step is not None and step.before is not step.state:
-            what = step.release.title if step.release is not None else "nothing"
-            self._say(f"update_{step.state}", f"{what}: {step.words or step.event}")
+            self._say(Notice(step.state, Kind.MODEL, step.release, None, step.words or step.event))
         return step
 
-    def _say(self, event: str, detail: str) -> None:
-        self._audit.add(event, detail)
-        self._notice(event, detail)
+    def _say(self, notice: Notice) -> None:
+        what = f"{notice.release.title}: " if notice.release is not None else ""
+        self._audit.add(f"update_{notice.what}", f"{what}{notice.words}")
+        self._notice(notice)
 
     # --- looking and installing -------------------------------------------------------------------
 
@@ -122,6 +135,7 @@ class Updates:
         changed nothing but the audit; FetchError when the source is away."""
         try:
             offers = self._trust.refresh(source)
+            self._wanted = {offer.sha256 for offer in offers}
             new = [offer for offer in offers if self._want(offer) is Want.NEW]
         except TrustError as refusal:
             self._refused(refusal)
@@ -146,10 +160,11 @@ class Updates:
         self._take(slots, slot, installed)
         return None
 
-    def wanted(self, offers: Sequence[Offer], kind: Kind) -> bool:
-        """Whether the release under trial is still among what the vehicle is to have."""
-        release = self._trials[kind].release
-        return release is None or release.digest in {offer.sha256 for offer in offers}
+    @property
+    def is_trial_wanted(self) -> bool:
+        """Whether what is being tried was still among what the vehicle is to have, at the last look."""
+        releases = [trial.release for trial in self._trials.values()]
+        return all(release is None or release.digest in self._wanted for release in releases)
 
     def _want(self, offer: Offer) -> Want:
         if offer.kind not in self._slots:
@@ -169,13 +184,10 @@ class Updates:
         record = slots.record
         slots.write(type(record)(good=slot, slots={**record.slots, slot: installed}))
         self._floors.raise_release(Kind.EVALUATION, installed.release)
-        self._say("update_committed", installed.title)
+        self._say(Notice(State.COMMITTED, Kind.EVALUATION, installed, None, "it is whole"))
 
     def _refused(self, refusal: TrustError) -> None:
         """Once for the same words: a repository under attack is looked at again and again."""
         if str(refusal) != self._last_refusal:
             self._last_refusal = str(refusal)
-            self._say("update_refused", str(refusal))
-
-
-__all__ = ["Attack", "Effect", "OtaError", "UpdateStatus", "Updates", "Want"]
+            self._say(Notice("refused", None, None, refusal.attack, str(refusal)))

@@ -107,7 +107,21 @@ class Health(Event, frozen=True, tag="health"):
     detail: str
 
 
-AnyEvent = Union[VehicleSummary, PerceptionSummary, NewTrack, LowConfidence, HardBrake, Health]  # noqa: UP007
+class UpdateReport(Event, frozen=True, tag="update_report"):
+    """What became of a release on this vehicle. `what` is "refused" or the state its trial reached; `attack` is the
+    attack class of a refusal, else empty, and so are the others where they aren't known."""
+
+    what: str
+    unit: str
+    title: str
+    digest: str
+    attack: str
+    words: str
+
+
+AnyEvent = Union[  # noqa: UP007
+    VehicleSummary, PerceptionSummary, NewTrack, LowConfidence, HardBrake, Health, UpdateReport
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +140,7 @@ PLACES: Final[Mapping[type[Event], tuple[Lane, Purpose]]] = MappingProxyType(
         NewTrack: (Lane.P1, Purpose.PERCEPTION),
         LowConfidence: (Lane.P1, Purpose.PERCEPTION),
         Health: (Lane.P1, Purpose.OPERATION),
+        UpdateReport: (Lane.P1, Purpose.OPERATION),
         VehicleSummary: (Lane.P2, Purpose.DRIVING),
         PerceptionSummary: (Lane.P2, Purpose.PERCEPTION),
     }

@@ -104,6 +104,9 @@ class Beside:
         if self.deaths == MAX_DEATHS:
             self._watch.crashed(f"its worker ended {self.deaths} times")
 
+    def candidate_gave_up(self, words: str) -> None:
+        self._watch.unfit(words)
+
     async def stop(self) -> None:
         self.keeper.cancel()
         await asyncio.gather(self.keeper, return_exceptions=True)
@@ -147,7 +150,7 @@ class Beside:
 
     def _ended(self, keeper: asyncio.Task[None]) -> None:
         if not keeper.cancelled() and isinstance(fault := keeper.exception(), ModelUnfit) and self.is_candidate:
-            self._watch.unfit(str(fault))
+            self.candidate_gave_up(str(fault))
         self._progress()
 
 

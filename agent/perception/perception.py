@@ -68,11 +68,14 @@ class Perception:
         self._fault: SourceFault | None = None
         self._fresh_was_dropped = False
         self._progress = asyncio.Event()
+        self.started = asyncio.Event()
+        """Set when `start` returned."""
         self._supervision = supervision
         self._camera_keeper: asyncio.Task[None] | None = None
         self._worker_keeper: asyncio.Task[None] | None = None
         self._workers = WorkerPool(settings, supervision, events=self)
         self._beside: Beside | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._swap: asyncio.Future[int] | None = None
         self._camera = CameraKeeper(settings, account, clock, supervision, events=self, from_ns=from_ns)
         self._holds = Holds(self._camera.give_back)
@@ -83,9 +86,12 @@ class Perception:
         self._worker_keeper = asyncio.create_task(self._workers.run())
         self._camera_keeper = asyncio.create_task(self._camera.run())
         await self._until(lambda: self._workers.idle and (self._camera.ring is not None or self._fault is not None))
+        self.started.set()
 
     async def stop(self) -> None:
         await self.leave_beside()
+        if self._leaving is not None:
+            await self._leaving
         for keeper in self._keepers:
             keeper.cancel()
         # What ended a keeper was raised to whoever waited for it; here everything is put away, come what may.
@@ -155,11 +161,12 @@ class Perception:
     async def leave_beside(self) -> None:
         """Stops whatever is beside the live model: the candidate, or the one that was good before it."""
         beside, self._beside = self._beside, None
-        if self._swap is not None:
+        if self._swap is not None and not self._swap.done():
             self._swap.set_exception(TrialOver("The model beside the live one was stopped before it could take over."))
-            self._swap = None
         if beside is not None:
-            await beside.stop()
+            # Whoever asked may be cancelled meanwhile; what is being stopped has to be stopped all the same.
+            self._leaving = asyncio.create_task(beside.stop())
+            await asyncio.shield(self._leaving)
             self._progress.set()
 
     async def swap(self) -> int:
@@ -171,8 +178,11 @@ class Perception:
         assert self._beside is not None
         swapped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._swap = swapped
-        self._show_next()
-        return await swapped
+        try:
+            self._show_next()
+            return await swapped
+        finally:
+            self._swap = None
 
     def _swap_now(self) -> None:
         beside = self._beside
@@ -184,9 +194,8 @@ class Perception:
         beside.is_candidate = not beside.is_candidate
         was_live.step_aside(beside)
         self._workers.lead(self, first_track_id)
-        if self._swap is not None:
+        if self._swap is not None and not self._swap.done():
             self._swap.set_result(self._waiting.next_id(self._account.next_frame_id))
-            self._swap = None
         # Who waits for keepers has to wait for others now.
         self._progress.set()
 
@@ -219,6 +228,8 @@ class Perception:
             except ModelUnfit as unfit:
                 self._on_health("model_unfit", str(unfit))
                 self._swap_now()
+                assert self._beside is not None
+                self._beside.candidate_gave_up(str(unfit))
         for keeper in self._keepers:
             if keeper.done():
                 keeper.result()
@@ -324,7 +335,8 @@ class Perception:
     def _show_next(self) -> None:
         """The live worker looks at the frame whose turn it is, and the one beside it, if it has time, too."""
         beside = self._beside
-        if self._swap is not None and beside is not None and self._looked_at is None and beside.pool.idle:
+        is_asked_to_swap = self._swap is not None and not self._swap.done()
+        if is_asked_to_swap and beside is not None and self._looked_at is None and beside.pool.idle:
             self._swap_now()
         if not self._waiting or not self._workers.idle:
             return
@@ -339,7 +351,7 @@ class Perception:
             self._holds.take(turn.frame.slot)
             look = self._look_at(turn.frame)
             self._workers.look(look)
-            if beside is not None and self._swap is None:
+            if beside is not None and not is_asked_to_swap:
                 beside.look(turn.frame, look)
 
     def _go_on(self) -> None:

@@ -21,6 +21,7 @@ from telemetry.records import (
     NewTrack,
     PerceptionSummary,
     Record,
+    UpdateReport,
     VehicleSummary,
     kind_of,
 )
@@ -82,7 +83,7 @@ class Privacy:
                 return VehicleSummary(allowed) if allowed else Dropped(Reason.NOTHING_LEFT)
             case HardBrake():
                 return self._hard_brake(event)
-            case PerceptionSummary() | NewTrack() | LowConfidence() | Health():
+            case PerceptionSummary() | NewTrack() | LowConfidence() | Health() | UpdateReport():
                 return event
             case _:
                 return Dropped(Reason.UNKNOWN_KIND)

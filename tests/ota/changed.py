@@ -12,7 +12,13 @@ from ota.source import PART_BYTES, Source
 Change = Callable[[str, bytes], bytes]
 
 
-class Changed:
+class Open:
+    """A source that holds nothing to let go of."""
+
+    def close(self) -> None: ...
+
+
+class Changed(Open):
     """Every file as `change(path, content)` makes it; `asked` lists what was asked for."""
 
     def __init__(self, source: Source, change: Change = lambda path, data: data) -> None:
@@ -26,7 +32,7 @@ class Changed:
         yield from (whole[at : at + PART_BYTES] for at in range(0, len(whole), PART_BYTES))
 
 
-class Held:
+class Held(Open):
     """Files of bundles, held in memory."""
 
     def __init__(self, *contents: bytes) -> None:
@@ -39,7 +45,7 @@ class Held:
         yield from (content[at : at + PART_BYTES] for at in range(0, len(content), PART_BYTES))
 
 
-class Cut:
+class Cut(Open):
     """Breaks off after so many bytes of the bundles' files, and counts what it gave of them."""
 
     def __init__(self, source: Source, after: int) -> None:

@@ -18,7 +18,7 @@ from ota.layout import published
 from ota.manifest import BLOCK_BYTES, BundleManifest, encode_manifest, file_entry
 from ota.slots import Slot, SlotDamaged, Slots
 from ota.trust import Offer
-from tests.ota.changed import Change, Changed, Cut, Held
+from tests.ota.changed import Change, Changed, Cut, Held, Open
 from tests.ota.fleet import CAR, Fleet
 
 SIZE = 4 * BLOCK_BYTES + 1234
@@ -174,7 +174,7 @@ def test_a_manifest_that_ends_early_is_fetched_again_later(fleet: Fleet, manifes
 
 
 def test_more_than_was_asked_for_is_left_unread(fleet: Fleet, manifest: BundleManifest, slots: Slots) -> None:
-    class Endless:
+    class Endless(Open):
         given = 0
 
         def read(self, path: str, offset: int, most: int):  # type: ignore[no-untyped-def]

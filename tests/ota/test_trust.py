@@ -21,7 +21,7 @@ from ota.repository import KeyFolder
 from ota.repository.director import Director
 from ota.source import FolderSource, Source
 from ota.trust import ClockUntrusted, Trust, Vehicle
-from tests.ota.changed import Change, Changed
+from tests.ota.changed import Change, Changed, Open
 from tests.ota.fleet import CAR, HARDWARE, NOW_NS, Fleet
 
 
@@ -110,7 +110,7 @@ def test_a_root_signed_by_the_old_and_the_new_keys_is_followed(fleet: Fleet, sta
     (state / "metadata.cache").unlink()
     hidden = Changed(fleet.source(), lambda path, data: data)
 
-    class WithoutTheNewRoot:
+    class WithoutTheNewRoot(Open):
         def read(self, path: str, offset: int, most: int):  # type: ignore[no-untyped-def]
             if path == "director/2.root.json":
                 raise NotThere("hidden")
@@ -261,7 +261,7 @@ def test_metadata_without_end_is_left_at_its_limit(fleet: Fleet, state: Path) ->
     fleet.assign(fleet.release("1.0", 1))
     taken = 0
 
-    class Endless:
+    class Endless(Open):
         def read(self, path: str, offset: int, most: int):  # type: ignore[no-untyped-def]
             nonlocal taken
             if path != "director/timestamp.json":
@@ -339,7 +339,7 @@ def test_one_flipped_bit_lowers_no_floor(fleet: Fleet, state: Path) -> None:
 def test_a_source_that_is_away_is_no_attack(fleet: Fleet, state: Path) -> None:
     fleet.assign(fleet.release("1.0", 1))
 
-    class Away:
+    class Away(Open):
         def read(self, path: str, offset: int, most: int):  # type: ignore[no-untyped-def]
             if most:
                 raise FetchError("The receiver can't be reached.")
