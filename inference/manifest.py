@@ -207,6 +207,12 @@ class FaceSearch(Part):
     head_score: Fraction
     margin: Margin
 
+    @model_validator(mode="after")
+    def _advances(self) -> FaceSearch:
+        if self.overlap_px >= self.tile_px:
+            raise ValueError("overlap_px must be less than tile_px")
+        return self
+
 
 class Found(Part):
     """So many of the faces of one height; `low` is the lower end of the 95 % interval (Wilson)."""
@@ -227,6 +233,7 @@ class FaceRecall(Part):
 class RecallReport(Part):
     """How many of known faces are found. A face is found when one widened box covers `covered` of it or more.
 
+    `alarms_per_frame` and `area_alarmed`, a fraction of the picture, are what is covered of a drive that shows none.
     `trusted_person_px` follows from the figures: the least height of a person's box at which the head's face is found
     for sure enough (`bar`), a person being `persons_per_face` faces tall; null when no size reaches the bar. A person
     below it must be covered whole.
@@ -239,6 +246,8 @@ class RecallReport(Part):
     persons_per_face: Annotated[float, Field(ge=1.0, le=20.0)]
     figures: Annotated[tuple[FaceRecall, ...], Field(min_length=1, max_length=64)]
     trusted_person_px: Annotated[float, Field(gt=0.0)] | None
+    alarms_per_frame: Annotated[float, Field(ge=0.0)]
+    area_alarmed: Fraction
 
     @model_validator(mode="after")
     def _follows(self) -> RecallReport:

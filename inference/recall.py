@@ -14,13 +14,12 @@ Z_95 = 1.959964
 
 
 def wilson_low(found: int, of: int) -> float:
-    """The lower end of the 95 % interval of a rate, after `found` of so many. Raises ValueError when of is below 1."""
+    """The lower end of the 95 % interval of a rate, after `found` of so many. Raises ValueError for no rate."""
     if not 0 <= found <= of or of < 1:
         raise ValueError(f"{found} of {of} is no rate")
-    rate, z2 = found / of, Z_95 * Z_95
-    spread = Z_95 * math.sqrt(rate * (1 - rate) / of + z2 / (4 * of * of))
-    # At a rate of zero the two terms are equal but for the last bit.
-    return max(0.0, (rate + z2 / (2 * of) - spread) / (1 + z2 / of))
+    z2 = Z_95 * Z_95
+    spread = Z_95 * math.sqrt(z2 + 4 * found * (of - found) / of)
+    return max(0.0, (2 * found + z2 - spread) / (2 * (of + z2)))
 
 
 def trusted_from(lows: Iterable[tuple[int, float]], bar: float) -> int | None:
