@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, assert_never
 
 import typer
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from inference.errors import PackageNotFound, PackageRefused
+from inference.manifest import AnyManifest, DetectManifest, FacesManifest, FidelityReport, Found, RecallReport
 from inference.package import MODELS_FOLDER, ModelPackage, find_package, list_packages, load_package
 from inference.verify import Verdict, admitted, verify
 
@@ -123,7 +124,7 @@ def _print_inspection(console: Console, package: ModelPackage) -> None:
         facts.add_row(f"[bold]{name}[/bold]", escape(value))
     console.print(facts)
     console.print(_variants_table(package))
-    console.print(_fidelity_table(package))
+    console.print(_quality_table(package.manifest))
 
 
 def _variants_table(package: ModelPackage) -> Table:
@@ -134,8 +135,29 @@ def _variants_table(package: ModelPackage) -> Table:
     return table
 
 
-def _fidelity_table(package: ModelPackage) -> Table:
-    report = package.manifest.fidelity
+def _quality_table(manifest: AnyManifest) -> Table:
+    match manifest:
+        case DetectManifest():
+            return _fidelity_table(manifest.fidelity)
+        case FacesManifest():
+            return _recall_table(manifest.recall)
+        case _:
+            assert_never(manifest)
+
+
+def _recall_table(report: RecallReport) -> Table:
+    title = escape(f"Faces found of known ones: {report.over}")
+    table = Table("face px", "faces", "in the frame alone", "with the person's box", title=title)
+    for it in report.figures:
+        table.add_row(str(it.face_px), str(it.faces), *(_rate(found, it.faces) for found in (it.alone, it.with_person)))
+    return table
+
+
+def _rate(found: Found, of: int) -> str:
+    return f"{found.found / of:.3f} (at least {found.low:.3f})"
+
+
+def _fidelity_table(report: FidelityReport) -> Table:
     title = escape(f"Fidelity to {report.against}, {report.frames} frames (not accuracy)")
     table = Table("variant", "score from", "precision", "recall", "F1", "95 % interval", title=title)
     for it in report.figures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,12 @@ class Detections:
     @staticmethod
     def none() -> Detections:
         return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+
+def joined(parts: Sequence[Detections]) -> Detections:
+    """All of them, one after the other: `surest_first` gives them an order. Raises ValueError for no parts."""
+    boxes, scores, labels = zip(*((part.boxes, part.scores, part.labels) for part in parts), strict=True)
+    return Detections(np.concatenate(boxes), np.concatenate(scores), np.concatenate(labels))
 
 
 def surest_first(detections: Detections) -> NDArray[np.intp]:

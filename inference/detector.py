@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from inference.decode import Decoder
 from inference.detections import Detections
 from inference.letterbox import Letterbox, blank_canvas
-from inference.package import ModelInput, ModelOutputs, Thresholds
+from inference.manifest import DetectManifest, DetectOutputs, ModelInput, Thresholds
 from inference.session import Runner, Session
 
 
 class Detector:
     """Sees frames of any size; keeps one canvas, drawn anew in place for each frame."""
 
-    def __init__(self, runner: Runner, model_input: ModelInput, outputs: ModelOutputs, thresholds: Thresholds) -> None:
+    def __init__(self, runner: Runner, model_input: ModelInput, outputs: DetectOutputs, thresholds: Thresholds) -> None:
         self._runner = runner
         self._input = model_input
         self._thresholds = thresholds
@@ -49,6 +49,6 @@ class Detector:
 
 
 def detector_of(session: Session) -> Detector:
-    """The detector that a package's session makes."""
-    manifest = session.package.manifest
+    """The detector that a package's session makes. Raises PackageRefused for a package of another task."""
+    manifest = session.package.manifest_of(DetectManifest)
     return Detector(session, manifest.input, manifest.outputs, manifest.thresholds)

@@ -6,13 +6,15 @@ x86 processors without VNNI add pairs of 8-bit products in 16 bits and saturate:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.blazeface import FaceDecoder
 from inference.decode import Decoder, suppress
 from inference.detections import Detections, iou
-from inference.package import ExpectedObject, Golden, Manifest
+from inference.manifest import AnyManifest, DetectManifest, ExpectedObject, FacesManifest, Golden
 
 _SAME_PLACE_IOU = 0.5
 
@@ -26,17 +28,28 @@ def as_detections(objects: Sequence[ExpectedObject], classes: Sequence[str]) -> 
     )
 
 
+def decoder_of(manifest: AnyManifest) -> Decoder | FaceDecoder:
+    """What reads the task's outputs."""
+    match manifest:
+        case DetectManifest():
+            return Decoder(manifest.input_hw, manifest.outputs.strides, manifest.outputs.bins)
+        case FacesManifest():
+            return FaceDecoder(manifest.input_hw, manifest.outputs.stride)
+        case _:
+            assert_never(manifest)
+
+
 class GoldenCheck:
     """Compares a model's raw outputs over one golden canvas with what is expected there."""
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: AnyManifest) -> None:
         self._golden = manifest.golden
         self._classes = manifest.classes
         self._nms_iou = manifest.thresholds.nms_iou
-        self._decoder = Decoder(manifest.input_hw, manifest.outputs.strides, manifest.outputs.bins)
+        self._decoder = decoder_of(manifest)
 
     def first_difference(
-        self, objects: Sequence[ExpectedObject], scores: NDArray[np.float32], distances: NDArray[np.float32]
+        self, objects: Sequence[ExpectedObject], scores: NDArray[np.float32], places: NDArray[np.float32]
     ) -> str | None:
         """Where the outputs leave the tolerances, in words; None when they hold.
 
@@ -45,7 +58,7 @@ class GoldenCheck:
         """
         expected = as_detections(objects, self._classes)
         reach = self._golden.score_from - self._golden.score_tolerance
-        candidates = self._decoder.candidates(scores, distances, reach)
+        candidates = self._decoder.candidates(scores, places, reach)
         found = candidates.pick(suppress(candidates, self._nms_iou))
         return _missing(expected, candidates, self._golden) or _surplus(expected, found, self._golden)
 

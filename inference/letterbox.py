@@ -51,8 +51,12 @@ class Letterbox:
         """(N, 4) xyxy in canvas pixels -> (N, 4) xyxy in frame pixels, clipped to the frame."""
         height, width = self.frame_hw
         most = np.array([width, height, width, height], np.float32)
-        inside: NDArray[np.float32] = np.minimum(np.maximum(boxes * self._frame_per_canvas(), np.float32(0)), most)
+        inside: NDArray[np.float32] = np.minimum(np.maximum(self.to_frame(boxes), np.float32(0)), most)
         return inside
+
+    def to_frame(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, 4) xyxy in canvas pixels -> (N, 4) xyxy in frame pixels, wherever they lie."""
+        return boxes * self._frame_per_canvas()
 
     def boxes_to_canvas(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, 4) xyxy in frame pixels -> (N, 4) xyxy in canvas pixels."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, assert_never
 
 import cv2
 import numpy as np
@@ -17,15 +17,8 @@ from inference.admission import Contract, admit
 from inference.decode import cell_count
 from inference.errors import ModelFault, PackageRefused
 from inference.golden import GoldenCheck
-from inference.package import (
-    Manifest,
-    ModelInput,
-    ModelOutputs,
-    ModelPackage,
-    PackageFile,
-    Variant,
-    version_key,
-)
+from inference.manifest import AnyManifest, DetectOutputs, FaceOutputs, ModelInput, PackageFile, Variant
+from inference.package import ModelPackage, version_key
 from inference.runtime import ort, ort_errors
 
 # ONNX Runtime's exceptions have no common root of their own.
@@ -57,7 +50,10 @@ class Runner(Protocol):
     """Runs a model on one canvas."""
 
     def run(self, canvas: NDArray[np.uint8]) -> Outputs:
-        """canvas (H, W, 3) -> scores (cells, classes) and distances (cells, 4 * bins). Raises ModelFault."""
+        """canvas (H, W, 3) -> scores (cells, classes) and places (cells, what the task's decoder takes), float32.
+
+        Raises ModelFault.
+        """
         ...
 
 
@@ -73,10 +69,8 @@ class Engine:
             raise PackageRefused(f"ONNX Runtime can't load the model: {error}. It isn't run here.") from error
 
     def run(self, canvas: NDArray[np.uint8]) -> Outputs:
-        """canvas (H, W, 3) uint8 -> scores (cells, classes), distances (cells, 4 * bins), float32.
-
-        Raises ModelFault when the model fails, or answers with other shapes or with numbers that aren't finite.
-        """
+        """As Runner.run, of a canvas in uint8. Raises ModelFault when the model fails, or answers with
+        other shapes or with numbers that aren't finite."""
         if canvas.shape != self._contract.input_shape[1:] or canvas.dtype != np.uint8:
             raise ValueError(
                 f"the model takes {self._contract.input_shape[1:]} uint8, not {canvas.shape} {canvas.dtype}"
@@ -141,16 +135,22 @@ def golden_fault(package: ModelPackage, variant: Variant, runner: Runner) -> str
     return None
 
 
-def contract_of(manifest: Manifest) -> Contract:
+def contract_of(manifest: AnyManifest) -> Contract:
     """What the manifest promises about the graph's surface."""
     return contract_for(manifest.input, manifest.outputs, len(manifest.classes), manifest.runtime.opset)
 
 
-def contract_for(model_input: ModelInput, outputs: ModelOutputs, classes: int, opset: int) -> Contract:
-    cells = cell_count((model_input.height, model_input.width), outputs.strides)
-    scores = (outputs.scores, (1, cells, classes))
-    distances = (outputs.distances, (1, cells, 4 * outputs.bins))
-    return Contract(model_input.name, (1, model_input.height, model_input.width, 3), (scores, distances), opset)
+def contract_for(model_input: ModelInput, outputs: DetectOutputs | FaceOutputs, classes: int, opset: int) -> Contract:
+    canvas_hw = model_input.height, model_input.width
+    match outputs:
+        case DetectOutputs():
+            cells, places, width = cell_count(canvas_hw, outputs.strides), outputs.distances, 4 * outputs.bins
+        case FaceOutputs():
+            cells, places, width = cell_count(canvas_hw, (outputs.stride,)), outputs.boxes, 4
+        case _:
+            assert_never(outputs)
+    surface = (outputs.scores, (1, cells, classes)), (places, (1, cells, width))
+    return Contract(model_input.name, (1, *canvas_hw, 3), surface, opset)
 
 
 def read_canvas(package: ModelPackage, entry: PackageFile) -> NDArray[np.uint8]:

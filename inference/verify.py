@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from inference.admission import Admitted, admit
 from inference.errors import PackageRefused
-from inference.package import ModelPackage, Variant
+from inference.manifest import Variant
+from inference.package import ModelPackage
 from inference.session import Chosen, Session, contract_of, golden_fault, open_engine
 
 

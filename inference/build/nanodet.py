@@ -17,7 +17,6 @@ import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -26,8 +25,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ecu.errors import OutriderError, UsageFault
 from inference.build import pins
+from inference.build.onnxgraph import GraphBuilder
+from inference.build.packing import OPSET
 from inference.build.quantize import INPUT_NAME
-from inference.build.releases import CLASSES, OPSET
+from inference.build.releases import CLASSES
 from inference.build.tfjs import GraphModel, Node, read_graph_model
 from inference.decode import BINS
 
@@ -59,24 +60,6 @@ class Pending:
     weights: NDArray[np.float32]
     pads: tuple[int, ...]
     strides: list[int]
-
-
-class GraphBuilder:
-    """Collects nodes and constants, each named by its place."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def constant(self, array: NDArray[Any]) -> str:
-        name = f"w{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
-        return name
-
-    def emit(self, operator: str, inputs: list[str], **attributes: Any) -> str:
-        name = f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
-        return name
 
 
 class Converter:

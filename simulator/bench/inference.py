@@ -21,7 +21,7 @@ from agent.frames import FrameAccount
 from agent.perception import Perception, PerceptionSettings, Supervision
 from ecu.clock import MILLISECOND_NS, SECOND_NS, SystemClock
 from ecu.urgency import Urgency, may_prefer, prefer
-from inference.detector import Detector
+from inference.detector import Detector, detector_of
 from inference.messages import Seen
 from inference.package import find_package, load_package
 from inference.session import Session
@@ -57,10 +57,10 @@ def _overhead() -> list[Metric]:
     """CPU time of frame-to-tracks over that of the runtime's call alone, interleaved on the same frames."""
     cv2.setNumThreads(1)
     package = load_package(find_package(MODEL))
-    manifest, session = package.manifest, Session(package)
-    detector, tracker = Detector(session, manifest.input, manifest.outputs, manifest.thresholds), Tracker()
+    session = Session(package)
+    detector, tracker = detector_of(session), Tracker()
     frames = list(drive_frames(DRIVE, 11))
-    canvas = np.full((*manifest.input_hw, 3), 114, np.uint8)
+    canvas = np.full((*package.manifest.input_hw, 3), 114, np.uint8)
     gc.collect()
     gc.disable()
     raw, whole = [], []

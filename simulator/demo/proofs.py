@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from numpy.typing import NDArray
 
-from inference.detector import Detector
+from inference.detector import detector_of
 from inference.fidelity import Agreement, compare_at, decode_reference
+from inference.manifest import DetectManifest
 from inference.package import find_package, load_package
 from inference.session import Session
 from telemetry.confirmations import Confirmation
@@ -140,10 +141,10 @@ def drive_frames(drive: Path, every: int) -> Iterator[NDArray[np.uint8]]:
 def fidelity(model: str, drive: Path, every: int, scores: Iterable[float]) -> dict[float, Agreement]:
     """The model against the committed fp32 reference on every `every`-th frame of the default drive."""
     package = load_package(find_package(model))
-    manifest = package.manifest
+    manifest = package.manifest_of(DetectManifest)
     assert manifest.reference is not None
     reference = decode_reference(package.read(manifest.reference)).detections()
-    detector = Detector(Session(package), manifest.input, manifest.outputs, manifest.thresholds)
+    detector = detector_of(Session(package))
     wanted = sorted(scores)
     seen = [detector.detect(frame, wanted[0]) for frame in drive_frames(drive, every)]
     return compare_at(reference[::every], seen, wanted, BOOTSTRAP_SEED)

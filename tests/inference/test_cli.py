@@ -55,6 +55,8 @@ def test_inspect_tells_the_whole_manifest_and_the_graphs_operators(models: Path)
     shown = said("inspect", "drive-detect@2.0")
     assert "drive-detect@2.0" in shown
     assert "not accuracy" in shown
+    assert "240" in said("inspect", "face-blur@1.0")
+    assert told("inspect", "face-blur@1.0")["recall"]["trusted_person_px"] == 120.0
 
 
 def test_verify_tells_of_each_variant_and_which_one_runs(models: Path) -> None:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from inference.decode import BINS, cell_count
 from inference.detector import Detector, detector_of
-from inference.package import Manifest, load_package
+from inference.manifest import DetectManifest
+from inference.package import load_package
 from inference.session import Session
 from tests.inference.tiny import SIDE, write_package
 
@@ -31,26 +32,26 @@ class Scripted:
 
 
 @pytest.fixture
-def manifest(tmp_path: Path) -> Manifest:
-    return load_package(write_package(tmp_path / "tiny")).manifest
+def manifest(tmp_path: Path) -> DetectManifest:
+    return load_package(write_package(tmp_path / "tiny")).manifest_of(DetectManifest)
 
 
-def detector(runner: Scripted, manifest: Manifest) -> Detector:
+def detector(runner: Scripted, manifest: DetectManifest) -> Detector:
     return Detector(runner, manifest.input, manifest.outputs, manifest.thresholds)
 
 
-def test_boxes_are_in_the_frames_pixels(manifest: Manifest) -> None:
+def test_boxes_are_in_the_frames_pixels(manifest: DetectManifest) -> None:
     seen = detector(Scripted(0, 1), manifest).detect(np.zeros((320, 640, 3), np.uint8))
     np.testing.assert_allclose(seen.boxes, [[0, 0, 115, 115]], atol=0.5)  # (3.5 + 8) canvas pixels, ten to one
 
 
-def test_what_lies_wholly_in_the_fill_is_dropped(manifest: Manifest) -> None:
+def test_what_lies_wholly_in_the_fill_is_dropped(manifest: DetectManifest) -> None:
     below_the_picture = Scripted(8 * 7, 1)
     assert len(detector(below_the_picture, manifest).detect(np.zeros((320, 640, 3), np.uint8))) == 0
     assert len(detector(below_the_picture, manifest).detect(np.zeros((640, 640, 3), np.uint8))) == 1
 
 
-def test_a_frame_of_another_size_leaves_nothing_of_the_one_before(manifest: Manifest) -> None:
+def test_a_frame_of_another_size_leaves_nothing_of_the_one_before(manifest: DetectManifest) -> None:
     runner = Scripted(0, 1)
     seeing = detector(runner, manifest)
     seeing.detect(np.full((640, 640, 3), 200, np.uint8))
@@ -60,7 +61,7 @@ def test_a_frame_of_another_size_leaves_nothing_of_the_one_before(manifest: Mani
     assert (runner.shown[1][32:] == 114).all()
 
 
-def test_the_packages_own_score_holds_unless_another_is_asked_for(manifest: Manifest) -> None:
+def test_the_packages_own_score_holds_unless_another_is_asked_for(manifest: DetectManifest) -> None:
     seeing = detector(Scripted(0, 1), manifest)
     frame = np.zeros((64, 64, 3), np.uint8)
     assert len(seeing.detect(frame)) == 1

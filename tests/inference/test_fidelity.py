@@ -27,6 +27,7 @@ from inference.fidelity import (
     fidelity_over_drive,
     make_reference,
 )
+from inference.manifest import DetectManifest
 from inference.package import find_package, load_package
 from inference.session import Session
 from tests.inference.boxes import as_rows, detections, some_detections
@@ -130,15 +131,16 @@ def test_a_reference_of_another_length_or_from_a_higher_score_cant_be_compared()
 
 def test_the_default_model_is_faithful_to_fp32_over_the_default_drive() -> None:
     package = load_package(find_package("drive-detect@2.0"))
-    assert package.manifest.reference is not None
-    reference = decode_reference(package.read(package.manifest.reference))
+    entry = package.manifest_of(DetectManifest).reference
+    assert entry is not None
+    reference = decode_reference(package.read(entry))
     assert reference.drive_sha256 == hashlib.sha256(DRIVE.read_bytes()).hexdigest()
     measured = fidelity_over_drive(detector_of(Session(package)), every_frame(DRIVE), reference, SCORES, seed=1989)
     assert all(measured[score].f1 >= F1_BAR for score in SCORES), measured
 
 
 def test_the_smaller_release_doesnt_reach_the_bar_and_says_so() -> None:
-    figures = load_package(find_package("drive-detect@1.0")).manifest.fidelity.figures
+    figures = load_package(find_package("drive-detect@1.0")).manifest_of(DetectManifest).fidelity.figures
     assert {figure.score for figure in figures} == set(SCORES)
     assert all(figure.f1 < F1_BAR for figure in figures)
     assert all(figure.f1_low <= figure.f1 <= figure.f1_high for figure in figures)

@@ -172,7 +172,7 @@ def test_the_shipped_packages_run_on_this_computer_whichever_it_is(title: str) -
     assert chosen.reason.endswith(f"{chosen.variant} holds its golden vectors")
 
 
-@pytest.mark.parametrize("title", ["drive-detect@1.0", "drive-detect@2.0"])
+@pytest.mark.parametrize("title", ["drive-detect@1.0", "drive-detect@2.0", "face-blur@1.0"])
 def test_every_shipped_variant_holds_where_sums_cant_saturate(title: str) -> None:
     package = load_package(find_package(title))
     for variant in package.manifest.variants:
@@ -201,7 +201,7 @@ def test_the_golden_vectors_catch_a_processor_that_computes_something_else() -> 
     assert golden_fault(package, variant, Saturating(engine, 0.5)) is not None
 
 
-@pytest.mark.parametrize("title", ["drive-detect@1.0", "drive-detect@2.0"])
+@pytest.mark.parametrize("title", ["drive-detect@1.0", "drive-detect@2.0", "face-blur@1.0"])
 def test_the_number_of_threads_changes_no_bit_of_the_shipped_models_outputs(title: str) -> None:
     shipped = load_package(find_package(title))
     sessions = [Session(shipped, threads) for threads in (1, 2, 3)]

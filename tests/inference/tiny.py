@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from inference.admission import Contract
 from inference.decode import BINS, STRIDES, Decoder, cell_count
-from inference.package import MANIFEST_FILE
+from inference.manifest import MANIFEST_FILE
 from inference.runtime import ort
 from inference.session import Engine, session_options
 

@@ -1,0 +1,373 @@
+"""model.json: what a package says of itself, one closed class a section, and one manifest a task.
+
+`docs/formats/model-package.md` has the keys. Only numbers and words are here; `inference/package.py` holds them against
+the folder.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
+
+from inference.recall import trusted_from, wilson_low
+
+MANIFEST_FILE = "model.json"
+MAX_FILE_BYTES = 64 << 20
+
+FileName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9A-Z][a-zA-Z0-9._-]{0,63}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}$")]
+Version = Annotated[str, StringConstraints(pattern=r"^(0|[1-9]\d{0,5})(\.(0|[1-9]\d{0,5})){1,2}$")]
+Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$", max_length=500)]
+"""Text for people: no control characters, so that a package can't write on a terminal."""
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class Part(BaseModel):
+    """Frozen and closed: an unknown key is refused, never ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class PackageFile(Part):
+    """A file beside the manifest."""
+
+    file: FileName
+    sha256: Sha256
+    bytes: Annotated[int, Field(ge=1, le=MAX_FILE_BYTES)]
+
+
+class ExpectedObject(Part):
+    """What a golden canvas must show. `box` is xyxy in canvas pixels."""
+
+    label: Line
+    score: Fraction
+    box: tuple[float, float, float, float]
+
+
+class Variant(PackageFile):
+    """One ONNX file of the same model. `golden` has one list of objects for each golden canvas, in their order."""
+
+    id: Name
+    precision: Literal["fp32", "fp16_stored", "int8_u8s8", "int8_u8s7"]
+    golden: tuple[tuple[ExpectedObject, ...], ...]
+
+
+class ModelInput(Part):
+    """The canvas: how a frame becomes the graph's input."""
+
+    name: Line
+    height: Side
+    width: Side
+    colour: Literal["bgr8"]
+    layout: Literal["nhwc_u8"]
+    letterbox_fill: Annotated[int, Field(ge=0, le=255)]
+    letterbox_anchor: Literal["top_left"]
+    resize: Literal["bilinear"]
+
+
+class DetectOutputs(Part):
+    """The graph's outputs: scores (1, cells, classes) and, per cell, 4 distributions over `bins` distances."""
+
+    scores: Line
+    distances: Line
+    strides: Annotated[tuple[Annotated[int, Field(ge=1, le=128)], ...], Field(min_length=1, max_length=8)]
+    bins: Annotated[int, Field(ge=2, le=64)]
+
+
+class FaceOutputs(Part):
+    """The graph's outputs: scores (1, cells, 1) and boxes (1, cells, 4), centre and size from the cell's own centre on,
+    in pixels of the canvas."""
+
+    scores: Line
+    boxes: Line
+    stride: Annotated[int, Field(ge=1, le=128)]
+
+
+class Thresholds(Part):
+    """`score`: an object is reported at or above it. `nms_iou`: the overlap beyond which the surer one stands."""
+
+    score: Fraction
+    nms_iou: Fraction
+
+
+class Runtime(Part):
+    """How ONNX Runtime is set up, and which of its versions and which opset the package was made for."""
+
+    intra_op_threads: Annotated[int, Field(ge=1, le=16)]
+    spinning: Literal[False]
+    ort_from: Version
+    ort_below: Version
+    opset: Annotated[int, Field(ge=13, le=21)]
+
+
+class Golden(Part):
+    """Canvases whose detections are known, so that a computer can tell whether it runs the model right.
+
+    The expected objects are the graph's own meaning: computed with every operator run as written, without fused integer
+    kernels. An object at or above `score_from` must be found within the tolerances; whatever is found surer than
+    `score_from` plus its tolerance must be expected.
+    """
+
+    canvases: Annotated[tuple[PackageFile, ...], Field(min_length=1, max_length=16)]
+    score_from: Fraction
+    score_tolerance: Fraction
+    iou_at_least: Fraction
+
+
+class BuiltOn(Part):
+    """The computer that built the package: on its like, the variant's raw outputs over the golden canvases have this
+    SHA-256. For information; a difference elsewhere is expected."""
+
+    variant: Name
+    onnxruntime: Line
+    numpy: Line
+    opencv: Line
+    instruction_set: Line
+    outputs_sha256: Sha256
+
+
+class Budget(Part):
+    """What the model may cost, one thread."""
+
+    frame_p50_ms: Annotated[float, Field(gt=0)]
+    frame_p99_ms: Annotated[float, Field(gt=0)]
+    resident_mb: Annotated[float, Field(gt=0)]
+
+
+class Licence(Part):
+    spdx: Line
+    holder: Line
+    notice: Line
+
+
+class Lineage(Part):
+    """Where the weights come from."""
+
+    source: Line
+    source_version: Line
+    source_sha256: Sha256
+    weights_sha256: Sha256
+
+
+class QuantizedLineage(Lineage):
+    """And what the quantizer saw."""
+
+    calibration_video_sha256: Sha256
+    calibration_frames: Count
+    calibration_sha256: Sha256
+
+
+class Fidelity(Part):
+    """Agreement with the fp32 graph over a drive: never accuracy. The interval is 95 %, moving-block bootstrap."""
+
+    variant: Name
+    score: Fraction
+    precision: Fraction
+    recall: Fraction
+    f1: Fraction
+    f1_low: Fraction
+    f1_high: Fraction
+
+
+class FidelityReport(Part):
+    against: Line
+    drive_sha256: Sha256
+    frames: Count
+    match_iou: Fraction
+    block_frames: Count
+    figures: tuple[Fidelity, ...]
+
+
+class Margin(Part):
+    """What a found face's box is widened by, in its own widths and heights: as found, it ends at brows and cheeks."""
+
+    sides: Fraction
+    up: Fraction
+    down: Fraction
+
+
+class FaceSearch(Part):
+    """Where faces are looked for, and how far a box is widened. Recall was measured with these very numbers.
+
+    Squares of `tile_px`, and of the frame's shorter side, cover the frame; neighbours share `overlap_px` at least. A
+    person's head is looked for in a square of `head_crop` of the person's height, from the lower `head_score` on.
+    """
+
+    tile_px: Annotated[int, Field(ge=32, le=4096)]
+    overlap_px: Annotated[int, Field(ge=0, le=1024)]
+    head_crop: Annotated[float, Field(gt=0.0, le=1.0)]
+    head_score: Fraction
+    margin: Margin
+
+    @model_validator(mode="after")
+    def _advances(self) -> FaceSearch:
+        if self.overlap_px >= self.tile_px:
+            raise ValueError("overlap_px must be less than tile_px")
+        return self
+
+
+class Found(Part):
+    """So many of the faces of one height; `low` is the lower end of the 95 % interval (Wilson)."""
+
+    found: Annotated[int, Field(ge=0, le=1_000_000)]
+    low: Fraction
+
+
+class FaceRecall(Part):
+    """Faces of one height: found in the frame's tiles alone, and when the person's box is known."""
+
+    face_px: Count
+    faces: Count
+    alone: Found
+    with_person: Found
+
+
+class RecallReport(Part):
+    """How many of known faces are found. A face is found when one widened box covers `covered` of it or more.
+
+    `alarms_per_frame` and `area_alarmed`, a fraction of the picture, are what is covered of a drive that shows none.
+    `trusted_person_px` follows from the figures: the least height of a person's box at which the head's face is found
+    for sure enough (`bar`), a person being `persons_per_face` faces tall; null when no size reaches the bar. A person
+    below it must be covered whole.
+    """
+
+    over: Line
+    drive_sha256: Sha256
+    covered: Fraction
+    bar: Fraction
+    persons_per_face: Annotated[float, Field(ge=1.0, le=20.0)]
+    figures: Annotated[tuple[FaceRecall, ...], Field(min_length=1, max_length=64)]
+    trusted_person_px: Annotated[float, Field(gt=0.0)] | None
+    alarms_per_frame: Annotated[float, Field(ge=0.0)]
+    area_alarmed: Fraction
+
+    @model_validator(mode="after")
+    def _follows(self) -> RecallReport:
+        for figure in self.figures:
+            for rate in (figure.alone, figure.with_person):
+                if rate.found > figure.faces or round(wilson_low(rate.found, figure.faces), 4) != rate.low:
+                    raise ValueError(f"the bound {rate.low} doesn't follow from {rate.found} of {figure.faces}")
+        if self.trusted_person_px != trusted_person_px(self.figures, self.bar, self.persons_per_face):
+            raise ValueError(f"trusted_person_px {self.trusted_person_px} doesn't follow from the figures")
+        return self
+
+
+def trusted_person_px(figures: Sequence[FaceRecall], bar: float, persons_per_face: float) -> float | None:
+    """The height of a person's box from which on the face in it is found, by the lower bounds; None for never."""
+    trusted = trusted_from(((figure.face_px, figure.with_person.low) for figure in figures), bar)
+    return None if trusted is None else trusted * persons_per_face
+
+
+class Manifest(Part):
+    """model.json, as far as all tasks have it in common."""
+
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    name: Name
+    version: Version
+    task: Literal["detect", "faces"]
+    classes: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}$")], ...], Field(min_length=1)
+    ]
+    input: ModelInput
+    outputs: DetectOutputs | FaceOutputs
+    thresholds: Thresholds
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1, max_length=16)]
+    runtime: Runtime
+    golden: Golden
+    budget: Budget
+    licence: Licence
+    lineage: Lineage
+    built_on: BuiltOn
+
+    @property
+    def input_hw(self) -> tuple[int, int]:
+        return self.input.height, self.input.width
+
+    def files(self) -> Iterator[PackageFile]:
+        """Every file but the manifest."""
+        return chain(self.variants, self.golden.canvases, self.documents())
+
+    @abstractmethod
+    def documents(self) -> tuple[PackageFile, ...]:
+        """The files that no computer runs."""
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Manifest:
+        _demand_distinct("class", self.classes)
+        _demand_distinct("variant", [variant.id for variant in self.variants])
+        _demand_distinct("file", [MANIFEST_FILE, *(entry.file for entry in self.files())])
+        for variant in self.variants:
+            if len(variant.golden) != len(self.golden.canvases):
+                raise ValueError(f"variant {variant.id} doesn't say what each golden canvas shows")
+            unknown = {seen.label for canvas in variant.golden for seen in canvas} - set(self.classes)
+            if unknown:
+                raise ValueError(f"variant {variant.id} expects {sorted(unknown)}, which the model can't tell")
+        return self
+
+
+class DetectManifest(Manifest):
+    """Of a model that finds objects of several classes."""
+
+    task: Literal["detect"]
+    outputs: DetectOutputs
+    lineage: QuantizedLineage
+    fidelity: FidelityReport
+    card: PackageFile
+    reference: PackageFile | None
+
+    def documents(self) -> tuple[PackageFile, ...]:
+        return (self.card, self.reference) if self.reference else (self.card,)
+
+
+class FacesManifest(Manifest):
+    """Of a model that finds faces, so that they can be covered."""
+
+    task: Literal["faces"]
+    classes: tuple[Literal["face"]]
+    outputs: FaceOutputs
+    search: FaceSearch
+    recall: RecallReport
+    card: PackageFile
+
+    def documents(self) -> tuple[PackageFile, ...]:
+        return (self.card,)
+
+
+AnyManifest = DetectManifest | FacesManifest
+_ADAPTER: TypeAdapter[AnyManifest] = TypeAdapter(Annotated[AnyManifest, Field(discriminator="task")])
+
+
+def parse_manifest(data: bytes) -> AnyManifest:
+    """Raises ValueError, naming the key."""
+    try:
+        manifest = _ADAPTER.validate_json(data)
+        json.loads(data, object_pairs_hook=_demand_distinct_keys)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        # Below the choice of the task, each place begins with the task chosen.
+        key = ".".join(str(step) for step in first["loc"][1:]) or "the whole"
+        raise ValueError(f"{key}: {first['msg']}") from error
+    return manifest
+
+
+def canonical_json(manifest: AnyManifest) -> bytes:
+    """The manifest as one line of UTF-8 JSON with sorted keys."""
+    content = manifest.model_dump(mode="json", by_alias=True)
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _demand_distinct(what: str, names: Sequence[str]) -> None:
+    if len(set(names)) != len(names):
+        raise ValueError(f"a {what} is named twice")
+
+
+def _demand_distinct_keys(pairs: list[tuple[str, Any]]) -> None:
+    _demand_distinct("key", [key for key, _ in pairs])
