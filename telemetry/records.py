@@ -119,8 +119,22 @@ class UpdateReport(Event, frozen=True, tag="update_report"):
     words: str
 
 
+class PictureTaken(Event, frozen=True, tag="picture_taken"):
+    """A redacted picture is on flash and follows by its own way (docs/formats/objects.md). `sha256` is the JPEG's, in
+    hex; `width` and `height` in pixels; `covered`: regions made unrecognizable; `reason`: what it was taken for."""
+
+    camera: str
+    frame_id: int
+    sha256: str
+    bytes: int
+    width: int
+    height: int
+    covered: int
+    reason: str
+
+
 AnyEvent = Union[  # noqa: UP007
-    VehicleSummary, PerceptionSummary, NewTrack, LowConfidence, HardBrake, Health, UpdateReport
+    VehicleSummary, PerceptionSummary, NewTrack, LowConfidence, HardBrake, Health, UpdateReport, PictureTaken
 ]
 
 
@@ -143,6 +157,7 @@ PLACES: Final[Mapping[type[Event], tuple[Lane, Purpose]]] = MappingProxyType(
         UpdateReport: (Lane.P1, Purpose.OPERATION),
         VehicleSummary: (Lane.P2, Purpose.DRIVING),
         PerceptionSummary: (Lane.P2, Purpose.PERCEPTION),
+        PictureTaken: (Lane.P3, Purpose.PERCEPTION),
     }
 )
 """Where each kind travels and what it is for."""
@@ -171,7 +186,12 @@ _stored_decoder = msgspec.msgpack.Decoder(list[Stored])
 
 def kind_of(event: Event) -> str:
     """The event's name on the wire, e.g. "hard_brake"."""
-    return str(type(event).__struct_config__.tag)
+    return tag_of(type(event))
+
+
+def tag_of(kind: type[Event]) -> str:
+    """As `kind_of`, of the kind itself."""
+    return str(kind.__struct_config__.tag)
 
 
 def encode_event(event: AnyEvent) -> bytes:

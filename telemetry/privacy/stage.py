@@ -20,10 +20,11 @@ from telemetry.records import (
     LowConfidence,
     NewTrack,
     PerceptionSummary,
+    PictureTaken,
     Record,
     UpdateReport,
     VehicleSummary,
-    kind_of,
+    tag_of,
 )
 from telemetry.signals import vss
 
@@ -63,16 +64,21 @@ class Privacy:
             self.passed += 1
         return outcome
 
+    def forbids(self, kind: type[Event]) -> Reason | None:
+        """Why no record of this kind may be told, None when one may: to be asked before anything is taken for it."""
+        place = PLACES.get(kind)
+        if place is None:
+            return Reason.UNKNOWN_KIND
+        if place[1] not in self._policy.consents:
+            return Reason.NO_CONSENT
+        return Reason.DENIED if self._deny.names(tag_of(kind)) else None
+
     def _judge(self, record: Record) -> Record | Dropped:
         place = PLACES.get(type(record.event))
-        if place is None:
-            return Dropped(Reason.UNKNOWN_KIND)
-        if record.purpose is not place[1]:
+        if place is not None and record.purpose is not place[1]:
             return Dropped(Reason.WRONG_PURPOSE)
-        if record.purpose not in self._policy.consents:
-            return Dropped(Reason.NO_CONSENT)
-        if self._deny.names(kind_of(record.event)):
-            return Dropped(Reason.DENIED)
+        if (why := self.forbids(type(record.event))) is not None:
+            return Dropped(why)
         outcome = self._redacted(record.event)
         return outcome if isinstance(outcome, Dropped) else replace(record, event=outcome)
 
@@ -83,7 +89,7 @@ class Privacy:
                 return VehicleSummary(allowed) if allowed else Dropped(Reason.NOTHING_LEFT)
             case HardBrake():
                 return self._hard_brake(event)
-            case PerceptionSummary() | NewTrack() | LowConfidence() | Health() | UpdateReport():
+            case PerceptionSummary() | NewTrack() | LowConfidence() | Health() | UpdateReport() | PictureTaken():
                 return event
             case _:
                 return Dropped(Reason.UNKNOWN_KIND)

@@ -25,13 +25,16 @@ from telemetry.records import (
     LowConfidence,
     NewTrack,
     PerceptionSummary,
+    PictureTaken,
     Purpose,
     Record,
+    UpdateReport,
     VehicleSummary,
     decode_event,
     encode_event,
     kind_of,
     record_of,
+    tag_of,
 )
 from telemetry.signals import vss
 
@@ -41,7 +44,7 @@ PATHS = (
     "Vehicle.CurrentLocation.Altitude", "vehicle.currentlocation.latitude", "Vehicle.CurrentLocation.GNSSReceiver.X",
     "Vehicle.Navigation.DestinationSet.Latitude", "Vehicle.Navigation.DestinationSet.Longitude",
 )  # fmt: skip
-KINDS = tuple(kind_of_type.__struct_config__.tag for kind_of_type in typing.get_args(AnyEvent))
+KINDS = tuple(tag_of(kind) for kind in typing.get_args(AnyEvent))
 
 numbers = st.floats(-90, 90)
 signals = st.dictionaries(st.sampled_from(PATHS), numbers)
@@ -61,6 +64,8 @@ events = st.one_of(
         numbers,
     ),
     st.builds(Health, text, text),
+    st.builds(UpdateReport, text, text, text, text, text, text),
+    st.builds(PictureTaken, text, st.integers(0, 99), text, *[st.integers(0, 99)] * 4, text),
 )
 records = st.builds(record_of, st.integers(0, 10**15), events)
 globs = st.sampled_from(
@@ -119,7 +124,7 @@ def test_no_denied_kind_and_nothing_without_consent_passes(record: Record, polic
 @given(records)
 def test_out_of_the_box_only_the_runtimes_own_health_is_told(record: Record) -> None:
     passes = not isinstance(Privacy().apply(record), Dropped)
-    assert passes == isinstance(record.event, Health)
+    assert passes == isinstance(record.event, Health | UpdateReport)
 
 
 @given(records)
@@ -216,7 +221,20 @@ _EXAMPLES: tuple[AnyEvent, ...] = (
     LowConfidence("c", 1, 1, "car", 0.4),
     HardBrake(5.0, 50.0, {}),
     Health("worker_replaced", "hung"),
+    UpdateReport("committed", "model", "drive-detect@2.1", "ab" * 32, "", "it proved itself"),
+    PictureTaken("c", 1, "ab" * 32, 50_000, 1280, 720, 2, "hard_brake"),
 )
+
+
+@given(records, policies)
+def test_a_kind_that_is_forbidden_has_no_record_that_passes(record: Record, policy: PrivacyPolicy) -> None:
+    privacy = Privacy(policy)
+    why = privacy.forbids(type(record.event))
+    outcome = privacy.apply(record)
+    # What may be told can still have nothing left to tell.
+    expected = {Dropped(why)} if why is not None else {Dropped(Reason.NOTHING_LEFT)}
+    assert (isinstance(outcome, Record) and why is None) or outcome in expected
+    assert privacy.passed + privacy.dropped.total() == 1, "asking before counts nothing"
 
 
 @given(records, st.sampled_from(Purpose))

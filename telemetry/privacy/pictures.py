@@ -1,0 +1,43 @@
+"""Pictures that may be written: a value that only a redactor makes, and the port that it comes through (law 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from telemetry.records import TelemetryError
+
+
+class NotRedacted(TelemetryError):
+    """No picture may be had of this frame: it is gone, or covering what is personal in it failed. Take none and count
+    it; the frame itself is never written instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedactedPicture:
+    """A picture in which nobody can be recognized. `jpeg` has `width` x `height` pixels; `captured_ns` is the frame's
+    boot time; `covered` counts the regions made unrecognizable, 0 where nobody was seen; `reason`: what it is for.
+
+    Holding one is the proof that the privacy stage has seen it: nothing but a Redactor makes one.
+    """
+
+    jpeg: bytes
+    width: int
+    height: int
+    frame_id: int
+    captured_ns: int
+    covered: int
+    reason: str
+
+
+class Redactor(Protocol):
+    """Gives pictures of one camera's frames with everything personal covered.
+
+    What it gives has been through detection and covering of this very frame, at the size that it has now, and holds no
+    metadata but a JPEG's own. It fails closed: whatever goes wrong (no model, no time, a process that died), there is
+    no picture. Ends within a time-out of its own, and can be cancelled.
+    """
+
+    async def picture(self, frame_id: int, reason: str) -> RedactedPicture:
+        """Raises NotRedacted."""
+        ...
