@@ -13,6 +13,10 @@ class Holds:
         self._give_back = give_back
         self._holders: Counter[int] = Counter()
 
+    def __len__(self) -> int:
+        """Frames that somebody looks at."""
+        return len(self._holders)
+
     def take(self, slot: int) -> None:
         self._holders[slot] += 1
 

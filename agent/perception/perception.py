@@ -15,6 +15,7 @@ from agent.latency import LatencyHistogram, Percentiles
 from agent.perception.beside import Beside, TrialOver, TrialStatus, TrialWatch
 from agent.perception.camera import CameraKeeper
 from agent.perception.holds import Holds
+from agent.perception.onlooker import Onlooker
 from agent.perception.settings import PerceptionSettings, Supervision
 from agent.perception.turns import InOrder, NewestFirst
 from agent.perception.workers import ModelUnfit, WorkerEvents, WorkerPool
@@ -54,8 +55,10 @@ class Perception:
         on_seen: Callable[[Seen, int], None],
         on_health: Callable[[str, str], None],
         from_ns: int = 0,
+        onlooker: Onlooker | None = None,
     ) -> None:
         self._settings = settings
+        self._onlooker = onlooker
         self._account = account
         self._clock = clock
         self._on_seen = on_seen
@@ -245,7 +248,8 @@ class Perception:
 
     @property
     def _busy(self) -> bool:
-        return self._held > 0 or (self._beside is not None and self._beside.looking)
+        """Whether anybody still looks at a frame, or one waits to be looked at."""
+        return len(self._waiting) > 0 or len(self._holds) > 0
 
     async def _until(self, reached: Callable[[], bool]) -> None:
         """Waits for a state that the children's messages bring about; what ends the hope of it is raised."""
@@ -265,6 +269,8 @@ class Perception:
 
     def camera_open(self, ring: FrameRing) -> None:
         self._workers.show(ring)
+        if self._onlooker is not None:
+            self._onlooker.show(ring)
         if self._beside is not None:
             self._beside.pool.show(ring)
         self._progress.set()
@@ -311,12 +317,13 @@ class Perception:
         looked_at, self._looked_at = self._looked_at, None
         assert looked_at is not None
         self._account.processed()
-        self._holds.drop(looked_at.slot)
         if self._beside is not None:
             self._beside.live_saw(seen)
         latency_ns = seen.spent_ns if self._settings.lockstep else self._clock.boot_ns() - looked_at.t_ns
         self._latency.add(latency_ns)
         self._on_seen(seen, latency_ns)
+        self._show_onlooker(looked_at, seen)
+        self._holds.drop(looked_at.slot)
         self._show_next()
         self._progress.set()
 
@@ -353,6 +360,18 @@ class Perception:
             self._workers.look(look)
             if beside is not None and not is_asked_to_swap:
                 beside.look(turn.frame, look)
+
+    def _show_onlooker(self, frame: Filled, seen: Seen) -> None:
+        """Its slot is still held for the live worker here, so that it can't be given back in between."""
+        geometry = self._camera.geometry
+        assert geometry is not None
+
+        def done() -> None:
+            self._holds.drop(frame.slot)
+            self._go_on()
+
+        if self._onlooker is not None and self._onlooker.saw(frame, geometry, seen, done):
+            self._holds.take(frame.slot)
 
     def _go_on(self) -> None:
         self._show_next()

@@ -1,10 +1,10 @@
 """What may leave the vehicle: consent, deny-list and coarse positions, decided before anything is written (law 5)."""
 
-from telemetry.privacy.pictures import NotRedacted, RedactedPicture, Redactor
+from telemetry.privacy.pictures import RedactedPicture, Redactor
 from telemetry.privacy.policy import Position, PrivacyPolicy, strictest
 from telemetry.privacy.stage import Dropped, Privacy, Reason
 
 __all__ = [
-    "Dropped", "NotRedacted", "Position", "Privacy", "PrivacyPolicy", "Reason", "RedactedPicture", "Redactor",
+    "Dropped", "Position", "Privacy", "PrivacyPolicy", "Reason", "RedactedPicture", "Redactor",
     "strictest",
 ]  # fmt: skip

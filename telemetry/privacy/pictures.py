@@ -5,12 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from telemetry.records import TelemetryError
-
-
-class NotRedacted(TelemetryError):
-    """No picture may be had of this frame: it is gone, or covering what is personal in it failed. Take none and count
-    it; the frame itself is never written instead."""
+from telemetry.records import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +26,14 @@ class RedactedPicture:
 
 
 class Redactor(Protocol):
-    """Gives pictures of one camera's frames with everything personal covered.
+    """Makes pictures of one camera's frames, with everything personal covered, and gives them to whoever it was made
+    for.
 
     What it gives has been through detection and covering of this very frame, at the size that it has now, and holds no
     metadata but a JPEG's own. It fails closed: whatever goes wrong (no model, no time, a process that died), there is
-    no picture. Ends within a time-out of its own, and can be cancelled.
+    no picture, and that is counted.
     """
 
-    async def picture(self, frame_id: int, reason: str) -> RedactedPicture:
-        """Raises NotRedacted."""
+    def note(self, record: Record) -> None:
+        """An event that has passed the privacy stage; some deserve a picture of what was seen with them."""
         ...

@@ -1,0 +1,80 @@
+"""What the agent and its redactor tell each other (over ecu.channel); frame memory comes as inference.messages.Ring."""
+
+from __future__ import annotations
+
+from typing import Final, Union
+
+import msgspec
+
+from ecu.channel import Message
+from inference.messages import Ring
+
+PART_BYTES: Final = 96 * 1024
+MAX_PICTURE_BYTES: Final = 4 << 20
+
+
+class Thing(msgspec.Struct, frozen=True):
+    """Something the live model saw, sure or not. `box` is xyxy in pixels of the frame."""
+
+    label: str
+    box: tuple[float, float, float, float]
+
+
+class Cover(Message, frozen=True, tag="cover"):
+    """Cover the frame in the slot, with what the live model saw in it, and remember the result for a while."""
+
+    slot: int
+    frame_id: int
+    t_ns: int
+    width: int
+    height: int
+    things: tuple[Thing, ...]
+
+
+class Develop(Message, frozen=True, tag="develop"):
+    """Tell the covered picture of that frame, and up to `before` remembered ones from before it, the oldest first."""
+
+    frame_id: int
+    before: int
+
+
+class RedactorReady(Message, frozen=True, tag="redactor_ready"):
+    """The face model is loaded, and its golden vectors hold here. `model` names it."""
+
+    model: str
+
+
+class Covered(Message, frozen=True, tag="covered"):
+    """Nobody looks at the frame's slot any more. The picture holds `regions` covered regions."""
+
+    frame_id: int
+    regions: int
+
+
+class Part(Message, frozen=True, tag="part"):
+    """A part of a covered JPEG of `whole` bytes; they come in order."""
+
+    frame_id: int
+    t_ns: int
+    width: int
+    height: int
+    regions: int
+    whole: int
+    data: bytes
+
+
+class Developed(Message, frozen=True, tag="developed"):
+    """All pictures of the last Develop have been told: how many."""
+
+    frame_id: int
+    pictures: int
+
+
+class RedactorFault(Message, frozen=True, tag="redactor_fault"):
+    """It can't make pictures that show nobody; the process ends after saying so."""
+
+    reason: str
+
+
+ToRedactor = Union[Ring, Cover, Develop]  # noqa: UP007
+FromRedactor = Union[RedactorReady, Covered, Part, Developed, RedactorFault]  # noqa: UP007

@@ -1,0 +1,160 @@
+"""A redactor's process: `python -m agent.redactor.process --faces DIR --channel FD`.
+
+A frame and what the live model saw in it come in; a JPEG in which nobody can be told apart is all that ever goes out,
+and all that is remembered (the pre-roll). It sees the frame memory read-only, holds no keys and no network, and writes
+nothing anywhere: a core dump of it doesn't exist.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.redactor.messages import (
+    PART_BYTES,
+    Cover,
+    Covered,
+    Develop,
+    Developed,
+    Part,
+    RedactorFault,
+    RedactorReady,
+    Thing,
+    ToRedactor,
+)
+from ecu.channel import Channel, ChannelClosed
+from ecu.process import Limits, enter_child, freeze_heap, harden
+from inference.errors import InferenceError
+from inference.faces import FaceDetector, face_detector_of
+from inference.manifest import FacesManifest
+from inference.messages import Ring
+from inference.package import load_package
+from inference.pixels import FrameMemory
+from inference.session import Session
+from telemetry.privacy.covering import Box, cover, person_cover, plate_band_of
+
+ADDRESS_SPACE_BYTES: Final = 2 << 30
+REMEMBERED: Final = 16
+JPEG_QUALITY: Final = 80
+VEHICLES: Final = frozenset({"car", "truck", "bus", "motorcycle", "train"})
+PERSON: Final = "person"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A covered frame, encoded."""
+
+    frame_id: int
+    t_ns: int
+    width: int
+    height: int
+    regions: int
+    jpeg: bytes
+
+
+class Redactor:
+    """Answers each Cover with a Covered, and each Develop with its pictures, in order."""
+
+    def __init__(self, faces: FaceDetector, trusted_px: float | None, channel: Channel[ToRedactor]) -> None:
+        self._faces = faces
+        self._trusted_px = trusted_px
+        self._channel = channel
+        self._memory: FrameMemory | None = None
+        self._remembered: OrderedDict[int, Picture] = OrderedDict()
+
+    def run(self) -> None:
+        """Until the agent goes (ChannelClosed) or the model fails (InferenceError)."""
+        while True:
+            message, descriptors = self._channel.receive()
+            match message:
+                case Cover():
+                    self._cover(message)
+                case Develop(frame_id, before):
+                    self._develop(frame_id, before)
+                case Ring(slots, slot_bytes):
+                    self._memory = FrameMemory(descriptors[0], slots, slot_bytes, writable=False)
+
+    def _cover(self, asked: Cover) -> None:
+        assert self._memory is not None, "a Cover came before the Ring"
+        frame = self._memory.frame(asked.slot, asked.height, asked.width)
+        covered, regions = redacted(frame, asked.things, self._faces, self._trusted_px)
+        # Its slot may go back now: nothing of the frame as it was is looked at again.
+        self._channel.send(Covered(asked.frame_id, regions))
+        done, jpeg = cv2.imencode(".jpg", covered, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        if done:
+            picture = Picture(asked.frame_id, asked.t_ns, asked.width, asked.height, regions, jpeg.tobytes())
+            self._remembered[asked.frame_id] = picture
+        while len(self._remembered) > REMEMBERED:
+            self._remembered.popitem(last=False)
+
+    def _develop(self, frame_id: int, before: int) -> None:
+        earlier = [picture for picture in self._remembered.values() if picture.frame_id < frame_id]
+        wanted = earlier[len(earlier) - before :] if before else []
+        if frame_id in self._remembered:
+            wanted.append(self._remembered[frame_id])
+        for picture in wanted:
+            for part in _parts(picture):
+                self._channel.send(part)
+        self._channel.send(Developed(frame_id, len(wanted)))
+
+
+def redacted(
+    frame: NDArray[np.uint8], things: tuple[Thing, ...], faces: FaceDetector, trusted_px: float | None
+) -> tuple[NDArray[np.uint8], int]:
+    """A copy of frame (H, W, 3) uint8 BGR with every face, head and plate band covered, and how many regions that is.
+
+    `trusted_px` is the height from which on a person's box is trusted to show where the head is. Raises ModelFault.
+    """
+    persons = [thing.box for thing in things if thing.label == PERSON]
+    found = faces.detect(frame, np.array(persons, np.float32).reshape(-1, 4))
+    boxes: list[Box] = [(float(x1), float(y1), float(x2), float(y2)) for x1, y1, x2, y2 in found.boxes]
+    boxes += [person_cover(person, trusted_px) for person in persons]
+    boxes += [plate_band_of(thing.box) for thing in things if thing.label in VEHICLES]
+    picture = frame.copy()
+    cover(picture, boxes)
+    return picture, len(boxes)
+
+
+def _parts(picture: Picture) -> Iterator[Part]:
+    whole = len(picture.jpeg)
+    for at in range(0, whole, PART_BYTES):
+        yield Part(
+            picture.frame_id, picture.t_ns, picture.width, picture.height, picture.regions, whole,
+            picture.jpeg[at : at + PART_BYTES],
+        )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="agent.redactor.process")
+    parser.add_argument("--faces", type=Path, required=True)
+    parser.add_argument("--channel", type=int, required=True)
+    arguments = parser.parse_args()
+    enter_child()
+    cv2.setNumThreads(1)
+    channel: Channel[ToRedactor] = Channel(socket.socket(fileno=arguments.channel), ToRedactor)
+    # From here on it meets what a model's author wrote.
+    harden(Limits(address_space_bytes=ADDRESS_SPACE_BYTES))
+    try:
+        package = load_package(arguments.faces)
+        manifest = package.manifest_of(FacesManifest)
+        detector = face_detector_of(Session(package))
+        freeze_heap()
+        channel.send(RedactorReady(package.title))
+        Redactor(detector, manifest.recall.trusted_person_px, channel).run()
+    except InferenceError as fault:
+        channel.send(RedactorFault(str(fault)))
+    except ChannelClosed:
+        pass
+
+
+if __name__ == "__main__":
+    main()

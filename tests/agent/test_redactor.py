@@ -1,0 +1,285 @@
+"""Pictures that show nobody: what is covered, what stays, and what happens when the redactor dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from agent.frames import FrameAccount
+from agent.perception import Perception, PerceptionSettings, Supervision
+from agent.redactor import PictureSettings, PictureSide
+from agent.redactor.messages import Thing
+from agent.redactor.pictures import Why
+from agent.redactor.process import redacted
+from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock, SteppingClock, SystemClock
+from inference.messages import Seen
+from inference.package import find_package
+from simulator.demo.demo import DRIVE
+from telemetry.privacy.pictures import RedactedPicture
+from telemetry.records import HardBrake, Health, NewTrack, record_of
+from tests.agent.canary import AT, FACES, detector, portrait, road_frame, sees_canary, with_canary
+
+SETTINGS = PictureSettings(FACES, every=5, before=1, per_hour=60)
+REAL_TIME = PerceptionSettings(
+    source=f"video:{DRIVE}?loop=1", camera="front", package=find_package("drive-detect@1.0"), slots=6,
+    hang_ns=20 * SECOND_NS, lockstep=False, standby=False,
+)  # fmt: skip
+LOCKSTEP = replace(REAL_TIME, lockstep=True)
+TRUSTED_PX = 120.0
+CAR = Thing("car", (70.0, 268.0, 170.0, 330.0))
+BRAKE = record_of(0, HardBrake(6.0, 80.0, {}))
+
+
+def sharpness(picture: NDArray[np.uint8]) -> float:
+    return float(cv2.Laplacian(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), cv2.CV_64F).var())
+
+
+# --- what is covered ----------------------------------------------------------------------------------
+
+
+def test_a_face_is_found_before_and_not_after() -> None:
+    marked = with_canary(road_frame())
+    assert sees_canary(marked)
+    picture, regions = redacted(marked, (), detector(), TRUSTED_PX)
+    assert not sees_canary(picture)
+    assert regions >= 1
+    face = picture[AT[1] + 20 : AT[1] + 50, AT[0] + 15 : AT[0] + 45]
+    assert (face == face[0, 0]).all()
+
+
+def test_a_face_that_no_detector_found_is_covered_with_its_person() -> None:
+    class Blind:
+        def detect(self, frame, persons):  # type: ignore[no-untyped-def]
+            return detector().detect(np.zeros((64, 64, 3), np.uint8))
+
+    height, width = portrait().shape[:2]
+    person = Thing("person", (AT[0], AT[1], AT[0] + width, AT[1] + height + 40.0))
+    picture, _ = redacted(with_canary(road_frame()), (person,), Blind(), TRUSTED_PX)  # type: ignore[arg-type]
+    assert not sees_canary(picture)
+
+
+def test_a_plate_band_loses_what_it_could_be_read_by() -> None:
+    frame = road_frame()
+    picture, _ = redacted(frame, (CAR,), detector(), TRUSTED_PX)
+    band = slice(295, 330), slice(70, 170)
+    assert sharpness(picture[band]) <= 0.05 * sharpness(frame[band])
+
+
+def test_every_pixel_outside_the_covered_regions_is_as_it_was() -> None:
+    marked = with_canary(road_frame())
+    picture, _ = redacted(marked, (CAR,), detector(), TRUSTED_PX)
+    changed = (picture != marked).any(axis=2)
+    assert (picture[changed] == picture[changed][0]).all()
+    assert 0 < changed.mean() < 0.05
+    assert (marked == with_canary(road_frame())).all(), "the frame itself is read-only"
+
+
+# --- the process --------------------------------------------------------------------------------------
+
+
+@dataclass
+class Taking:
+    """A perception with a redactor, and what came of it."""
+
+    perception: Perception
+    side: PictureSide
+    seen: list[Seen] = field(default_factory=list)
+    pictures: list[RedactedPicture] = field(default_factory=list)
+    health: list[str] = field(default_factory=list)
+    ask_at: set[int] = field(default_factory=set)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        async with asyncio.timeout(60):
+            while not reached():
+                self.news.clear()
+                await self.news.wait()
+
+    async def ready(self) -> None:
+        async with asyncio.timeout(60):
+            while self.side.status().model is None:
+                self.side.settled.clear()
+                await self.side.settled.wait()
+
+    async def until_gone(self) -> None:
+        async with asyncio.timeout(60):
+            while self.side.status().model is not None:
+                self.side.settled.clear()
+                await self.side.settled.wait()
+
+
+@asynccontextmanager
+async def at_work(
+    folder: Path, settings: PerceptionSettings = REAL_TIME, clock: Clock | None = None,
+    pictures: PictureSettings = SETTINGS,
+) -> AsyncIterator[Taking]:  # fmt: skip
+    clock = clock or SystemClock()
+
+    def seen(result: Seen, latency_ns: int) -> None:
+        taking.seen.append(result)
+        if result.frame_id in taking.ask_at:
+            side.note(BRAKE)
+        taking.news.set()
+
+    def pictured(picture: RedactedPicture) -> None:
+        taking.pictures.append(picture)
+        taking.news.set()
+
+    side = PictureSide(
+        pictures, clock, Supervision(Random(3), os.environ), pictured, lambda what, detail: taking.health.append(what)
+    )
+    account = FrameAccount(folder / "camera.ledger", folder / "frames.ledger")
+    perception = Perception(
+        settings, account, clock, Supervision(Random(2), os.environ), seen, lambda what, detail: None, onlooker=side
+    )
+    taking = Taking(perception, side)
+    keeping = asyncio.create_task(side.run())
+    try:
+        await perception.start()
+        yield taking
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        await perception.stop()
+        assert account.counts().holds
+        assert side.counts().holds
+        assert side.counts().waiting == 0 or settings.lockstep
+
+
+def decoded(picture: RedactedPicture) -> NDArray[np.uint8]:
+    image = cv2.imdecode(np.frombuffer(picture.jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    return np.asarray(image, np.uint8)
+
+
+async def test_an_event_gets_the_picture_of_its_frame_and_one_from_before(tmp_path: Path) -> None:
+    async with at_work(tmp_path) as taking:
+        await taking.ready()
+        await taking.until(lambda: len(taking.seen) > 0)
+        first = taking.seen[-1].frame_id
+        taking.ask_at.add(first + 20)
+        taking.ask_at.add(first + 21)
+        await taking.until(lambda: len(taking.pictures) >= 2)
+        before, at = taking.pictures[:2]
+        assert before.frame_id < at.frame_id
+        assert at.frame_id in (first + 20, first + 21)
+        assert at.reason == before.reason == "hard_brake"
+        assert decoded(at).shape == (540, 960, 3) == (at.height, at.width, 3)
+        assert taking.side.counts().taken == 1
+
+
+async def test_in_lockstep_the_same_drive_gives_the_same_pictures(tmp_path: Path) -> None:
+    runs = []
+    for run in ("a", "b"):
+        (tmp_path / run).mkdir()
+        async with at_work(tmp_path / run, LOCKSTEP, SteppingClock()) as taking:
+            await taking.ready()
+            taking.ask_at |= {7, 12}
+            await taking.perception.advance(400 * MILLISECOND_NS)
+            await taking.perception.advance(800 * MILLISECOND_NS)
+            await taking.until(lambda: taking.side.counts().taken + len(taking.side.counts().dropped) >= 2)
+            runs.append([(picture.frame_id, picture.jpeg) for picture in taking.pictures])
+    assert runs[0] == runs[1]
+    assert [frame_id for frame_id, _ in runs[0]] == [5, 7, 10, 12]
+
+
+async def test_the_picture_says_what_its_frame_showed_but_for_what_is_covered(tmp_path: Path) -> None:
+    async with at_work(tmp_path, LOCKSTEP, SteppingClock()) as taking:
+        await taking.ready()
+        taking.ask_at.add(10)
+        await taking.perception.advance(600 * MILLISECOND_NS)
+        await taking.until(lambda: len(taking.pictures) == 2)
+        things = tuple(Thing(track.label, track.box) for track in taking.seen[10].tracks)
+    frame = road_frame(10)
+    expected, _ = redacted(frame, things, detector(), TRUSTED_PX)
+    untouched = (expected == frame).all(axis=2)
+    error = (decoded(taking.pictures[-1]).astype(float) - frame)[untouched]
+    assert 10 * np.log10(255**2 / (error**2).mean()) >= 30
+    assert things
+    assert untouched.mean() < 1
+
+
+async def test_without_a_redactor_there_are_no_pictures_and_each_is_counted(tmp_path: Path) -> None:
+    async with at_work(tmp_path, LOCKSTEP, SteppingClock()) as taking:
+        await taking.ready()
+        pid = taking.side.status().pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await taking.until_gone()
+        taking.ask_at |= {1, 2, 3}
+        await taking.perception.advance(160 * MILLISECOND_NS)
+        counts = taking.side.counts()
+        assert counts.wanted == 3
+        assert counts.dropped == {Why.NO_REDACTOR: 3}
+        assert taking.pictures == []
+        await taking.ready()
+        taking.ask_at.add(8)
+        await taking.perception.advance(400 * MILLISECOND_NS)
+        await taking.until(lambda: len(taking.pictures) >= 1)
+    assert taking.perception.status().frames.lost_to_fault == 0
+
+
+async def test_a_redactor_that_dies_over_a_frame_gives_the_frame_back_and_no_picture(tmp_path: Path) -> None:
+    async with at_work(tmp_path) as taking:
+        await taking.ready()
+        pid = taking.side.status().pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        await taking.until(lambda: len(taking.seen) > 0)
+        taking.ask_at |= set(range(taking.seen[-1].frame_id + 1, taking.seen[-1].frame_id + 4))
+        await taking.until(lambda: taking.side.counts().wanted >= 1)
+        await taking.until(lambda: len(taking.seen) > max(taking.ask_at))
+        os.kill(pid, signal.SIGKILL)
+        await taking.until(lambda: taking.side.status().pid not in (None, pid))
+        await taking.until(lambda: len(taking.seen) > max(taking.ask_at) + 10)
+        counts = taking.side.counts()
+        assert counts.dropped
+        assert counts.taken == 0
+        assert taking.pictures == []
+        assert taking.perception.status().frames.dropped_by_policy < len(taking.seen)
+
+
+async def test_more_events_than_allowed_get_no_picture(tmp_path: Path) -> None:
+    few = replace(SETTINGS, per_hour=2)
+    async with at_work(tmp_path, LOCKSTEP, SteppingClock(), few) as taking:
+        await taking.ready()
+        for event in range(5):
+            taking.ask_at.add(event * 4)
+            await taking.perception.advance((event + 1) * 160 * MILLISECOND_NS)
+            await taking.until(lambda: taking.side.counts().waiting == 0)
+        assert taking.side.counts().dropped == {Why.TOO_MANY: 3}
+        assert taking.side.counts().taken == 2
+
+
+async def test_a_face_model_that_cant_be_loaded_means_no_pictures_and_says_why(tmp_path: Path) -> None:
+    broken = tmp_path / "faces"
+    broken.mkdir()
+    (broken / "model.json").write_text("{}")
+    async with at_work(tmp_path, LOCKSTEP, SteppingClock(), replace(SETTINGS, faces=broken)) as taking:
+        await taking.side.settled.wait()
+        taking.ask_at.add(0)
+        await taking.perception.advance(80 * MILLISECOND_NS)
+        assert "model.json" in taking.side.status().fault
+        assert taking.side.counts().dropped == {Why.NO_REDACTOR: 1}
+
+
+@pytest.mark.parametrize("event", [NewTrack("front", 1, 1, "car", 0.9, (0, 0, 1, 1)), HardBrake(6.0, None, {})])
+async def test_new_tracks_and_hard_brakes_deserve_a_picture(tmp_path: Path, event: NewTrack | HardBrake) -> None:
+    side = PictureSide(
+        SETTINGS, SystemClock(), Supervision(Random(1), os.environ), lambda picture: None, lambda what, detail: None
+    )
+    side.note(record_of(0, Health("x", "y")))
+    assert side.counts().wanted == 0
+    side.note(record_of(0, event))
+    assert side.counts().wanted == 1
