@@ -6,20 +6,20 @@ promises is that the folder holds exactly what its manifest names, so that the p
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from inference.errors import PackageNotFound, PackageRefused
+from inference.folder import Unlike, canonical_json, demand_only, parse_closed, read_checked, read_plain
 
 MODELS_FOLDER = Path(__file__).parent / "models"
 MANIFEST_FILE = "model.json"
@@ -247,15 +247,19 @@ class ModelPackage:
 
     def read(self, entry: PackageFile) -> bytes:
         """The file's bytes, checked again: what is used is what was hashed. Raises PackageRefused."""
-        return _read_checked(self.folder, entry)
+        with _refusing(self.folder):
+            return read_checked(self.folder, entry)
 
 
 def load_package(folder: Path) -> ModelPackage:
     """Checks the folder against its manifest. Raises PackageRefused, naming the file or key; never half loads."""
-    manifest = _parse_manifest(folder, _read_file(folder, MANIFEST_FILE, MAX_MANIFEST_BYTES))
-    _refuse_strangers(folder, manifest)
-    for entry in manifest.files():
-        _read_checked(folder, entry)
+    with _refusing(folder):
+        manifest = parse_closed(Manifest, MANIFEST_FILE, read_plain(folder, MANIFEST_FILE, MAX_MANIFEST_BYTES))
+        demand_only(folder, {MANIFEST_FILE, *(entry.file for entry in manifest.files())})
+        if sum(entry.bytes for entry in manifest.files()) > MAX_PACKAGE_BYTES:
+            raise Unlike(f"its files are more than {MAX_PACKAGE_BYTES} bytes")
+        for entry in manifest.files():
+            read_checked(folder, entry)
     return ModelPackage(folder, manifest, package_digest(manifest))
 
 
@@ -265,12 +269,6 @@ def package_digest(manifest: Manifest) -> str:
     for entry in sorted(manifest.files(), key=lambda entry: entry.file):
         digest.update(f"\n{entry.file} {entry.sha256}".encode())
     return digest.hexdigest()
-
-
-def canonical_json(manifest: Manifest) -> bytes:
-    """The manifest as one line of UTF-8 JSON with sorted keys."""
-    content = manifest.model_dump(mode="json", by_alias=True)
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def list_packages(models: Path = MODELS_FOLDER) -> list[tuple[str, str]]:
@@ -303,59 +301,12 @@ def _existing_folder(folder: Path) -> Path:
     return folder
 
 
-def _parse_manifest(folder: Path, data: bytes) -> Manifest:
+@contextlib.contextmanager
+def _refusing(folder: Path) -> Iterator[None]:
     try:
-        manifest = Manifest.model_validate_json(data)
-        json.loads(data, object_pairs_hook=_demand_distinct_keys)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(step) for step in first["loc"]) or "the whole"
-        raise PackageRefused(_refusal(folder, f"{MANIFEST_FILE}: {key}: {first['msg']}")) from error
-    except ValueError as error:
-        raise PackageRefused(_refusal(folder, f"{MANIFEST_FILE}: {error}")) from error
-    return manifest
-
-
-def _demand_distinct_keys(pairs: list[tuple[str, Any]]) -> None:
-    _demand_distinct("key", [key for key, _ in pairs])
-
-
-def _refuse_strangers(folder: Path, manifest: Manifest) -> None:
-    named = {MANIFEST_FILE, *(entry.file for entry in manifest.files())}
-    try:
-        strangers = sorted(set(os.listdir(folder)) - named)
-    except OSError as error:
-        raise PackageRefused(_refusal(folder, f"the folder can't be listed: {error.strerror}")) from error
-    if strangers:
-        raise PackageRefused(_refusal(folder, f"{strangers[0]} isn't named in the manifest"))
-    if sum(entry.bytes for entry in manifest.files()) > MAX_PACKAGE_BYTES:
-        raise PackageRefused(_refusal(folder, f"its files are more than {MAX_PACKAGE_BYTES} bytes"))
-
-
-def _read_checked(folder: Path, entry: PackageFile) -> bytes:
-    data = _read_file(folder, entry.file, entry.bytes)
-    if len(data) != entry.bytes:
-        raise PackageRefused(_refusal(folder, f"{entry.file} has {len(data)} bytes instead of {entry.bytes}"))
-    if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise PackageRefused(_refusal(folder, f"{entry.file} isn't the file that the manifest names (SHA-256 differs)"))
-    return data
-
-
-def _read_file(folder: Path, name: str, most: int) -> bytes:
-    """Up to `most` bytes of a plain file. O_NOFOLLOW: a link would let a package name what lies outside it."""
-    try:
-        fd = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise PackageRefused(_refusal(folder, f"{name} can't be opened as a plain file: {error.strerror}")) from error
-    with os.fdopen(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise PackageRefused(_refusal(folder, f"{name} isn't a plain file"))
-        if status.st_size > most:
-            raise PackageRefused(
-                _refusal(folder, f"{name} has {status.st_size} bytes; {most} are the most it may have")
-            )
-        return file.read(most + 1)
+        yield
+    except Unlike as unlike:
+        raise PackageRefused(_refusal(folder, str(unlike))) from unlike
 
 
 def _refusal(folder: Path, reason: str) -> str:
