@@ -1,4 +1,4 @@
-"""`outrider model`: list, inspect, verify."""
+"""`outrider model`: list, inspect, verify, compare."""
 
 from __future__ import annotations
 
@@ -10,15 +10,23 @@ from typing import Annotated, Any, assert_never
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
+from ecu.errors import EXIT_NO
+from ecu.process import cpu_ns
+from inference.comparison import Comparison, load_comparison
+from inference.comparisonview import comparison_json, print_comparison
 from inference.errors import PackageNotFound, PackageRefused
+from inference.evaluation import DEFAULT_EVALUATION
 from inference.manifest import AnyManifest, DetectManifest, FacesManifest, FidelityReport, Found, RecallReport
 from inference.package import MODELS_FOLDER, ModelPackage, find_package, list_packages, load_package
-from inference.verify import Verdict, admitted, verify
+from inference.verdict import Outcome, Verdict
+from inference.verify import Verdict as Verification
+from inference.verify import admitted, verify
 
 app = typer.Typer(
-    help="Model packages: what there is, what is in one, whether it runs right here.",
+    help="Model packages: what there is, what is in one, whether it runs right here, which of two is better.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -66,6 +74,24 @@ def verify_(which: Which, models: Models = MODELS_FOLDER, as_json: AsJson = Fals
     if as_json:
         return _print_json(_verdict_json(package, verdict))
     return _print_verdict(Console(), package, verdict)
+
+
+@app.command()
+def compare(
+    live: Annotated[str, typer.Argument(help="The package in use.", metavar="LIVE")],
+    candidate: Annotated[str, typer.Argument(help="The package that would replace it.", metavar="CANDIDATE")],
+    on: Annotated[Path, typer.Option("--on", help="The evaluation set's folder.")] = DEFAULT_EVALUATION,
+    models: Models = MODELS_FOLDER,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a candidate as a vehicle does: not worse on labelled frames, not too slow. Exit 0 only if it passed."""
+    comparison = load_comparison(find_package(live, models), find_package(candidate, models), on)
+    verdict = _run(comparison)
+    if as_json:
+        _print_json(comparison_json(comparison, verdict))
+    else:
+        print_comparison(Console(), comparison, verdict)
+    raise typer.Exit(0 if verdict.outcome is Outcome.PASSED else EXIT_NO)
 
 
 def _listed(folder: Path, title: str) -> Listed:
@@ -167,7 +193,7 @@ def _fidelity_table(report: FidelityReport) -> Table:
     return table
 
 
-def _verdict_json(package: ModelPackage, verdict: Verdict) -> dict[str, Any]:
+def _verdict_json(package: ModelPackage, verdict: Verification) -> dict[str, Any]:
     return {
         "package": package.title,
         "digest": package.digest,
@@ -181,7 +207,7 @@ def _verdict_json(package: ModelPackage, verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _print_verdict(console: Console, package: ModelPackage, verdict: Verdict) -> None:
+def _print_verdict(console: Console, package: ModelPackage, verdict: Verification) -> None:
     table = Table("variant", "graph", "golden vectors on this computer", title=f"{package.title}: every file is whole")
     for it in verdict.variants:
         nodes = sum(count for _, count in it.admitted.operators)
@@ -193,6 +219,12 @@ def _print_verdict(console: Console, package: ModelPackage, verdict: Verdict) ->
         table.add_row(it.variant, f"admitted, {nodes} nodes", golden)
     console.print(table)
     console.print(f"Runs here as [bold]{verdict.chosen.variant}[/bold]. Digest sha256:{package.digest}", soft_wrap=True)
+
+
+def _run(comparison: Comparison) -> Verdict:
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Looking at labelled frames with both models")
+        return comparison.run(cpu_ns, lambda done, of: bar.update(task, completed=done, total=of))
 
 
 def _size(package: ModelPackage) -> str:

@@ -6,14 +6,14 @@ the folder.
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
 
+from inference.folder import parse_closed
 from inference.recall import trusted_from, wilson_low
 
 MANIFEST_FILE = "model.json"
@@ -346,28 +346,10 @@ _ADAPTER: TypeAdapter[AnyManifest] = TypeAdapter(Annotated[AnyManifest, Field(di
 
 
 def parse_manifest(data: bytes) -> AnyManifest:
-    """Raises ValueError, naming the key."""
-    try:
-        manifest = _ADAPTER.validate_json(data)
-        json.loads(data, object_pairs_hook=_demand_distinct_keys)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        # Below the choice of the task, each place begins with the task chosen.
-        key = ".".join(str(step) for step in first["loc"][1:]) or "the whole"
-        raise ValueError(f"{key}: {first['msg']}") from error
-    return manifest
-
-
-def canonical_json(manifest: AnyManifest) -> bytes:
-    """The manifest as one line of UTF-8 JSON with sorted keys."""
-    content = manifest.model_dump(mode="json", by_alias=True)
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    """Raises folder.Unlike, naming the key."""
+    return parse_closed(_ADAPTER.validate_json, MANIFEST_FILE, data, choices=1)
 
 
 def _demand_distinct(what: str, names: Sequence[str]) -> None:
     if len(set(names)) != len(names):
         raise ValueError(f"a {what} is named twice")
-
-
-def _demand_distinct_keys(pairs: list[tuple[str, Any]]) -> None:
-    _demand_distinct("key", [key for key, _ in pairs])

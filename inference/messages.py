@@ -1,4 +1,4 @@
-"""What the agent, its cameras and its perception workers tell each other (over ecu.channel).
+"""What the agent, its cameras, its perception workers and its judge tell each other (over ecu.channel).
 
 The agent owns the frame memory and hands out its slots: a camera writes only into a slot leased to it, a worker reads
 only the slot of the frame it was asked to look at. Lockstep adds ecu.channel's Advance and Done.
@@ -11,6 +11,8 @@ from typing import Union
 import msgspec
 
 from ecu.channel import Advance, Done, Message
+from inference.errors import Party
+from inference.verdict import Verdict
 
 
 class Ring(Message, frozen=True, tag="ring"):
@@ -127,7 +129,43 @@ class WorkerFault(Message, frozen=True, tag="worker_fault"):
     reason: str
 
 
+class JudgedModel(msgspec.Struct, frozen=True):
+    """A model that the judge looked at, and the variant that its golden vectors chose."""
+
+    name: str
+    version: str
+    digest: str
+    variant: str
+
+
+class JudgeProgress(Message, frozen=True, tag="judge_progress"):
+    """So many frames of the evaluation set have been looked at with both models."""
+
+    done: int
+    of: int
+
+
+class JudgeVerdict(Message, frozen=True, tag="judge_verdict"):
+    """The judge's last word: its process ends. `evaluation` is the set's title, `runtime` as in WorkerReady."""
+
+    live: JudgedModel
+    candidate: JudgedModel
+    evaluation: str
+    evaluation_digest: str
+    runtime: str
+    verdict: Verdict
+
+
+class JudgeFault(Message, frozen=True, tag="judge_fault"):
+    """There is no verdict, and whose fault that is; the process ends after saying so. Only a fault of the candidate's
+    speaks against it."""
+
+    party: Party
+    reason: str
+
+
 ToCamera = Union[Ring, Lease, Begin, Advance]  # noqa: UP007
 FromCamera = Union[CameraHello, Filled, Skipped, SourceFault, SourceEnded, Done]  # noqa: UP007
 ToWorker = Union[Ring, Start, Look, Advance]  # noqa: UP007
 FromWorker = Union[WorkerReady, Seen, WorkerFault, Done]  # noqa: UP007
+FromJudge = Union[JudgeProgress, JudgeVerdict, JudgeFault]  # noqa: UP007

@@ -6,16 +6,18 @@ promises is that the folder holds exactly what its manifest names, so that the p
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
-import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from inference.errors import PackageNotFound, PackageRefused
-from inference.manifest import MANIFEST_FILE, AnyManifest, Manifest, PackageFile, canonical_json, parse_manifest
+from inference.folder import Unlike, canonical_json, demand_only, read_checked, read_plain
+from inference.manifest import MANIFEST_FILE, AnyManifest, Manifest, PackageFile, parse_manifest
 
 MODELS_FOLDER = Path(__file__).parent / "models"
 _FOLDER = re.compile(r"([a-z][a-z0-9-]{0,47})-(\d+(?:\.\d+){1,2})", re.ASCII)
@@ -46,15 +48,19 @@ class ModelPackage:
 
     def read(self, entry: PackageFile) -> bytes:
         """The file's bytes, checked again: what is used is what was hashed. Raises PackageRefused."""
-        return _read_checked(self.folder, entry)
+        with _refusing(self.folder):
+            return read_checked(self.folder, entry)
 
 
 def load_package(folder: Path) -> ModelPackage:
     """Checks the folder against its manifest. Raises PackageRefused, naming the file or key; never half loads."""
-    manifest = _parse_manifest(folder, _read_file(folder, MANIFEST_FILE, MAX_MANIFEST_BYTES))
-    _refuse_strangers(folder, manifest)
-    for entry in manifest.files():
-        _read_checked(folder, entry)
+    with _refusing(folder):
+        manifest = parse_manifest(read_plain(folder, MANIFEST_FILE, MAX_MANIFEST_BYTES))
+        demand_only(folder, {MANIFEST_FILE, *(entry.file for entry in manifest.files())})
+        if sum(entry.bytes for entry in manifest.files()) > MAX_PACKAGE_BYTES:
+            raise Unlike(f"its files are more than {MAX_PACKAGE_BYTES} bytes")
+        for entry in manifest.files():
+            read_checked(folder, entry)
     return ModelPackage(folder, manifest, package_digest(manifest))
 
 
@@ -96,49 +102,12 @@ def _existing_folder(folder: Path) -> Path:
     return folder
 
 
-def _parse_manifest(folder: Path, data: bytes) -> AnyManifest:
+@contextlib.contextmanager
+def _refusing(folder: Path) -> Iterator[None]:
     try:
-        return parse_manifest(data)
-    except ValueError as error:
-        raise PackageRefused(_refusal(folder, f"{MANIFEST_FILE}: {error}")) from error
-
-
-def _refuse_strangers(folder: Path, manifest: AnyManifest) -> None:
-    named = {MANIFEST_FILE, *(entry.file for entry in manifest.files())}
-    try:
-        strangers = sorted(set(os.listdir(folder)) - named)
-    except OSError as error:
-        raise PackageRefused(_refusal(folder, f"the folder can't be listed: {error.strerror}")) from error
-    if strangers:
-        raise PackageRefused(_refusal(folder, f"{strangers[0]} isn't named in the manifest"))
-    if sum(entry.bytes for entry in manifest.files()) > MAX_PACKAGE_BYTES:
-        raise PackageRefused(_refusal(folder, f"its files are more than {MAX_PACKAGE_BYTES} bytes"))
-
-
-def _read_checked(folder: Path, entry: PackageFile) -> bytes:
-    data = _read_file(folder, entry.file, entry.bytes)
-    if len(data) != entry.bytes:
-        raise PackageRefused(_refusal(folder, f"{entry.file} has {len(data)} bytes instead of {entry.bytes}"))
-    if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise PackageRefused(_refusal(folder, f"{entry.file} isn't the file that the manifest names (SHA-256 differs)"))
-    return data
-
-
-def _read_file(folder: Path, name: str, most: int) -> bytes:
-    """Up to `most` bytes of a plain file. O_NOFOLLOW: a link would let a package name what lies outside it."""
-    try:
-        fd = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise PackageRefused(_refusal(folder, f"{name} can't be opened as a plain file: {error.strerror}")) from error
-    with os.fdopen(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise PackageRefused(_refusal(folder, f"{name} isn't a plain file"))
-        if status.st_size > most:
-            raise PackageRefused(
-                _refusal(folder, f"{name} has {status.st_size} bytes; {most} are the most it may have")
-            )
-        return file.read(most + 1)
+        yield
+    except Unlike as unlike:
+        raise PackageRefused(_refusal(folder, str(unlike))) from unlike
 
 
 def _refusal(folder: Path, reason: str) -> str:

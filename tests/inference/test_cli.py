@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from inference.cli import app
-from inference.errors import PackageNotFound, PackageRefused
+from inference.errors import PackageNotFound, PackageRefused, Unjudgeable
+from tests.inference.labelled import mute, write_evaluation
 from tests.inference.tiny import graph, write_package
 
 
@@ -92,6 +93,33 @@ def test_a_wrong_name_is_a_fault_of_usage(models: Path, args: tuple[str, ...]) -
     with pytest.raises(PackageNotFound) as wrong:
         said(*args, "--models", where)
     assert wrong.value.exit_code == 2
+
+
+def compared(*args: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["compare", *args], catch_exceptions=False)
+    return done.exit_code, done.stdout
+
+
+def test_compare_judges_as_a_vehicle_does_and_ends_well_only_when_passed(models: Path, tmp_path: Path) -> None:
+    labelled = write_evaluation(tmp_path / "set")
+    write_package(models / "tiny-2.0", {"plain": graph(mute)}, change=lambda manifest: manifest.update(version="2.0"))
+    where = ("--on", str(labelled), "--models", str(models))
+    code, shown = compared("tiny@1.0", "tiny@1.0", *where)
+    assert (code, "tiny@1.0: passed" in shown) == (0, True)
+    code, shown = compared("tiny@1.0", "tiny@2.0", *where)
+    assert (code, "tiny@2.0: failed" in shown, "the candidate finds none" in shown) == (1, True, True)
+    code, told_ = compared("tiny@1.0", "tiny@2.0", *where, "--json")
+    verdict = json.loads(told_)
+    assert (code, verdict["ok"], verdict["outcome"], verdict["evaluation"]["set"]) == (1, False, "failed", "tiny@1.0")
+    assert verdict["candidate"]["package"] == "tiny@2.0"
+    assert verdict["classes"][0]["candidate"]["found"] == 0
+
+
+def test_compare_on_a_set_that_isnt_whole_is_an_answer_of_no(models: Path, tmp_path: Path) -> None:
+    (write_evaluation(tmp_path / "set") / "003.jpg").write_bytes(b"")
+    with pytest.raises(Unjudgeable, match=r"003\.jpg") as refused:
+        compared("tiny@1.0", "tiny@1.0", "--on", str(tmp_path / "set"), "--models", str(models))
+    assert refused.value.exit_code == 1
 
 
 def test_the_front_door_leads_here() -> None:

@@ -1,0 +1,64 @@
+"""The judge's process: `python -m inference.judge --live DIR --candidate DIR --evaluation DIR --channel FD`.
+
+Looks at every frame of an evaluation set with both models and ends after its one final word. As a worker it holds no
+keys, no network and no spool; it runs behind everything else, and may be killed at any instant: it leaves nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import socket
+from pathlib import Path
+from typing import Final
+
+import cv2
+
+from ecu.channel import Advance, Channel, ChannelClosed
+from ecu.process import Limits, cpu_ns, enter_child, harden
+from inference.comparison import load_comparison
+from inference.errors import Unjudgeable
+from inference.messages import JudgedModel, JudgeFault, JudgeProgress, JudgeVerdict
+from inference.runtime import runtime
+from inference.session import Session
+
+ADDRESS_SPACE_BYTES: Final = 3 << 30
+"""A worker's, and a second model's beside it."""
+NICENESS: Final = 19
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="inference.judge")
+    for name in ("live", "candidate", "evaluation"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--channel", type=int, required=True)
+    arguments = parser.parse_args()
+    enter_child()
+    cv2.setNumThreads(1)
+    # It only tells: nothing is ever asked of it.
+    channel = Channel[Advance](socket.socket(fileno=arguments.channel), Advance)
+    # From here on it meets what a model's author wrote; before the runtime starts a thread, as in a worker.
+    harden(Limits(address_space_bytes=ADDRESS_SPACE_BYTES, nice=NICENESS))
+    # Once nobody listens nothing is left to do.
+    with contextlib.suppress(ChannelClosed):
+        channel.send(_judge(arguments, channel))
+
+
+def _judge(arguments: argparse.Namespace, channel: Channel[Advance]) -> JudgeVerdict | JudgeFault:
+    """The last word. Raises ChannelClosed."""
+    try:
+        comparison = load_comparison(arguments.live, arguments.candidate, arguments.evaluation)
+        verdict = comparison.run(cpu_ns, lambda done, of: channel.send(JudgeProgress(done, of)))
+    except Unjudgeable as fault:
+        return JudgeFault(fault.party, str(fault))
+    live, candidate, evaluation = comparison.live, comparison.candidate, comparison.evaluation
+    return JudgeVerdict(_judged(live), _judged(candidate), evaluation.title, evaluation.digest, runtime(), verdict)
+
+
+def _judged(session: Session) -> JudgedModel:
+    manifest = session.package.manifest
+    return JudgedModel(manifest.name, manifest.version, session.package.digest, session.chosen.variant)
+
+
+if __name__ == "__main__":
+    main()
