@@ -2,20 +2,78 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final, assert_never
 
+from agent.children import Child
 from agent.updates import Opinion
+from inference.errors import Party
+from inference.messages import FromJudge, JudgeFault, JudgeProgress, JudgeVerdict
+from inference.verdict import Outcome
 from ota.machine import Event
+
+WITHIN_S: Final = 600.0
+"""A judge goes behind everything else; one that hasn't come to an end by then never will."""
+
+_EVENTS: Final = {
+    Outcome.PASSED: Event.PASSED,
+    Outcome.FAILED: Event.FAILED,
+    Outcome.UNDECIDED: Event.UNDECIDED,
+}
 
 
 class ProcessJudge:
-    """Starts `python -m inference.judge`. `environment` is what it inherits."""
+    """Starts `python -m inference.judge`. `environment` is what it inherits.
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    A judge that dies or takes too long has proven nothing against the candidate: UNDECIDED.
+    """
+
+    def __init__(self, environment: Mapping[str, str], within_s: float = WITHIN_S) -> None:
         self._environment = environment
+        self._within_s = within_s
 
     async def judge(self, live: Path, candidate: Path, evaluation: Path | None) -> Opinion:
         if evaluation is None:
             return Opinion(Event.UNDECIDED, "there is no labelled set on this vehicle to judge it by")
-        return Opinion(Event.UNDECIDED, "no judge")
+        spoken: asyncio.Future[Opinion] = asyncio.get_running_loop().create_future()
+
+        def told(child: Child[FromJudge], message: FromJudge) -> None:
+            opinion = _opinion(message)
+            if opinion is not None and not spoken.done():
+                spoken.set_result(opinion)
+
+        def closed(child: Child[FromJudge]) -> None:
+            if not spoken.done():
+                spoken.set_result(Opinion(Event.UNDECIDED, "the judge's process ended without a word"))
+
+        child: Child[FromJudge] = await Child.start(
+            "inference.judge",
+            ["--live", str(live), "--candidate", str(candidate), "--evaluation", str(evaluation)],
+            FromJudge,
+            told,
+            closed,
+            self._environment,
+        )
+        try:
+            async with asyncio.timeout(self._within_s):
+                return await spoken
+        except TimeoutError:
+            return Opinion(Event.UNDECIDED, f"the judge came to no end within {self._within_s:.0f} s")
+        finally:
+            await asyncio.shield(asyncio.create_task(child.stop()))
+
+
+def _opinion(message: FromJudge) -> Opinion | None:
+    match message:
+        case JudgeProgress():
+            return None
+        case JudgeVerdict(verdict=verdict, evaluation=evaluation):
+            return Opinion(_EVENTS[verdict.outcome], f"on {evaluation}: {verdict.words}")
+        case JudgeFault(Party.CANDIDATE, reason):
+            return Opinion(Event.FAILED, reason)
+        case JudgeFault(_, reason):
+            return Opinion(Event.UNDECIDED, reason)
+        case _:
+            assert_never(message)

@@ -347,8 +347,8 @@ class Perception:
             self._swap_now()
         if not self._waiting or not self._workers.idle:
             return
-        if self._settings.lockstep and beside is not None and not beside.has_time:
-            return
+        if self._settings.lockstep and (len(self._holds) > 0 or (beside is not None and not beside.has_time)):
+            return  # everybody who looks at frames sees the same ones, whatever the load
         turn = self._waiting.take(self._clock.boot_ns(), self._camera.period_ns)
         if turn.late is not None:
             self._account.dropped_late()

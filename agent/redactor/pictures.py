@@ -45,7 +45,6 @@ class Why(StrEnum):
 
     NO_REDACTOR = "no_redactor"  # its process was down or still loading: nothing uncovered is ever kept
     REDACTOR_LOST = "redactor_lost"  # it died over it
-    BUSY = "busy"  # it was still at the one before
     TOO_MANY = "too_many"  # more than the hourly allowance
 
 
@@ -112,7 +111,7 @@ class PictureSide:
         self._fault = ""
         self._wanted_next: str | None = None
         self._covering: tuple[int, Callable[[], None]] | None = None
-        self._developing: tuple[int, str] | None = None
+        self._developing: deque[tuple[int, str]] = deque()
         self._parts: dict[int, bytearray] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._granted_ns: deque[int] = deque()
@@ -148,7 +147,7 @@ class PictureSide:
         )
 
     def counts(self) -> PictureCounts:
-        waiting = (self._wanted_next is not None) + (self._developing is not None)
+        waiting = (self._wanted_next is not None) + len(self._developing)
         return PictureCounts(self._wanted, self._taken, self._pictures, dict(self._dropped), waiting)
 
     async def _live_once(self) -> None:
@@ -204,27 +203,29 @@ class PictureSide:
             self._show_ring(ring)
 
     def saw(self, frame: Filled, geometry: CameraHello, seen: Seen, done: Callable[[], None]) -> bool:
-        wanted, self._wanted_next = self._wanted_next, None
+        wanted = self._wanted_next
         if wanted is None and frame.frame_id % self._settings.every:
             return False
         if self._ready is None or self._child is None:
-            return self._dropped_one(wanted, Why.NO_REDACTOR)
-        if self._covering is not None or self._developing is not None:
-            return self._dropped_one(wanted, Why.BUSY)
+            self._drop_wanted(Why.NO_REDACTOR)
+            return False
+        if self._covering is not None:
+            return False  # what is wanted waits for the next frame, which shows nearly the same
         things = tuple(Thing(track.label, track.box) for track in seen.tracks)
         self._covering = frame.frame_id, done
+        self._wanted_next = None
         if wanted is not None:
-            self._developing = frame.frame_id, wanted
+            self._developing.append((frame.frame_id, wanted))
         self._set_alarm()
         self._child.send(Cover(frame.slot, frame.frame_id, frame.t_ns, geometry.width, geometry.height, things))
         if wanted is not None:
             self._child.send(Develop(frame.frame_id, self._settings.before))
         return True
 
-    def _dropped_one(self, wanted: str | None, why: Why) -> bool:
-        if wanted is not None:
+    def _drop_wanted(self, why: Why) -> None:
+        if self._wanted_next is not None:
+            self._wanted_next = None
             self._dropped[why] += 1
-        return False
 
     # --- what the redactor tells ------------------------------------------------------------------
 
@@ -235,9 +236,9 @@ class PictureSide:
                 self.settled.set()
             case Covered(frame_id) if self._covering is not None and self._covering[0] == frame_id:
                 self._release()
-            case Part() if self._developing is not None and message.whole <= MAX_PICTURE_BYTES:
+            case Part() if self._developing and message.whole <= MAX_PICTURE_BYTES:
                 self._take_part(message)
-            case Developed(frame_id) if self._developing is not None and self._developing[0] == frame_id:
+            case Developed(frame_id) if self._developing and self._developing[0][0] == frame_id:
                 self._finish(message.pictures)
             case RedactorFault(reason):
                 self._fault = reason
@@ -246,7 +247,6 @@ class PictureSide:
                 child.kill()
 
     def _take_part(self, part: Part) -> None:
-        assert self._developing is not None
         whole = self._parts.setdefault(part.frame_id, bytearray())
         whole += part.data
         if len(whole) >= part.whole:
@@ -260,13 +260,13 @@ class PictureSide:
                     frame_id=part.frame_id,
                     captured_ns=part.t_ns,
                     covered=part.regions,
-                    reason=self._developing[1],
+                    reason=self._developing[0][1],
                 )
             )
 
     def _finish(self, pictures: int) -> None:
-        self._developing = None
-        self._clear_alarm()
+        self._developing.popleft()
+        self._rest()
         if pictures:
             self._taken += 1
         else:
@@ -283,15 +283,19 @@ class PictureSide:
         self._release()
         self._clear_alarm()
         self._parts.clear()
-        if self._developing is not None:
-            self._developing = None
-            self._dropped[Why.REDACTOR_LOST] += 1
+        if self._developing:
+            self._dropped[Why.REDACTOR_LOST] += len(self._developing)
+            self._developing.clear()
 
     def _release(self) -> None:
         covering, self._covering = self._covering, None
         if covering is not None:
             covering[1]()
-        if self._developing is None:
+        self._rest()
+
+    def _rest(self) -> None:
+        """Nothing is owed: it may be silent for as long as it likes."""
+        if self._covering is None and not self._developing:
             self._clear_alarm()
 
     def _show_ring(self, ring: FrameRing) -> None:
