@@ -276,6 +276,35 @@ async def test_a_session_that_ended_is_counted_once_however_long_its_goodbye_tak
             assert (wire.closing, receiver.counters.overdue, receiver.counters.cut) == (True, 1, 0)
 
 
+async def test_revocation_ends_a_connection_before_connect_and_while_it_is_checked_and_counts_it(
+    tmp_path: Path,
+) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle, other = await a_vehicle(receiver, tmp_path), await a_vehicle(receiver, tmp_path, OTHER)
+        with (
+            on_a_wire(receiver, vehicle) as (waiting, _),
+            on_a_wire(receiver, vehicle) as (checked, _),
+            on_a_wire(receiver, other) as (bystander, _),
+        ):
+            revoking = asyncio.create_task(receiver.operator.revoke(VEHICLE))
+            # The store does one thing after another: this look at the certificate waits behind the revocation.
+            checked.data_received(mqtt5.ConnectPacket("x").write())
+            assert (waiting.phase, checked.phase) == (Phase.WAITING, Phase.CHECKING)
+            assert (await revoking).connections_cut == receiver.counters.cut == 2
+            phases = waiting.phase, checked.phase, bystander.phase
+            assert phases == (Phase.OVER, Phase.OVER, Phase.WAITING)
+
+
+async def test_a_connection_cut_while_it_is_checked_never_opens(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        with on_a_wire(receiver, await a_vehicle(receiver, tmp_path)) as (session, wire):
+            session.data_received(mqtt5.ConnectPacket("x").write())
+            assert receiver.endpoint.cut(VEHICLE, "revoked") == 1
+            # Done after the look at the certificate, which is welcome.
+            await asyncio.create_task(receiver.operator.fleet())
+            assert (session.phase, wire.heard(), receiver.counters.sessions) == (Phase.OVER, [], 0)
+
+
 async def test_a_session_does_not_outlive_its_certificate(tmp_path: Path) -> None:
     clock = todays_clock()
     async with a_receiver(tmp_path, clock, certificate_days=1, keep_alive_max_s=3600) as receiver:
