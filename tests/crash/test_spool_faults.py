@@ -151,18 +151,54 @@ def test_on_a_full_disk_a_higher_lane_evicts_a_lower_one() -> None:
     assert counts.holds
 
 
-@pytest.mark.parametrize("act", ["write_at", "truncate"])
-def test_a_worn_segment_that_cannot_be_trimmed_denies_nobody_room(act: str) -> None:
-    limits = WIDE.model_copy(update={"max_bytes": 8 * WIDE.segment_bytes})
-    rig = Rig(disk := CrashDisk(), limits=limits)
+def begun_at_many_starts() -> tuple[CrashDisk, Rig]:
+    """Six segments of the lowest lane with a record each: a second one of P0 finds no room until one is trimmed."""
+    rig = Rig(disk := CrashDisk(), limits=WIDE.model_copy(update={"max_bytes": 8 * WIDE.segment_bytes}))
     for number in range(6):
         rig.put(record(number, Lane.P3))
         rig.open()
-    worn = next(s.name for s in rig.spool.segments(Lane.P3) if s.file_bytes == limits.segment_bytes)
+    return disk, rig
+
+
+@pytest.mark.parametrize("act", ["write_at", "truncate"])
+def test_a_worn_segment_that_cannot_be_trimmed_denies_nobody_room(act: str) -> None:
+    disk, rig = begun_at_many_starts()
+    worn = next(s.name for s in rig.spool.segments(Lane.P3) if s.file_bytes == WIDE.segment_bytes)
     disk.fail(lambda call: call.act == act and call.path == worn, DiskFault("worn"))
     assert len(rig.put(*(record(n, Lane.P0, size=6000) for n in range(10, 30)))) == 20
     assert rig.spool.why_full is None
     assert rig.spool.counts().holds
+
+
+def test_nothing_is_evicted_while_another_segment_than_a_worn_one_can_be_trimmed() -> None:
+    disk, rig = begun_at_many_starts()
+    worn = next(s.name for s in rig.spool.segments(Lane.P3) if s.file_bytes == WIDE.segment_bytes)
+    disk.fail(lambda call: call.act == "truncate" and call.path == worn, DiskFault("worn"))
+    assert len(rig.put(*(record(n, Lane.P0, size=6000) for n in range(10, 20)))) == 10
+    assert [call for call in disk.calls if call.act == "truncate" and call.path == worn]
+    assert not rig.spool.counts().lanes[Lane.P3].evicted
+
+
+@pytest.mark.parametrize("act", ["write_at", "truncate"])
+def test_after_a_trim_cut_short_each_segment_is_as_large_as_its_file(act: str) -> None:
+    disk, rig = begun_at_many_starts()
+    disk.fail(lambda call: call.act == act and call.path.startswith("p3-"), DiskFault("worn"))
+    assert len(rig.put(*(record(n, Lane.P0, size=6000) for n in range(10, 20)))) == 10
+    left = rig.spool.segments(Lane.P3)
+    assert any(segment.faulty for segment in left)
+    assert [segment.file_bytes for segment in left] == [disk.size(segment.name) for segment in left]
+
+
+def test_a_computer_short_of_descriptors_at_a_trim_makes_no_segment_faulty_and_costs_none() -> None:
+    disk, rig = begun_at_many_starts()
+    disk.fail(lambda call: call.act == "truncate", DiskStarved("too many files"))
+    rig.put(*(record(n, Lane.P0, size=6000) for n in range(10, 20)))
+    assert rig.spool.counts().lanes[Lane.P0].pending
+    disk.heal()
+    rig.commit()
+    assert rig.spool.counts().lanes[Lane.P0].durable == 10
+    assert not any(segment.faulty for segment in rig.spool.segments(Lane.P3))
+    assert not rig.spool.counts().lanes[Lane.P3].evicted
 
 
 @pytest.mark.parametrize("act", ["read_at", "read", "size"])
