@@ -243,6 +243,28 @@ def test_what_cannot_be_read_at_one_start_and_can_at_the_next_is_counted_once() 
     assert len(rig.read()) == 6
 
 
+def test_what_was_acknowledged_in_a_segment_that_cannot_be_read_for_a_while_stays_acknowledged() -> None:
+    rig = Rig(disk := CrashDisk(), limits=ROOMY)
+    rig.put(record(0))
+    rig.put(record(1))
+    sent, unsent = rig.blocks()
+    rig.acknowledge(sent)
+    rig.spool.close()
+    name = rig.spool.segments(Lane.P1)[0].name
+    disk.fail(lambda call: call.act in ("read", "read_at") and call.path == name, DiskFault("loose cable"))
+    rig.open()
+    rig.put(record(2))
+    rig.drain()
+    # Frees the segment of the third, makes the names durable, and writes down what is still known to have left.
+    rig.spool.close()
+    disk.heal()
+    rig.open()
+    assert rig.blocks() == [unsent]
+    p1 = rig.spool.counts().lanes[Lane.P1]
+    assert (p1.acknowledged, p1.spooled, p1.quarantined) == (2, 1, {})
+    assert rig.spool.counts().holds
+
+
 class PageGone(Untouched):
     """A disk on which one page of one file can't be read."""
 
@@ -333,6 +355,28 @@ def lost_after(disk: CrashDisk, counters: MemoryCounters, before: Rig) -> set[Ke
     assert sum(sum(lane.quarantined.values()) for lane in counts.lanes) == len(lost)
     assert len(rig.put(record(100), record(101, Lane.P0))) == 2
     return set(lost)
+
+
+@pytest.mark.parametrize("twin", range(2))
+@pytest.mark.parametrize("evicted", [False, True], ids=["freed", "evicted"])
+def test_either_twin_of_the_books_alone_knows_what_left_before_its_segment_was_given_away(
+    evicted: bool, twin: int
+) -> None:
+    rig = Rig(disk := CrashDisk(), keys=KEYS)
+    for number in range(6):
+        rig.put(record(number, Lane.P3))
+    blocks = rig.blocks()
+    rig.acknowledge(blocks[2], blocks[0])
+    if evicted:
+        rig.put(record(6, Lane.P3))
+    else:
+        rig.acknowledge(blocks[1])
+    assert len(rig.spool.segments(Lane.P3)) == (3 if evicted else 2)
+    before, there = rig.spool.counts(), rig.read()
+    disk.flip_bit(f"books.{twin}", 8 * 40)
+    rig.open()
+    assert rig.spool.counts().lanes == before.lanes
+    assert rig.read() == there
 
 
 @pytest.mark.parametrize(("which", "why"), [(0, Quarantined.CORRUPT), (-1, Quarantined.MISSING)])
