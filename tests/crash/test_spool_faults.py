@@ -8,12 +8,13 @@ from random import Random
 
 import pytest
 
-from ecu.crashdisk import CrashDisk
+from ecu.crashdisk import CrashDisk, CrashState, violation
 from ecu.disk import DiskError, DiskFault, DiskFull, DiskStarved
 from telemetry.records import Lane, Purpose
 from telemetry.spool.counts import Evicted, MemoryCounters, Quarantined
 from telemetry.spool.inspection import Untouched
 from telemetry.spool.limits import PAGE_BYTES
+from telemetry.spool.recovery import read_header
 from telemetry.wire import BadBlock
 from tests.telemetry.spool.rig import ROOMY, WIDE, Key, Rig, key_of, record, records_of
 from tests.telemetry.spool.story import (
@@ -208,7 +209,7 @@ def test_a_computer_short_of_descriptors_is_never_taken_for_damage(act: str) -> 
     disk.fail(lambda call: call.act == act and call.path.endswith(".seg"), DiskStarved("too many files"))
     with contextlib.suppress(DiskStarved):
         rig.read()
-    with contextlib.suppress(DiskStarved):
+    with pytest.raises(DiskStarved):
         rig.open()
     disk.heal()
     rig.open()
@@ -263,6 +264,20 @@ def test_what_was_acknowledged_in_a_segment_that_cannot_be_read_for_a_while_stay
     p1 = rig.spool.counts().lanes[Lane.P1]
     assert (p1.acknowledged, p1.spooled, p1.quarantined) == (2, 1, {})
     assert rig.spool.counts().holds
+
+
+def test_a_number_that_a_kill_left_in_a_free_file_is_never_given_out_again() -> None:
+    rig = Rig(disk := CrashDisk())
+    disk.fail(lambda call: call.act == "rename" and call.path.startswith("free-"), Killed())
+    with contextlib.suppress(Killed):
+        rig.put(record(0))
+    disk.heal()
+    [free] = [name for name in disk.names("") if name.startswith("free-")]
+    begun = read_header(disk, free)
+    assert begun is not None
+    rig.open()
+    rig.put(record(1))
+    assert rig.spool.segments(Lane.P1)[0].serial > begun.serial
 
 
 class PageGone(Untouched):
@@ -377,6 +392,24 @@ def test_either_twin_of_the_books_alone_knows_what_left_before_its_segment_was_g
     rig.open()
     assert rig.spool.counts().lanes == before.lanes
     assert rig.read() == there
+
+
+def test_damage_is_counted_the_same_wherever_a_power_cut_ended_the_start_that_found_it() -> None:
+    rig = Rig(disk := CrashDisk(), limits=WIDE, keys=KEYS)
+    for number in range(4):
+        rig.put(record(number))
+    disk.flip_bit(rig.spool.segments(Lane.P1)[0].name, (3 * PAGE_BYTES + 5) * 8)
+
+    def start(disk: CrashDisk) -> None:
+        Rig(disk, MemoryCounters(was_lost=True), WIDE, KEYS, seed=2)
+
+    def law(state: CrashState) -> None:
+        counts = Rig(state.disk, MemoryCounters(was_lost=True), WIDE, KEYS, seed=3).spool.counts()
+        p1 = counts.lanes[Lane.P1]
+        assert (p1.durable, p1.spooled, p1.quarantined) == (4, 3, {Quarantined.CORRUPT: 1})
+
+    if cut := violation(start, law, disk.after_shutdown()):
+        pytest.fail(cut)
 
 
 @pytest.mark.parametrize(("which", "why"), [(0, Quarantined.CORRUPT), (-1, Quarantined.MISSING)])
