@@ -34,7 +34,7 @@ from inference.messages import (
     Start,
     WorkerReady,
 )
-from tests.agent.virtualtime import LoopClock, settled
+from tests.agent.virtualtime import LONGEST_S, LoopClock, settled
 
 In = TypeVar("In")
 M = TypeVar("M", bound=Message)
@@ -225,7 +225,7 @@ async def on_stage(
     workers: Sequence[WorkerAct] = (PuppetWorker.loads,),
     lockstep: bool = False,
     from_ns: int = 0,
-    stall_s: int = 3600,
+    stall_s: int = 2 * int(LONGEST_S),
     pids: Iterator[int] | None = None,
 ) -> AsyncIterator[Stage]:
     """`cameras` and `workers` say what each of them does first; all the later ones do as the last. A camera hangs that

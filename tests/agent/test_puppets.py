@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from agent.children import Child
 from ecu.channel import Advance
 from inference.messages import FromCamera, SourceFault
 from tests.agent.puppets import PuppetCamera, says_its_source_is
-from tests.agent.virtualtime import Stuck, in_virtual_time
+from tests.agent.virtualtime import LONGEST_S, Stuck, in_virtual_time
 
 Told = Callable[[Child[Any], Any], None]
 Closed = Callable[[Child[Any]], None]
@@ -82,10 +82,13 @@ def arguments(folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def test_where_everybody_waits_for_ever_a_test_in_virtual_time_fails_at_once() -> None:
+@pytest.mark.parametrize("forever", [lambda: asyncio.Event().wait(), lambda: asyncio.sleep(10 * LONGEST_S)])
+def test_in_virtual_time_a_test_that_would_wait_for_ever_fails_at_once(
+    forever: Callable[[], Coroutine[Any, Any, Any]],
+) -> None:
     @in_virtual_time
     async def scenario() -> None:
-        await asyncio.Event().wait()
+        await forever()
 
     with pytest.raises(Stuck):
         scenario()

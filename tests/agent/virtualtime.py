@@ -1,7 +1,7 @@
 """An event loop whose time stands still while there is anything to do, and then jumps to whatever is due next.
 
-A minute's deadline passes in no time, to the nanosecond, however busy the computer is; and a test in which everybody
-waits for ever fails at once.
+A minute's deadline passes in no time, to the nanosecond, however busy the computer is; and a test that would wait for
+ever fails at once.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ import asyncio
 import functools
 import selectors
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec
+from typing import Any, Final, ParamSpec
 
 from ecu.clock import SECOND_NS
 
 P = ParamSpec("P")
 
+LONGEST_S: Final = 3600.0
+_BEGIN_S: Final = 1000.0
+
 
 class Stuck(AssertionError):
-    """Everybody waits, and nothing is due."""
+    """What the test waits for doesn't come."""
 
 
 def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
@@ -44,7 +47,7 @@ async def settled() -> None:
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
-        self._now_s = 1000.0
+        self._now_s = _BEGIN_S
         super().__init__(_NeverWaiting(self._jump))
 
     def time(self) -> float:
@@ -54,6 +57,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         if seconds is None:
             raise Stuck("everybody waits, and nothing is due")
         self._now_s += seconds
+        if self._now_s > _BEGIN_S + LONGEST_S:
+            raise Stuck(f"after {LONGEST_S:.0f} s the test still waits")
 
 
 class _NeverWaiting(selectors.DefaultSelector):
