@@ -72,7 +72,7 @@ class Perception:
         """Returns when frames flow, or at real speed when the camera can't for now. Raises ModelUnfit; in lockstep
         UsageFault for an unusable source, EnvironmentFault for a camera that only dies."""
         self._keepers = (asyncio.create_task(self._workers.run()), asyncio.create_task(self._camera.run()))
-        await self._until(lambda: self._workers.idle and (self._camera.ring is not None or self._fault is not None))
+        await self._until(lambda: self._workers.idle and self._can_begin)
 
     async def stop(self) -> None:
         for keeper in self._keepers:
@@ -126,6 +126,11 @@ class Perception:
     def runtime(self) -> str | None:
         """What the live worker's arithmetic depends on besides the model, as that worker said it."""
         return self._workers.live.runtime if self._workers.live is not None else None
+
+    @property
+    def _can_begin(self) -> bool:
+        """In lockstep nothing goes on without the camera: `_until` raises its fault."""
+        return self._camera.ring is not None or (self._fault is not None and not self._settings.lockstep)
 
     @property
     def _held(self) -> int:

@@ -49,6 +49,7 @@ class WorkerPool:
         self._settings = settings
         self._wanted = 2 if settings.standby else 1
         self._environment = supervision.environment
+        self._start_child = supervision.start
         self._events = events
         self._prefers = not settings.lockstep and may_prefer()
         self._restarts = Restarts(supervision.clock, supervision.rng)
@@ -128,7 +129,7 @@ class WorkerPool:
 
     async def _start(self) -> Child[FromWorker]:
         self._restarts.begins()
-        worker = await Child.start(
+        worker = await self._start_child(
             "inference.worker",
             ["--package", str(self._settings.package), "--threads", str(self._threads())],
             FromWorker,
