@@ -36,9 +36,9 @@ class FrameCounts:
 
     @property
     def holds(self) -> bool:
-        """Law 2: every frame told to the agent has one fate, and none was told that wasn't captured."""
+        """Law 2: every frame told to the agent has one fate and no more, and none was told that wasn't captured."""
         fates = self.processed + self.dropped_by_policy + self.dropped_late + self.lost_to_fault
-        return self.underway >= 0 and self.received == fates + self.in_flight
+        return min(self.underway, self.in_flight) >= 0 and self.received == fates + self.in_flight
 
 
 class FrameAccount:

@@ -87,7 +87,7 @@ class Endpoint:
 
     def cut(self, vehicle: str, words: str) -> int:
         """Ends every connection of the vehicle at once, also one still being checked; how many."""
-        mine = [session for session in self._connections if session.vehicle == vehicle]
+        mine = [session for session in self._standing() if session.vehicle == vehicle]
         for session in mine:
             self.counters.cut += 1
             session.cut(DisconnectReasonCode.ADMINISTRATIVE_ACTION, words)
@@ -95,11 +95,15 @@ class Endpoint:
 
     def _thin_out(self, vehicle: str) -> None:
         """Ends the vehicle's oldest connection that hasn't said CONNECT, when it has too many."""
-        mine = [s for s in self._connections if s.vehicle == vehicle and s.phase is not Phase.OVER]
+        mine = [session for session in self._standing() if session.vehicle == vehicle]
         if len(mine) > CONNECTIONS_PER_VEHICLE:
             self.counters.crowded_out += 1
             silent = next(session for session in mine if session.phase is Phase.WAITING)
             silent.cut(DisconnectReasonCode.QUOTA_EXCEEDED, "this vehicle has too many connections")
+
+    def _standing(self) -> list[Session]:
+        """All but those that ended already: their transports may take a while to say goodbye."""
+        return [session for session in self._connections if session.phase is not Phase.OVER]
 
     async def keep_time(self) -> None:
         """Ends the silent and the expired, and notes who was seen, once a second until cancelled."""
@@ -110,7 +114,7 @@ class Endpoint:
 
     def end_overdue(self) -> None:
         now_ns, wall_ns = self.clock.boot_ns(), self.clock.wall_ns()
-        for session in list(self._connections):
+        for session in self._standing():
             if session.deadline_ns <= now_ns:
                 self.counters.overdue += 1
                 session.cut(DisconnectReasonCode.KEEP_ALIVE_TIMEOUT, "nothing whole came for too long")

@@ -63,6 +63,7 @@ class CameraKeeper:
         self._account = account
         self._clock = clock
         self._environment = {**supervision.environment, **DECODER_ENVIRONMENT}
+        self._start_child = supervision.start
         self._events = events
         self._restarts = Restarts(supervision.clock, supervision.rng)
         self.next_due_ns = from_ns
@@ -92,7 +93,7 @@ class CameraKeeper:
             self._gone.clear()
             self._hung = False
             self._has_explained = False
-            self._camera = await Child.start(
+            self._camera = await self._start_child(
                 "inference.camera",
                 [
                     "--source", self._settings.source,

@@ -88,7 +88,7 @@ class Perception:
         UsageFault for an unusable source, EnvironmentFault for a camera that only dies."""
         self._worker_keeper = asyncio.create_task(self._workers.run())
         self._camera_keeper = asyncio.create_task(self._camera.run())
-        await self._until(lambda: self._workers.idle and (self._camera.ring is not None or self._fault is not None))
+        await self._until(lambda: self._workers.idle and self._can_begin)
         self.started.set()
 
     async def stop(self) -> None:
@@ -240,6 +240,11 @@ class Perception:
     @property
     def _can_fall_back(self) -> bool:
         return self._beside is not None and not self._beside.is_candidate and not self._beside.keeper.done()
+
+    @property
+    def _can_begin(self) -> bool:
+        """In lockstep nothing goes on without the camera: `_until` raises its fault."""
+        return self._camera.ring is not None or (self._fault is not None and not self._settings.lockstep)
 
     @property
     def _held(self) -> int:

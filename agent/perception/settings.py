@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final, Protocol, TypeVar
 
+from agent.children import Child
 from ecu.clock import SECOND_NS, Clock, SystemClock
 
 LOCKSTEP_HANG_NS: Final = 60 * SECOND_NS
+
+In = TypeVar("In")
+
+
+class StartsChildren(Protocol):
+    """As `Child.start`."""
+
+    async def __call__(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        accepts: Any,
+        on_message: Callable[[Child[In], In], None],
+        on_closed: Callable[[Child[In]], None],
+        environment: Mapping[str, str],
+    ) -> Child[In]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +64,4 @@ class Supervision:
     rng: Random
     environment: Mapping[str, str]
     clock: Clock = field(default_factory=SystemClock)
+    start: StartsChildren = Child.start

@@ -55,6 +55,7 @@ class WorkerPool:
         self._leads = leads
         self._wanted = 2 if settings.standby and leads else 1
         self._environment = supervision.environment
+        self._start_child = supervision.start
         self._events = events
         self._prefers = not settings.lockstep and may_prefer()
         self._restarts = Restarts(supervision.clock, supervision.rng)
@@ -165,7 +166,7 @@ class WorkerPool:
 
     async def _start(self) -> Child[FromWorker]:
         self._restarts.begins()
-        worker = await Child.start(
+        worker = await self._start_child(
             "inference.worker",
             ["--package", str(self._settings.package), "--threads", str(self._threads())],
             FromWorker,

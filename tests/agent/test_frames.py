@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from agent.frames import FrameAccount, read_frame_counts
+from agent.frames import FrameAccount, FrameCounts, read_frame_counts
 from ecu.clock import boot_id
 from ecu.ledger import Ledger
 from inference.camera import LEDGER_NAMES
@@ -100,3 +100,10 @@ def test_a_lost_ledger_on_either_side_begins_both_anew(tmp_path: Path) -> None:
         account.close()
         assert counts.holds
         assert counts.captured == counts.received == 0
+
+
+def test_a_frame_with_two_fates_breaks_law_2_although_the_sum_is_right() -> None:
+    counts = FrameCounts(
+        captured=1, received=1, processed=2, dropped_by_policy=0, dropped_late=0, lost_to_fault=0, in_flight=-1
+    )
+    assert not counts.holds

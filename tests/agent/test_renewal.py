@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.renewal import Renewal, due
+from agent.renewal import TIME_FLOOR_WALL_NS, Renewal, due
 from ecu.clock import SECOND_NS, SteppingClock
 from ecu.disk import RealDisk
 from ecu.keys import MemoryKeyStore
@@ -25,9 +25,15 @@ def twelve_days(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return certificate(tmp_path_factory.mktemp("authority"))
 
 
-def certificate(folder: Path) -> bytes:
+@pytest.fixture(scope="module")
+def before_it(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The certificate before: eight days older."""
+    return certificate(tmp_path_factory.mktemp("authority"), TODAY_NS - 8 * DAY_NS)
+
+
+def certificate(folder: Path, from_ns: int = TODAY_NS) -> bytes:
     keys, disk = MemoryKeyStore(), RealDisk(folder)
-    authority = Authority(disk, SteppingClock(wall_ns=TODAY_NS), vehicle_days=12.0)
+    authority = Authority(disk, SteppingClock(wall_ns=from_ns), vehicle_days=12.0)
     return authority.issue(keys.begin_identity().csr("veh-001"), "veh-001").pem
 
 
@@ -39,19 +45,32 @@ def test_renewal_falls_due_after_two_thirds_of_the_certificates_life(twelve_days
 
 @given(wall_ns=days)
 def test_a_renewal_that_hasnt_connected_yet_is_neither_repeated_nor_taken_back_unless_refused(
-    twelve_days: bytes, wall_ns: int
+    twelve_days: bytes, before_it: bytes, wall_ns: int
 ) -> None:
-    assert due(twelve_days, twelve_days, False, wall_ns) is Renewal.NONE
+    assert due(twelve_days, before_it, False, wall_ns) is Renewal.NONE
 
 
 @given(wall_ns=days)
+@example(wall_ns=TODAY_NS + 4 * DAY_NS - 1)
+@example(wall_ns=TODAY_NS + 4 * DAY_NS)
 def test_a_refused_renewal_is_taken_back_only_while_the_one_before_still_holds(
-    twelve_days: bytes, wall_ns: int
+    twelve_days: bytes, before_it: bytes, wall_ns: int
 ) -> None:
-    decided = due(twelve_days, twelve_days, True, wall_ns)
-    assert decided is (Renewal.REVERT if wall_ns < TODAY_NS + 12 * DAY_NS else Renewal.NONE)
+    decided = due(twelve_days, before_it, True, wall_ns)
+    assert decided is (Renewal.REVERT if wall_ns < TODAY_NS + 4 * DAY_NS else Renewal.NONE)
 
 
-def test_nothing_is_decided_by_a_clock_that_lies_before_this_software(twelve_days: bytes) -> None:
-    assert due(twelve_days, twelve_days, True, 0) is Renewal.NONE
+@given(wall_ns=st.integers(0, TIME_FLOOR_WALL_NS - 1))
+@example(wall_ns=TIME_FLOOR_WALL_NS - 1)
+def test_nothing_is_decided_by_a_clock_that_lies_before_this_software(
+    twelve_days: bytes, before_it: bytes, wall_ns: int
+) -> None:
+    assert due(twelve_days, before_it, True, wall_ns) is Renewal.NONE
+
+
+def test_at_the_floor_a_clock_is_believed(twelve_days: bytes, before_it: bytes) -> None:
+    assert due(twelve_days, before_it, True, TIME_FLOOR_WALL_NS) is Renewal.REVERT
+
+
+def test_without_a_certificate_there_is_nothing_to_renew() -> None:
     assert due(None, None, False, TODAY_NS) is Renewal.NONE

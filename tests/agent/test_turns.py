@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.perception.turns import InOrder, NewestFirst, Turn
@@ -27,6 +27,8 @@ def test_a_newer_frame_takes_the_place_of_the_waiting_one() -> None:
 
 
 @given(st.integers(0, 100), st.integers(0, 200))
+@example(0, PERIOD_NS // 2)
+@example(0, PERIOD_NS // 2 + 1)
 def test_a_frame_is_looked_at_within_half_a_period_of_waiting_or_not_at_all(arrived_ns: int, waited_ns: int) -> None:
     turns = NewestFirst()
     turns.put(frame(1), arrived_ns)

@@ -73,6 +73,8 @@ def hardened(argument: str) -> None:
     options: dict[str, Any] = json.loads(argument)
     scratch = Path(options.pop("scratch"))
     (scratch / "here").write_bytes(b"old")
+    if (files := options.pop("open_files_before", None)) is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     steps = process.harden(process.Limits(**options))
     say(
         {

@@ -162,6 +162,12 @@ async def test_limits_are_set_and_what_is_denied_is_reported(tmp_path: Path) -> 
     assert "Invalid argument" in said["why"]
 
 
+async def test_a_limit_that_is_lower_already_stays(tmp_path: Path) -> None:
+    said = await harden(tmp_path, open_files_before=64, open_files=99, system_calls=False, own_network=False)
+    assert said["files"] == [64, 64]
+    assert said["steps"]["open_files"]
+
+
 async def test_an_own_network_is_empty_or_reported_as_denied(tmp_path: Path) -> None:
     said = await harden(tmp_path, system_calls=False)
     assert (said["interfaces"] == ["lo"]) or (not said["steps"]["own_network"] and NO in said["why"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from ecu.urgency import Urgency, may_prefer, prefer
+from tests.ecu.urgencies import has_urgency, threads_of
 
 TWO_THREADS = "import threading, sys; threading.Thread(target=sys.stdin.read).start(); print(flush=True)"
 
@@ -26,29 +26,13 @@ def process() -> Iterator[subprocess.Popen[str]]:
         child.communicate()
 
 
-def threads_of(pid: int) -> list[int]:
-    return [int(thread) for thread in os.listdir(f"/proc/{pid}/task")]
-
-
-def urgency_of(thread: int) -> tuple[int, int, int]:
-    return (
-        os.sched_getscheduler(thread),
-        os.sched_getparam(thread).sched_priority,
-        os.getpriority(os.PRIO_PROCESS, thread),
-    )
-
-
 def test_an_urgency_goes_to_every_thread_of_a_process_and_back(process: subprocess.Popen[str]) -> None:
     if not may_prefer():
         pytest.skip("this user may not make processes more urgent (CAP_SYS_NICE)")
-    threads = threads_of(process.pid)
-    assert len(threads) > 1
+    assert len(threads_of(process.pid)) > 1
     for urgency in (*Urgency, Urgency.ORDINARY):
         assert prefer(process.pid, urgency)
-        policy = os.SCHED_FIFO if urgency.realtime else os.SCHED_OTHER
-        given = {urgency_of(thread) for thread in threads}
-        # A kernel may have no real time to give; then the niceness counts.
-        assert given in ({(policy, urgency.realtime, urgency.niceness)}, {(os.SCHED_OTHER, 0, urgency.niceness)})
+        assert has_urgency(process.pid, urgency)
 
 
 def test_who_may_not_prefer_is_told_so_and_nothing_breaks(process: subprocess.Popen[str]) -> None:
@@ -68,20 +52,50 @@ def test_a_process_that_is_gone_is_no_error() -> None:
     assert not prefer(gone.pid, Urgency.ROAD)
 
 
+START_A_CHILD = """
+import asyncio, os
+from agent.children import Child
+from ecu.urgency import Urgency, prefer
+from inference.messages import FromCamera
+from tests.ecu.urgencies import has_urgency
+
+async def main():
+    ended = lambda *_: None
+    arguments = ["--source", "video:/nowhere", "--ledger", "/nowhere/camera.ledger"]
+    child = await Child.start("inference.camera", arguments, FromCamera, ended, ended, os.environ)
+    print([urgency.name for urgency in Urgency if has_urgency(child.pid, urgency)])
+    await child.stop()
+"""
+
+
 def test_a_patient_process_starts_patient_children() -> None:
     """As `nice outrider replay` does: its workers must not go before what it steps back for."""
+    become_patient = "os.setpriority(os.PRIO_PROCESS, 0, 10)\n"
+    assert said_by(f"{START_A_CHILD}{become_patient}asyncio.run(main())\n") == "['PATIENT']\n"
+
+
+def test_a_supervisor_starts_ordinary_children() -> None:
+    """What goes first is said of each of them; none inherits it."""
+    if not may_prefer():
+        pytest.skip("this user may not make processes more urgent (CAP_SYS_NICE)")
+    go_first = "prefer(os.getpid(), Urgency.SUPERVISOR)\n"
+    assert said_by(f"{START_A_CHILD}{go_first}asyncio.run(main())\n") == "['ORDINARY']\n"
+
+
+def test_niceness_alone_makes_a_process_preferred() -> None:
+    """Where the kernel has no real time to give there is nothing else."""
+    if not may_prefer():
+        pytest.skip("this user may not make processes more urgent (CAP_SYS_NICE)")
     program = (
-        "import asyncio, os\n"
-        "from agent.children import Child\n"
-        "from inference.messages import FromWorker\n"
-        "async def main():\n"
-        "    ended = lambda *_: None\n"
-        "    arguments = ['--package', '/nowhere']\n"
-        "    child = await Child.start('inference.worker', arguments, FromWorker, ended, ended, os.environ)\n"
-        "    print(os.getpriority(os.PRIO_PROCESS, child.pid))\n"
-        "    await child.stop()\n"
-        "os.nice(10)\n"
-        "asyncio.run(main())\n"
+        "import os\n"
+        "from ecu.urgency import is_preferred\n"
+        "for niceness in (-1, 0, 1):\n"
+        "    os.setpriority(os.PRIO_PROCESS, 0, niceness)\n"
+        "    print(is_preferred())\n"
     )
+    assert said_by(program) == "True\nFalse\nFalse\n"
+
+
+def said_by(program: str) -> str:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == "10\n"
+    return done.stdout

@@ -6,6 +6,8 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,6 +133,8 @@ FORBIDDEN: list[tuple[Change, str]] = [
     (in_constant("bias", lambda tensor: tensor.float_data.append(1.0)), "has its numbers in 2 places"),
     (in_constant("parts", lambda tensor: tensor.CopyFrom(_ints_as_floats())), "where its type doesn't lie"),
     (in_constant("bias", outside), "the constant 'bias' lies outside the file"),
+    (in_constant("bias", lambda tensor: tensor.external_data.add(key="offset")), "'bias' lies outside the file"),
+    (in_constant("bias", set_field("data_location", TensorProto.EXTERNAL)), "'bias' lies outside the file"),
     (in_constant("bias", lambda tensor: tensor.segment.CopyFrom(TensorProto.Segment(begin=0, end=1))), "a segment"),
     (in_constant("bias", set_field("name", "weights")), "gives 'weights', which isn't a new name"),
     (in_constant("bias", set_field("name", "")), "gives '', which isn't a new name"),
@@ -151,6 +155,31 @@ FORBIDDEN: list[tuple[Change, str]] = [
     (lambda model: model.graph.value_info.append(_sequence()), "value 'v' has a sequence"),
     (in_node("planar", lambda node: node.attribute.append(_of_kind(5))), "attribute 'x' of node 'planar' is of kind 5"),
 ]
+
+
+PLAIN = {"name", "doc_string", "type", "f", "i", "s", "floats", "ints", "strings"}
+HIDDEN: dict[str, Any] = {
+    "g": onnx.GraphProto(),
+    "graphs": [onnx.GraphProto()],
+    "t": TensorProto(),
+    "tensors": [TensorProto()],
+    "sparse_tensor": onnx.SparseTensorProto(),
+    "sparse_tensors": [onnx.SparseTensorProto()],
+    "tp": onnx.TypeProto(),
+    "type_protos": [onnx.TypeProto()],
+    "ref_attr_name": "outer",
+}
+
+
+@pytest.mark.parametrize("field", HIDDEN)
+def test_an_attribute_that_says_it_is_a_number_hides_nothing_else(field: str) -> None:
+    attribute = onnx.AttributeProto(name="x", type=onnx.AttributeProto.INT, i=1, **{field: HIDDEN[field]})
+    said = refusal(graph(in_node("planar", lambda node: node.attribute.append(attribute))))
+    assert re.match(r"attribute 'x' of node 'planar' has .*, which isn't taken", said)
+
+
+def test_whatever_an_attribute_may_hold_is_plain_or_refused() -> None:
+    assert PLAIN | HIDDEN.keys() == {field.name for field in onnx.AttributeProto.DESCRIPTOR.fields}
 
 
 def _sequence() -> onnx.ValueInfoProto:
@@ -191,11 +220,20 @@ def test_a_graph_with_another_surface_than_promised_is_refused(contract: Contrac
         (Limits(model_bytes=100), "100 are the most it may have"),
         (Limits(nodes=5), "parts of the kind node; 5 are the most"),
         (Limits(initializers=5), "parts of the kind initializer; 5 are the most"),
+        (Limits(values=0), "1 parts of the kind value_info; 0 are the most"),
         (Limits(steps=50), "more parts than a model needs"),
     ],
 )
 def test_a_graph_beyond_the_limits_is_refused(limits: Limits, sentence: str) -> None:
-    assert sentence in refusal(graph(), limits=limits)
+    inferred = helper.make_tensor_value_info("planar", TensorProto.UINT8, [1, 3, SIDE, SIDE])
+    assert sentence in refusal(graph(lambda model: model.graph.value_info.append(inferred)), limits=limits)
+
+
+def test_the_limits_are_the_documented_ones() -> None:
+    page = (Path(__file__).parents[2] / "docs/formats/model-package.md").read_text()
+    table = page.partition("## The most that a graph may have\n")[2].partition("\n## ")[0]
+    documented = re.findall(r"^\| `(\w+)` \| ([\d,]+) \|", table, re.MULTILINE)
+    assert {name: int(most.replace(",", "")) for name, most in documented} == asdict(Limits())
 
 
 def field(number: int, content: bytes) -> bytes:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from inference.build.normalization import folded
+from inference.build.quantize import quantize
 from inference.letterbox import FILL
 from inference.package import find_package, load_package
 from inference.runtime import ort
@@ -69,6 +70,19 @@ def test_the_border_is_padded_with_the_fill() -> None:
     np.testing.assert_allclose(padded, without, rtol=1e-4, atol=1e-3)
 
 
+def test_quantizing_takes_pixels_as_they_are_whatever_it_was_calibrated_on() -> None:
+    """A range measured on dark canvases would cut off what is bright."""
+    dark = [np.full((SIDE, SIDE, 3), value, np.uint8) for value in (0, 20)]
+    assert entry_of(onnx.load_from_string(quantize(network([1, 1, 1, 1]), dark, reduce_range=True))) == (1, FILL)
+
+
+def entry_of(model: onnx.ModelProto) -> tuple[float, int]:
+    """Scale and zero point with which pixels enter the graph."""
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    (entry,) = [node for node in model.graph.node if node.op_type == "DequantizeLinear" and "pre_t" in node.input]
+    return float(constants[entry.input[1]]), int(constants[entry.input[2]])
+
+
 @pytest.mark.parametrize("title", ["drive-detect@1.0", "drive-detect@2.0"])
 def test_the_shipped_graphs_take_pixels_as_they_are(title: str) -> None:
     package = load_package(find_package(title))
@@ -76,7 +90,4 @@ def test_the_shipped_graphs_take_pixels_as_they_are(title: str) -> None:
         model = onnx.load_from_string(package.read(variant))
         kinds = {node.op_type for node in model.graph.node}
         assert kinds.isdisjoint({"Cast", "Sub", "Mul", "Div"})
-        constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-        (entry,) = [node for node in model.graph.node if node.op_type == "DequantizeLinear" and "pre_t" in node.input]
-        assert constants[entry.input[1]] == 1
-        assert constants[entry.input[2]] == FILL
+        assert entry_of(model) == (1, FILL)

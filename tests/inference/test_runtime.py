@@ -38,6 +38,18 @@ def test_running_a_model_leaves_no_identifier_and_no_queue_of_events(tmp_path: P
     assert left_behind_by(RUN_A_MODEL, tmp_path) == []
 
 
+def test_its_releases_are_told_under_either_name() -> None:
+    """A wheel knows one of the two, so that none shows whether the other is there."""
+    program = (
+        "import os, inference.runtime; print(os.environ['ORT_DISABLE_TELEMETRY'], os.environ['ORT_TELEMETRY_DISABLED'])"
+    )
+    environment = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE
+    )
+    assert done.stdout == b"1 1\n"
+
+
 def test_without_our_word_it_would_report(tmp_path: Path) -> None:
     """The oracle of the test above: once this finds nothing any more, inference/runtime.py may be needed no more."""
     model = find_package("drive-detect@1.0") / "u8s7.onnx"

@@ -13,6 +13,7 @@ from ecu.clock import SECOND_NS
 from ecu.keys import MemoryKeyStore
 from receiver import admission
 from receiver.admission import CERTIFICATES_AT_ONCE, NotAdmitted, TooOften
+from receiver.pki import Identity
 from receiver.tables import schema
 from tests.receiver.fleet import VEHICLE
 from tests.receiver.test_pki import authority
@@ -68,3 +69,12 @@ def test_a_token_is_answered_again_as_often_as_its_vehicle_may_renew(tmp_path: P
         # What the operator handed out anew is granted all the same.
         admission.enrol(connection, VEHICLE, "another", NOW, LATER)
         assert admission.pair(connection, issuer, "another", csr, NOW).vehicle == VEHICLE
+
+
+def test_a_certificate_recorded_for_one_vehicle_admits_no_other(tmp_path: Path) -> None:
+    with a_database().begin() as connection:
+        issued = admission.pair(connection, authority(tmp_path), "token", a_csr(), NOW)
+        before = issued.not_after_ns - 1
+        assert admission.check(connection, Identity(VEHICLE, issued.serial), before) == issued.not_after_ns
+        with pytest.raises(NotAdmitted, match="isn't one of this receiver's"):
+            admission.check(connection, Identity("veh-002", issued.serial), before)

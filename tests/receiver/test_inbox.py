@@ -114,6 +114,17 @@ async def test_other_bytes_under_stored_numbers_are_quarantined_with_an_alarm_an
         assert await store.transact(rows) == [(VEHICLE, 1, 0, 3)]
 
 
+async def test_the_same_conflicting_bytes_from_two_vehicles_are_kept_and_alarmed_for_each(tmp_path: Path) -> None:
+    async with a_store(tmp_path, VEHICLE, "veh-002") as store:
+        for block in (make_block(0), make_block(0, note="other")):
+            verdicts = await store.transact(inbox.commit, [arrival(block), arrival(block, "veh-002")], 5)
+        assert outcomes(verdicts) == [Outcome.CONFLICT, Outcome.CONFLICT]
+        kept = await store.transact(lambda c: c.execute(select(quarantine.c.vehicle)).scalars().all())
+        assert sorted(kept) == [VEHICLE, "veh-002"]
+        alarms = [(entry.event, entry.subject) for entry in await store.transact(journal.tail, 2)]
+        assert alarms == [("conflict", VEHICLE), ("conflict", "veh-002")]
+
+
 async def test_streams_of_other_vehicles_lanes_and_epochs_do_not_meet(tmp_path: Path) -> None:
     async with a_store(tmp_path, VEHICLE, "veh-002") as store:
         blocks = [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 
 import mqtt5
@@ -16,11 +18,22 @@ from ecu.clock import SECOND_NS
 from receiver import admission, journal
 from receiver.endpoint import CONNECTIONS_PER_VEHICLE, MAX_STATUS_BYTES
 from receiver.inbox import QUARANTINED_PER_VEHICLE
-from receiver.session import Phase
+from receiver.service import Receiver
+from receiver.session import Phase, Session
 from receiver.tables import quarantine
 from telemetry.records import Lane
 from telemetry.wire import MAX_BLOCK_BYTES, down_topic, status_topic, unpack_receipt, up_topic
-from tests.receiver.fleet import EPOCH, VEHICLE, RawVehicle, a_receiver, a_vehicle, make_block, todays_clock, until
+from tests.receiver.fleet import (
+    EPOCH,
+    VEHICLE,
+    RawVehicle,
+    Vehicle,
+    a_receiver,
+    a_vehicle,
+    make_block,
+    todays_clock,
+    until,
+)
 
 UP = up_topic(VEHICLE, Lane.P1)
 OTHER = "veh-002"
@@ -237,19 +250,59 @@ async def test_silence_ends_a_session_after_one_and_a_half_keep_alives_and_whole
 ) -> None:
     clock = todays_clock()
     async with a_receiver(tmp_path, clock) as receiver:
-        raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path, clock=clock), keep_alive=10)
-        clock.advance(clock.boot_ns() + 14 * SECOND_NS)
-        assert isinstance(await raw.ask(mqtt5.PingReqPacket()), mqtt5.PingRespPacket)
-        clock.advance(clock.boot_ns() + 14 * SECOND_NS)
-        raw.send(b"\x30\x80")  # a slow loris' tooth: the beginning of a packet
-        await raw.writer.drain()
-        receiver.endpoint.end_overdue()
-        assert receiver.counters.overdue == 0
-        clock.advance(clock.boot_ns() + 2 * SECOND_NS)
-        receiver.endpoint.end_overdue()
-        assert code_of(await raw.receive()) is DisconnectReasonCode.KEEP_ALIVE_TIMEOUT
-        assert receiver.counters.overdue == 1
-        await raw.close()
+        with on_a_wire(receiver, await a_vehicle(receiver, tmp_path, clock=clock)) as (session, wire):
+            session.data_received(mqtt5.ConnectPacket("x", keep_alive=10).write())
+            await until(lambda: session.phase is Phase.OPEN)
+            clock.advance(clock.boot_ns() + 14 * SECOND_NS)
+            session.data_received(mqtt5.PingReqPacket().write())
+            clock.advance(clock.boot_ns() + 14 * SECOND_NS)
+            session.data_received(b"\x30\x80")  # a slow loris' tooth: the beginning of a packet
+            receiver.endpoint.end_overdue()
+            assert (session.phase, receiver.counters.overdue) == (Phase.OPEN, 0)
+            clock.advance(clock.boot_ns() + 2 * SECOND_NS)
+            receiver.endpoint.end_overdue()
+            assert (session.phase, receiver.counters.overdue) == (Phase.OVER, 1)
+            assert code_of(wire.heard()[-1]) is DisconnectReasonCode.KEEP_ALIVE_TIMEOUT
+
+
+async def test_a_session_that_ended_is_counted_once_however_long_its_goodbye_takes(tmp_path: Path) -> None:
+    clock = todays_clock()
+    async with a_receiver(tmp_path, clock, connect_s=5) as receiver:
+        with on_a_wire(receiver, await a_vehicle(receiver, tmp_path, clock=clock)) as (_, wire):
+            clock.advance(clock.boot_ns() + 6 * SECOND_NS)
+            receiver.endpoint.end_overdue()
+            receiver.endpoint.end_overdue()
+            assert receiver.endpoint.cut(VEHICLE, "revoked") == 0
+            assert (wire.closing, receiver.counters.overdue, receiver.counters.cut) == (True, 1, 0)
+
+
+async def test_revocation_ends_a_connection_before_connect_and_while_it_is_checked_and_counts_it(
+    tmp_path: Path,
+) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle, other = await a_vehicle(receiver, tmp_path), await a_vehicle(receiver, tmp_path, OTHER)
+        with (
+            on_a_wire(receiver, vehicle) as (waiting, _),
+            on_a_wire(receiver, vehicle) as (checked, _),
+            on_a_wire(receiver, other) as (bystander, _),
+        ):
+            revoking = asyncio.create_task(receiver.operator.revoke(VEHICLE))
+            # The store does one thing after another: this look at the certificate waits behind the revocation.
+            checked.data_received(mqtt5.ConnectPacket("x").write())
+            assert (waiting.phase, checked.phase) == (Phase.WAITING, Phase.CHECKING)
+            assert (await revoking).connections_cut == receiver.counters.cut == 2
+            phases = waiting.phase, checked.phase, bystander.phase
+            assert phases == (Phase.OVER, Phase.OVER, Phase.WAITING)
+
+
+async def test_a_connection_cut_while_it_is_checked_never_opens(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        with on_a_wire(receiver, await a_vehicle(receiver, tmp_path)) as (session, wire):
+            session.data_received(mqtt5.ConnectPacket("x").write())
+            assert receiver.endpoint.cut(VEHICLE, "revoked") == 1
+            # Done after the look at the certificate, which is welcome.
+            await asyncio.create_task(receiver.operator.fleet())
+            assert (session.phase, wire.heard(), receiver.counters.sessions) == (Phase.OVER, [], 0)
 
 
 async def test_a_session_does_not_outlive_its_certificate(tmp_path: Path) -> None:
@@ -374,6 +427,7 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.written = b""
         self.reading = True
+        self.closing = False
         self._certificate = certificate
 
     def get_extra_info(self, name: str, default: object = None) -> object:
@@ -391,27 +445,46 @@ class Wire(asyncio.Transport):
     def resume_reading(self) -> None:
         self.reading = True
 
+    def close(self) -> None:
+        """The peer takes its time to say goodbye."""
+        self.closing = True
+
     def is_closing(self) -> bool:
-        return False
+        return self.closing
+
+    def heard(self) -> list[mqtt5.Packet]:
+        packets, rest = list[mqtt5.Packet](), self.written
+        while rest:
+            packet, end = mqtt5.read(memoryview(rest))
+            packets, rest = [*packets, packet], rest[end:]
+        return packets
+
+
+@contextlib.contextmanager
+def on_a_wire(receiver: Receiver, vehicle: Vehicle) -> Iterator[tuple[Session, Wire]]:
+    certificate = vehicle.keys.certificate()
+    assert certificate is not None
+    wire = Wire(x509.load_pem_x509_certificate(certificate).public_bytes(Encoding.DER))
+    session = receiver.endpoint.session()
+    session.connection_made(wire)
+    try:
+        yield session, wire
+    finally:
+        session.connection_lost(None)
 
 
 async def test_nothing_is_read_or_written_for_a_vehicle_that_reads_nothing(tmp_path: Path) -> None:
     ping, pong = mqtt5.PingReqPacket().write(), mqtt5.PingRespPacket().write()
     async with a_receiver(tmp_path) as receiver:
-        certificate = (await a_vehicle(receiver, tmp_path)).keys.certificate()
-        assert certificate is not None
-        wire = Wire(x509.load_pem_x509_certificate(certificate).public_bytes(Encoding.DER))
-        session = receiver.endpoint.session()
-        session.connection_made(wire)
-        session.data_received(mqtt5.ConnectPacket("x").write())
-        assert not wire.reading
-        await until(lambda: session.phase is Phase.OPEN)
-        session.pause_writing()
-        wire.written = b""
-        session.data_received(ping * 1000)
-        await asyncio.sleep(0)
-        assert (wire.reading, wire.written.count(pong)) == (False, 0)
-        session.resume_writing()
-        await until(lambda: wire.written == pong * 1000)
-        assert (wire.reading, session.phase) == (True, Phase.OPEN)
-        session.connection_lost(None)
+        with on_a_wire(receiver, await a_vehicle(receiver, tmp_path)) as (session, wire):
+            session.data_received(mqtt5.ConnectPacket("x").write())
+            assert not wire.reading
+            await until(lambda: session.phase is Phase.OPEN)
+            session.pause_writing()
+            wire.written = b""
+            session.data_received(ping * 1000)
+            await asyncio.sleep(0)
+            assert (wire.reading, wire.written.count(pong)) == (False, 0)
+            session.resume_writing()
+            await until(lambda: wire.written == pong * 1000)
+            assert (wire.reading, session.phase) == (True, Phase.OPEN)

@@ -151,6 +151,23 @@ def test_unless_exact_no_position_leaves_as_it_came(record: Record, policy: Priv
                 assert f"{place}.longitude" in {other.casefold() for other in told}
 
 
+@pytest.mark.parametrize("position", [Position.DROP, Position.COARSE])
+def test_a_signal_that_has_the_name_of_a_place_itself_is_told_only_exactly(position: Position) -> None:
+    destination = "Vehicle.Navigation.DestinationSet"
+    told = VehicleSummary({
+        vss.SPEED: 1.0, vss.LOCATION: 48.1, destination.upper(): 11.5,
+        f"{destination}.Latitude": 48.1, f"{destination}.Longitude": 11.5,
+    })  # fmt: skip
+    policy = PrivacyPolicy(consents=EVERYTHING, position=position)
+    plain = written(policy, record_of(1, told))
+    assert plain is not None
+    coarse = {f"{destination}.Latitude", f"{destination}.Longitude"} if position is Position.COARSE else set()
+    assert plain["signals"].keys() == {vss.SPEED, *coarse}
+    exactly = written(policy.model_copy(update={"position": Position.EXACT}), record_of(1, told))
+    assert exactly is not None
+    assert exactly["signals"] == told.signals
+
+
 @given(signals, st.floats(-89, 89), st.floats(-179, 179), st.floats(-1e-4, 1e-4), st.floats(0, 360), st.integers(1, 4))
 def test_positions_of_one_cell_give_the_same_bytes(
     others: dict[str, float], latitude: float, longitude: float, nudge: float, heading: float, scale: int

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ecu.crashdisk import Call, CrashDisk, CrashState
 from ecu.disk import DiskFault
 from ecu.keys import MemoryKeyStore
-from telemetry.records import Lane, Purpose
+from telemetry.records import Lane, Purpose, Record
 from telemetry.spool.counts import MemoryCounters, SpoolCounts
 from tests.telemetry.spool.rig import WIDE, Key, Rig, key_of, receipt_for, record, records_of
 
@@ -56,7 +56,10 @@ class Story:
     # --- what a story is made of ---
 
     def put(self, *numbers: int, lane: Lane = Lane.P1, size: int = 10, purpose: Purpose = Purpose.PERCEPTION) -> None:
-        self.rig.offer(*(record(n, lane, purpose, size) for n in numbers))
+        self.commit(*(record(n, lane, purpose, size) for n in numbers))
+
+    def commit(self, *records: Record) -> None:
+        self.rig.offer(*records)
         self.promise()
         self.rig.commit()
         self.promise()
@@ -134,6 +137,7 @@ def judge(moment: Moment, rig: Rig) -> None:
     rig.drain()
     assert rig.read() == []
     assert rig.spool.counts().holds
+    assert rig.spool.counts().segments == 2, "a segment that nobody wants isn't freed"
 
 
 def durable(counts: SpoolCounts) -> int:
@@ -177,6 +181,10 @@ def a_segment_filled_sent_freed_and_used_again(story: Story) -> None:
     story.acknowledge(2)
     story.put(4, 5, size=3000)
     story.put(6)
+
+
+def two_blocks_in_one_commit(story: Story) -> None:
+    story.commit(record(1), record(2, purpose=Purpose.DRIVING))
 
 
 def a_batch_that_needs_three_segments(story: Story) -> None:
@@ -238,6 +246,11 @@ def a_sync_fails(story: Story) -> None:
     story.put(3)
 
 
+def the_first_sync_of_a_segment_fails(story: Story) -> None:
+    story.fail_once(lambda call: call.act == "sync" and call.path.startswith("p1"), DiskFault("worn"))
+    story.put(1)
+
+
 def a_sync_fails_and_other_records_take_the_numbers(story: Story) -> None:
     story.put(1)
     story.disk.fail(lambda call: call.act == "sync" and call.path.startswith("p1"), DiskFault("worn"))
@@ -250,6 +263,7 @@ def a_sync_fails_and_other_records_take_the_numbers(story: Story) -> None:
 STORIES = [
     commits,
     a_segment_filled_sent_freed_and_used_again,
+    two_blocks_in_one_commit,
     a_batch_that_needs_three_segments,
     two_purposes_and_one_erased,
     an_erased_purpose_that_had_a_segment_to_itself,
@@ -258,5 +272,6 @@ STORIES = [
     a_full_spool_evicts,
     a_full_spool_trims_first,
     a_sync_fails,
+    the_first_sync_of_a_segment_fails,
     a_sync_fails_and_other_records_take_the_numbers,
 ]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecu.crashdisk import CrashDisk
-from ecu.disk import DiskFull
+from ecu.disk import DiskFault, DiskFull
 from telemetry.records import Lane, Purpose
 from telemetry.spool.books import Books, BooksTooNew, Page, decode, encode
 from telemetry.spool.counts import Totals
@@ -32,6 +32,9 @@ PAGES = st.builds(
     erasing=st.frozensets(st.sampled_from(Purpose)),
 )
 
+SMALL = Page(bytes(16))
+LARGE = Page(bytes(16), left={(Lane.P1, bytes(16)): tuple((n * 9, n * 9 + 4) for n in range(9000))})
+
 
 @given(PAGES)
 def test_a_page_reads_as_it_was_written(page: Page) -> None:
@@ -49,36 +52,47 @@ def test_a_purpose_is_erased_before_its_serial() -> None:
 @pytest.mark.parametrize("refused", [1, 2])
 def test_growth_refused_on_a_full_disk_leaves_smaller_pages_writable(refused: int, restarted: bool) -> None:
     disk = CrashDisk()
-    books, small = Books(disk), Page(bytes(16))
-    books.write_both(small)
-    large = Page(bytes(16), left={(Lane.P1, bytes(16)): tuple((n * 9, n * 9 + 4) for n in range(9000))})
+    books = Books(disk)
+    books.write_both(SMALL)
     creates = count(1)
     disk.fail(lambda call: call.act == "create" and next(creates) >= refused, DiskFull("full"))
     with pytest.raises(DiskFull):
-        books.write_both(large)
+        books.write_both(LARGE)
     books = Books(disk) if restarted else books
-    books.write_both(small)
-    assert Books(disk).read() == small
+    books.write_both(SMALL)
+    assert Books(disk).read() == SMALL
     disk.heal()
-    books.write_both(large)
-    assert Books(disk).read() == large
+    books.write_both(LARGE)
+    assert Books(disk).read() == LARGE
 
 
 def test_a_page_that_outgrows_its_record_gets_a_larger_one_and_keeps_it() -> None:
     disk = CrashDisk()
-    books, small = Books(disk), Page(bytes(16))
-    books.write(small)
+    books = Books(disk)
+    books.write(SMALL)
     size = disk.size("books.0")
-    large = Page(bytes(16), left={(Lane.P1, bytes(16)): tuple((n * 9, n * 9 + 4) for n in range(9000))})
-    books.write_both(large)
-    assert Books(disk).read() == large
-    books.write_both(small)
+    books.write_both(LARGE)
+    assert Books(disk).read() == LARGE
+    books.write_both(SMALL)
     assert disk.size("books.0") > size
     before = len(disk.calls)
     again = Books(disk)
-    assert again.read() == small
-    again.write_both(small)
+    assert again.read() == SMALL
+    again.write_both(SMALL)
     assert not [call for call in disk.calls[before:] if call.act == "create"]
+
+
+def test_grown_books_keep_their_size_though_the_first_write_after_a_restart_fails() -> None:
+    disk = CrashDisk()
+    Books(disk).write_both(LARGE)
+    size = disk.size("books.0")
+    books = Books(disk)
+    disk.fail(lambda call: call.act == "write_at", DiskFault("worn"))
+    with pytest.raises(DiskFault):
+        books.write_both(SMALL)
+    disk.heal()
+    books.write_both(SMALL)
+    assert disk.size("books.0") == disk.size("books.1") == size
 
 
 def test_books_of_a_later_version_are_refused_in_words() -> None:

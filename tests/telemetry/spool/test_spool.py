@@ -10,8 +10,9 @@ from ecu.disk import DiskFault
 from ecu.keys import MemoryKeyStore
 from telemetry.records import COMMIT_WITHIN_NS, Health, Lane, Purpose, Record, decode_event
 from telemetry.spool.counts import Dropped, Evicted, MemoryCounters, Quarantined
+from telemetry.spool.departures import _MOST_RANGES
 from telemetry.spool.format import frames_in, unpack_segment_header
-from telemetry.spool.limits import PAGE_BYTES
+from telemetry.spool.limits import PAGE_BYTES, SpoolLimits
 from telemetry.wire import BadBlock, Receipt, unpack_block, unpack_body
 from tests.telemetry.spool.rig import ROOMY, SMALL, Rig, key_of, receipt_for, record, records_of
 
@@ -141,6 +142,21 @@ def test_a_receipt_for_part_of_a_block_frees_that_part_and_the_rest_is_sent_agai
     assert rig.blocks() == [ref]
     assert rig.spool.acknowledge(receipt_for(ref)) == 6
     assert rig.blocks() == []
+
+
+def test_a_receipt_that_the_books_could_not_hold_is_counted_and_frees_nothing() -> None:
+    rig = Rig(CrashDisk(), limits=SpoolLimits(queue_records=40_000))
+    offered = 2 * _MOST_RANGES + 2
+    rig.put(*(record(n) for n in range(offered)))
+    for ref in rig.blocks():
+        rig.spool.mark_sent(ref)
+    epoch = rig.blocks()[0].epoch
+    every_other = tuple((n, n + 1) for n in range(0, offered, 2))
+    assert rig.spool.acknowledge(Receipt(Lane.P1, epoch, every_other)) == 0
+    counts, p1 = rig.spool.counts(), rig.spool.counts().lanes[Lane.P1]
+    assert (counts.receipts_ignored, p1.acknowledged, p1.spooled) == (1, 0, offered)
+    assert rig.spool.acknowledge(Receipt(Lane.P1, epoch, every_other[1:])) == offered // 2 - 1
+    assert rig.spool.counts().holds
 
 
 def test_segments_that_are_done_are_used_again_without_taking_space() -> None:
