@@ -142,8 +142,8 @@ def test_any_changed_field_is_refused_or_is_another_release(
     changed = written(content)
     try:
         other = decode_manifest(changed)
-    except TrustError as refused:
-        assert refused.attack is Attack.MALFORMED
+    except TrustError:
+        refusal(changed)
     else:
         assert (other == manifest) == (bundle_digest(changed) == bundle_digest(encode_manifest(manifest)))
 
@@ -179,7 +179,8 @@ def test_what_is_said_of_a_refused_manifest_cant_write_on_the_screen() -> None:
         ("schema", 2), ("schema", 0), ("kind", "Model"), ("kind", "firmware"), ("name", ""), ("name", "Drive"),
         ("name", "a" * 49), ("name", "dr/ve"), ("name", "../x"), ("name", "drive\n"), ("name", "-x"),
         ("version", "1"), ("version", "1.0.0.0"), ("version", "01.0"), ("version", "1.0-rc1"), ("version", "1.0\n"),
-        ("version", "1234567.0"), ("version", "1.1\u0663"), ("version", "1\u0663.0"), ("release", 0), ("release", -1), ("release", (1 << 53) + 1),
+        ("version", "1234567.0"), ("version", "1.1\u0663"), ("version", "1\u0663.0"), ("release", 0), ("release", -1),
+        ("release", (1 << 53) + 1),
         ("release", "1"), ("hardware", []), ("hardware", "any"), ("hardware", ["any"] * 33), ("hardware", ["X86"]),
         ("hardware", [""]), ("files", []), ("files", {}),
     ],

@@ -11,7 +11,8 @@ import pytest
 from tuf.api.metadata import Metadata, Root, Targets, Timestamp
 
 from ecu.clock import SteppingClock
-from ecu.disk import RealDisk
+from ecu.crashdisk import CrashDisk
+from ecu.disk import DiskFault, RealDisk
 from ota.errors import Attack, FetchError, NotThere, TrustError
 from ota.floors import Floors, FloorsLost
 from ota.kinds import Kind
@@ -91,6 +92,28 @@ def test_without_its_cache_a_vehicle_fetches_everything_again(fleet: Fleet, stat
     trust = fleet.trust(state)
     offers = trust.refresh(fleet.source())
     (state / "metadata.cache").write_bytes(b"\xff torn")
+    assert trust.refresh(fleet.source()) == offers
+
+
+def test_any_flipped_bit_in_the_cache_costs_a_fetch_and_nothing_else(fleet: Fleet, state: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    trust = fleet.trust(state)
+    offers = trust.refresh(fleet.source())
+    cache = state / "metadata.cache"
+    whole = cache.read_bytes()
+    in_names = [at + 3 for at in range(len(whole)) if whole.startswith((b"director/", b"image/"), at)]
+    for at in (*in_names, *range(0, len(whole), 400)):
+        for bit in (0, 7):
+            cache.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+            assert trust.refresh(fleet.source()) == offers
+
+
+def test_a_cache_that_the_medium_cant_give_back_is_written_anew(fleet: Fleet) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    disk = CrashDisk()
+    trust = Trust(disk, fleet.roots, Vehicle(CAR, HARDWARE), Floors(disk), fleet.clock)
+    offers = trust.refresh(fleet.source())
+    disk.fail(lambda call: call.act == "read" and call.path == "metadata.cache", DiskFault("bad sector"))
     assert trust.refresh(fleet.source()) == offers
 
 
