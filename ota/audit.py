@@ -37,6 +37,8 @@ class Audit:
         line = msgspec.json.encode(entry) + b"\n"
         if self._end + len(line) > _MOST_BYTES and self._disk.exists(_FILE):
             self._disk.rename(_FILE, _OLD)
+            # Before a new file may take the name: the rename alone could be lost, and the old file with it.
+            self._disk.sync_folder("")
             self._entries.clear()
         self._demand_file()
         # Not at the file's end: half a line of an entry that failed may stand there.
