@@ -9,6 +9,7 @@ forgotten first.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -174,7 +175,7 @@ def test_both_twins_lost_is_never_zero(record: str) -> None:
     for twin in (0, 1):
         disk.flip_bit(f"{record}.{twin}", 200)
     floors = Floors(disk)
-    ask = {
+    ask: dict[str, tuple[Callable[[], object], ...]] = {
         "floors.metadata": (
             lambda: floors.demand_current({}),
             lambda: floors.signed_at_s,
