@@ -387,6 +387,8 @@ def _on_the_disk_of(folder: Path) -> Iterator[None]:
             f"The disk that holds {shown(folder)} is full. What vehicles see is whole and as it was. Free some space "
             "on it and give the same command again."
         ) from error
+    except FileExistsError as error:
+        raise DiskDenied(f"{shown(error.filename)} isn't a folder, as it should be. Move it away.") from error
     except DiskDenied as error:
         why = error.__cause__.strerror if isinstance(error.__cause__, OSError) else str(error)
         raise DiskDenied(
