@@ -5,6 +5,7 @@ One JSON line an entry. A full file becomes `audit.old`, over the one before, an
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
 import msgspec
@@ -19,29 +20,31 @@ _MOST_BYTES: Final = 1 << 20
 
 
 class Audit:
-    """Raises DiskError. A line that a power cut tore off is dropped at the next start: its act will be said again."""
+    """Raises DiskError. The next entry goes over a line that a power cut tore off: its act will be said again. A
+    line that was damaged later stays, and `first_break` says where."""
 
     def __init__(self, disk: Disk, clock: Clock, subject: str) -> None:
         self._disk = disk
         self._clock = clock
         self._subject = subject
-        self._entries, whole = _parse(disk.read(_FILE)) if disk.exists(_FILE) else ([], 0)
+        self._entries, self._end = _parse(disk.read(_FILE)) if disk.exists(_FILE) else ([], 0)
         self._last = self._entries[-1] if self._entries else self._last_of_old()
-        if disk.exists(_FILE) and disk.size(_FILE) > whole:
-            disk.truncate(_FILE, whole)
+        self._is_named = False
 
     def add(self, event: str, detail: str) -> Entry:
         """Durable when it returns."""
         entry = link(self._last, self._clock.wall_ns(), event, self._subject, detail)
         line = msgspec.json.encode(entry) + b"\n"
-        if self._disk.exists(_FILE) and self._disk.size(_FILE) + len(line) > _MOST_BYTES:
+        if self._end + len(line) > _MOST_BYTES and self._disk.exists(_FILE):
             self._disk.rename(_FILE, _OLD)
-            self._entries.clear()
-        if not self._disk.exists(_FILE):
-            self._disk.create(_FILE)
+            # Before a new file may take the name: the rename alone could be lost, and the old file with it.
             self._disk.sync_folder("")
-        self._disk.write_at(_FILE, self._disk.size(_FILE), line)
+            self._entries.clear()
+        self._demand_file()
+        # Not at the file's end: half a line of an entry that failed may stand there.
+        self._disk.write_at(_FILE, self._end, line)
         self._disk.sync(_FILE)
+        self._end += len(line)
         self._entries.append(entry)
         self._last = entry
         return entry
@@ -54,6 +57,15 @@ class Audit:
         """The number of the first entry that doesn't follow from the one before; None when the chain is whole."""
         return first_break(self._entries, self._last_of_old())
 
+    def _demand_file(self) -> None:
+        """There is one, and its name is durable, which a start can't know of a file that it finds."""
+        if not self._disk.exists(_FILE):
+            self._disk.create(_FILE)
+            self._end, self._is_named = 0, False
+        if not self._is_named:
+            self._disk.sync_folder("")
+            self._is_named = True
+
     def _last_of_old(self) -> Entry | None:
         try:
             entries, _ = _parse(self._disk.read(_OLD)) if self._disk.exists(_OLD) else ([], 0)
@@ -63,14 +75,11 @@ class Audit:
 
 
 def _parse(data: bytes) -> tuple[list[Entry], int]:
-    """The entries up to the first line that isn't one, and how many bytes they take."""
-    entries, taken = list[Entry](), 0
-    for line in data.splitlines(keepends=True):
-        if not line.endswith(b"\n"):
-            break
-        try:
+    """The entries of all lines that are one, and where the last of them ends: what stands behind it was torn off."""
+    entries, end, at = list[Entry](), 0, 0
+    for line in data.split(b"\n")[:-1]:
+        at += len(line) + 1
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
             entries.append(msgspec.json.decode(line, type=Entry))
-        except msgspec.DecodeError:
-            break
-        taken += len(line)
-    return entries, taken
+            end = at
+    return entries, end

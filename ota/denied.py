@@ -12,6 +12,8 @@ from ecu.disk import Disk
 
 _FILE: Final = "denied"
 _LINE_BYTES: Final = 64 + 1 + 8 + 1
+_MOST_DAMAGE: Final = 8
+"""Characters of a line that may be wrong: a release that was found worse isn't tried again for a flipped bit."""
 
 
 class Denied:
@@ -19,10 +21,12 @@ class Denied:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self._digests = set(_whole_lines(disk.read(_FILE))) if disk.exists(_FILE) else set()
+        lines = _lines(disk.read(_FILE)) if disk.exists(_FILE) else []
+        self._digests = {digest for line in lines if line == _line(digest := _digest_of(line))}
+        self._damaged = [line for line in lines if line != _line(_digest_of(line))]
 
     def __contains__(self, digest: str) -> bool:
-        return digest in self._digests
+        return digest in self._digests or any(_is_nearly(line, _line(digest)) for line in self._damaged)
 
     def __len__(self) -> int:
         return len(self._digests)
@@ -45,7 +49,15 @@ def _line(digest: str) -> bytes:
     return f"{digest} {zlib.crc32(digest.encode()):08x}\n".encode()
 
 
-def _whole_lines(data: bytes) -> list[str]:
-    lines = [data[at : at + _LINE_BYTES] for at in range(0, len(data), _LINE_BYTES)]
-    digests = [line[:64].decode("ascii", "replace") for line in lines]
-    return [digest for digest, line in zip(digests, lines, strict=True) if line == _line(digest)]
+def _lines(data: bytes) -> list[bytes]:
+    return [data[at : at + _LINE_BYTES] for at in range(0, len(data), _LINE_BYTES)]
+
+
+def _digest_of(line: bytes) -> str:
+    return line[:64].decode("ascii", "replace")
+
+
+def _is_nearly(damaged: bytes, line: bytes) -> bool:
+    """Whether flash may have turned `line` into `damaged`; two digests are never that alike by chance."""
+    changed = sum(was != now for was, now in zip(damaged, line, strict=False))
+    return len(damaged) == len(line) and changed <= _MOST_DAMAGE

@@ -80,6 +80,18 @@ def fetch_bundle(source: Source, manifest: BundleManifest, slots: Slots, slot: S
     return Progress(manifest.size, kept, fetched)
 
 
+def check_bundle(source: Source, manifest: BundleManifest, watch: Callable[[int], None]) -> None:
+    """Every block is there and right, and makes the files that were signed; nothing is kept. `watch` is told the bytes
+    of each block. Raises TrustError, FetchError, and whatever `watch` raises."""
+    for entry in manifest.files:
+        whole = hashlib.sha256()
+        for _, data in _blocks(source, entry, 0, len(entry.blocks)):
+            whole.update(data)
+            watch(len(data))
+        if whole.hexdigest() != entry.sha256:
+            raise TrustError(Attack.MALFORMED, f"the blocks of {entry.path} are right and make another file")
+
+
 def _runs(missing: list[tuple[FileEntry, int]]) -> Iterator[tuple[FileEntry, int, int]]:
     """(entry, first block, how many): each is asked for at once."""
     for _, group in groupby(enumerate(missing), key=lambda at: (at[1][0].path, at[1][1] - at[0])):

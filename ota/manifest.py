@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from ecu.errors import shown
 from ota.errors import Attack, TrustError
 from ota.kinds import Kind
 
@@ -25,7 +26,7 @@ MAX_FILES: Final = 1024
 FileName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}$")]
-Version = Annotated[str, StringConstraints(pattern=r"^(0|[1-9]\d{0,5})(\.(0|[1-9]\d{0,5})){1,2}$")]
+Version = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,5})(\.(0|[1-9][0-9]{0,5})){1,2}$")]
 Hardware = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,47}$")]
 
 
@@ -115,7 +116,7 @@ def decode_manifest(data: bytes) -> BundleManifest:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(step) for step in first["loc"]) or "the whole"
-        raise TrustError(Attack.MALFORMED, f"the bundle's manifest, at {key}: {first['msg']}") from error
+        raise TrustError(Attack.MALFORMED, f"the bundle's manifest, at {shown(key)}: {shown(first['msg'])}") from error
     if encode_manifest(manifest) != data:
         raise TrustError(Attack.MALFORMED, "the bundle's manifest isn't in its canonical form")
     return manifest

@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from ecu.disk import Disk, DiskFault, replace_file
+from ecu.errors import shown
 from ecu.twin import TwinLost, TwinRecord
 from ota.errors import OtaError, TrustError
 from ota.kinds import Kind
@@ -27,6 +28,8 @@ from ota.manifest import BLOCK_BYTES, BundleManifest, FileEntry, bundle_digest, 
 
 _MANIFEST: Final = "bundle.json"
 _FILES: Final = "files"
+_MOST_WORDS: Final = 400
+"""Characters: whatever a trial ended with, the record that says so fits its twins."""
 
 
 class Slot(StrEnum):
@@ -81,6 +84,7 @@ class Slots:
 
     def write(self, record: BootRecord) -> None:
         """Durable in both twins when it returns."""
+        record = msgspec.structs.replace(record, words=shown(record.words)[:_MOST_WORDS])
         self._twin.write_both(msgspec.json.encode(record)) if not self.lost else self._start_anew(record)
         self.record = record
 

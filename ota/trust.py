@@ -31,7 +31,7 @@ from tuf.api.metadata import Metadata, TargetFile, Targets
 from tuf.ngclient import FetcherInterface, Updater
 
 from ecu.clock import SECOND_NS, Clock
-from ecu.disk import Disk, replace_file
+from ecu.disk import Disk, DiskFault, replace_file
 from ecu.errors import shown
 from ota.errors import Attack, FetchError, NotThere, OtaError, TrustError
 from ota.floors import Floors
@@ -152,11 +152,14 @@ class Trust:
         """What the last refresh verified; nothing when it is damaged: then everything is fetched again."""
         try:
             return msgspec.msgpack.decode(self._read_cache(), type=dict[str, bytes])
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return {}
 
     def _read_cache(self) -> bytes:
-        return self._disk.read(_CACHE) if self._disk.exists(_CACHE) else b""
+        try:
+            return self._disk.read(_CACHE) if self._disk.exists(_CACHE) else b""
+        except DiskFault:
+            return b""
 
 
 class _Custom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,16 +6,46 @@ Nothing in TUF ties metadata to a vehicle, and all folders are signed by the sam
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
 
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from ecu.clock import Clock
 from ecu.disk import Disk
+from ecu.errors import shown
 from ota.errors import RepositoryFault
 from ota.layout import VEHICLE_FIELD, published
 from ota.repository.keys import ROOT_THRESHOLD, KeyFolder, key_names
-from ota.repository.metadata import Lifetimes, expiry, latest, new_root, new_timestamp, sign, write
+from ota.repository.metadata import (
+    Lifetimes,
+    demand_signed,
+    expiry,
+    latest,
+    new_root,
+    new_timestamp,
+    read_bytes,
+    read_root,
+    read_signed,
+    sign,
+    write,
+)
+
+_METADATA: Final = "director/metadata"
+_VEHICLES: Final = "director/vehicles"
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What one vehicle is to have, until when it believes that, and in which version it is said."""
+
+    vehicle: str
+    version: int
+    expires: datetime
+    targets: tuple[str, ...]
 
 
 class Director:
@@ -27,23 +57,48 @@ class Director:
         self._lifetimes = lifetimes or Lifetimes()
 
     def init(self, keys: KeyFolder) -> None:
+        """A new root; over one that no vehicle can have seen, since the founding was cut short."""
+        if self._disk.exists(_VEHICLES):
+            raise RepositoryFault("There is a director in this folder already. Choose another --repo.")
         roots = [name for name in key_names("director") if "-root-" in name]
         roles = {role: [keys.signer(f"director-{role}")] for role in (Targets.type, Snapshot.type, Timestamp.type)}
         expires = expiry(self._clock, self._lifetimes.root)
         root = new_root({Root.type: keys.signers(roots), **roles}, ROOT_THRESHOLD, expires)
-        write(self._disk, f"director/metadata/1.{Root.type}.json", root)
+        write(self._disk, f"{_METADATA}/1.{Root.type}.json", root)
 
     def root(self) -> bytes:
         """The first root: what a vehicle leaves the factory with."""
-        return self._disk.read(f"director/metadata/1.{Root.type}.json")
+        return read_bytes(self._disk, f"{_METADATA}/1.{Root.type}.json")
+
+    def vehicles(self) -> list[str]:
+        """All that have something assigned, be it nothing."""
+        names = self._disk.names(_VEHICLES) if self._disk.exists(_VEHICLES) else []
+        return [name for name in names if self._disk.exists(f"{_VEHICLES}/{name}/{Timestamp.type}.json")]
+
+    def assignment(self, vehicle: str) -> Assignment:
+        """As its own metadata says. Raises RepositoryFault for a vehicle without any."""
+        folder = folder_of(vehicle)
+        if vehicle not in (known := self.vehicles()):
+            names = ", ".join(known[:20]) or "none"
+            raise RepositoryFault(
+                f"The director has assigned nothing to {shown(vehicle)}. It knows: {names}. Assign: outrider ota "
+                "publish --vehicle NAME --target TARGET."
+            )
+        root = read_root(self._disk, _METADATA).signed
+        timestamp = read_signed(self._disk, f"{folder}/{Timestamp.type}.json", Timestamp, root, Timestamp.type).signed
+        snapshot_path = f"{folder}/{timestamp.snapshot_meta.version}.{Snapshot.type}.json"
+        snapshot = read_signed(self._disk, snapshot_path, Snapshot, root, Snapshot.type).signed
+        version = snapshot.meta[f"{Targets.type}.json"].version
+        targets = read_signed(self._disk, f"{folder}/{version}.{Targets.type}.json", Targets, root, Targets.type).signed
+        expires = min(timestamp.expires, snapshot.expires, targets.expires)
+        return Assignment(vehicle, version, expires, tuple(sorted(targets.targets)))
 
     def assign(self, vehicle: str, targets: Sequence[TargetFile], keys: KeyFolder) -> None:
         """From now on the vehicle is to have these releases and no others."""
-        probe = published("director/timestamp.json", vehicle)
-        if probe is None:
-            raise RepositoryFault("A vehicle's name has up to 64 letters, digits, dots, dashes and underscores.")
-        folder = probe.rpartition("/")[0]
-        version = latest(self._disk, folder, Targets.type) + 1
+        folder = folder_of(vehicle)
+        demand_one_a_kind([target.path for target in targets])
+        root = read_root(self._disk, _METADATA).signed
+        version = max(latest(self._disk, folder, role) for role in (Targets.type, Snapshot.type)) + 1
         snapshot = Snapshot(
             version=version,
             expires=expiry(self._clock, self._lifetimes.timestamp),
@@ -51,18 +106,37 @@ class Director:
         )
         timestamp = new_timestamp(snapshot, version, self._clock, self._lifetimes)
         wanted = sign(Metadata(self._targets(vehicle, targets, version)), [keys.signer("director-targets")])
-        write(self._disk, f"{folder}/{version}.{Targets.type}.json", wanted)
         current = sign(Metadata(snapshot), [keys.signer("director-snapshot")])
+        stamped = sign(Metadata(timestamp), [keys.signer("director-timestamp")])
+        demand_signed(wanted, root, Targets.type, "director")
+        demand_signed(current, root, Snapshot.type, "director")
+        demand_signed(stamped, root, Timestamp.type, "director")
+        write(self._disk, f"{folder}/{version}.{Targets.type}.json", wanted)
         write(self._disk, f"{folder}/{version}.{Snapshot.type}.json", current)
         # The timestamp last: until it is there, vehicles see the state before, whole.
-        write(
-            self._disk,
-            f"{folder}/{Timestamp.type}.json",
-            sign(Metadata(timestamp), [keys.signer("director-timestamp")]),
-        )
+        write(self._disk, f"{folder}/{Timestamp.type}.json", stamped)
 
     def _targets(self, vehicle: str, targets: Sequence[TargetFile], version: int) -> Targets:
         signed = Targets(version=version, expires=expiry(self._clock, self._lifetimes.timestamp))
         signed.targets = {target.path: target for target in targets}
         signed.unrecognized_fields[VEHICLE_FIELD] = vehicle
         return signed
+
+
+def folder_of(vehicle: str) -> str:
+    """Of its metadata. Raises RepositoryFault for what can't be a vehicle's name."""
+    probe = published("director/timestamp.json", vehicle)
+    if probe is None:
+        raise RepositoryFault(
+            f"{shown(vehicle)} can't be a vehicle's name: up to 64 letters, digits, dots, dashes and underscores, a "
+            "letter or digit first."
+        )
+    return probe.rpartition("/")[0]
+
+
+def demand_one_a_kind(targets: Sequence[str]) -> None:
+    """Raises RepositoryFault: of two releases of one kind a vehicle takes neither."""
+    often = [kind for kind, count in Counter(path.partition("/")[0] for path in targets).items() if count > 1]
+    if often:
+        both = " and ".join(path for path in targets if path.startswith(f"{often[0]}/"))
+        raise RepositoryFault(f"A vehicle takes one release of a kind, not {shown(both)}. Name one of them.")

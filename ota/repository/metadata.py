@@ -1,8 +1,12 @@
-"""Metadata files of one repository: read, signed, written whole. Formats: TUF specification 1.0 section 4."""
+"""Metadata files of one repository: read, verified, signed, written whole. Formats: TUF specification 1.0 section 4.
+
+The desk believes no file of its own folder without its signatures either: what somebody put there who holds no key must
+not find its way into the next draft, and so under the signature of one who does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -14,6 +18,7 @@ from tuf.api.serialization.json import JSONSerializer
 
 from ecu.clock import SECOND_NS, Clock
 from ecu.disk import Disk, replace_file
+from ecu.errors import shown
 from ota.errors import RepositoryFault
 from ota.layout import SIGNED_AT_FIELD
 
@@ -29,19 +34,82 @@ class Lifetimes:
     timestamp: int = 7
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One role's metadata: how long vehicles believe it, and the ids of the keys of that role that have signed it."""
+
+    role: str
+    version: int
+    expires: datetime
+    threshold: int
+    signed_by: tuple[str, ...]
+
+    @property
+    def is_signed(self) -> bool:
+        return len(self.signed_by) >= self.threshold
+
+
 def expiry(clock: Clock, days: int) -> datetime:
     now = datetime.fromtimestamp(clock.wall_ns() // SECOND_NS, UTC)
     return now + timedelta(days=days)
 
 
-def read(disk: Disk, path: str, kind: type[T]) -> Metadata[T]:
+def read_bytes(disk: Disk, path: str) -> bytes:
     """Raises RepositoryFault."""
     try:
-        return Metadata[T].from_bytes(disk.read(path))
+        return disk.read(path)
     except FileNotFoundError as error:
-        raise RepositoryFault(f"The repository has no {path}. Make it first: outrider ota init.") from error
+        raise RepositoryFault(
+            f"The repository has no {path}. Make one: outrider ota init, or restore this one from a copy."
+        ) from error
+
+
+def read(disk: Disk, path: str, kind: type[T]) -> Metadata[T]:
+    """Whoever signed it. Raises RepositoryFault."""
+    try:
+        metadata = Metadata[T].from_bytes(read_bytes(disk, path))
     except RepositoryError as error:
-        raise RepositoryFault(f"{path} of the repository is damaged: {error}. Restore it from a copy.") from error
+        raise _damaged(path, error) from error
+    if not isinstance(metadata.signed, kind):
+        raise RepositoryFault(f"{path} of the repository is {metadata.signed.type} metadata. Restore it from a copy.")
+    return metadata
+
+
+def read_signed(disk: Disk, path: str, kind: type[T], by: Root | Targets, role: str) -> Metadata[T]:
+    """As enough keys of the role signed it. Raises RepositoryFault."""
+    metadata = read(disk, path, kind)
+    if not standing(metadata, by, role, path).is_signed:
+        raise RepositoryFault(
+            f"{path} of the repository isn't what the keys of {role} signed: it is damaged, or somebody changed it. "
+            "Restore it from a copy."
+        )
+    return metadata
+
+
+def read_root(disk: Disk, folder: str) -> Metadata[Root]:
+    """The newest root, as its own keys signed it. Raises RepositoryFault."""
+    path = f"{folder}/{max(1, latest(disk, folder, Root.type))}.{Root.type}.json"
+    root = read(disk, path, Root)
+    return read_signed(disk, path, Root, root.signed, Root.type)
+
+
+def standing(metadata: Metadata[T], by: Root | Targets, role: str, path: str) -> Standing:
+    """Raises RepositoryFault for what can't have been signed at all."""
+    try:
+        result = by.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+    except (RepositoryError, ValueError) as error:
+        raise _damaged(path, error) from error
+    signed = metadata.signed
+    return Standing(role, signed.version, signed.expires, result.threshold, tuple(sorted(result.signed)))
+
+
+def demand_signed(metadata: Metadata[T], root: Root, role: str, repository: str) -> None:
+    """Before it is published: these were the right keys. Raises RepositoryFault."""
+    if not standing(metadata, root, role, f"The new {role}").is_signed:
+        raise RepositoryFault(
+            f"The key {repository}-{role} in --keys isn't the one that this repository's root names, so no vehicle "
+            "would believe what it signs. Give the folder with the keys that the repository was made with."
+        )
 
 
 def write(disk: Disk, path: str, metadata: Metadata[T]) -> None:
@@ -57,7 +125,7 @@ def sign(metadata: Metadata[T], signers: Sequence[Signer]) -> Metadata[T]:
     return metadata
 
 
-def new_root(roles: dict[str, Sequence[Signer]], threshold: int, expires: datetime) -> Metadata[Root]:
+def new_root(roles: Mapping[str, Sequence[Signer]], threshold: int, expires: datetime) -> Metadata[Root]:
     """The first root, signed by the root keys; every role but root needs one signature."""
     root = Root(expires=expires, consistent_snapshot=True)
     for role, signers in roles.items():
@@ -75,9 +143,13 @@ def new_timestamp(snapshot: Snapshot, version: int, clock: Clock, lifetimes: Lif
 
 
 def latest(disk: Disk, folder: str, role: str) -> int:
-    """The highest version of the role's files in the folder; 0 when there is none."""
+    """The highest version of the role's files in the folder, published or not; 0 when there is none."""
     if not disk.exists(folder):
         return 0
     ending = f".{role}.json"
     versions = (name.removesuffix(ending) for name in disk.names(folder) if name.endswith(ending))
-    return max((int(version) for version in versions if version.isdigit()), default=0)
+    return max((int(version) for version in versions if version.isdecimal()), default=0)
+
+
+def _damaged(path: str, error: Exception) -> RepositoryFault:
+    return RepositoryFault(f"{path} of the repository is damaged: {shown(error)}. Restore it from a copy.")

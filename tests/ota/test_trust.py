@@ -8,17 +8,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tuf.api.metadata import Metadata, Root, Targets, Timestamp
+from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from ecu.clock import SteppingClock
-from ecu.disk import RealDisk
+from ecu.crashdisk import CrashDisk
+from ecu.disk import DiskFault, RealDisk
 from ota.errors import Attack, FetchError, NotThere, TrustError
 from ota.floors import Floors, FloorsLost
 from ota.kinds import Kind
 from ota.layout import VEHICLE_FIELD
 from ota.manifest import encode_manifest
 from ota.repository import KeyFolder
-from ota.repository.director import Director
 from ota.source import FolderSource, Source
 from ota.trust import ClockUntrusted, Trust, Vehicle
 from tests.ota.changed import Change, Changed, Open
@@ -94,6 +94,28 @@ def test_without_its_cache_a_vehicle_fetches_everything_again(fleet: Fleet, stat
     assert trust.refresh(fleet.source()) == offers
 
 
+def test_any_flipped_bit_in_the_cache_costs_a_fetch_and_nothing_else(fleet: Fleet, state: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    trust = fleet.trust(state)
+    offers = trust.refresh(fleet.source())
+    cache = state / "metadata.cache"
+    whole = cache.read_bytes()
+    in_names = [at + 3 for at in range(len(whole)) if whole.startswith((b"director/", b"image/"), at)]
+    for at in (*in_names, *range(0, len(whole), 400)):
+        for bit in (0, 7):
+            cache.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+            assert trust.refresh(fleet.source()) == offers
+
+
+def test_a_cache_that_the_medium_cant_give_back_is_written_anew(fleet: Fleet) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    disk = CrashDisk()
+    trust = Trust(disk, fleet.roots, Vehicle(CAR, HARDWARE), Floors(disk), fleet.clock)
+    offers = trust.refresh(fleet.source())
+    disk.fail(lambda call: call.act == "read" and call.path == "metadata.cache", DiskFault("bad sector"))
+    assert trust.refresh(fleet.source()) == offers
+
+
 def test_a_root_signed_by_the_old_and_the_new_keys_is_followed(fleet: Fleet, state: Path) -> None:
     fleet.assign(fleet.release("1.0", 1))
     trust = fleet.trust(state)
@@ -152,7 +174,10 @@ def test_a_strangers_signature_is_refused(fleet: Fleet, state: Path, tmp_path: P
     fleet.assign(fleet.release("1.0", 1))
     stranger = KeyFolder(tmp_path / "stranger")
     stranger.generate()
-    Director(RealDisk(fleet.repo), fleet.clock).assign(CAR, [], stranger)
+    path = fleet.repo / f"director/vehicles/{CAR}/timestamp.json"
+    timestamp = Metadata[Timestamp].from_file(str(path))
+    timestamp.sign(stranger.signer("director-timestamp"))
+    timestamp.to_file(str(path))
     words = refused(fleet.trust(state), fleet.source(), Attack.WRONG_SIGNER)
     assert words == "wrong-signer: director/timestamp.json is signed by a stranger, not by timestamp"
 
@@ -169,6 +194,21 @@ def test_a_key_of_one_kind_signs_no_other(fleet: Fleet, state: Path) -> None:
     assert words == "wrong-signer: image/2.model.json is signed by the campaign key, not by model"
 
 
+def published_by_hand(fleet: Fleet, role: str, targets: Metadata[Targets]) -> None:
+    """What the desk would refuse to publish, under the right snapshot and timestamp."""
+    folder = fleet.repo / "image/metadata"
+    targets.to_file(str(folder / f"{targets.signed.version}.{role}.json"))
+    timestamp = Metadata[Timestamp].from_file(str(folder / "timestamp.json"))
+    version = timestamp.signed.snapshot_meta.version
+    snapshot = Metadata[Snapshot].from_file(str(folder / f"{version}.snapshot.json"))
+    snapshot.signed.version = timestamp.signed.version = timestamp.signed.snapshot_meta.version = version + 1
+    snapshot.signed.meta[f"{role}.json"].version = targets.signed.version
+    snapshot.sign(fleet.keys.signer("image-snapshot"))
+    timestamp.sign(fleet.keys.signer("image-timestamp"))
+    snapshot.to_file(str(folder / f"{version + 1}.snapshot.json"))
+    timestamp.to_file(str(folder / "timestamp.json"))
+
+
 def test_a_kinds_role_is_trusted_for_its_own_paths_alone(fleet: Fleet, state: Path) -> None:
     manifest = fleet.release("1.0", 1)
     fleet.assign(manifest)
@@ -179,8 +219,7 @@ def test_a_kinds_role_is_trusted_for_its_own_paths_alone(fleet: Fleet, state: Pa
     campaign.signed.version = 2
     campaign.signed.targets[forged.path] = forged
     campaign.sign(fleet.keys.signer("campaign"))
-    campaign.to_file(str(fleet.repo / "image/metadata/2.campaign.json"))
-    fleet.publish()
+    published_by_hand(fleet, "campaign", campaign)
     fleet.director.assign(CAR, [forged], fleet.keys)
     words = refused(fleet.trust(state), fleet.source(), Attack.ARBITRARY_SOFTWARE)
     assert words == "arbitrary-software: the director names model/forged-1.0.json, which no model key has signed"
@@ -208,7 +247,14 @@ def test_a_release_for_other_hardware_is_refused(fleet: Fleet, state: Path) -> N
 
 
 def test_two_releases_of_one_kind_are_refused(fleet: Fleet, state: Path) -> None:
-    fleet.assign(fleet.release("1.0", 1), fleet.release("2.0", 2))
+    fleet.assign(first := fleet.release("1.0", 1))
+    second = fleet.images.target(fleet.release("2.0", 2).target)
+    path = fleet.repo / f"director/vehicles/{CAR}/1.targets.json"
+    targets = Metadata[Targets].from_file(str(path))
+    assert list(targets.signed.targets) == [first.target]
+    targets.signed.targets[second.path] = second
+    targets.sign(fleet.keys.signer("director-targets"))
+    targets.to_file(str(path))
     refused(fleet.trust(state), fleet.source(), Attack.MALFORMED, "two releases of one kind")
 
 

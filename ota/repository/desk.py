@@ -1,0 +1,133 @@
+"""Both repositories of a fleet in one folder: founded together, published together, told as one release note."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ecu.clock import Clock
+from ecu.disk import Disk
+from ecu.errors import shown
+from ota.errors import RepositoryFault
+from ota.kinds import Kind
+from ota.manifest import BundleManifest, bundle_digest, encode_manifest
+from ota.repository.director import Assignment, Director, demand_one_a_kind, folder_of
+from ota.repository.images import Draft, ImageRepository
+from ota.repository.keys import KeyFolder, Owners, online_keys
+from ota.repository.metadata import Lifetimes, Standing
+
+
+@dataclass(frozen=True, slots=True)
+class RootDigests:
+    """SHA-256 (hex) of the roots that a vehicle leaves the factory with."""
+
+    director: str
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a publication changed: kinds whose drafts became current, vehicles that are to have something else now, and
+    vehicles whose assignment lasts longer; `left` are those for which the director's keys weren't there."""
+
+    kinds: tuple[Kind, ...]
+    assigned: tuple[Assignment, ...]
+    renewed: tuple[Assignment, ...]
+    left: tuple[Assignment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One that is published, and the ids of its kind's keys that signed it."""
+
+    target: str
+    manifest: BundleManifest
+    digest: str
+    signed_by: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """All that a repository says at this moment."""
+
+    roots: RootDigests
+    roles: tuple[Standing, ...]
+    releases: tuple[Release, ...]
+    drafts: tuple[Draft, ...]
+    vehicles: tuple[Assignment, ...]
+
+
+class Desk:
+    """Raises RepositoryFault, DiskError."""
+
+    def __init__(self, disk: Disk, clock: Clock, lifetimes: Lifetimes | None = None) -> None:
+        self.images = ImageRepository(disk, clock, lifetimes)
+        self.director = Director(disk, clock, lifetimes)
+
+    def found(self, keys: KeyFolder, owners: Mapping[Kind, Owners]) -> RootDigests:
+        """Both, empty. Cut short, it is done again from the beginning: the image repository's timestamp comes last."""
+        if self.images.is_founded:
+            raise RepositoryFault("There is a repository in this folder already. Choose another --repo.")
+        self.director.init(keys)
+        self.images.init(keys, owners)
+        return self.roots()
+
+    def roots(self) -> RootDigests:
+        return RootDigests(*(hashlib.sha256(root).hexdigest() for root in (self.director.root(), self.images.root())))
+
+    def publish(
+        self,
+        keys: KeyFolder,
+        vehicles: Sequence[str] = (),
+        targets: Sequence[str] = (),
+        with_drafts: bool = True,
+    ) -> Published:
+        """Makes the signed drafts current, assigns the targets to each of the vehicles, and lets all else last longer.
+        Whatever can be refused is refused before anything was written."""
+        vehicles = tuple(dict.fromkeys(vehicles))
+        others = [self.director.assignment(name) for name in self.director.vehicles() if name not in vehicles]
+        self._demand_assignable(vehicles, targets, others, with_drafts)
+        snapshot, timestamp = keys.signers(["image-snapshot"]), keys.signers(["image-timestamp"])
+        is_online = keys.holds(online_keys("director"))
+        if vehicles or is_online:
+            keys.signers(online_keys("director"))
+        kinds = self.images.publish(snapshot, timestamp, with_drafts)
+        for vehicle in vehicles:
+            self.director.assign(vehicle, [self.images.target(path) for path in targets], keys)
+        for other in others if is_online else ():
+            self.director.assign(other.vehicle, [self.images.target(path) for path in other.targets], keys)
+        renewed = [self.director.assignment(other.vehicle) for other in others if is_online]
+        assigned = [self.director.assignment(vehicle) for vehicle in vehicles]
+        return Published(tuple(kinds), tuple(assigned), tuple(renewed), () if is_online else tuple(others))
+
+    def note(self) -> Note:
+        roles = self.images.standings()
+        by = {standing.role: standing.signed_by for standing in roles}
+        releases = tuple(_release(manifest, by) for manifest in self.images.releases())
+        vehicles = tuple(map(self.director.assignment, self.director.vehicles()))
+        return Note(self.roots(), roles, releases, self.images.drafts(), vehicles)
+
+    def release(self, target: str) -> Release:
+        """A published one. Raises RepositoryFault."""
+        by = {standing.role: standing.signed_by for standing in self.images.standings()}
+        return _release(self.images.manifest(target), by)
+
+    def _demand_assignable(
+        self, vehicles: Sequence[str], targets: Sequence[str], others: Sequence[Assignment], with_drafts: bool
+    ) -> None:
+        for vehicle in vehicles:
+            folder_of(vehicle)
+        demand_one_a_kind(targets)
+        drafted = [change.target for draft in self.images.drafts() for change in draft.changes if change.sha256]
+        known = {*self.images.targets(), *(drafted if with_drafts else ())}
+        for path in (*targets, *(path for other in others for path in other.targets)):
+            if path not in known:
+                raise RepositoryFault(
+                    f"There is no release {shown(path)} here. There are: {', '.join(sorted(known)) or 'none'}."
+                )
+
+
+def _release(manifest: BundleManifest, signed_by: Mapping[str, tuple[str, ...]]) -> Release:
+    digest = bundle_digest(encode_manifest(manifest))
+    return Release(manifest.target, manifest, digest, signed_by[manifest.kind])

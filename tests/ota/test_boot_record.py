@@ -1,0 +1,100 @@
+"""The boot record, version 1: frozen. Every release of the runtime reads what every other one wrote.
+
+Mutants of ota/slots.py that these tests were seen to catch: a field renamed, reordered or given another default; a
+write to one twin; words that aren't cut, or not escaped; an unknown key refused.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecu.crashdisk import CrashDisk
+from ota.denied import Denied
+from ota.floors import Floors
+from ota.kinds import Kind
+from ota.machine import Event, State
+from ota.slots import BootRecord, Installed, Slot, Slots
+from ota.trial import Trial
+
+VECTOR: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors/ota/boot-record.json").read_text())
+RECORD = BootRecord(
+    good=Slot.A,
+    trial=Slot.B,
+    state=State.SHADOW,
+    attempts=2,
+    spent_ns=600_000_000_000,
+    slots={
+        Slot.A: Installed("a" * 64, 4, "model drive 1.0 (release 4)"),
+        Slot.B: Installed("b" * 64, 5, "model drive 1.1 (release 5)"),
+    },
+)
+
+
+def block(payload: bytes, number: int) -> bytes:
+    """Made from docs/formats/boot-record.md alone."""
+    body = struct.pack("<QI", number, len(payload)) + payload
+    return (b"OTWN" + struct.pack("<II", 1, zlib.crc32(body)) + body).ljust(4096, b"\0")
+
+
+def on_disk(payload: bytes) -> CrashDisk:
+    disk = CrashDisk()
+    disk.make_folder("model")
+    for number in (0, 1):
+        disk.create(f"model/boot.{number}")
+        disk.write_at(f"model/boot.{number}", 0, block(payload, number))
+    return disk
+
+
+def test_what_is_written_is_the_golden_vector() -> None:
+    disk = CrashDisk()
+    Slots(disk, Kind.MODEL).write(RECORD)
+    for number in (0, 1):
+        written = disk.read(f"model/boot.{number}")
+        assert written == block(VECTOR["payload"].encode(), number)
+        assert written[:24].hex() == VECTOR[f"head_{number}"]
+
+
+def test_every_write_goes_to_both_files() -> None:
+    disk = on_disk(b"{}")
+    Slots(disk, Kind.MODEL).write(RECORD)
+    assert all(VECTOR["payload"].encode() in disk.read(f"model/boot.{number}") for number in (0, 1))
+
+
+def test_the_golden_vector_is_read() -> None:
+    slots = Slots(on_disk(VECTOR["payload"].encode()), Kind.MODEL)
+    assert (slots.record, slots.lost) == (RECORD, False)
+
+
+def test_the_page_shows_the_golden_vectors_heads() -> None:
+    page = (Path(__file__).parents[2] / "docs/formats/boot-record.md").read_text()
+    assert VECTOR["head_0"] in page
+    assert VECTOR["head_1"] in page
+    assert all(f"| `{field}` |" in page for field in BootRecord.__struct_fields__)
+
+
+def test_what_a_later_release_added_is_ignored_and_what_an_earlier_one_lacked_has_its_value() -> None:
+    payload = json.loads(VECTOR["payload"]) | {"mood": "sunny"}
+    payload["slots"]["a"]["colour"] = "red"
+    assert Slots(on_disk(json.dumps(payload).encode()), Kind.MODEL).record == RECORD
+    bare = Slots(on_disk(b"{}"), Kind.MODEL).record
+    assert (bare.v, bare.good, bare.trial, bare.state) == (1, Slot.FACTORY, None, State.COMMITTED)
+    assert (bare.attempts, bare.spent_ns, bare.slots, bare.words) == (0, 0, {}, "")
+
+
+@pytest.mark.parametrize(
+    "words", ["x" * 100_000, "\x00" * 5_000, "\U0001f697" * 5_000, "\udcff\x1b[2J\n", '"\\' * 5_000]
+)
+def test_whatever_a_trial_ends_with_its_end_is_recorded(words: str) -> None:
+    disk = on_disk(VECTOR["payload"].encode())
+    slots = Slots(disk, Kind.MODEL)
+    Trial(slots, Floors(disk), Denied(disk), Kind.MODEL).handle(Event.FAILED, words)
+    record = Slots(disk, Kind.MODEL).record
+    assert record.state is State.ROLLED_BACK
+    assert record.words.isprintable()
+    assert 0 < len(record.words) <= 400
