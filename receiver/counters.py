@@ -42,6 +42,7 @@ class Counters:
     objects_known: int = 0
     object_slices: int = 0
     object_slices_misplaced: int = 0
+    object_slices_cut: int = 0
     objects_mismatched: int = 0
     objects_refused: int = 0
     objects_throttled: int = 0
