@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ecu.toml import load_toml
 from telemetry.capture.config import CaptureConfig
+from telemetry.objects.config import ObjectsConfig
 from telemetry.privacy.policy import PrivacyPolicy
 from telemetry.spool.limits import SpoolLimits
 from telemetry.uplink.config import UplinkConfig
@@ -74,6 +75,7 @@ class AgentConfig(Section):
     capture: CaptureConfig = CaptureConfig()
     privacy: PrivacyPolicy = PrivacyPolicy()
     spool: SpoolLimits = SpoolLimits()
+    objects: ObjectsConfig = ObjectsConfig()
     uplink: UplinkConfig = UplinkConfig()
     link: LinkSection = LinkSection()
     updates: UpdatesSection = UpdatesSection()

@@ -41,6 +41,16 @@ class AuditTail(msgspec.Struct, frozen=True):
     broken_at: int | None
 
 
+class ObjectLine(msgspec.Struct, frozen=True):
+    """A stored object. `stored_ns` is wall time; `path` is its file on the receiver's computer."""
+
+    vehicle: str
+    sha256: str
+    bytes: int
+    stored_ns: int
+    path: str
+
+
 def checked_vehicle(name: str) -> str:
     """The name, if a vehicle can have it. Raises UsageFault."""
     if not is_vehicle_id(name):

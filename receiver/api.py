@@ -1,4 +1,4 @@
-"""The vehicles' HTTPS API: pairing, renewal, signed time, health. Messages: docs/formats/pairing.md."""
+"""The vehicles' HTTPS API: pairing, renewal, signed time, health; updates down, objects up. Messages: docs/formats."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ecu.clock import Clock
 from receiver import admission
 from receiver.admission import NotAdmitted, TooOften
 from receiver.counters import Counters
+from receiver.objects import ObjectDesk
 from receiver.pki import Authority, BadRequest, Certificate, Stranger, identify
 from receiver.quota import Quota
 from receiver.store import Store, StoreError
@@ -57,7 +58,14 @@ class Api:
     """Each answer's decision is made elsewhere; here it becomes HTTP. `quota` is of refusals, by vehicle or address."""
 
     def __init__(
-        self, store: Store, authority: Authority, clock: Clock, quota: Quota, counters: Counters, shelf: UpdateShelf
+        self,
+        store: Store,
+        authority: Authority,
+        clock: Clock,
+        quota: Quota,
+        counters: Counters,
+        shelf: UpdateShelf,
+        desk: ObjectDesk,
     ) -> None:
         self._store = store
         self._authority = authority
@@ -65,6 +73,7 @@ class Api:
         self._quota = quota
         self._counters = counters
         self._shelf = shelf
+        self._desk = desk
 
     def app(self) -> Starlette:
         return Starlette(
@@ -74,6 +83,7 @@ class Api:
                 Route(TIME_PATH, self._time),
                 Route(HEALTH_PATH, self._health),
                 *self._shelf.routes(),
+                *self._desk.routes(),
             ]
         )
 

@@ -1,4 +1,4 @@
-"""`outrider receiver`: run, enrol, fleet, audit."""
+"""`outrider receiver`: run, enrol, fleet, objects, audit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ecu.errors import OutriderError
 from ecu.logs import log_to_standard_error
 from ecu.process import enter_child
 from ecu.toml import load_toml
-from receiver.answers import AuditTail, FleetMember, Revoked
+from receiver.answers import AuditTail, FleetMember, ObjectLine, Revoked
 from receiver.client import OperatorClient
 from receiver.config import SECTION, ReceiverConfig
 
@@ -88,6 +88,17 @@ def revoke(vehicle: str, state: State = DEFAULT_STATE, as_json: AsJson = False) 
 
 
 @app.command()
+def objects(
+    state: State = DEFAULT_STATE,
+    vehicle: Annotated[str | None, typer.Option("--vehicle", help="Of this vehicle alone.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the stored objects, the newest first, with the path of each one's file."""
+    stored = OperatorClient(state).objects(vehicle)
+    _print_json(stored) if as_json else Console().print(_objects_table(stored))
+
+
+@app.command()
 def audit(
     state: State = DEFAULT_STATE,
     last: Annotated[int, typer.Option(min=0, help="How many entries to show.")] = 20,
@@ -127,6 +138,13 @@ def _fleet_table(members: list[FleetMember]) -> Table:
     for member in members:
         seen = "connected" if member.connected else _when(member.seen_ns)
         table.add_row(member.vehicle, seen, str(member.certificates), *(f"{n:,}" for n in member.records.values()))
+    return table
+
+
+def _objects_table(stored: list[ObjectLine]) -> Table:
+    table = Table("vehicle", "stored", "bytes", "file", title=f"Objects: {len(stored):,} stored")
+    for line in stored:
+        table.add_row(line.vehicle, _when(line.stored_ns), f"{line.bytes:,}", line.path)
     return table
 
 

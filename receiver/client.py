@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ecu.errors import EnvironmentFault, OutriderError, UsageFault
-from receiver.answers import AuditTail, FleetMember, Revoked, checked_vehicle
+from receiver.answers import AuditTail, FleetMember, ObjectLine, Revoked, checked_vehicle
 from telemetry.links.pairing import PairingFile, Refusal
 
 SOCKET = "receiver.sock"
@@ -38,6 +38,10 @@ class OperatorClient:
 
     def hint(self, vehicle: str, kind: str) -> bool:
         return self._ask("POST", f"/vehicles/{checked_vehicle(vehicle)}/hint/{kind}", dict[str, bool])["heard"]
+
+    def objects(self, vehicle: str | None = None) -> list[ObjectLine]:
+        whose = "" if vehicle is None else f"?vehicle={checked_vehicle(vehicle)}"
+        return self._ask("GET", f"/objects{whose}", list[ObjectLine])
 
     def stats(self) -> dict[str, int]:
         return self._ask("GET", "/stats", dict[str, int])

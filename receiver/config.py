@@ -41,6 +41,13 @@ class ReceiverConfig(BaseModel):
     vehicle_burst_bytes: float = Field(
         default=256 * 1024 * 1024, gt=0, description="What it may send at once, after an outage."
     )
+    object_bytes: int = Field(default=2 * 1024 * 1024, gt=0, description="Largest object taken of a vehicle.")
+    vehicle_object_bytes: int = Field(
+        default=1024 * 1024 * 1024, gt=0, description="What one vehicle's objects may take of the disk, all together."
+    )
+    object_partial_hours: float = Field(
+        default=24.0, gt=0, description="An object that isn't whole is thrown away after so long without a slice."
+    )
     refusals_at_once: int = Field(default=10, ge=1, description="Refusals of one address or vehicle before it waits.")
     refusals_per_minute: float = Field(default=10.0, gt=0, description="How fast that is forgiven.")
 

@@ -38,6 +38,16 @@ class Counters:
     pairing_refused: int = 0
     pairing_throttled: int = 0
     updates_served: int = 0
+    objects_stored: int = 0
+    objects_known: int = 0
+    object_slices: int = 0
+    object_slices_misplaced: int = 0
+    object_slices_cut: int = 0
+    objects_mismatched: int = 0
+    objects_refused: int = 0
+    objects_throttled: int = 0
+    objects_no_room: int = 0
+    object_partials_expired: int = 0
 
     def as_dict(self) -> dict[str, int]:
         return asdict(self)

@@ -6,6 +6,7 @@ import datetime
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from starlette.applications import Starlette
@@ -15,11 +16,12 @@ from starlette.routing import Route
 
 from ecu.clock import SECOND_NS, Clock
 from ecu.errors import OutriderError, UsageFault
-from receiver import admission, journal
+from receiver import admission, journal, objectrows
 from receiver.admission import NotAdmitted
-from receiver.answers import AuditLine, AuditTail, FleetMember, Revoked, checked_vehicle
+from receiver.answers import AuditLine, AuditTail, FleetMember, ObjectLine, Revoked, checked_vehicle
 from receiver.counters import Counters
 from receiver.endpoint import Endpoint
+from receiver.objectfiles import ObjectFiles
 from receiver.pki import Authority
 from receiver.store import Store
 from receiver.web import answer
@@ -28,6 +30,7 @@ from telemetry.records import Lane
 from telemetry.wire import MAX_HINT_CHARACTERS
 
 TOKEN_BYTES: Final = 32
+OBJECTS_SHOWN: Final = 10_000
 REVOKED: Final = "the operator revoked this vehicle's certificates"
 
 
@@ -53,6 +56,7 @@ class Operator:
         address: Address,
         enrolment_s: float,
         roots: Callable[[], tuple[str, str]],
+        objects: Path,
     ) -> None:
         self._store = store
         self._authority = authority
@@ -62,6 +66,7 @@ class Operator:
         self._address = address
         self._enrolment_ns = int(enrolment_s * SECOND_NS)
         self._roots = roots
+        self._objects = objects
 
     async def enrol(self, vehicle: str) -> PairingFile:
         """What lets `vehicle` pair once. Raises UsageFault for a name that can't be one."""
@@ -96,6 +101,19 @@ class Operator:
         lines = [AuditLine(e.seq, e.wall_ns, e.event, e.subject, e.detail, e.digest.hex()) for e in entries]
         return AuditTail(lines, await journal.broken_at(self._store))
 
+    async def objects(self, vehicle: str | None = None) -> list[ObjectLine]:
+        """The newest OBJECTS_SHOWN stored objects, of one vehicle or of all, and where their files are."""
+        name = checked_vehicle(vehicle) if vehicle is not None else None
+        stored = await self._store.transact(objectrows.newest, name, OBJECTS_SHOWN)
+        return [
+            ObjectLine(o.vehicle, o.sha256, o.bytes, o.stored_ns, str(self.object_path(o.vehicle, o.sha256)))
+            for o in stored
+        ]
+
+    def object_path(self, vehicle: str, sha256: str) -> Path:
+        """The file of a stored object: its bytes as they were taken."""
+        return self._objects / ObjectFiles.path(vehicle, sha256)
+
     def stats(self) -> dict[str, int]:
         return {"connections": self._endpoint.connections, **self._counters.as_dict()}
 
@@ -112,6 +130,7 @@ class Operator:
                 Route("/vehicles/{vehicle}/enrolment", _spoken(self._enrol), methods=["POST"]),
                 Route("/vehicles/{vehicle}/revocation", _spoken(self._revoke), methods=["POST"]),
                 Route("/vehicles/{vehicle}/hint/{kind}", _spoken(self._hint), methods=["POST"]),
+                Route("/objects", _spoken(self._list_objects)),
                 Route("/stats", _spoken(self._stats)),
                 Route("/audit", _spoken(self._audit)),
             ]
@@ -138,6 +157,9 @@ class Operator:
 
     async def _hint(self, request: Request) -> Response:
         return answer({"heard": self.hint(request.path_params["vehicle"], request.path_params["kind"])})
+
+    async def _list_objects(self, request: Request) -> Response:
+        return answer(await self.objects(request.query_params.get("vehicle")))
 
     async def _stats(self, request: Request) -> Response:
         return answer(self.stats())

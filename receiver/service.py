@@ -18,7 +18,7 @@ from typing import Final
 import structlog
 
 from ecu.clock import SECOND_NS, Clock, SystemClock
-from ecu.disk import state_folder
+from ecu.disk import RealDisk, state_folder
 from ecu.errors import EnvironmentFault
 from receiver import journal
 from receiver.api import Api
@@ -28,6 +28,8 @@ from receiver.counters import Counters
 from receiver.endpoint import Endpoint
 from receiver.ingest import Ingest, IngestLimits
 from receiver.listener import Listener, listen
+from receiver.objectfiles import ObjectFiles
+from receiver.objects import ObjectDesk, ObjectRules
 from receiver.operator import Address, Operator
 from receiver.pki import Authority
 from receiver.quota import Quota
@@ -39,6 +41,7 @@ from receiver.web import Site
 log = structlog.get_logger()
 
 LOCK: Final = "receiver.lock"
+OBJECTS_FOLDER: Final = "objects"
 _CERTIFICATE_LOOK_NS: Final = 3600 * SECOND_NS
 
 
@@ -109,11 +112,14 @@ async def _serving(
     counters = Counters()
     ingest, endpoint = _endpoint(config, clock, store, counters, tasks)
     address = Address(config.hosts[0], sockets.mqtt.getsockname()[1], sockets.https.getsockname()[1])
+    objects = state / OBJECTS_FOLDER
     shelf = UpdateShelf(Path(config.updates) if config.updates else None, store, clock, counters)
     operator = Operator(
-        store, authority, endpoint, clock, counters, address, config.enrolment_minutes * 60, shelf.roots
+        store, authority, endpoint, clock, counters, address, config.enrolment_minutes * 60, shelf.roots, objects
     )
-    site = Site(_api(config, clock, authority, store, counters, shelf).app(), counters=counters)
+    refusals = Quota(config.refusals_per_minute / 60, config.refusals_at_once)
+    desk = await _desk(config, objects, clock, store, counters, refusals)
+    site = Site(Api(store, authority, clock, refusals, counters, shelf, desk).app(), counters=counters)
     local = Site(operator.app())
     mqtt_tls = authority.server_context(config.hosts, ssl.CERT_REQUIRED)
     https_tls = authority.server_context(config.hosts, ssl.CERT_OPTIONAL)
@@ -122,6 +128,7 @@ async def _serving(
         for loop in (
             ingest.run(),
             endpoint.keep_time(),
+            desk.run(),
             Listener(sockets.mqtt, mqtt_tls, endpoint.session, endpoint.has_room, clock, counters).run(),
             Listener(sockets.https, https_tls, site.protocol, site.make_room, clock, counters).run(),
             _keep_certificate(authority, config.hosts, clock, mqtt_tls, https_tls),
@@ -148,11 +155,14 @@ def _endpoint(
     return ingest, endpoint
 
 
-def _api(
-    config: ReceiverConfig, clock: Clock, authority: Authority, store: Store, counters: Counters, shelf: UpdateShelf
-) -> Api:
-    refusals = Quota(config.refusals_per_minute / 60, config.refusals_at_once)
-    return Api(store, authority, clock, refusals, counters, shelf)
+async def _desk(
+    config: ReceiverConfig, folder: Path, clock: Clock, store: Store, counters: Counters, refusals: Quota
+) -> ObjectDesk:
+    files = ObjectFiles(RealDisk(folder), clock)
+    await asyncio.to_thread(files.open)
+    partial_ns = int(config.object_partial_hours * 3600) * SECOND_NS
+    rules = ObjectRules(config.object_bytes, config.vehicle_object_bytes, partial_ns)
+    return ObjectDesk(files, store, clock, counters, refusals, rules)
 
 
 async def _keep_certificate(

@@ -85,6 +85,16 @@ quarantine = Table(
     Index("quarantine_once", "vehicle", "sha256", unique=True),
 )
 
+# Each is a file as well, durable before its row is: receiver/objectfiles.py.
+stored_object = Table(
+    "object",
+    schema,
+    Column("vehicle", _ID, primary_key=True),
+    Column("sha256", String(64), primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("stored_ns", BigInteger, nullable=False),
+)
+
 audit = Table(
     "audit",
     schema,

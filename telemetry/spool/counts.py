@@ -8,7 +8,7 @@ Both sides of both lines are counted apart, by whoever did it, and only compared
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -77,9 +77,9 @@ class Counters(Protocol):
 class MemoryCounters:
     """Counters that end with the process: replays that leave nothing behind, and tests."""
 
-    def __init__(self, was_lost: bool = False) -> None:
+    def __init__(self, was_lost: bool = False, names: Sequence[str] = LEDGER_NAMES) -> None:
         self.was_lost = was_lost
-        self._counts = dict.fromkeys(LEDGER_NAMES, 0)
+        self._counts = dict.fromkeys(names, 0)
 
     def add(self, **deltas: int) -> None:
         for name, delta in deltas.items():

@@ -1,12 +1,13 @@
 """The keys of data at rest: one random key per lane and purpose, wrapped by the key store, all in one twin record.
 
-A segment's cipher is AES-256-GCM under HKDF-SHA256 (RFC 5869) of that key with the segment's salt. Writing both twins
-without a wrapped key makes everything under it unreadable at once, in all lanes.
+A segment's or object's cipher is AES-256-GCM under HKDF-SHA256 (RFC 5869) of that key with its own salt. Writing both
+twins without a wrapped key makes everything under it unreadable at once, in all lanes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
@@ -49,12 +50,24 @@ class _Wrapped(msgspec.Struct, frozen=True, array_like=True):
 _decoder = msgspec.msgpack.Decoder(list[_Wrapped])
 
 
+@dataclass(frozen=True, slots=True)
+class Realm:
+    """What a vault's keys are for: no key of one is ever a key of another. `label` is what they are sealed under."""
+
+    label: str
+    info: bytes
+
+
+SEGMENTS: Final = Realm("spool", b"outrider spool segment v1")
+
+
 class Vault:
     """Keys by lane and purpose, made when first written with. `open` it to write, `peek` to look."""
 
-    def __init__(self, disk: Disk, keys: Sealer, entropy: Callable[[int], bytes]) -> None:
+    def __init__(self, disk: Disk, keys: Sealer, entropy: Callable[[int], bytes], realm: Realm = SEGMENTS) -> None:
         self._keys = keys
         self._entropy = entropy
+        self._realm = realm
         self._record = TwinRecord(disk, NAME, _CAPACITY)
         self._wrapped: dict[Use, bytes] = {}
         self._plain: dict[Use, bytes] = {}
@@ -79,9 +92,9 @@ class Vault:
         except TwinLost:
             self._wrapped = {}
 
-    def cipher(self, lane: Lane, purpose: Purpose, spool_id: bytes, salt: bytes) -> AESGCM:
-        """For one segment. Raises KeyLost."""
-        info = b"outrider spool segment v1" + spool_id
+    def cipher(self, lane: Lane, purpose: Purpose, whose: bytes, salt: bytes) -> AESGCM:
+        """For one segment or object: `whose` says which spool or which content. Raises KeyLost."""
+        info = self._realm.info + whose
         key = self._key((lane, purpose))
         return AESGCM(HKDF(hashes.SHA256(), length=KEY_BYTES, salt=salt, info=info).derive(key))
 
@@ -99,22 +112,26 @@ class Vault:
     def _key(self, use: Use) -> bytes:
         if use not in self._plain:
             if use not in self._wrapped:
-                raise KeyLost(f"{_label(use)} isn't there")
+                raise KeyLost(f"{self._label(use)} isn't there")
             try:
-                self._plain[use] = self._keys.unseal(_label(use), self._wrapped[use])
+                self._plain[use] = self._keys.unseal(self._label(use), self._wrapped[use])
             except UnsealError as error:
                 raise KeyLost(str(error)) from error
         return self._plain[use]
 
     def _make(self, use: Use) -> None:
         key = self._entropy(KEY_BYTES)
-        self._put({**self._wrapped, use: self._keys.seal(_label(use), key)})
+        self._put({**self._wrapped, use: self._keys.seal(self._label(use), key)})
         self._plain[use] = key
 
     def _put(self, wrapped: dict[Use, bytes]) -> None:
         self._record.write_both(_encode(wrapped))
         self._wrapped = wrapped
         self._plain = {use: key for use, key in self._plain.items() if use in wrapped}
+
+    def _label(self, use: Use) -> str:
+        lane, purpose = use
+        return f"{self._realm.label}/{lane.name.lower()}/{int(purpose)}"
 
 
 def _encode(wrapped: dict[Use, bytes]) -> bytes:
@@ -123,8 +140,3 @@ def _encode(wrapped: dict[Use, bytes]) -> bytes:
 
 def _decode(data: bytes) -> dict[Use, bytes]:
     return {(Lane(key.lane), Purpose(key.purpose)): key.sealed for key in _decoder.decode(data)}
-
-
-def _label(use: Use) -> str:
-    lane, purpose = use
-    return f"spool/{lane.name.lower()}/{int(purpose)}"

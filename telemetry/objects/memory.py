@@ -1,0 +1,78 @@
+"""An ObjectLink in memory: a receiver in one value, that fails on command."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from telemetry.links.link import LinkError
+from telemetry.objects.link import Mismatch
+from telemetry.objects.wire import ByteRange, Have
+
+
+@dataclass(slots=True)
+class MemoryReceiver:
+    """What the other side has. It outlives links, as a receiver does."""
+
+    stored: dict[str, bytes] = field(default_factory=dict)
+    partial: dict[str, bytes] = field(default_factory=dict)
+
+    def have(self, sha256: str) -> Have:
+        if sha256 in self.stored:
+            return Have(len(self.stored[sha256]), stored=True)
+        return Have(len(self.partial.get(sha256, b"")), stored=False)
+
+    def take(self, sha256: str, part: ByteRange, data: bytes) -> Have:
+        """Raises Mismatch."""
+        before = self.partial.get(sha256, b"")
+        if sha256 in self.stored:
+            return self.have(sha256)
+        if len(before) >= part.total:
+            before = self.partial[sha256] = b""
+        if part.start != len(before):
+            return self.have(sha256)
+        whole = self.partial[sha256] = before + data
+        if len(whole) == part.total:
+            del self.partial[sha256]
+            if hashlib.sha256(whole).hexdigest() != sha256:
+                raise Mismatch("The bytes aren't those that were named.")
+            self.stored[sha256] = whole
+        return self.have(sha256)
+
+
+class MemoryObjectLink:
+    """Each call first does the next of `failures`: raises it, or calls it; None lets the call be."""
+
+    def __init__(
+        self,
+        receiver: MemoryReceiver | None = None,
+        failures: Iterable[LinkError | Callable[[], object] | None] = (),
+    ) -> None:
+        self.receiver = receiver or MemoryReceiver()
+        self.sent_bytes = 0
+        self.interrupted = 0
+        self.closed = 0
+        self._failures = iter(failures)
+
+    def look(self, sha256: str) -> Have:
+        self._fail()
+        return self.receiver.have(sha256)
+
+    def send(self, sha256: str, part: ByteRange, data: bytes) -> Have:
+        self._fail()
+        self.sent_bytes += len(data)
+        return self.receiver.take(sha256, part, data)
+
+    def interrupt(self) -> None:
+        self.interrupted += 1
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def _fail(self) -> None:
+        failure = next(self._failures, None)
+        if isinstance(failure, LinkError):
+            raise failure
+        if failure is not None:
+            failure()

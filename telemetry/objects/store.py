@@ -1,0 +1,403 @@
+"""The object store: a picture that was put is on flash when that returns, and stays until the receiver has stored it.
+
+Its counts are law: telemetry/objects/counts.py. It takes redacted pictures and nothing else (law 5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Final, assert_never
+
+from ecu.disk import Disk, DiskError, DiskFault, DiskFull, WatchedDisk, beside, replace_file
+from telemetry.objects.books import Books, Page
+from telemetry.objects.config import ObjectsConfig
+from telemetry.objects.counts import Damaged, Dropped, ObjectCounts, Totals, counted, reconcile
+from telemetry.objects.errors import BadObject, NotKept, ObjectGone
+from telemetry.objects.format import (
+    OVERHEAD_BYTES,
+    REALM,
+    SALT_BYTES,
+    ObjectHeader,
+    ObjectRef,
+    file_name,
+    pack_object,
+    unpack_header,
+    unpack_object,
+)
+from telemetry.objects.recovery import Found, survey
+from telemetry.objects.retention import to_evict
+from telemetry.privacy.pictures import RedactedPicture
+from telemetry.records import Lane, Purpose
+from telemetry.spool.counts import Counters, with_added
+from telemetry.spool.vault import KeyLost, Sealer, Vault
+
+LANE: Final = Lane.P3
+
+
+class ObjectStore:
+    """Made by `open`. What touches flash blocks and goes one at a time, from any threads; `oldest`, `counts` and
+    `turn_away` never wait for flash."""
+
+    def __init__(
+        self,
+        disk: WatchedDisk,
+        entropy: Callable[[int], bytes],
+        limits: ObjectsConfig,
+        counters: Counters,
+        vault: Vault,
+        books: Books,
+        page: Page,
+        found: Found,
+        ledger_lost: bool,
+    ) -> None:
+        self._disk = disk
+        self._entropy = entropy
+        self._limits = limits
+        self._counters = counters
+        self._vault = vault
+        self._books = books
+        self._page = page
+        self._next_serial = max(page.next_serial, found.next_serial)
+        self._kept = {ref.serial: ref for ref in found.kept}
+        self._doomed = set[int]()
+        self._aside = set[int]()  # kept, and flash doesn't give them back now
+        self._unknown = found.unreadable  # as these, from the start on
+        self._ledger_lost = ledger_lost
+        self._last_refusal: str | None = None
+        self._fault: str | None = None
+        self._turn = threading.Lock()  # held over flash
+        self._look = threading.Lock()  # never held over flash
+
+    @classmethod
+    def open(
+        cls,
+        disk: Disk,
+        keys: Sealer,
+        entropy: Callable[[int], bytes],
+        limits: ObjectsConfig,
+        counters: Counters,
+    ) -> ObjectStore:
+        """`disk` is the store's own folder; `entropy` gives that many unpredictable bytes, never the same again;
+        `counters` have LEDGER_NAMES.
+
+        Finishes what another life began. Damage is counted and refuses nothing; ObjectsTooNew and DiskError do.
+        """
+        disk.make_folder("")
+        watched = WatchedDisk(disk)
+        vault, books = Vault(watched, keys, entropy, REALM), Books(watched)
+        vault.open()
+        page = books.read()
+        for purpose in page.erasing:
+            vault.shred(purpose)
+        found = survey(watched, page.leaving, set(page.erasing))
+        for name in found.useless:
+            watched.remove(name)
+        # A killed process may have left a name in memory only: from here on it is counted as durable.
+        watched.sync_folder("")
+        page = _finished(page)
+        ledger = counted(dict.fromkeys(counters.values(), 0) if books.lost else counters.values())
+        opening, totals = reconcile(ledger, page.totals, _on_flash(found))
+        counters.set(**opening.as_values())
+        page = replace(page, totals=totals)
+        store = cls(watched, entropy, limits, counters, vault, books, page, found, counters.was_lost)
+        store._settle(found)
+        return store
+
+    # --- in ---
+
+    def put(self, picture: RedactedPicture, purpose: Purpose) -> ObjectRef:
+        """The object, durable, whole and encrypted; the one that is there already for the same bytes and purpose.
+
+        Raises NotKept: the picture was dropped and counted.
+        """
+        if not isinstance(picture, RedactedPicture):
+            raise TypeError(f"only a redacted picture may be written, not a {type(picture).__name__}")
+        with self._turn:
+            self._count(offered=1)
+            try:
+                return self._keep(picture.jpeg, purpose)
+            except DiskError as error:
+                self._fault = str(error)
+                why = Dropped.DISK_FULL if isinstance(error, DiskFull) else Dropped.DISK_FAULT
+                raise self._dropped(why, f"A picture of {len(picture.jpeg)} bytes isn't kept: {error}") from error
+
+    def turn_away(self) -> NotKept:
+        """A picture that nobody has time for: dropped, counted, and said so. Never waits."""
+        self._count(offered=1)
+        return self._dropped(Dropped.QUEUE_FULL, "Pictures come faster than flash takes them; this one isn't kept.")
+
+    # --- out ---
+
+    def oldest(self) -> ObjectRef | None:
+        """The next that has to go to the receiver."""
+        with self._look:
+            return next((ref for serial, ref in self._kept.items() if serial not in self._aside), None)
+
+    def kept(self) -> tuple[ObjectRef, ...]:
+        """All there is, the oldest first."""
+        with self._look:
+            return tuple(self._kept.values())
+
+    def read(self, ref: ObjectRef, offset: int, length: int) -> bytes:
+        """Up to `length` plain bytes from `offset`, checked as part of the whole object.
+
+        Raises ObjectGone when it can't be had any more, which is then counted, or not before the next start; DiskError
+        when the computer is short of something: try later.
+        """
+        with self._turn:
+            if ref.serial not in self._kept:
+                raise ObjectGone(f"Object {ref.sha256} isn't kept any more.")
+            try:
+                return self._plain(ref)[offset : offset + length]
+            except DiskFault as error:
+                self._set_aside(ref, str(error))
+                raise ObjectGone(
+                    f"Object {ref.sha256} can't be read now; the next start tries again: {error}"
+                ) from error
+            except (BadObject, KeyLost, FileNotFoundError) as error:
+                why = _damage(error)
+                self._leave([ref.serial], self._damaged({ref.serial: why}))
+                raise ObjectGone(f"Object {ref.sha256} is lost ({why}): {error}") from error
+
+    def stored(self, ref: ObjectRef) -> bool:
+        """The receiver has it: forgets it. False when it had left already. Raises DiskError: say it again."""
+        return self._depart(ref, lambda totals: replace(totals, stored=totals.stored + 1))
+
+    def refused(self, ref: ObjectRef, reason: str) -> bool:
+        """The receiver will never take it: forgets it, as `stored` does."""
+        self._last_refusal = reason
+        return self._depart(ref, lambda totals: replace(totals, refused=totals.refused + 1))
+
+    def erase(self, purpose: Purpose) -> int:
+        """Makes everything on flash for this purpose unreadable, for ever, and removes it; the objects that were.
+
+        Raises DiskError: they are out of reach, and erased before the next picture is kept. A start that comes before
+        that finishes it if flash took the news of it: say it again after one.
+        """
+        with self._turn:
+            doomed = {serial for serial, ref in self._kept.items() if ref.purpose is purpose}
+            erasing = {**self._page.erasing, purpose: self._page.erasing.get(purpose, 0) + len(doomed)}
+            # Begun whatever flash says: it may have the news although it failed, and no new object may meet its end.
+            self._doomed |= doomed
+            self._enter(replace(self._page, erasing=erasing), doomed)
+            self._finish_erasing()
+            return len(doomed)
+
+    # --- the rest ---
+
+    def counts(self) -> ObjectCounts:
+        with self._look:
+            counters, page = counted(self._counters.values()), self._page
+            return ObjectCounts(
+                offered=counters.offered,
+                durable=counters.durable,
+                pending=counters.pending,
+                dropped=counters.dropped,
+                stored=page.totals.stored,
+                kept=len(self._kept) + len(self._unknown),
+                unreadable=len(self._aside & self._kept.keys()) + len(self._unknown),
+                refused=page.totals.refused,
+                evicted=page.totals.evicted,
+                erased=page.totals.erased + sum(page.erasing.values()),
+                damaged=page.totals.damaged,
+                kept_bytes=sum(ref.file_bytes for ref in self._kept.values()),
+                ledger_lost=self._ledger_lost,
+                books_lost=self._books.lost,
+                last_refusal=self._last_refusal,
+                fault=self._fault,
+            )
+
+    def close(self) -> None:
+        """The planned end: what was dropped is written down. Raises DiskError; nothing durable is lost then."""
+        with self._turn:
+            self._turn_page(self._page)
+
+    # --- within: one at a time ---
+
+    def _keep(self, plain: bytes, purpose: Purpose) -> ObjectRef:
+        sha256 = hashlib.sha256(plain).hexdigest()
+        for ref in self._kept.values():
+            if (ref.sha256, ref.purpose) == (sha256, purpose):
+                self._count(dropped_duplicate=1)
+                return ref
+        if (refusal := self._refusal(len(plain))) is not None:
+            raise refusal
+        self._catch_up()
+        self._vault.make_sure(LANE, purpose)
+        ref = ObjectRef(self._next_serial, sha256, len(plain), purpose)
+        self._next_serial += 1
+        header = ObjectHeader(ref, self._entropy(SALT_BYTES))
+        cipher = self._vault.cipher(LANE, purpose, bytes.fromhex(sha256), header.salt)
+        self._lay_down(ref.serial, pack_object(header, cipher, plain))
+        with self._look:
+            self._kept[ref.serial] = ref
+            self._counters.add(durable=1)
+        self._fault = None
+        # Only now: a picture that there was no room for must not have cost another one.
+        with self._noted():
+            self._evict()
+        return ref
+
+    def _refusal(self, size: int) -> NotKept | None:
+        most = min(self._limits.object_bytes, self._limits.max_bytes - OVERHEAD_BYTES)
+        if size == 0:
+            return self._dropped(Dropped.EMPTY, "A picture without bytes isn't kept.")
+        if size > most:
+            words = f"A picture of {size} bytes isn't kept: [objects] allows {most}. Take it smaller, or raise that."
+            return self._dropped(Dropped.TOO_LARGE, words)
+        return None
+
+    def _catch_up(self) -> None:
+        """Does what flash refused before. Raises DiskError when it still does: nothing is added to a pile that can't
+        be taken from."""
+        self._finish_erasing()
+        if self._page.leaving:
+            self._sweep()
+        self._evict()
+
+    def _lay_down(self, serial: int, data: bytes) -> None:
+        try:
+            replace_file(self._disk, file_name(serial), data)
+        except DiskError:
+            # It may have its name all the same: it has left before it came, and no start may find it.
+            self._page = replace(self._page, leaving=self._page.leaving | {serial})
+            with contextlib.suppress(DiskError):
+                self._sweep()
+            raise
+
+    def _plain(self, ref: ObjectRef) -> bytes:
+        data = self._disk.read(file_name(ref.serial))
+        header = unpack_header(data)
+        if header.ref != ref:
+            raise BadObject("the header isn't the one that it had")
+        cipher = self._vault.cipher(LANE, ref.purpose, bytes.fromhex(ref.sha256), header.salt)
+        return unpack_object(data, cipher)
+
+    def _set_aside(self, ref: ObjectRef, fault: str) -> None:
+        with self._look:
+            self._aside.add(ref.serial)
+            self._fault = fault
+
+    def _evict(self) -> None:
+        doomed = to_evict(self._kept.values(), self._limits.max_bytes)
+        if doomed:
+            totals = replace(self._page.totals, evicted=self._page.totals.evicted + len(doomed))
+            self._leave([ref.serial for ref in doomed], totals)
+
+    def _depart(self, ref: ObjectRef, counted_as: Callable[[Totals], Totals]) -> bool:
+        with self._turn:
+            if ref.serial not in self._kept:
+                return False
+            self._leave([ref.serial], counted_as(self._page.totals))
+            return True
+
+    def _leave(self, serials: Iterable[int], totals: Totals) -> None:
+        """They have left when this returns, as `totals` count it, whatever comes. Raises DiskError: none has."""
+        gone = set(serials)
+        self._turn_page(replace(self._page, totals=totals, leaving=self._page.leaving | gone), gone)
+        with self._noted():
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Removes the files of what has left; what flash doesn't let go stays named in the books."""
+        for serial in self._page.leaving:
+            for name in (file_name(serial), beside(file_name(serial))):
+                with contextlib.suppress(FileNotFoundError):
+                    self._disk.remove(name)
+        self._disk.sync_folder("")
+        if not self._disk.names_doubtful:
+            self._page = replace(self._page, leaving=frozenset())
+
+    def _finish_erasing(self) -> None:
+        if not self._page.erasing:
+            return
+        # Both twins, before the key goes: a flipped bit must not make an erasure look like damage.
+        self._turn_page(self._page, both=True)
+        for purpose in self._page.erasing:
+            self._vault.shred(purpose)
+        for serial in self._doomed:
+            with contextlib.suppress(FileNotFoundError):
+                self._disk.remove(file_name(serial))
+        self._disk.sync_folder("")
+        self._turn_page(_finished(self._page, self._doomed if self._disk.names_doubtful else ()))
+        self._doomed.clear()
+
+    def _settle(self, found: Found) -> None:
+        """A start's last acts: what can't be read has left, and so has what is too much now."""
+        with self._turn:
+            damaged = {**dict.fromkeys(found.corrupt, Damaged.CORRUPT), **self._keyless()}
+            self._leave(damaged, self._damaged(damaged))
+            self._evict()
+
+    def _keyless(self) -> dict[int, Damaged]:
+        """Looked for before a new key of the same purpose can be made: that one wouldn't open them either."""
+        lost = set[Purpose]()
+        for purpose in {ref.purpose for ref in self._kept.values()}:
+            try:
+                self._vault.cipher(LANE, purpose, b"", b"")
+            except KeyLost as error:
+                self._fault = str(error)
+                lost.add(purpose)
+        return {serial: Damaged.KEY_LOST for serial, ref in self._kept.items() if ref.purpose in lost}
+
+    def _damaged(self, damaged: dict[int, Damaged]) -> Totals:
+        tally = self._page.totals.damaged
+        for why in damaged.values():
+            tally = with_added(tally, why, 1)
+        return replace(self._page.totals, damaged=tally)
+
+    def _turn_page(self, page: Page, gone: Iterable[int] = (), both: bool = False) -> None:
+        """What the page says is true from here on. Raises DiskError: then what the last one said still is."""
+        dropped = counted(self._counters.values()).dropped
+        page = replace(page, next_serial=self._next_serial, totals=replace(page.totals, dropped=dropped))
+        self._books.write(page, both)
+        self._enter(page, gone)
+
+    def _enter(self, page: Page, gone: Iterable[int]) -> None:
+        with self._look:
+            self._page = page
+            for serial in gone:
+                self._kept.pop(serial, None)
+
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        """What goes wrong can wait, and is done by whoever comes next; it is shown until something goes right."""
+        try:
+            yield
+        except DiskError as error:
+            self._fault = str(error)
+
+    def _dropped(self, why: Dropped, words: str) -> NotKept:
+        self._count(**{f"dropped_{why.value}": 1})
+        return NotKept(why, words)
+
+    def _count(self, **deltas: int) -> None:
+        with self._look:
+            self._counters.add(**deltas)
+
+
+def _finished(page: Page, leaving: Iterable[int] = ()) -> Page:
+    """Its erasures are done."""
+    totals = replace(page.totals, erased=page.totals.erased + sum(page.erasing.values()))
+    return replace(page, totals=totals, leaving=page.leaving.union(leaving), erasing={})
+
+
+def _on_flash(found: Found) -> int:
+    """Objects that had not left when the last life ended, in whatever state they are."""
+    return len(found.kept) + len(found.corrupt) + len(found.unreadable)
+
+
+def _damage(error: BadObject | KeyLost | FileNotFoundError) -> Damaged:
+    match error:
+        case KeyLost():
+            return Damaged.KEY_LOST
+        case FileNotFoundError():
+            return Damaged.MISSING
+        case BadObject():
+            return Damaged.CORRUPT
+        case _:
+            assert_never(error)

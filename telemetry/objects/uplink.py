@@ -1,0 +1,226 @@
+"""Drains the object store over an ObjectLink: the oldest first, behind all records, no faster than it may."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+from typing import Final, ParamSpec, Protocol, TypeVar
+
+from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock
+from ecu.disk import DiskError
+from telemetry.backoff import backoff_s
+from telemetry.links.link import LinkError, Refused, Throttled, Unauthorized, Unreachable
+from telemetry.objects.config import ObjectsConfig
+from telemetry.objects.errors import ObjectGone
+from telemetry.objects.format import ObjectRef
+from telemetry.objects.link import Mismatch, ObjectLink
+from telemetry.objects.status import Board, ObjectUplinkState, ObjectUplinkStatus
+from telemetry.objects.wire import ByteRange, Have
+from telemetry.uplink.config import UplinkConfig
+
+EXCHANGE_S: Final = 120.0
+"""One question and its answer, all in all: what a time-out for each piece of it doesn't bound."""
+LOOK_AGAIN_NS: Final = 100 * MILLISECOND_NS
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Objects(Protocol):
+    """What is to be brought to the receiver: `telemetry.objects.keeper`."""
+
+    def oldest(self) -> ObjectRef | None: ...
+
+    async def wait(self) -> None:
+        """Until the next object came."""
+        ...
+
+    async def read(self, ref: ObjectRef, offset: int, length: int) -> bytes:
+        """Raises ObjectGone: go on with the next. Raises DiskError: try later."""
+        ...
+
+    async def stored(self, ref: ObjectRef) -> bool: ...
+
+    async def refused(self, ref: ObjectRef, reason: str) -> bool: ...
+
+
+class ObjectUplink:
+    """Brings objects to the receiver for as long as `run` runs; what it can't bring stays where it is.
+
+    `records_wait` says whether records have something to send: then no slice begins. Its waits are those of [uplink].
+    """
+
+    def __init__(
+        self,
+        link: ObjectLink,
+        objects: Objects,
+        clock: Clock,
+        rng: Random,
+        config: ObjectsConfig | None = None,
+        waits: UplinkConfig | None = None,
+        records_wait: Callable[[], bool] = lambda: False,
+        exchange_s: float = EXCHANGE_S,
+    ) -> None:
+        self._link = link
+        self._objects = objects
+        self._clock = clock
+        self._rng = rng
+        self._config = config or ObjectsConfig()
+        self._waits = waits or UplinkConfig()
+        self._records_wait = records_wait
+        self._exchange_s = exchange_s
+        self._network = ThreadPoolExecutor(1, thread_name_prefix="object-link")
+        self._board = Board(since_ns=clock.boot_ns())
+        self._nudged = asyncio.Event()
+        self._attempt = 0
+        self._free_ns = clock.boot_ns()
+        self._mismatched: ObjectRef | None = None
+
+    def status(self) -> ObjectUplinkStatus:
+        return self._board.status()
+
+    def nudge(self) -> None:
+        """Something changed for the better (a network, a certificate): try again now."""
+        self._attempt = 0
+        self._nudged.set()
+
+    async def run(self) -> None:
+        """Until cancelled, which ends it at once: a call on the network ends by itself, in its thread."""
+        try:
+            while True:
+                if (ref := self._objects.oldest()) is None:
+                    self._enter(ObjectUplinkState.IDLE)
+                    await self._objects.wait()
+                else:
+                    await self._try(ref)
+        finally:
+            self._enter(ObjectUplinkState.STOPPED, "stopped")
+            self._link.interrupt()
+            self._network.submit(self._link.close)
+            self._network.shutdown(wait=False)
+
+    # --- one object ---
+
+    async def _try(self, ref: ObjectRef) -> None:
+        self._nudged.clear()
+        self._board.sending, self._board.there = ref, 0
+        try:
+            await self._deliver(ref)
+        except ObjectGone:
+            return
+        except Mismatch as error:
+            await self._mismatch(ref, error)
+        except Refused as error:
+            await self._refuse(ref, error)
+        except (LinkError, DiskError) as error:
+            self._board.count(failures=1)
+            await self._stay_away(error)
+        finally:
+            self._board.sending = None
+
+    async def _deliver(self, ref: ObjectRef) -> None:
+        """Returns when the receiver has stored it and the store has forgotten it."""
+        await self._turn()
+        have = self._noted(await self._ask(self._link.look, ref.sha256))
+        for _ in range(_most_slices(ref, self._config.slice_bytes)):
+            if have.stored:
+                await self._objects.stored(ref)
+                self._attempt = 0
+                self._board.count(stored=1)
+                return
+            have = await self._send(ref, have.bytes if have.bytes < ref.bytes else 0)
+        raise Unreachable(
+            f"The receiver takes object {ref.sha256} again and again and never has it. It is tried later."
+        )
+
+    async def _send(self, ref: ObjectRef, start: int) -> Have:
+        part = ByteRange(start, min(ref.bytes, start + self._config.slice_bytes), ref.bytes)
+        data = await self._objects.read(ref, part.start, part.size)
+        await self._turn()
+        self._free_ns = self._clock.boot_ns() + int(part.size / self._config.bytes_per_s * SECOND_NS)
+        have = self._noted(await self._ask(self._link.send, ref.sha256, part, data))
+        self._board.count(slices_sent=1, bytes_sent=part.size)
+        if have.stored or have.bytes > part.start:
+            self._attempt = 0
+        return have
+
+    async def _turn(self) -> None:
+        """Waits until the network may be used: at its rate, and while no record wants it."""
+        await self._clock.sleep_until(self._free_ns)
+        while self._records_wait():
+            self._enter(ObjectUplinkState.BEHIND_RECORDS)
+            await self._clock.sleep_until(self._clock.boot_ns() + LOOK_AGAIN_NS)
+        self._enter(ObjectUplinkState.SENDING)
+
+    def _noted(self, have: Have) -> Have:
+        self._board.there = have.bytes
+        return have
+
+    # --- what goes wrong ---
+
+    async def _mismatch(self, ref: ObjectRef, error: Mismatch) -> None:
+        """The store has checked what it gave, so it went wrong beyond it: once more, and then it is refused."""
+        self._board.count(mismatches=1)
+        if self._mismatched == ref:
+            await self._refuse(ref, error)
+        else:
+            self._mismatched = ref
+            await self._stay_away(error)
+
+    async def _refuse(self, ref: ObjectRef, error: Refused) -> None:
+        try:
+            await self._objects.refused(ref, str(error))
+        except DiskError as trouble:
+            await self._stay_away(trouble)
+        else:
+            self._board.count(refused=1)
+
+    async def _stay_away(self, error: LinkError | DiskError) -> None:
+        match error:
+            case Unauthorized():
+                self._enter(ObjectUplinkState.UNAUTHORIZED, str(error))
+                await self._pause(self._waits.unauthorized_pause_s)
+            case Throttled(after_s=after_s):
+                self._enter(ObjectUplinkState.WAITING, str(error))
+                await self._pause(max(0.0, min(self._waits.throttle_cap_s, after_s)) + self._backoff_s())
+            case _:
+                self._enter(ObjectUplinkState.WAITING, str(error))
+                await self._pause(self._backoff_s())
+
+    def _backoff_s(self) -> float:
+        self._attempt += 1
+        return backoff_s(self._attempt - 1, self._rng, self._waits.backoff_base_s, self._waits.backoff_cap_s)
+
+    async def _pause(self, seconds: float) -> None:
+        """Ends early by `nudge`."""
+        until_ns = self._clock.boot_ns() + int(seconds * SECOND_NS)
+        slept = asyncio.ensure_future(self._clock.sleep_until(until_ns))
+        nudged = asyncio.ensure_future(self._nudged.wait())
+        try:
+            await asyncio.wait((slept, nudged), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            slept.cancel()
+            nudged.cancel()
+            await asyncio.gather(slept, nudged, return_exceptions=True)
+
+    async def _ask(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """In the link's own thread, bounded as a whole."""
+        call = asyncio.get_running_loop().run_in_executor(self._network, lambda: act(*args, **kwargs))
+        try:
+            async with asyncio.timeout(self._exchange_s):
+                return await call
+        except TimeoutError as error:
+            raise Unreachable(f"No answer within {self._exchange_s:g} s. The receiver is asked again.") from error
+        finally:
+            if call.cancelled():
+                self._link.interrupt()
+
+    def _enter(self, state: ObjectUplinkState, reason: str = "") -> None:
+        self._board.enter(state, reason, self._clock.boot_ns())
+
+
+def _most_slices(ref: ObjectRef, slice_bytes: int) -> int:
+    """Twice what it takes, and a few to find the place: beyond that somebody leads us in a circle."""
+    return 2 * -(-ref.bytes // slice_bytes) + 4

@@ -1,0 +1,579 @@
+"""The object store's laws on a disk that may fail: what was put is there, and what isn't there is accounted for."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from pydantic import ValidationError
+
+from ecu.crashdisk import Call, CrashDisk
+from ecu.disk import DiskDenied, DiskError, DiskFault, DiskFull, DiskStarved, RealDisk
+from ecu.keys import MemoryKeyStore
+from ecu.ledger import Ledger
+from telemetry.objects.books import Books, Page, decode, encode
+from telemetry.objects.config import ObjectsConfig
+from telemetry.objects.counts import LEDGER_NAMES, Dropped, Totals
+from telemetry.objects.errors import NotKept, ObjectGone, ObjectsTooNew
+from telemetry.objects.format import OVERHEAD_BYTES, ObjectRef
+from telemetry.objects.retention import to_evict
+from telemetry.records import Purpose
+from tests.telemetry.objects.rig import SMALL, Rig, content, no_counters, objects_in, picture
+
+
+def test_a_picture_that_was_put_is_read_back_whole_and_in_slices() -> None:
+    rig = Rig()
+    ref = rig.put(1, size=700)
+    assert rig.read(ref) == content(1, 700)
+    assert rig.store.read(ref, 256, 128) == content(1, 700)[256:384]
+    assert rig.store.read(ref, 690, 128) == content(1, 700)[690:]
+    assert rig.counts().kept == 1
+
+
+def test_nothing_of_a_picture_lies_on_flash_as_it_is() -> None:
+    # Mutation: writing `plain` behind the header, or an empty key, fails here.
+    rig = Rig()
+    rig.put(1, size=700)
+    assert isinstance(rig.disk, CrashDisk)
+    (name,) = objects_in(rig.disk)
+    stored = rig.disk.read(name)
+    assert not any(content(1, 700)[at : at + 8] in stored for at in range(0, 692, 8))
+
+
+def test_only_a_redacted_picture_is_taken() -> None:
+    rig = Rig()
+    for impostor in (b"jpeg", None, picture(1).jpeg):
+        with pytest.raises(TypeError, match="redacted"):
+            rig.store.put(impostor, Purpose.PERCEPTION)  # type: ignore[arg-type]
+    assert rig.counts().offered == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"), [(0, Dropped.EMPTY), (1001, Dropped.TOO_LARGE), (10_000, Dropped.TOO_LARGE)]
+)
+def test_what_is_empty_or_too_large_is_refused_in_words_and_counted(size: int, reason: Dropped) -> None:
+    rig = Rig()
+    kept = rig.put(1)
+    with pytest.raises(NotKept, match="isn't kept") as refusal:
+        rig.put(2, size)
+    assert refusal.value.reason is reason
+    counts = rig.counts()
+    assert (counts.offered, counts.durable, counts.dropped) == (2, 1, {reason.value: 1})
+    assert rig.read(kept) == content(1)
+
+
+def test_the_largest_that_is_allowed_is_taken() -> None:
+    rig = Rig()
+    assert rig.read(rig.put(1, size=1000)) == content(1, 1000)
+
+
+def test_the_same_picture_again_is_the_same_object() -> None:
+    rig = Rig()
+    ref = rig.put(1)
+    assert rig.put(1) == ref
+    other = rig.put(1, purpose=Purpose.SAFETY)
+    assert (other.sha256, other.serial) == (ref.sha256, ref.serial + 1), "what one purpose loses the other must keep"
+    counts = rig.counts()
+    assert (counts.offered, counts.kept, counts.dropped) == (3, 2, {"duplicate": 1})
+
+
+def test_the_oldest_goes_first_and_is_evicted_first() -> None:
+    rig = Rig()
+    refs = [rig.put(n, size=900) for n in range(5)]
+    assert rig.store.oldest() == refs[1]
+    assert rig.store.kept() == tuple(refs[1:])
+    counts = rig.counts()
+    assert (counts.evicted, counts.kept) == (1, 4)
+    assert counts.kept_bytes <= SMALL.max_bytes
+    with pytest.raises(ObjectGone):
+        rig.read(refs[0])
+    assert not rig.store.stored(refs[0]), "what left already doesn't leave again"
+    assert rig.counts() == counts
+
+
+def test_a_smaller_limit_evicts_at_the_next_start() -> None:
+    rig = Rig()
+    for number in range(4):
+        rig.put(number, size=900)
+    rig.limits = ObjectsConfig(max_bytes=2000, object_bytes=1000)
+    rig.open()
+    assert [ref.serial for ref in rig.store.kept()] == [3, 4]
+    assert rig.counts().evicted == 2
+
+
+def test_what_the_receiver_has_or_will_never_have_is_forgotten() -> None:
+    rig = Rig()
+    one, two = rig.put(1), rig.put(2)
+    assert rig.store.stored(one)
+    assert rig.store.refused(two, "too large for it")
+    counts = rig.counts()
+    assert (counts.stored, counts.refused, counts.kept, counts.last_refusal) == (1, 1, 0, "too large for it")
+    assert isinstance(rig.disk, CrashDisk)
+    assert objects_in(rig.disk) == []
+
+
+def test_erasing_a_purpose_takes_its_objects_and_their_key_and_no_others() -> None:
+    rig = Rig()
+    safe = rig.put(1, purpose=Purpose.SAFETY)
+    doomed = [rig.put(n) for n in (2, 3)]
+    disk = rig.disk
+    assert isinstance(disk, CrashDisk)
+    files = {name: disk.read(name) for name in objects_in(disk)}
+    assert rig.store.erase(Purpose.PERCEPTION) == 2
+    assert rig.counts().erased == 2
+    for ref in doomed:
+        with pytest.raises(ObjectGone):
+            rig.read(ref)
+    assert rig.read(safe) == content(1)
+    # Whoever kept the files can't read them either, with every key that is left.
+    for name, data in files.items():
+        if not disk.exists(name):
+            disk.create(name)
+            disk.write_at(name, 0, data)
+    rig.open()
+    assert rig.contents() == {content(1)}
+    assert rig.counts().damaged == {"key_lost": 2}
+
+
+def test_a_purpose_lives_on_after_its_erasure() -> None:
+    rig = Rig()
+    rig.put(1)
+    rig.store.erase(Purpose.PERCEPTION)
+    assert rig.store.erase(Purpose.PERCEPTION) == 0
+    ref = rig.put(1)
+    rig.open()
+    assert rig.read(ref) == content(1)
+
+
+# --- a disk that fails ---
+
+FAULTS: list[DiskError] = [DiskFull("full"), DiskFault("worn"), DiskDenied("no"), DiskStarved("busy")]
+
+
+@pytest.mark.parametrize("error", FAULTS, ids=lambda error: type(error).__name__)
+def test_a_put_that_fails_at_any_call_drops_one_picture_and_costs_no_other(error: DiskError) -> None:
+    # Mutation: evicting before writing loses an old picture for one that there is no room for.
+    calls = _calls_of(lambda rig: rig.put(9, size=900))
+    assert len(calls) > 8
+    for index in range(len(calls)):
+        rig, disk = _rig_with_history()
+        before = rig.contents()
+        disk.fail(len(disk.calls) + index, error)
+        with contextlib.suppress(NotKept):
+            rig.put(9, size=900)
+        disk.heal()
+        counts = rig.counts()
+        assert counts.durable + sum(counts.dropped.values()) == counts.offered
+        evicted = counts.evicted
+        assert len(before - rig.contents()) == evicted <= (counts.kept == 4)
+        rig.open()
+        assert rig.counts().kept == min(4, counts.kept), "a start evicts what a put couldn't"
+        assert rig.put(10), "and life goes on"
+        rig.counts()
+
+
+@pytest.mark.parametrize("error", FAULTS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("act", ["stored", "refused", "erase"])
+def test_a_departure_that_fails_at_any_call_happens_once_or_not_at_all(error: DiskError, act: str) -> None:
+    def leave(rig: Rig) -> object:
+        oldest = rig.store.kept()[0]
+        match act:
+            case "stored":
+                return rig.store.stored(oldest)
+            case "refused":
+                return rig.store.refused(oldest, "no")
+            case _:
+                return rig.store.erase(Purpose.PERCEPTION)
+
+    calls = _calls_of(leave)
+    for index in range(len(calls)):
+        rig, disk = _rig_with_history()
+        disk.fail(len(disk.calls) + index, error)
+        with contextlib.suppress(DiskError):
+            leave(rig)
+        disk.heal()
+        said = rig.counts()
+        # Mutation: an erasure that flash knows of and memory doesn't takes what is put now at the next start.
+        fresh = rig.put(9)
+        rig.open()
+        again = rig.counts()
+        assert fresh in rig.store.kept()
+        assert again.offered == 5
+        assert again.kept + again.stored + again.refused + again.erased + again.evicted == 5
+        assert again.damaged == {}
+        # What was told is still so; what failed may have happened all the same, and then it is counted.
+        assert again.kept <= said.kept + 1
+        assert (again.stored, again.refused) in ((said.stored, said.refused), (act == "stored", act == "refused"))
+        with contextlib.suppress(DiskError):
+            leave(rig)
+        rig.counts()
+
+
+def test_a_full_disk_keeps_what_is_there_and_takes_the_next_when_there_is_room() -> None:
+    rig, disk = _rig_with_history()
+    before = rig.contents()
+    disk.fail(lambda call: call.act == "write_at" and call.path.endswith(".tmp"), DiskFull("full"))
+    for number in range(20, 25):
+        with pytest.raises(NotKept) as refusal:
+            rig.put(number)
+        assert refusal.value.reason is Dropped.DISK_FULL
+    assert rig.counts().dropped == {"disk_full": 5}
+    assert rig.contents() == before
+    disk.heal()
+    assert rig.read(rig.put(20)) == content(20)
+    assert rig.counts().fault is None
+
+
+def test_a_medium_that_does_not_give_an_object_back_loses_only_time() -> None:
+    # Mutation: taking EIO for damage deletes all there is at one bad start.
+    rig, disk = _rig_with_history()
+    oldest = rig.store.kept()[0]
+    disk.fail(lambda call: call.act == "read" and call.path == "00000001.obj", DiskFault("worn"))
+    with pytest.raises(ObjectGone, match="next start"):
+        rig.read(oldest)
+    assert rig.store.oldest() == rig.store.kept()[1], "the next goes on"
+    assert (rig.counts().kept, rig.counts().unreadable) == (4, 1)
+    disk.heal()
+    disk.fail(lambda call: call.act == "read_at", DiskFault("worn"))
+    rig.open()
+    assert (rig.counts().kept, rig.counts().unreadable, rig.store.oldest()) == (4, 4, None)
+    disk.heal()
+    rig.open()
+    assert (rig.counts().kept, rig.counts().unreadable) == (4, 0)
+    assert rig.read(oldest) == content(0, 900)
+
+
+def test_a_shortage_at_reading_is_no_damage() -> None:
+    rig, disk = _rig_with_history()
+    oldest = rig.store.kept()[0]
+    disk.fail(lambda call: call.act == "read", DiskStarved("busy"))
+    with pytest.raises(DiskStarved):
+        rig.read(oldest)
+    disk.heal()
+    assert rig.read(oldest) == content(0, 900)
+
+
+def test_a_damaged_file_costs_itself_whenever_it_is_found() -> None:
+    for bit in (8 * 3, 8 * 80, 8 * 500):
+        for found_at_start in (True, False):
+            rig, disk = _rig_with_history()
+            refs = rig.store.kept()
+            disk.flip_bit("00000002.obj", bit)
+            if found_at_start:
+                rig.open()
+            for ref in refs:
+                if ref.serial == 2:
+                    with pytest.raises(ObjectGone):
+                        rig.read(ref)
+                else:
+                    assert rig.read(ref) == content(ref.serial - 1, 900)
+            assert (rig.counts().kept, rig.counts().damaged) == (3, {"corrupt": 1})
+
+
+def test_a_file_that_was_cut_swapped_or_removed_costs_itself() -> None:
+    def cut(disk: CrashDisk) -> None:
+        disk.truncate("00000002.obj", 500)
+
+    def swapped(disk: CrashDisk) -> None:
+        disk.rename("00000003.obj", "00000002.obj")
+
+    def removed(disk: CrashDisk) -> None:
+        disk.remove("00000002.obj")
+
+    for harm, damaged in ((cut, 1), (swapped, 2), (removed, 1)):
+        for at_start in (True, False):
+            rig, disk = _rig_with_history()
+            refs = rig.store.kept()
+            harm(disk)
+            if at_start:
+                rig.open()
+            for ref in refs:
+                with contextlib.suppress(ObjectGone):
+                    assert rig.read(ref) == content(ref.serial - 1, 900)
+            counts = rig.counts()
+            assert (counts.kept, sum(counts.damaged.values())) == (4 - damaged, damaged)
+
+
+def test_a_lost_key_costs_its_purpose_and_no_other() -> None:
+    rig, _ = _rig_with_history()
+    safe = rig.put(50, purpose=Purpose.SAFETY)
+    other = MemoryKeyStore()
+
+    class HalfForgetful:
+        def seal(self, label: str, plain: bytes) -> bytes:
+            return rig_keys.seal(label, plain)
+
+        def unseal(self, label: str, sealed: bytes) -> bytes:
+            return (other if label == "objects/p3/3" else rig_keys).unseal(label, sealed)
+
+    rig_keys = rig.keys
+    rig.keys = HalfForgetful()  # type: ignore[assignment]
+    rig.open()
+    assert rig.store.kept() == (safe,)
+    assert rig.read(safe) == content(50)
+    assert rig.counts().damaged == {"key_lost": 3}
+    assert rig.put(1), "a new key is made"
+
+
+def test_books_that_are_lost_or_anothers_are_told() -> None:
+    rig, disk = _rig_with_history()
+    rig.store.stored(rig.store.kept()[0])
+    for twin in ("books.0", "books.1"):
+        disk.truncate(twin, 10)
+    rig.open()
+    counts = rig.counts()
+    assert counts.books_lost
+    assert (counts.kept, counts.stored, counts.damaged) == (3, 0, {}), "nothing is missing only because nobody knows"
+    rig.put(60)
+    rig.open()
+    assert not rig.counts().books_lost
+    with pytest.raises(ObjectsTooNew, match="Start the release"):
+        decode(b"\x91\x02")
+
+
+@given(
+    st.builds(
+        Page,
+        st.integers(1, 2**40),
+        st.builds(Totals, *[st.integers(0, 2**40)] * 4, st.just({"corrupt": 2}), st.just({"empty": 1})),
+        st.frozensets(st.integers(1, 2**40), max_size=2000),
+        st.dictionaries(st.sampled_from(Purpose), st.integers(0, 2**20)),
+    )
+)
+@settings(max_examples=50)
+def test_a_page_comes_back_as_it_went_however_long_it_is(page: Page) -> None:
+    assert decode(encode(page)) == page
+    disk = CrashDisk()
+    Books(disk).write(Page())
+    Books(disk).write(page)
+    assert Books(disk).read() == page
+
+
+def test_strange_files_are_left_alone() -> None:
+    rig, disk = _rig_with_history()
+    for name in ("note.txt", "1.obj", "00000001.obj.bak", "x.tmp"):
+        disk.create(name, 10)
+    rig.open()
+    assert {"note.txt", "1.obj", "00000001.obj.bak", "x.tmp"} <= set(disk.names(""))
+
+
+@given(st.lists(st.integers(1, 100), max_size=20), st.integers(0, 2000))
+def test_no_more_is_evicted_than_it_takes_and_always_the_oldest(sizes: list[int], most: int) -> None:
+    refs = [ObjectRef(n, "", size, Purpose.PERCEPTION) for n, size in enumerate(sizes)]
+    doomed = to_evict(refs, most)
+    rest = refs[len(doomed) :]
+    assert doomed == tuple(refs[: len(doomed)])
+    assert sum(ref.file_bytes for ref in rest) <= most
+    if doomed:
+        assert sum(ref.file_bytes for ref in [doomed[-1], *rest]) > most
+
+
+def test_limits_that_hold_no_two_objects_are_no_limits() -> None:
+    with pytest.raises(ValidationError, match="at least two objects"):
+        ObjectsConfig(max_bytes=1999, object_bytes=1000)
+    assert OVERHEAD_BYTES == 88
+
+
+# --- lives ---
+
+
+def test_a_kill_at_any_call_of_a_put_is_counted_and_forgets_nothing() -> None:
+    """The counters outlive a kill, so what it held in its hand is known: cut short, or there after all."""
+    for index in range(len(_calls_of(lambda rig: rig.put(9)))):
+        rig, disk = _rig_with_history()
+        before = rig.contents()
+        disk.fail(len(disk.calls) + index, Killed())
+        with contextlib.suppress(Killed):
+            rig.put(9)
+        disk.heal()
+        rig.open()
+        counts = rig.counts()
+        assert counts.offered == 5
+        assert counts.dropped in ({}, {"cut_short": 1})
+        assert counts.damaged == {}
+        assert len(before - rig.contents()) == counts.evicted <= (counts.kept == 4)
+        assert not [name for name in disk.names("") if name.endswith(".tmp")]
+
+
+def test_a_kill_at_any_call_of_a_departure_is_counted_once() -> None:
+    # Mutation: removing the file before the books say so counts it as missing.
+    acts: list[Callable[[Rig], object]] = [
+        lambda rig: rig.store.stored(rig.store.kept()[0]),
+        lambda rig: rig.store.erase(Purpose.PERCEPTION),
+    ]
+    for act in acts:
+        for index in range(len(_calls_of(act))):
+            rig, disk = _rig_with_history()
+            disk.fail(len(disk.calls) + index, Killed())
+            with contextlib.suppress(Killed):
+                act(rig)
+            disk.heal()
+            rig.open()
+            counts = rig.counts()
+            assert (counts.offered, counts.damaged) == (4, {})
+            assert counts.kept + counts.stored + counts.erased == 4
+            assert counts.stored in (0, 1)
+            assert counts.erased in (0, 4)
+
+
+def test_the_counters_of_a_real_ledger_outlive_the_process(tmp_path: Path) -> None:
+    def life() -> Rig:
+        ledger = Ledger.open(tmp_path / "objects.ledger", LEDGER_NAMES, b"boot")
+        return Rig(RealDisk(tmp_path / "objects"), ledger, keys=keys, seed=len(list(tmp_path.iterdir())))
+
+    keys = MemoryKeyStore()
+    rig = life()
+    rig.put(1)
+    with pytest.raises(NotKept):
+        rig.put(2, size=0)
+    assert isinstance(rig.counters, Ledger)
+    rig.counters.close()
+    counts = life().counts()
+    assert (counts.offered, counts.kept, counts.dropped, counts.ledger_lost) == (2, 1, {"empty": 1}, False)
+
+
+def test_a_planned_end_writes_down_what_was_dropped() -> None:
+    rig = Rig()
+    with pytest.raises(NotKept):
+        rig.put(1, size=0)
+    rig.store.close()
+    rig.counters = no_counters(was_lost=True)
+    rig.open()
+    counts = rig.counts()
+    assert (counts.offered, counts.dropped, counts.ledger_lost) == (1, {"empty": 1}, True)
+
+
+def test_many_threads_put_read_and_look_and_every_look_adds_up() -> None:
+    rig = Rig(limits=ObjectsConfig(max_bytes=100_000, object_bytes=1000))
+    broken: list[object] = []
+
+    def put(first: int) -> None:
+        for number in range(first, first + 20):
+            ref = rig.put(number)
+            if rig.read(ref) != content(number) or not rig.store.stored(ref):
+                broken.append(ref)
+
+    def look() -> None:
+        while not done.is_set():
+            counts = rig.store.counts()
+            if not counts.conservation.holds:
+                broken.append(counts)
+
+    done = threading.Event()
+    looker = threading.Thread(target=look)
+    threads = [threading.Thread(target=put, args=(first,)) for first in (0, 100, 200)]
+    looker.start()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    done.set()
+    looker.join()
+    assert broken == []
+    assert (rig.counts().stored, rig.counts().kept) == (60, 0)
+
+
+class Killed(BaseException):
+    """SIGKILL: nobody catches it, and the page cache stays."""
+
+
+def _rig_with_history() -> tuple[Rig, CrashDisk]:
+    """Four large pictures: one more, and the oldest has to go."""
+    disk = CrashDisk()
+    rig = Rig(disk)
+    for number in range(4):
+        rig.put(number, size=900)
+    return rig, disk
+
+
+def _calls_of(act: Callable[[Rig], object]) -> list[Call]:
+    rig, disk = _rig_with_history()
+    before = len(disk.calls)
+    act(rig)
+    return disk.calls[before:]
+
+
+class Conserved(RuleBasedStateMachine):
+    """Any order of acts, any of them failing or killed: every picture is counted once, and what is kept is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.disk = CrashDisk()
+        self.rig = Rig(self.disk)
+        self.number = 0
+        self.offered = 0
+        self.known: dict[int, bytes] = {}
+
+    @rule(size=st.integers(0, 1100), purpose=st.sampled_from([Purpose.PERCEPTION, Purpose.SAFETY]))
+    def put(self, size: int, purpose: Purpose) -> None:
+        self.number += 1
+        self.offered += 1
+        with contextlib.suppress(NotKept):
+            ref = self.rig.put(self.number, size, purpose)
+            self.known[ref.serial] = content(self.number, size)
+
+    @rule(which=st.integers(0, 5), stored=st.booleans())
+    def leave(self, which: int, stored: bool) -> None:
+        kept = self.rig.store.kept()
+        if kept:
+            ref = kept[which % len(kept)]
+            with contextlib.suppress(DiskError):
+                self.rig.store.stored(ref) if stored else self.rig.store.refused(ref, "no")
+
+    @rule(purpose=st.sampled_from([Purpose.PERCEPTION, Purpose.SAFETY]))
+    def erase(self, purpose: Purpose) -> None:
+        with contextlib.suppress(DiskError):
+            self.rig.store.erase(purpose)
+            assert not [ref for ref in self.rig.store.kept() if ref.purpose is purpose]
+
+    @rule(after=st.integers(0, 12), error=st.sampled_from(FAULTS))
+    def fail(self, after: int, error: DiskError) -> None:
+        self.disk.fail(len(self.disk.calls) + after, error)
+
+    @precondition(lambda self: self.known)
+    @rule(bit=st.integers(0, 8000), which=st.integers(0, 5))
+    def flip(self, bit: int, which: int) -> None:
+        names = objects_in(self.disk.after_shutdown())
+        if names:
+            self.disk.flip_bit(names[which % len(names)], bit)
+
+    @rule(after=st.integers(0, 12), size=st.integers(1, 1000))
+    def killed(self, after: int, size: int) -> None:
+        self.disk.heal()
+        self.disk.fail(len(self.disk.calls) + after, Killed())
+        self.number += 1
+        self.offered += 1
+        with contextlib.suppress(Killed, NotKept):
+            self.rig.put(self.number, size)
+        self.disk.heal()
+        self.rig.open()
+
+    @rule()
+    def restart(self) -> None:
+        self.disk.heal()
+        self.rig.open()
+
+    @invariant()
+    def every_picture_is_accounted_for_once(self) -> None:
+        counts = self.rig.counts()
+        assert counts.offered == self.offered
+        assert counts.kept_bytes <= SMALL.max_bytes + 1000 + OVERHEAD_BYTES
+
+    @invariant()
+    def what_is_kept_is_read_or_counted_as_damaged(self) -> None:
+        self.disk.heal()
+        for ref in self.rig.store.kept():
+            with contextlib.suppress(ObjectGone):
+                data = self.rig.read(ref)
+                assert self.known.get(ref.serial, data) == data
+                assert len(data) == ref.bytes
+
+
+TestConserved = Conserved.TestCase
+TestConserved.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -1,0 +1,323 @@
+"""The objects' uplink over a link that fails on command: everything arrives, once, behind the records, in its time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ecu.clock import SECOND_NS, SteppingClock
+from ecu.crashdisk import CrashDisk
+from ecu.disk import DiskFault, DiskStarved
+from telemetry.links.link import LinkError, Refused, Throttled, Unauthorized, Unreachable
+from telemetry.objects.config import ObjectsConfig
+from telemetry.objects.keeper import ObjectKeeper
+from telemetry.objects.link import Mismatch
+from telemetry.objects.memory import MemoryObjectLink, MemoryReceiver
+from telemetry.objects.status import ObjectUplinkState
+from telemetry.objects.uplink import ObjectUplink
+from telemetry.objects.wire import ByteRange, Have
+from telemetry.records import Purpose
+from telemetry.uplink.config import UplinkConfig
+from tests.telemetry.objects.rig import Rig, content, picture
+
+CONFIG = ObjectsConfig(max_bytes=1_000_000, object_bytes=100_000, slice_bytes=1024, bytes_per_s=1024)
+Failure = LinkError | Callable[[], object] | None
+
+
+class Scene:
+    """A store with pictures, an uplink on a clock that the test moves, and a receiver in memory."""
+
+    def __init__(self, link: MemoryObjectLink | None = None, sizes: tuple[int, ...] = (3000,), **more: object) -> None:
+        self.clock = SteppingClock()
+        self.disk = CrashDisk()
+        self.rig = Rig(self.disk, limits=CONFIG)
+        self.refs = [self.rig.put(n, size) for n, size in enumerate(sizes)]
+        self.keeper = ObjectKeeper(self.rig.store)
+        self.link = link or MemoryObjectLink()
+        self.records_wait = False
+        self.uplink = ObjectUplink(
+            self.link, self.keeper, self.clock, Random(1), CONFIG, UplinkConfig(), lambda: self.records_wait,
+            **more,  # type: ignore[arg-type]
+        )  # fmt: skip
+        self.running = asyncio.create_task(self.uplink.run())
+
+    @property
+    def arrived(self) -> set[bytes]:
+        return set(self.link.receiver.stored.values())
+
+    async def until(self, condition: Callable[[], bool], step_ns: int = SECOND_NS) -> int:
+        """Moves the clock until it holds; how many steps that took."""
+        for steps in range(3000):
+            await settle()
+            if condition():
+                return steps
+            self.clock.advance(self.clock.boot_ns() + step_ns)
+        raise AssertionError(self.uplink.status())
+
+    async def drained(self) -> int:
+        return await self.until(lambda: self.rig.store.oldest() is None)
+
+    async def end(self) -> None:
+        self.running.cancel()
+        await asyncio.gather(self.running, return_exceptions=True)
+        await self.keeper.close()
+
+
+async def settle() -> None:
+    """Lets threads and tasks do what they can without time going on."""
+    for _ in range(8):
+        await asyncio.sleep(0.0005)
+
+
+def scene(act: Callable[[Scene], Awaitable[None]], **more: object) -> None:
+    async def play() -> None:
+        stage = Scene(**more)  # type: ignore[arg-type]
+        try:
+            await act(stage)
+        finally:
+            await stage.end()
+
+    asyncio.run(play())
+
+
+def test_the_oldest_goes_first_in_slices_and_is_forgotten_when_it_is_stored() -> None:
+    async def act(stage: Scene) -> None:
+        await stage.drained()
+        assert list(stage.link.receiver.stored) == [ref.sha256 for ref in stage.refs]
+        assert stage.arrived == {content(0, 3000), content(1, 1024), content(2, 1025)}
+        counts = stage.uplink.status().counts
+        assert (counts.stored, counts.slices_sent, counts.bytes_sent) == (3, 3 + 1 + 2, 5049)
+        assert stage.rig.counts().stored == 3
+        assert stage.uplink.status().state is ObjectUplinkState.IDLE
+
+    scene(act, sizes=(3000, 1024, 1025))
+
+
+def test_no_more_goes_a_second_than_was_allowed() -> None:
+    # Mutation: without the pause after a slice everything goes in no time at all.
+    async def act(stage: Scene) -> None:
+        began_ns = stage.clock.boot_ns()
+        await stage.drained()
+        took_s = (stage.clock.boot_ns() - began_ns) / SECOND_NS
+        assert took_s >= (3000 - 1024) / CONFIG.bytes_per_s
+        assert took_s <= 3000 / CONFIG.bytes_per_s + 2
+
+    scene(act)
+
+
+def test_no_slice_begins_while_records_wait() -> None:
+    # Mutation: asking once an object, not once a slice, sends the rest between records.
+    async def act(stage: Scene) -> None:
+        await stage.until(lambda: stage.link.sent_bytes == 1024)
+        stage.records_wait = True
+        await stage.until(lambda: stage.uplink.status().state is ObjectUplinkState.BEHIND_RECORDS)
+        for _ in range(50):
+            await settle()
+            stage.clock.advance(stage.clock.boot_ns() + SECOND_NS)
+        assert stage.link.sent_bytes == 1024
+        stage.records_wait = False
+        await stage.drained()
+        assert stage.arrived == {content(0, 3000)}
+
+    scene(act)
+
+
+def test_it_goes_on_where_the_receiver_is_after_a_cut_and_after_a_restart() -> None:
+    async def act(stage: Scene) -> None:
+        await stage.drained()
+        # One slice was lost with its answer; nothing else was sent twice.
+        assert stage.link.sent_bytes == 3000
+        assert stage.uplink.status().counts.failures == 1
+
+    scene(act, link=MemoryObjectLink(failures=[None, None, Unreachable("tunnel")]))
+    receiver = MemoryReceiver()
+    first = MemoryObjectLink(receiver)
+    first.send(Rig(limits=CONFIG).put(0, 3000).sha256, ByteRange(0, 2000, 3000), content(0, 3000)[:2000])
+
+    async def resumed(stage: Scene) -> None:
+        await stage.drained()
+        assert (stage.link.sent_bytes, stage.arrived) == (1000, {content(0, 3000)})
+
+    scene(resumed, link=MemoryObjectLink(receiver))
+
+
+def test_what_the_receiver_has_already_isnt_sent() -> None:
+    async def act(stage: Scene) -> None:
+        await stage.drained()
+        assert stage.link.sent_bytes == 0
+        assert stage.rig.counts().stored == 1
+
+    receiver = MemoryReceiver({Rig().put(0, 900).sha256: content(0, 900)})
+    scene(act, link=MemoryObjectLink(receiver), sizes=(900,))
+
+
+def test_what_is_refused_is_given_up_and_the_next_goes_on() -> None:
+    async def act(stage: Scene) -> None:
+        await stage.drained()
+        counts = stage.rig.counts()
+        assert (counts.refused, counts.stored, counts.last_refusal) == (1, 1, "too large for it")
+
+    scene(act, link=MemoryObjectLink(failures=[Refused("too large for it")]), sizes=(500, 600))
+
+
+def test_a_mismatch_gets_one_more_chance_from_the_start() -> None:
+    async def once(stage: Scene) -> None:
+        await stage.drained()
+        assert (stage.rig.counts().stored, stage.rig.counts().refused) == (1, 0)
+        assert stage.uplink.status().counts.mismatches == 1
+
+    # What the receiver had was spoilt: the vehicle's own bytes are right.
+    spoilt = MemoryReceiver(partial={Rig(limits=CONFIG).put(0, 3000).sha256: bytes(1024)})
+    scene(once, link=MemoryObjectLink(spoilt))
+
+    async def twice(stage: Scene) -> None:
+        await stage.drained()
+        assert (stage.rig.counts().stored, stage.rig.counts().refused) == (0, 1)
+
+    scene(twice, link=MemoryObjectLink(failures=[None, Mismatch("no"), None, Mismatch("no")]), sizes=(500,))
+
+
+@pytest.mark.parametrize(
+    ("failure", "state", "within_s"),
+    [
+        (Unauthorized("revoked"), ObjectUplinkState.UNAUTHORIZED, (60, 62)),
+        (Throttled("no room", 100.0), ObjectUplinkState.WAITING, (100, 103)),
+        (Throttled("for ever", 1e9), ObjectUplinkState.WAITING, (3600, 3660)),
+        (Unreachable("tunnel"), ObjectUplinkState.WAITING, (0, 2)),
+    ],
+    ids=["unauthorized", "throttled", "throttled for ever", "unreachable"],
+)
+def test_each_failure_keeps_away_as_long_as_it_says_and_loses_nothing(
+    failure: LinkError, state: ObjectUplinkState, within_s: tuple[int, int]
+) -> None:
+    async def act(stage: Scene) -> None:
+        await stage.until(lambda: stage.uplink.status().counts.failures == 1)
+        assert (stage.uplink.status().state, stage.uplink.status().reason) == (state, str(failure))
+        low, high = within_s
+        step_s = 1 + low // 60
+        steps = await stage.until(lambda: stage.rig.store.oldest() is None, step_ns=step_s * SECOND_NS)
+        assert low <= steps * step_s <= high + step_s
+        assert stage.arrived == {content(0, 500)}
+
+    scene(act, link=MemoryObjectLink(failures=[failure]), sizes=(500,))
+
+
+def test_a_nudge_ends_a_pause() -> None:
+    async def act(stage: Scene) -> None:
+        await stage.until(lambda: stage.uplink.status().state is ObjectUplinkState.UNAUTHORIZED)
+        stage.uplink.nudge()
+        assert await stage.drained() <= 2
+
+    scene(act, link=MemoryObjectLink(failures=[Unauthorized("revoked")]), sizes=(500,))
+
+
+def test_a_receiver_that_leads_in_a_circle_is_left_for_a_while() -> None:
+    # Mutation: without the bound on slices this never ends, and never pauses.
+    class Circling(MemoryObjectLink):
+        def send(self, sha256: str, part: ByteRange, data: bytes) -> Have:
+            self.sent_bytes += len(data)
+            return Have(0, stored=False)
+
+    async def act(stage: Scene) -> None:
+        await stage.until(lambda: stage.uplink.status().counts.failures == 1)
+        assert stage.link.sent_bytes <= (2 * 3 + 4) * 1024
+        assert "again and again" in stage.uplink.status().reason
+        assert stage.rig.counts().kept == 1
+
+    scene(act, link=Circling())
+
+
+def test_flash_that_is_short_of_something_is_tried_again_and_damage_skips_to_the_next() -> None:
+    async def act(stage: Scene) -> None:
+        stage.disk.fail(lambda call: call.act == "read", DiskStarved("busy"))
+        await stage.until(lambda: stage.uplink.status().counts.failures >= 2)
+        stage.disk.heal()
+        stage.disk.flip_bit("00000001.obj", 8 * 90)
+        await stage.drained()
+        assert stage.arrived == {content(1, 600)}
+        assert stage.rig.counts().damaged == {"corrupt": 1}
+
+    scene(act, sizes=(500, 600))
+
+
+def test_what_cant_be_noted_as_stored_is_noted_later() -> None:
+    async def act(stage: Scene) -> None:
+        stage.disk.fail(lambda call: call.path.startswith("books"), DiskFault("worn"))
+        await stage.until(lambda: stage.uplink.status().counts.failures >= 2)
+        assert stage.rig.counts().kept == 1
+        stage.disk.heal()
+        await stage.drained()
+        assert (stage.link.sent_bytes, stage.rig.counts().stored) == (500, 1)
+
+    scene(act, sizes=(500,))
+
+
+def test_what_is_erased_while_it_is_sent_is_sent_no_further() -> None:
+    async def act(stage: Scene) -> None:
+        await stage.until(lambda: stage.link.sent_bytes == 1024)
+        assert await stage.keeper.erase(Purpose.PERCEPTION) == 1
+        await stage.until(lambda: stage.uplink.status().state is ObjectUplinkState.IDLE)
+        assert stage.link.sent_bytes <= 2048
+        await stage.keeper.put(picture(7), Purpose.PERCEPTION)
+        await stage.drained()
+        assert stage.arrived == {content(7)}
+
+    scene(act)
+
+
+async def test_cancelling_ends_it_at_once_whatever_the_network_does() -> None:
+    hangs = threading.Event()
+    link = MemoryObjectLink(failures=[hangs.wait])
+    stage = Scene(link=link)
+    await settle()
+    stage.running.cancel()
+    async with asyncio.timeout(1):
+        await asyncio.gather(stage.running, return_exceptions=True)
+    assert link.interrupted >= 1
+    assert stage.uplink.status().state is ObjectUplinkState.STOPPED
+    hangs.set()
+    await stage.keeper.close()
+    async with asyncio.timeout(5):
+        while not link.closed:
+            await asyncio.sleep(0.001)
+
+
+async def test_an_answer_that_takes_too_long_is_interrupted_and_asked_for_again() -> None:
+    class Slow(MemoryObjectLink):
+        def interrupt(self) -> None:
+            super().interrupt()
+            hangs.set()
+
+    hangs = threading.Event()
+    stage = Scene(link=Slow(failures=[hangs.wait]), sizes=(500,), exchange_s=0.05)
+    await asyncio.sleep(0.1)
+    assert stage.uplink.status().reason.startswith("No answer within 0.05 s")
+    await stage.drained()
+    await stage.end()
+
+
+@given(
+    st.lists(st.integers(1, 5000), min_size=1, max_size=4),
+    st.lists(
+        st.sampled_from([None, None, Unreachable("x"), Throttled("x", 3.0), Unauthorized("x"), Mismatch("x")]),
+        max_size=12,
+    ),
+)
+@settings(max_examples=15, deadline=None)
+def test_whatever_fails_every_object_arrives_whole_or_was_refused(sizes: list[int], failures: list[Failure]) -> None:
+    async def act(stage: Scene) -> None:
+        await stage.until(lambda: stage.rig.store.oldest() is None, step_ns=30 * SECOND_NS)
+        counts = stage.rig.counts()
+        assert counts.stored + counts.refused == len(sizes)
+        assert len(stage.arrived) == counts.stored
+        assert stage.arrived <= {content(n, size) for n, size in enumerate(sizes)}
+        slices = sum(-(-size // 1024) for size in sizes)
+        assert stage.link.sent_bytes <= sum(sizes) * (1 + len(failures)) + 1024 * slices
+
+    scene(act, link=MemoryObjectLink(failures=failures), sizes=tuple(sizes))
