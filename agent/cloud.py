@@ -12,6 +12,7 @@ import structlog
 from cryptography import x509
 
 from agent.config import LinkSection
+from agent.objectlink import HttpsObjectLink
 from agent.pairing import Paired, PairingRefused, fetch_time, renew, tls_context
 from agent.renewal import TIME_FLOOR_WALL_NS, Renewal, due
 from agent.status import CloudStatus
@@ -22,6 +23,8 @@ from ecu.keys import KeyStore, KeyStoreError
 from ota.trust import Roots
 from telemetry.links.link import LinkError, Unreachable
 from telemetry.links.mqtt import MqttLink
+from telemetry.objects import ObjectKeeper, ObjectsConfig
+from telemetry.objects.uplink import ObjectUplink
 from telemetry.uplink.backlog import Backlog
 from telemetry.uplink.config import UplinkConfig
 from telemetry.uplink.status import UplinkState
@@ -62,6 +65,8 @@ class CloudSide:
         self._trust = trust
         self._clock = clock
         self._kind = link.kind
+        self._rng = rng
+        self._waits = uplink
         self._context = tls_context(trust.paired, trust.keys)
         self._mqtt = MqttLink(
             link.host or trust.paired.host,
@@ -113,6 +118,14 @@ class CloudSide:
         """The receiver's shelf, asked with the certificate that this vehicle has then."""
         paired = self._trust.paired
         return ReceiverSource(paired.host, paired.https_port, self._context, self._trust.wall)
+
+    def object_uplink(
+        self, keeper: ObjectKeeper, config: ObjectsConfig, records_wait: Callable[[], bool]
+    ) -> ObjectUplink:
+        """Brings what `keeper` holds to the receiver, behind all records."""
+        paired, wall = self._trust.paired, self._trust.wall
+        link = HttpsObjectLink(paired.host, paired.https_port, self._context, wall)
+        return ObjectUplink(link, keeper, self._clock, self._rng, config, self._waits, records_wait)
 
     async def _set_clock(self) -> None:
         """Corrects the wall clock by the receiver's signed time. Raises LinkError when it can't be had."""

@@ -53,6 +53,13 @@ class LinkSection(Section):
     timeout_s: float = Field(default=10.0, gt=0, le=120, description="Longest wait for any answer.")
 
 
+class PicturesSection(Section):
+    faces: str = Field(default="face-blur", description="Package of the model that finds faces to cover.")
+    every: int = Field(default=12, ge=1, description="Every so many frames one is covered and remembered (pre-roll).")
+    before: int = Field(default=1, ge=0, le=8, description="Remembered pictures that go with an event's own.")
+    per_hour: int = Field(default=60, ge=0, description="Events that get a picture, an hour.")
+
+
 class UpdatesSection(Section):
     enabled: bool = Field(default=True, description="Look for signed releases at the receiver.")
     poll_s: float = Field(default=3600.0, gt=0, le=86_400, description="Longest time between two looks, seconds.")
@@ -75,6 +82,7 @@ class AgentConfig(Section):
     capture: CaptureConfig = CaptureConfig()
     privacy: PrivacyPolicy = PrivacyPolicy()
     spool: SpoolLimits = SpoolLimits()
+    pictures: PicturesSection = PicturesSection()
     objects: ObjectsConfig = ObjectsConfig()
     uplink: UplinkConfig = UplinkConfig()
     link: LinkSection = LinkSection()

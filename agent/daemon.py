@@ -23,11 +23,13 @@ from agent.clocks import DriveClock
 from agent.cloud import CloudSide, Trust, never_paired
 from agent.config import AgentConfig
 from agent.frames import FrameAccount
+from agent.gallery import Gallery
 from agent.judging import ProcessJudge
 from agent.lockstep import LockstepDrive
 from agent.pairing import KEYS_FOLDER, NotPaired, load_paired
 from agent.perception import Perception, PerceptionSettings, Supervision
 from agent.pipeline import Pipeline
+from agent.redactor import PictureSettings, PictureSide
 from agent.status import AgentStatus, ClockStatus, PrivacyStatus, WitnessStatus
 from agent.updates import TrialRules, UpdateSide
 from agent.view import View
@@ -43,7 +45,10 @@ from ota.trust import Vehicle
 from ota.updates import Notice
 from telemetry.capture import CaptureRules
 from telemetry.confirmations import Confirmation, ConfirmationSocket
+from telemetry.objects import LEDGER_NAMES as OBJECT_LEDGER_NAMES
+from telemetry.objects import ObjectKeeper, ObjectStore
 from telemetry.privacy import Privacy
+from telemetry.privacy.pictures import RedactedPicture
 from telemetry.records import Record, UpdateReport
 from telemetry.signals import SocketSignals, unix_dial
 from telemetry.spool import LEDGER_NAMES, Spool, SpoolKeeper
@@ -51,6 +56,8 @@ from telemetry.spool import LEDGER_NAMES, Spool, SpoolKeeper
 SOCKET_NAME: Final = "agent.sock"
 SPOOL_FOLDER: Final = "spool"
 UPDATES_FOLDER: Final = "updates"
+OBJECTS_FOLDER: Final = "objects"
+OBJECT_COUNTERS_NAME: Final = "objects.ledger"
 COUNTERS_NAME: Final = "spool.ledger"
 STATUS_EVERY_S: Final = 0.25
 FLUSH_WITHIN_NS: Final = 5 * SECOND_NS
@@ -80,10 +87,12 @@ class Daemon:
         self._api = LocalApi(state / SOCKET_NAME, self.status)
         self._witness = ConfirmationSocket(Path(config.witness.socket)) if config.witness.socket else None
         self._keys = FileKeyStore.open(state / KEYS_FOLDER)
+        self._object_counters: Ledger | None = None
         self._counters = Ledger.open(state / COUNTERS_NAME, LEDGER_NAMES, boot_id().encode())
         self._keeper = SpoolKeeper(self._open_spool(), self._clock, self._confirmed)
         self._cloud = self._open_cloud()
         self._updates = self._open_updates(self._cloud)
+        self._gallery = self._open_gallery(self._cloud)
         self._perception = self._open_perception()
         self._signals = self._open_signals()
 
@@ -104,6 +113,8 @@ class Daemon:
         works = [self._keeper.run(), self._tell_status(), _raise_bugs(), *self._sources()]
         if self._cloud is not None:
             works.append(self._cloud.run())
+        if self._gallery is not None:
+            works.append(self._gallery.run())
         if self._updates is not None and self._perception is not None:
             works.append(self._try_updates(self._updates, self._perception))
         try:
@@ -122,6 +133,8 @@ class Daemon:
         """Ignition off: sources first, then everything pending becomes durable, then the rest."""
         if self._perception is not None:
             await self._perception.stop()
+        if self._gallery is not None:
+            await self._gallery.close()
         if self._signals is not None:
             self._signals.close()
         if not await self._keeper.close(FLUSH_WITHIN_NS):
@@ -131,6 +144,8 @@ class Daemon:
         await self._api.stop()
         log.info("agent_stopped", law_1_holds=self._keeper.counts().holds)
         self._counters.close()
+        if self._object_counters is not None:
+            self._object_counters.close()
         self._drive_time.close()
 
     # --- what comes in ----------------------------------------------------------------------------
@@ -165,6 +180,8 @@ class Daemon:
     async def _drive(self, perception: Perception, clock: SteppingClock) -> None:
         """Lockstep: the drive as fast as it goes, then time alone goes on so that the link can finish."""
         await perception.start()
+        if self._gallery is not None:
+            await self._gallery.side.settled.wait()
         self._settled()
         drive = LockstepDrive(perception, self._views, self._config.camera.name, self._signals, self._pipeline, clock)
         step_ns = self._config.run.step_ms * MILLISECOND_NS
@@ -207,6 +224,8 @@ class Daemon:
     def _keep(self, records: Iterable[Record]) -> None:
         for record in records:
             self._keeper.offer(record)
+            if self._gallery is not None:
+                self._gallery.side.note(record)
 
     def _confirmed(self, confirmations: Sequence[Confirmation]) -> None:
         if self._witness is not None:
@@ -258,6 +277,7 @@ class Daemon:
             law_6_holds=cloud.uplink is None or cloud.uplink.law6_held,
             cloud=cloud,
             updates=self._updates.status() if self._updates is not None else None,
+            gallery=self._gallery.status() if self._gallery is not None else None,
             witness=WitnessStatus(self._witness.told, self._witness.untold) if self._witness is not None else None,
         )
 
@@ -306,6 +326,28 @@ class Daemon:
             self._update,
         )
 
+    def _open_gallery(self, cloud: CloudSide | None) -> Gallery | None:
+        """None without a camera, or where no pictures are wanted."""
+        settings, objects = self._config.pictures, self._config.objects
+        if not (self._config.camera.source and objects.enabled):
+            return None
+        folder = self._state / OBJECTS_FOLDER
+        self._object_counters = Ledger.open(self._state / OBJECT_COUNTERS_NAME, OBJECT_LEDGER_NAMES, boot_id().encode())
+        store = ObjectStore.open(RealDisk(folder), self._keys, os.urandom, objects, self._object_counters)
+        keeper = ObjectKeeper(store)
+        uplink = None if cloud is None else cloud.object_uplink(keeper, objects, self._records_wait)
+        wanted = PictureSettings(find_package(settings.faces), settings.every, settings.before, settings.per_hour)
+        side = PictureSide(wanted, self._clock, Supervision(self._rng, self._environment), self._pictured, self._health)
+        return Gallery(self._config.camera.name, side, keeper, uplink, self._pipeline.on_picture, self._keep)
+
+    def _pictured(self, picture: RedactedPicture) -> None:
+        assert self._gallery is not None
+        self._gallery.take(picture)
+
+    def _records_wait(self) -> bool:
+        """Whether records have something to send: pictures go behind them."""
+        return any(lane.spooled for lane in self._keeper.counts().lanes)
+
     def _open_perception(self) -> Perception | None:
         camera, perception = self._config.camera, self._config.perception
         if not camera.source:
@@ -328,6 +370,7 @@ class Daemon:
             self._seen,
             self._health,
             from_ns=self._clock.boot_ns(),
+            onlooker=self._gallery.side if self._gallery is not None else None,
         )
 
     def _open_signals(self) -> SocketSignals | None:

@@ -11,7 +11,7 @@ from inference.messages import Seen
 from telemetry.capture.observations import TrackSeen, View
 from telemetry.capture.rules import CaptureRules
 from telemetry.privacy.stage import Dropped, Privacy
-from telemetry.records import Health, Record, UpdateReport, record_of
+from telemetry.records import Health, PictureTaken, Record, UpdateReport, record_of
 from telemetry.signals.state import SignalState
 
 
@@ -39,6 +39,9 @@ class Pipeline:
 
     def on_health(self, t_ns: int, what: str, detail: str) -> list[Record]:
         return list(self._private((record_of(t_ns, Health(what=what, detail=detail)),)))
+
+    def on_picture(self, t_ns: int, picture: PictureTaken) -> list[Record]:
+        return list(self._private((record_of(t_ns, picture),)))
 
     def on_update(self, t_ns: int, report: UpdateReport) -> list[Record]:
         return list(self._private((record_of(t_ns, report),)))

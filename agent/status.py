@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from agent.gallery import GalleryStatus
 from agent.perception import PerceptionStatus
 from ota.updates import UpdateStatus
 from telemetry.signals import SignalStatus
@@ -79,4 +80,5 @@ class AgentStatus:
     law_6_holds: bool
     cloud: CloudStatus
     updates: UpdatesStatus | None
+    gallery: GalleryStatus | None
     witness: WitnessStatus | None

@@ -1,0 +1,111 @@
+"""Pictures of what was noticed: taken covered, kept on flash, told of in a record, brought to the receiver.
+
+The privacy stage is asked before a picture is written, and the record follows once the picture is durable: whoever
+reads the record can be sure that there is one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import structlog
+
+from agent.redactor import PictureSide, PictureStatus
+from ecu.disk import DiskError
+from telemetry.objects import NotKept, ObjectCounts, ObjectKeeper
+from telemetry.objects.status import ObjectUplinkStatus
+from telemetry.objects.uplink import ObjectUplink
+from telemetry.privacy.pictures import RedactedPicture
+from telemetry.records import PLACES, PictureTaken, Record
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryStatus:
+    """A reading for status and doctor. `denied` pictures were covered, and not kept for want of consent."""
+
+    pictures: PictureStatus
+    denied: int
+    objects: ObjectCounts
+    uplink: ObjectUplinkStatus | None
+
+
+class Gallery:
+    """`private` says what of a picture's record may be written, nothing when the picture may not be; `offer` takes the
+    record once the picture is durable. `uplink` is None where there is nobody to send to."""
+
+    def __init__(
+        self,
+        camera: str,
+        side: PictureSide,
+        keeper: ObjectKeeper,
+        uplink: ObjectUplink | None,
+        private: Callable[[int, PictureTaken], list[Record]],
+        offer: Callable[[Iterable[Record]], None],
+    ) -> None:
+        self.side = side
+        self._camera = camera
+        self._keeper = keeper
+        self._uplink = uplink
+        self._private = private
+        self._offer = offer
+        self._keeping: set[asyncio.Task[None]] = set()
+        self._denied = 0
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.side.run())
+            if self._uplink is not None:
+                group.create_task(self._uplink.run())
+
+    async def close(self) -> None:
+        """What was covered becomes durable."""
+        await self.side.stop()
+        if self._keeping:
+            await asyncio.wait(self._keeping)
+        try:
+            await self._keeper.close()
+        except DiskError as failure:
+            log.error("objects_not_closed", reason=str(failure))
+
+    def take(self, picture: RedactedPicture) -> None:
+        task = asyncio.get_running_loop().create_task(self._keep(picture))
+        self._keeping.add(task)
+        task.add_done_callback(self._kept)
+
+    def status(self) -> GalleryStatus:
+        uplink = self._uplink.status() if self._uplink is not None else None
+        return GalleryStatus(self.side.status(), self._denied, self._keeper.counts(), uplink)
+
+    async def _keep(self, picture: RedactedPicture) -> None:
+        drafts = self._private(picture.captured_ns, self._told(picture, ""))
+        if not drafts:
+            self._denied += 1
+            return
+        try:
+            ref = await self._keeper.put(picture, PLACES[PictureTaken][1])
+        except NotKept as reason:
+            log.warning("picture_not_kept", reason=str(reason))
+            return
+        self._offer(self._private(picture.captured_ns, self._told(picture, ref.sha256)))
+
+    def _kept(self, task: asyncio.Task[None]) -> None:
+        self._keeping.discard(task)
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            asyncio.get_running_loop().call_exception_handler({"message": "keeping a picture", "exception": bug})
+
+    def _told(self, picture: RedactedPicture, sha256: str) -> PictureTaken:
+        return PictureTaken(
+            camera=self._camera,
+            frame_id=picture.frame_id,
+            sha256=sha256,
+            bytes=len(picture.jpeg),
+            width=picture.width,
+            height=picture.height,
+            covered=picture.covered,
+            reason=picture.reason,
+        )
