@@ -200,7 +200,12 @@ class Daemon:
             self._views.append(seen)
         else:
             self._keep(self._pipeline.on_seen(seen))
-        self._api.publish("seen", View(seen.frame_id, seen.t_ns, latency_ns, seen.model_ns, seen.tracks))
+        self._api.publish(
+            "seen", View(seen.frame_id, self._live_model(), seen.t_ns, latency_ns, seen.model_ns, seen.tracks)
+        )
+
+    def _live_model(self) -> str:
+        return (self._perception.live_title if self._perception is not None else None) or ""
 
     def _health(self, what: str, detail: str) -> None:
         log.warning(what, detail=detail)

@@ -137,6 +137,11 @@ class Perception:
         )
 
     @property
+    def live_title(self) -> str | None:
+        """The live model, for people."""
+        return self._workers.title
+
+    @property
     def model_digest(self) -> str | None:
         """Digest of the live worker's package, as that worker computed it."""
         return self._workers.live.digest if self._workers.live is not None else None

@@ -42,7 +42,7 @@ def run() -> list[Metric]:
 
 
 def _fidelity() -> list[Metric]:
-    agreement = fidelity(MODEL, DRIVE, 1, SCORES)
+    agreement = fidelity(MODEL, DRIVE, 1, SCORES, referee=MODEL)
     return [
         Metric(
             f"fidelity F1 at score {score:.2f}", at.f1, "", f"221 frames that calibration didn't see, against the "

@@ -25,6 +25,7 @@ from simulator.demo.powercuts import cut_power
 from simulator.demo.proofs import StoredRecord, fidelity, stored_blocks, stored_records, watch_key
 from simulator.demo.script import Deed, Script, script
 from simulator.demo.stage import INTRUDER, VEHICLE, Places, Stage, StageFault
+from simulator.demo.updateclaims import Models
 from simulator.display import Display
 from simulator.report.evidence import Evidence
 from simulator.witness import Entry, compare, read_entries
@@ -134,7 +135,7 @@ class _Demo:
         )
 
     async def _drive(self) -> Play:
-        await self._stage.start_receiver()
+        await asyncio.gather(self._stage.found_owner(), self._stage.start_receiver())
         await self._stage.start_proxy()
         await asyncio.gather(
             self._stage.pair(VEHICLE, self._places.agent),
@@ -177,8 +178,8 @@ class _Demo:
             answer = await self._stage.run(verb, patient=self._script.lockstep)
         return str(json.loads(answer)["digest"])
 
-    def _fidelity(self) -> dict[float, Agreement]:
-        return fidelity(MODEL, DRIVE, self._effort.fidelity_every, FIDELITY_SCORES)
+    def _fidelity(self, model: str = MODEL) -> dict[float, Agreement]:
+        return fidelity(model, DRIVE, self._effort.fidelity_every, FIDELITY_SCORES, referee=MODEL)
 
     def _power_cuts(self) -> PowerCuts:
         return cut_power(self._effort.power_cut_commits)
@@ -211,6 +212,7 @@ class _Demo:
             other_digest=digests[-1],
             cuts=cuts,
             wall_minus_boot_ns=self._clock.wall_ns() - self._clock.boot_ns(),
+            models=Models(self._fidelity(OTHER_MODEL).get(0.40), agreement.get(0.40)),
         )
 
     def _frames(self) -> FrameCounts | None:

@@ -40,6 +40,8 @@ DRAWN_FRAMES: Final = 400
 CELL_M: Final = 500.0
 DEED_NAMES: Final = {
     Deed.KILL_WORKER: "worker killed",
+    Deed.RELEASE: "new model",
+    Deed.KEPT: "new model kept",
     Deed.CUT_LINK: "link cut",
     Deed.KILL_CAMERA: "camera killed",
     Deed.KILL_AGENT: "agent killed",

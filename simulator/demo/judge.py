@@ -13,9 +13,11 @@ from agent.frames import FrameCounts
 from ecu.clock import SECOND_NS
 from inference.fidelity import Agreement
 from simulator.claims import Claim, at_least, at_most, equals, holds
+from simulator.demo import updateclaims
 from simulator.demo.observer import Observations, Reading
 from simulator.demo.proofs import KeyWatch, StoredRecord
 from simulator.demo.script import Deed
+from simulator.demo.updateclaims import Models
 from simulator.witness import Entry, WitnessReport
 from telemetry.records import COMMIT_WITHIN_NS, Lane
 
@@ -88,6 +90,7 @@ class Proof:
     other_digest: str | None
     cuts: PowerCuts | None
     wall_minus_boot_ns: int
+    models: Models
 
 
 def claims(proof: Proof) -> tuple[Claim, ...]:
@@ -109,6 +112,7 @@ def claims(proof: Proof) -> tuple[Claim, ...]:
         _stranger(proof.stranger_refused_by),
         _dead_clock(proof),
         _digest(proof.digests, proof.other_digest),
+        *updateclaims.claims(proof.seen, proof.models, proof.lockstep),
     )
 
 

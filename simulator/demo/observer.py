@@ -20,10 +20,12 @@ LINE_LIMIT: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """One frame's result. `heard_ns` is boot time here; `t_ns` is the frame's own time (the drive's, in lockstep)."""
+    """One frame's result, and by which model. `heard_ns` is boot time here; `t_ns` is the frame's own time (the
+    drive's, in lockstep)."""
 
     heard_ns: int
     frame_id: int
+    model: str
     t_ns: int
     latency_ns: int
     model_ns: int
@@ -36,6 +38,18 @@ class Reading:
 
     heard_ns: int
     status: Any
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateHeard:
+    """What became of a release: "refused", or the state that its trial reached; `unit` is its kind."""
+
+    heard_ns: int
+    what: str
+    unit: str
+    title: str
+    attack: str
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +70,15 @@ class Observations:
     sightings: list[Sighting] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
     health: list[tuple[int, str, str]] = field(default_factory=list)
+    updates: list[UpdateHeard] = field(default_factory=list)
     deeds: list[Done] = field(default_factory=list)
 
     def done(self, deed: Deed) -> Done | None:
         return next((done for done in self.deeds if done.deed is deed), None)
+
+    def update(self, what: str) -> UpdateHeard | None:
+        """The first model release that got there."""
+        return next((one for one in self.updates if one.what == what and one.unit == "model"), None)
 
 
 class Observer:
@@ -99,9 +118,21 @@ class Observer:
                     for track in event["tracks"]
                 )
                 self._heard.sightings.append(
-                    Sighting(now_ns, event["frame_id"], event["t_ns"], event["latency_ns"], event["model_ns"], boxes)
+                    Sighting(
+                        heard_ns=now_ns,
+                        frame_id=event["frame_id"],
+                        model=event["model"],
+                        t_ns=event["t_ns"],
+                        latency_ns=event["latency_ns"],
+                        model_ns=event["model_ns"],
+                        boxes=boxes,
+                    )
                 )
             case "status":
                 self._heard.readings.append(Reading(now_ns, event))
             case "health":
                 self._heard.health.append((now_ns, event["what"], event["detail"]))
+            case "update":
+                self._heard.updates.append(
+                    UpdateHeard(now_ns, event["what"], event["unit"], event["title"], event["attack"], event["words"])
+                )

@@ -17,11 +17,13 @@ from simulator.demo.intruders import besiege, try_stranger
 from simulator.demo.judge import Death, Siege
 from simulator.demo.observer import Done, Observations
 from simulator.demo.script import Act, Deed, Script
-from simulator.demo.stage import Stage, StageFault
+from simulator.demo.stage import VEHICLE, Stage, StageFault
 
 LOOK_S: Final = 0.04
 RECOVER_WITHIN_S: Final = 20.0
 DRAIN_WITHIN_S: Final = 30.0
+TRIED_WITHIN_S: Final = 45.0
+COMMITTED: Final = "committed"
 ORPHANS_WITHIN_S: Final = 2.0
 
 
@@ -93,6 +95,11 @@ class Play:
                 return await self._kill_agent()
             case Deed.KILL_RECEIVER:
                 return await self._kill_receiver()
+            case Deed.RELEASE:
+                return await self._release()
+            case Deed.KEPT:
+                kept = await self._holds_within(lambda: self._seen.update(COMMITTED) is not None, TRIED_WITHIN_S)
+                return "kept" if kept else "NOT kept"
             case Deed.CUT_LINK:
                 return self._cut()
             case Deed.RESTORE_LINK:
@@ -168,6 +175,13 @@ class Play:
         serving = await self._holds_within(lambda: self._freed() > freed, RECOVER_WITHIN_S)
         self.outcome.siege = Siege(sent, serving)
         return f"{sent:,} packets"
+
+    # --- a new model ------------------------------------------------------------------------------
+
+    async def _release(self) -> str:
+        """The owner says that the vehicle is to have it; the rest is the vehicle's."""
+        await asyncio.to_thread(self._stage.owner.assign, VEHICLE, self._stage.new_model)
+        return self._stage.new_model
 
     # --- the link and the clock -------------------------------------------------------------------
 

@@ -138,12 +138,13 @@ def drive_frames(drive: Path, every: int) -> Iterator[NDArray[np.uint8]]:
     capture.release()
 
 
-def fidelity(model: str, drive: Path, every: int, scores: Iterable[float]) -> dict[float, Agreement]:
-    """The model against the committed fp32 reference on every `every`-th frame of the default drive."""
-    package = load_package(find_package(model))
-    manifest = package.manifest_of(DetectManifest)
-    assert manifest.reference is not None
-    reference = decode_reference(package.read(manifest.reference)).detections()
+def fidelity(model: str, drive: Path, every: int, scores: Iterable[float], referee: str) -> dict[float, Agreement]:
+    """The model against the fp32 reference that `referee`'s package holds, on every `every`-th frame of the default
+    drive."""
+    package, holder = load_package(find_package(model)), load_package(find_package(referee))
+    entry = holder.manifest_of(DetectManifest).reference
+    assert entry is not None
+    reference = decode_reference(holder.read(entry)).detections()
     detector = detector_of(Session(package))
     wanted = sorted(scores)
     seen = [detector.detect(frame, wanted[0]) for frame in drive_frames(drive, every)]

@@ -10,6 +10,8 @@ class Deed(Enum):
     """What is done to the running system."""
 
     KILL_WORKER = "kill_worker"
+    RELEASE = "release"
+    KEPT = "kept"
     CUT_LINK = "cut_link"
     KILL_CAMERA = "kill_camera"
     RESTORE_LINK = "restore_link"
@@ -40,12 +42,22 @@ class Script:
     untrusted_s: float
     hostile_packets: int
     lockstep: bool
+    shadow_frames: int
+    prove_frames: int
 
 
 _WHY = {
     Deed.KILL_WORKER: (
         "The perception worker is killed",
         "Native code can crash or hang: a warm standby takes over between two frames.",
+    ),
+    Deed.RELEASE: (
+        "A new model is released",
+        "Signed, fetched, judged on labelled frames, tried beside the live one; kept only if it isn't worse.",
+    ),
+    Deed.KEPT: (
+        "The new model has to be kept by now",
+        "It was never worse on the labelled frames, nor too slow, nor did it die on this very road.",
     ),
     Deed.CUT_LINK: (
         "The link to the cloud is cut",
@@ -87,21 +99,25 @@ _WHY = {
 
 _REAL = (
     (5.0, Deed.KILL_WORKER),
-    (9.0, Deed.CUT_LINK),
-    (14.0, Deed.KILL_CAMERA),
-    (19.0, Deed.RESTORE_LINK),
-    (24.0, Deed.KILL_AGENT),
-    (30.0, Deed.KILL_RECEIVER),
-    (35.0, Deed.HOSTILE_PACKETS),
-    (38.0, Deed.STRANGER),
-    (40.0, Deed.DEAD_CLOCK),
-    (48.0, Deed.IGNITION_OFF),
+    (8.0, Deed.RELEASE),
+    (14.0, Deed.CUT_LINK),
+    (19.0, Deed.KILL_CAMERA),
+    (24.0, Deed.RESTORE_LINK),
+    (25.0, Deed.KEPT),
+    (28.0, Deed.KILL_AGENT),
+    (34.0, Deed.KILL_RECEIVER),
+    (39.0, Deed.HOSTILE_PACKETS),
+    (42.0, Deed.STRANGER),
+    (44.0, Deed.DEAD_CLOCK),
+    (52.0, Deed.IGNITION_OFF),
 )
 _FAST = (
     (0.8, Deed.KILL_WORKER),
-    (1.2, Deed.CUT_LINK),
+    (1.2, Deed.RELEASE),
+    (1.6, Deed.CUT_LINK),
     (3.6, Deed.KILL_CAMERA),
     (11.2, Deed.RESTORE_LINK),
+    (11.4, Deed.KEPT),
     (11.6, Deed.KILL_AGENT),
     (12.0, Deed.KILL_RECEIVER),
     (12.4, Deed.HOSTILE_PACKETS),
@@ -115,5 +131,11 @@ def script(fast: bool) -> Script:
     """The acts at real speed, or the same ones closer together in drive time for lockstep."""
     acts = tuple(Act(at_s, deed, *_WHY[deed]) for at_s, deed in (_FAST if fast else _REAL))
     return Script(
-        acts, acts[-1].at_s, untrusted_s=0.8 if fast else 2.5, hostile_packets=1000 if fast else 2000, lockstep=fast
+        acts,
+        acts[-1].at_s,
+        untrusted_s=0.8 if fast else 2.5,
+        hostile_packets=1000 if fast else 2000,
+        lockstep=fast,
+        shadow_frames=30 if fast else 100,
+        prove_frames=20 if fast else 75,
     )

@@ -22,12 +22,15 @@ from ecu.errors import EnvironmentFault
 from ecu.process import PARENT_VARIABLE
 from ecu.urgency import Urgency, prefer
 from simulator.demo.script import Script
+from simulator.demo.signing import Owner
 from simulator.faults.net import FaultProxy
 
 START_WITHIN_S: Final = 30.0
 STOP_WITHIN_S: Final = 20.0
 VEHICLE: Final = "demo-vehicle"
 INTRUDER: Final = "demo-intruder"
+OLD_MODEL: Final = "drive-detect@1.0"
+NEW_MODEL: Final = "drive-detect@2.0"
 HARD_BRAKES_AT_S: Final = (3.0, 13.0, 25.0, 37.0)
 
 
@@ -53,6 +56,11 @@ class Places:
     def scratch(self) -> Path:
         """For what its processes leave in a temporary folder when they are killed."""
         return self.root / "tmp"
+
+    @property
+    def releases(self) -> Path:
+        """What the receiver serves to vehicles."""
+        return self.root / "releases"
 
     @property
     def config(self) -> Path:
@@ -89,6 +97,8 @@ class Stage:
     def __init__(self, places: Places, drive: Path, script: Script, environment: Mapping[str, str]) -> None:
         self.places = places
         self.proxy: FaultProxy | None = None
+        self.owner = Owner(places.releases, places.root / "owner")
+        self.new_model = ""
         self._drive = drive
         self._script = script
         self._environment = {**environment, PARENT_VARIABLE: str(os.getpid()), "TMPDIR": str(places.scratch)}
@@ -110,6 +120,11 @@ class Stage:
         for name in list(self._processes):
             await self.kill(name)
         await self._exits.aclose()
+
+    async def found_owner(self) -> None:
+        """Repositories and one signed release that nobody is to have yet."""
+        await asyncio.to_thread(self.owner.found)
+        self.new_model = await asyncio.to_thread(self.owner.release_model, NEW_MODEL, 1)
 
     # --- the cast ---------------------------------------------------------------------------------
 
@@ -244,6 +259,14 @@ source = {json.dumps(signals)}
 [privacy]
 consents = ["safety", "driving", "perception", "operation"]
 
+[perception]
+model = {json.dumps(OLD_MODEL)}
+
+[updates]
+poll_s = 1.0
+shadow_frames = {self._script.shadow_frames}
+prove_frames = {self._script.prove_frames}
+
 [uplink]
 backoff_base_s = 0.2
 backoff_cap_s = 1.0
@@ -256,6 +279,7 @@ timeout_s = 3.0
 socket = {json.dumps(str(self.places.witness))}
 
 [receiver]
+updates = {json.dumps(str(self.places.releases))}
 mqtt_port = {mqtt}
 https_port = {https}
 """)

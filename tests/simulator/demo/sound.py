@@ -11,9 +11,10 @@ from ecu.clock import MILLISECOND_NS, SECOND_NS
 from inference.fidelity import Agreement
 from simulator.boxes import Box
 from simulator.demo.judge import KILLED, Death, Loss, PowerCuts, Proof, Siege, claims
-from simulator.demo.observer import Done, Observations, Reading, Sighting
+from simulator.demo.observer import Done, Observations, Reading, Sighting, UpdateHeard
 from simulator.demo.proofs import KeyWatch, StoredRecord
 from simulator.demo.script import Deed
+from simulator.demo.updateclaims import Models
 from simulator.witness import Entry, compare
 from telemetry.records import Lane, Stored, VehicleSummary, encode_event
 from telemetry.signals import vss
@@ -21,6 +22,8 @@ from telemetry.signals import vss
 WALL_MINUS_BOOT_NS = 1_700_000_000 * SECOND_NS
 EPOCH = bytes(range(16))
 FRAME_NS = 40 * MILLISECOND_NS
+TRIAL_S = STAGED_S, _, SWITCHED_S, COMMITTED_S = 4.0, 5.0, 7.0, 8.0
+OLD, NEW = "drive-detect 1.0 (u8s8)", "drive-detect 2.0 (u8s8)"
 CUT_S, RESTORED_S, KILLED_S, BACK_S, WOKEN_S = 10.0, 20.0, 30.0, 32.0, 50.0
 SUMMARY = VehicleSummary({vss.SPEED: 88.0, vss.BRAKE_PEDAL: 0.0, vss.LATITUDE: 48.1, vss.LONGITUDE: 11.5})
 
@@ -95,6 +98,7 @@ def _proof(lockstep: bool) -> Proof:
         other_digest="sha256:" + "cd" * 32,
         cuts=PowerCuts(cuts=241, violations=0),
         wall_minus_boot_ns=WALL_MINUS_BOOT_NS,
+        models=Models(Agreement(0.8, 0.8, 0.8, 0.7, 0.9), Agreement(0.95, 0.95, 0.95, 0.93, 0.97)),
     )
 
 
@@ -114,10 +118,19 @@ def _seen() -> Observations:
     times = [n * FRAME_NS for n in range(1500)]
     for number, at_ns in enumerate(t for t in times if not boot_ns(KILLED_S) < t < boot_ns(BACK_S)):
         box = Box(7, "car", 0.8, (10.0, 20.0, 50.0, 60.0))
-        seen.sightings.append(Sighting(at_ns, number, at_ns, 40 * MILLISECOND_NS, 32 * MILLISECOND_NS, (box,)))
-    status = {"spool": {"lanes": [lane(n) for n in range(4)]}, "law_1_holds": True, "law_2_holds": True}
+        model = OLD if at_ns < boot_ns(SWITCHED_S) else NEW
+        latency_ns = 32 * MILLISECOND_NS if at_ns < boot_ns(STAGED_S) else 40 * MILLISECOND_NS
+        seen.sightings.append(Sighting(at_ns, number, model, at_ns, latency_ns, latency_ns * 4 // 5, (box,)))
+    title = "model drive-detect 2.0 (release 1)"
+    for at_s, what in zip(TRIAL_S, ("staged", "shadow", "switched", "committed"), strict=True):
+        seen.updates.append(UpdateHeard(boot_ns(at_s), what, "model", title, "", "better"))
+    status = {
+        "spool": {"lanes": [lane(n) for n in range(4)]}, "law_1_holds": True, "law_2_holds": True,
+        "perception": {"frames": {"lost_to_fault": 3}},
+    }  # fmt: skip
     seen.readings += [Reading(boot_ns(second), status) for second in range(60)]
     seen.deeds += [
+        Done(Deed.RELEASE, boot_ns(STAGED_S), boot_ns(COMMITTED_S)),
         Done(Deed.CUT_LINK, boot_ns(CUT_S), boot_ns(RESTORED_S)),
         Done(Deed.KILL_WORKER, boot_ns(KILLED_S), boot_ns(BACK_S)),
         Done(Deed.DEAD_CLOCK, boot_ns(WOKEN_S), boot_ns(WOKEN_S + 5)),

@@ -26,16 +26,20 @@ from simulator.demo.judge import (
     percentile_ms,
     spooled_through_cut,
 )
-from simulator.demo.observer import Observations, Sighting
+from simulator.demo.observer import Observations, Sighting, UpdateHeard
 from simulator.demo.proofs import KeyWatch
 from simulator.demo.script import Deed
+from simulator.demo.updateclaims import Models
 from simulator.witness import compare
 from telemetry.records import Lane
 from tests.simulator.demo.sound import (
     BACK_S,
     CUT_S,
     KILLED_S,
+    NEW,
     RESTORED_S,
+    STAGED_S,
+    SWITCHED_S,
     WALL_MINUS_BOOT_NS,
     Told,
     boot_ns,
@@ -52,6 +56,9 @@ Damage = Callable[[Proof], Proof]
 KEY = "paired; the private key never left the vehicle"
 FRAMES = "frames conserved (law 2)"
 LATENCY = "camera to result, p99"
+KEPT = "a signed release tried beside the live model, judged better, and kept"
+SWAP = "frames lost by the swap from 1.0 to 2.0"
+SHADOW = "live model while another looks on, p99, over before"
 FIDELITY = "INT8 fidelity to fp32, F1 at score .40"
 SPOOLED = "kept on flash through the cut link, stored after it"
 CAME_BACK = "processes killed mid-drive that came back (agent, worker, camera, receiver)"
@@ -112,6 +119,32 @@ def without(deed: Deed) -> Damage:
     return damage
 
 
+def updates(change: Callable[[list[UpdateHeard]], list[UpdateHeard]]) -> Damage:
+    def damage(proof: Proof) -> Proof:
+        proof.seen.updates[:] = change(list(proof.seen.updates))
+        return proof
+
+    return damage
+
+
+def lost_a_frame(proof: Proof) -> Proof:
+    """Between the last reading before the swap and the first one behind it."""
+    for number, reading in enumerate(proof.seen.readings):
+        if reading.heard_ns >= boot_ns(SWITCHED_S):
+            status = {**reading.status, "perception": {"frames": {"lost_to_fault": 4}}}
+            proof.seen.readings[number] = replace(reading, status=status)
+    return proof
+
+
+def disturbed(proof: Proof) -> Proof:
+    """The slowest frames before the trial were a little faster than they may have been."""
+    proof.seen.sightings[:] = [
+        replace(one, latency_ns=one.latency_ns - MILLISECOND_NS) if one.heard_ns < boot_ns(STAGED_S) else one
+        for one in proof.seen.sightings
+    ]
+    return proof
+
+
 def without_readings(proof: Proof) -> Proof:
     proof.seen.readings.clear()
     return proof
@@ -129,11 +162,11 @@ def forgot_a_frame_for_a_moment(proof: Proof) -> Proof:
 
 
 def slow(share_of_frames: float) -> Callable[[list[Sighting]], list[Sighting]]:
-    """So many of the frames take a nanosecond longer than they may."""
+    """So many of the frames, the last ones, take a nanosecond longer than they may."""
 
     def change(all_of_them: list[Sighting]) -> list[Sighting]:
-        count = round(len(all_of_them) * share_of_frames)
-        return [replace(s, latency_ns=s.latency_ns + (i < count)) for i, s in enumerate(all_of_them)]
+        first = len(all_of_them) - round(len(all_of_them) * share_of_frames)
+        return [replace(s, latency_ns=s.latency_ns + (i >= first)) for i, s in enumerate(all_of_them)]
 
     return change
 
@@ -198,6 +231,9 @@ DAMAGES: list[tuple[str, Damage]] = [
     (SIEGE, put(intruder_stored=1)),
     (STRANGER, put(stranger_refused_by=None)),
     (CLOCK, records(knew_the_time)),
+    (KEPT, updates(lambda told: [one for one in told if one.what != "committed"])),
+    (SWAP, lost_a_frame),
+    (SHADOW, disturbed),
     (DIGEST, put(digests=["sha256:" + "ab" * 32, "sha256:" + "ab" * 31 + "ac"])),
     (DIGEST, put(other_digest="sha256:" + "ab" * 32)),
 ]
@@ -209,6 +245,13 @@ NOTHING_SEEN: list[tuple[str, Damage]] = [
                     in_flight=0)),
     (LATENCY, sightings(lambda _: [])),
     (FIDELITY, put(agreement={})),
+    (KEPT, put(models=Models(None, None))),
+    (KEPT, updates(lambda _: [])),
+    (SWAP, without(Deed.RELEASE)),
+    (SWAP, sightings(lambda seen: [s for s in seen if s.model == NEW])),
+    (SWAP, without_readings),
+    (SHADOW, updates(lambda told: [one for one in told if one.what != "shadow"])),
+    (SHADOW, sightings(lambda seen: [s for s in seen if s.heard_ns > boot_ns(STAGED_S)])),
     (SPOOLED, without(Deed.CUT_LINK)),
     (SPOOLED, records(lambda told: [*told[:9], *told[-20:]])),
     (CAME_BACK, put(deaths=[])),
@@ -283,7 +326,7 @@ def test_a_slow_computer_slows_the_model_too_and_fails_no_lockstep() -> None:
 
 @given(st.lists(st.integers(0, SECOND_NS), min_size=1, max_size=50))
 def test_a_percentile_lies_within_what_was_seen(latencies_ns: list[int]) -> None:
-    seen = Observations(0, [Sighting(0, 0, 0, latency_ns, 1, ()) for latency_ns in latencies_ns])
+    seen = Observations(0, [Sighting(0, 0, NEW, 0, latency_ns, 1, ()) for latency_ns in latencies_ns])
     for percent in (0, 50, 99, 100):
         found = percentile_ms(seen, percent)
         assert found is not None
@@ -316,7 +359,7 @@ def test_what_never_arrived_was_not_kept_through_the_cut() -> None:
 
 def seen_at(*seconds: float) -> Observations:
     seen = sound().seen
-    seen.sightings[:] = [Sighting(boot_ns(s), n, 0, 0, 0, ()) for n, s in enumerate(seconds)]
+    seen.sightings[:] = [Sighting(boot_ns(s), n, NEW, 0, 0, 0, ()) for n, s in enumerate(seconds)]
     return seen
 
 

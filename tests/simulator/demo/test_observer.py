@@ -37,7 +37,7 @@ async def test_events_are_noted_with_the_time_of_hearing(tmp_path: Path, heard: 
     await api.start()
     async with asyncio.timeout(10):
         while not heard.health:
-            api.publish("seen", View(41, 1000, 77, 60, (TRACK,)))
+            api.publish("seen", View(41, "drive-detect 2.0 (u8s8)", 1000, 77, 60, (TRACK,)))
             api.publish("status", {"pid": 12})
             api.publish("health", {"what": "worker_lost", "detail": "pid 3"})
             await asyncio.sleep(0.001)
@@ -55,7 +55,9 @@ async def test_an_agent_that_dies_is_heard_again_when_it_is_back(tmp_path: Path,
 
     async def live_for_one_frame(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        event = b'{"frame_id": %d, "t_ns": 0, "latency_ns": 0, "model_ns": 0, "tracks": []}' % next(frame_ids)
+        event = b'{"frame_id": %d, "model": "", "t_ns": 0, "latency_ns": 0, "model_ns": 0, "tracks": []}' % next(
+            frame_ids
+        )
         writer.write(b"HTTP/1.1 200 OK\r\n\r\nevent: seen\ndata: " + event + b'\n\nevent: seen\ndata: {"frame_i')
         writer.close()
 
