@@ -34,6 +34,7 @@ class VehicleLine:
         self._clock = clock
         self._timeout_s = timeout_s
         self._connection: http.client.HTTPSConnection | None = None
+        self._interrupted = False
 
     def ask(
         self, method: str, path: str, headers: Mapping[str, str] = _NOTHING, body: bytes | None = None
@@ -43,11 +44,14 @@ class VehicleLine:
         A kept connection that the receiver has closed since is made anew, once, and the question asked again: it must
         mean the same when it is heard twice.
         """
+        self._interrupted = False
         if self._connection is not None:
             try:
                 return self._answer(self._connection, method, path, headers, body)
             except Unreachable:
                 self.close()
+                if self._interrupted:
+                    raise
         self._connection = self._connect()
         try:
             return self._answer(self._connection, method, path, headers, body)
@@ -61,7 +65,9 @@ class VehicleLine:
             return response.read(most)
 
     def interrupt(self) -> None:
-        """From any thread: whoever waits in a call is told that the connection broke."""
+        """From any thread: whoever waits for an answer is told that the connection broke, and asks nothing more. Who
+        is still connecting does so within the time-out."""
+        self._interrupted = True
         connection = self._connection
         wire = connection.sock if connection is not None else None
         if wire is not None:
@@ -96,6 +102,8 @@ class VehicleLine:
         headers: Mapping[str, str],
         body: bytes | None,
     ) -> http.client.HTTPResponse:
+        if self._interrupted:
+            raise Unreachable(f"Nothing more is asked of {self.host} now.")
         with self._told():
             connection.request(method, path, body, dict(headers))
             return connection.getresponse()

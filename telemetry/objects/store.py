@@ -96,7 +96,7 @@ class ObjectStore:
         found = survey(watched, page.leaving, set(page.erasing))
         for name in found.useless:
             watched.remove(name)
-        # A killed process may have left a name in memory only: from here on it is counted as durable.
+        # Names and removals that a killed process left in memory only: from here on the books count on them.
         watched.sync_folder("")
         page = _finished(page)
         ledger = counted(dict.fromkeys(counters.values(), 0) if books.lost else counters.values())
@@ -295,10 +295,10 @@ class ObjectStore:
             self._leave([ref.serial], counted_as(self._page.totals))
             return True
 
-    def _leave(self, serials: Iterable[int], totals: Totals) -> None:
+    def _leave(self, serials: Iterable[int], totals: Totals, both: bool = False) -> None:
         """They have left when this returns, as `totals` count it, whatever comes. Raises DiskError: none has."""
         gone = set(serials)
-        self._turn_page(replace(self._page, totals=totals, leaving=self._page.leaving | gone), gone)
+        self._turn_page(replace(self._page, totals=totals, leaving=self._page.leaving | gone), gone, both)
         with self._noted():
             self._sweep()
 
@@ -323,14 +323,16 @@ class ObjectStore:
             with contextlib.suppress(FileNotFoundError):
                 self._disk.remove(file_name(serial))
         self._disk.sync_folder("")
-        self._turn_page(_finished(self._page, self._doomed if self._disk.names_doubtful else ()))
+        # Both again: an older page would take what is kept for this purpose from here on.
+        self._turn_page(_finished(self._page, self._doomed if self._disk.names_doubtful else ()), both=True)
         self._doomed.clear()
 
     def _settle(self, found: Found) -> None:
         """A start's last acts: what can't be read has left, and so has what is too much now."""
         with self._turn:
             damaged = {**dict.fromkeys(found.corrupt, Damaged.CORRUPT), **self._keyless()}
-            self._leave(damaged, self._damaged(damaged))
+            # In both twins: an older page of an erasure would take what is kept for its purpose from here on.
+            self._leave(damaged, self._damaged(damaged), both=True)
             self._evict()
 
     def _keyless(self) -> dict[int, Damaged]:

@@ -116,6 +116,20 @@ async def test_a_connection_that_stands_still_is_given_up_in_time(tmp_path: Path
             link.close()
 
 
+async def test_a_connection_that_the_receiver_closed_meanwhile_is_made_anew(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle = await a_vehicle(receiver, tmp_path)
+        async with FaultProxy("127.0.0.1", receiver.address.https_port) as proxy:
+            link = link_of(vehicle, proxy.port)
+            for _ in range(3):
+                # No failure is told: only a connection lay there, dead.
+                assert await asyncio.to_thread(link.look, named(PICTURE)) == Have(0, stored=False)
+                proxy.cut()
+                proxy.restore()
+            assert proxy.counters.accepted == 3
+            link.close()
+
+
 async def test_an_interrupted_wait_ends_at_once(tmp_path: Path) -> None:
     async with a_receiver(tmp_path) as receiver:
         vehicle = await a_vehicle(receiver, tmp_path)
@@ -125,8 +139,8 @@ async def test_an_interrupted_wait_ends_at_once(tmp_path: Path) -> None:
             proxy.shape(down=Flow(stalled=True))
             waiting = asyncio.create_task(asyncio.to_thread(link.look, named(PICTURE)))
             await asyncio.sleep(0.05)
-            proxy.cut()
             link.interrupt()
+            proxy.shape(down=Flow(stalled=True))
             async with asyncio.timeout(2):
                 with pytest.raises(Unreachable):
                     await waiting

@@ -184,6 +184,25 @@ async def test_a_slice_that_is_cut_at_any_byte_leaves_what_was_there(tmp_path: P
         link.close()
 
 
+@pytest.mark.parametrize("left", [NAME, f"{NAME}.part"], ids=["named", "all there"])
+async def test_what_a_kill_left_whole_and_without_a_row_is_stored_at_the_next_question(
+    tmp_path: Path, left: str
+) -> None:
+    # Mutation: HEAD that only looks; then nobody could ever send the bytes that the receiver has already.
+    async with a_receiver(tmp_path) as receiver:
+        vehicle = await a_vehicle(receiver, tmp_path)
+        folder = tmp_path / "receiver" / "objects" / VEHICLE
+        folder.mkdir(parents=True)
+        (folder / left).write_bytes(PICTURE)
+        assert await receiver.operator.objects() == []
+        link = link_of(vehicle)
+        assert await asyncio.to_thread(link.look, NAME) == Have(5000, stored=True)
+        (line,) = await receiver.operator.objects()
+        assert Path(line.path).read_bytes() == PICTURE
+        assert [path.name for path in folder.iterdir()] == [NAME]
+        link.close()
+
+
 async def test_two_connections_that_bring_the_same_object_make_one(tmp_path: Path) -> None:
     # Mutation: without its turn a vehicle's slices meet in one file.
     async with a_receiver(tmp_path) as receiver:

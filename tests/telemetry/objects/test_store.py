@@ -174,6 +174,7 @@ def test_a_put_that_fails_at_any_call_drops_one_picture_and_costs_no_other(error
         assert len(before - rig.contents()) == evicted <= (counts.kept == 4)
         rig.open()
         assert rig.counts().kept == min(4, counts.kept), "a start evicts what a put couldn't"
+        assert rig.counts().offered == 5, "what was said to be dropped isn't found again"
         assert rig.put(10), "and life goes on"
         rig.counts()
 
@@ -199,7 +200,6 @@ def test_a_departure_that_fails_at_any_call_happens_once_or_not_at_all(error: Di
             leave(rig)
         disk.heal()
         said = rig.counts()
-        # Mutation: an erasure that flash knows of and memory doesn't takes what is put now at the next start.
         fresh = rig.put(9)
         rig.open()
         again = rig.counts()
@@ -213,6 +213,29 @@ def test_a_departure_that_fails_at_any_call_happens_once_or_not_at_all(error: Di
         with contextlib.suppress(DiskError):
             leave(rig)
         rig.counts()
+
+
+@pytest.mark.parametrize("error", FAULTS, ids=lambda error: type(error).__name__)
+def test_an_erasure_that_fails_at_any_call_takes_nothing_that_comes_later(error: DiskError) -> None:
+    # Mutation: an erasure that flash knows of and memory doesn't takes at the next start what was put in between.
+    disk = CrashDisk()
+    rig = Rig(disk)
+    rig.put(1)
+    before = len(disk.calls)
+    rig.store.erase(Purpose.PERCEPTION)
+    for index in range(len(disk.calls) - before):
+        disk = CrashDisk()
+        rig = Rig(disk)
+        rig.put(1)
+        disk.fail(len(disk.calls) + index, error)
+        with contextlib.suppress(DiskError):
+            rig.store.erase(Purpose.PERCEPTION)
+        disk.heal()
+        fresh = rig.put(2)
+        assert rig.contents() == {content(2)}
+        rig.open()
+        assert rig.store.kept() == (fresh,)
+        assert (rig.counts().erased, rig.counts().damaged) == (1, {})
 
 
 def test_a_full_disk_keeps_what_is_there_and_takes_the_next_when_there_is_room() -> None:
