@@ -14,6 +14,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from ecu.clock import Clock
+from ecu.errors import UsageFault
 from ota.layout import published
 from receiver import admission
 from receiver.admission import NotAdmitted
@@ -39,11 +40,20 @@ class UpdateShelf:
         return [Route(f"{UPDATES_PATH}/{{path:path}}", self._serve, methods=["GET"])]
 
     def roots(self) -> tuple[str, str]:
-        """The director's and the image repository's first roots, for a pairing file; empty without updates."""
+        """The director's and the image repository's first roots, for a pairing file; empty without updates.
+
+        Raises UsageFault when there should be some and aren't.
+        """
         if self._folder is None:
             return "", ""
         director, image = (self._folder / name / "metadata" / "1.root.json" for name in ("director", "image"))
-        return director.read_text(), image.read_text()
+        try:
+            return director.read_text(), image.read_text()
+        except OSError as error:
+            raise UsageFault(
+                f"[receiver] updates = {str(self._folder)!r} holds no published repository ({error.strerror}). Found one "
+                "there (outrider ota init), or leave updates empty."
+            ) from error
 
     async def _serve(self, request: Request) -> Response:
         try:

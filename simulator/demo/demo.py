@@ -135,7 +135,7 @@ class _Demo:
         )
 
     async def _drive(self) -> Play:
-        await asyncio.gather(self._stage.found_owner(), self._stage.start_receiver())
+        await asyncio.gather(self._stage.found_desk(), self._stage.start_receiver())
         await self._stage.start_proxy()
         await asyncio.gather(
             self._stage.pair(VEHICLE, self._places.agent),

@@ -17,7 +17,7 @@ from simulator.demo.intruders import besiege, try_stranger
 from simulator.demo.judge import Death, Siege
 from simulator.demo.observer import Done, Observations
 from simulator.demo.script import Act, Deed, Script
-from simulator.demo.stage import VEHICLE, Stage, StageFault
+from simulator.demo.stage import Stage, StageFault
 
 LOOK_S: Final = 0.04
 RECOVER_WITHIN_S: Final = 20.0
@@ -180,8 +180,7 @@ class Play:
 
     async def _release(self) -> str:
         """The owner says that the vehicle is to have it; the rest is the vehicle's."""
-        await asyncio.to_thread(self._stage.owner.assign, VEHICLE, self._stage.new_model)
-        return self._stage.new_model
+        return await self._stage.assign_new_model()
 
     # --- the link and the clock -------------------------------------------------------------------
 

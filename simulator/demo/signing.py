@@ -1,53 +1,57 @@
-"""The fleet's owner in the demo: founds the repositories, signs releases, and says which vehicle is to have which.
+"""The demo's signing desk: who signs what, and what each vehicle is to have, in the folder that the receiver serves.
 
-The keys are made for this run and thrown away with it. Labelled sets are signed by another key than models are.
+One thread at a time: a publication renews what all vehicles are to have.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
-from ecu.clock import SystemClock
+from ecu.clock import Clock
 from ecu.disk import RealDisk
-from inference.evaluation import DEFAULT_EVALUATION
-from inference.package import find_package
 from ota.kinds import Kind
 from ota.manifest import BundleManifest
 from ota.repository import Desk, KeyFolder
+from ota.trust import ANY_HARDWARE, Roots
+
+_ASSESSED: Final = Kind.EVALUATION.value
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """`folder` is what the receiver serves; `keys` stay with the owner."""
+class SigningDesk:
+    """Below `root`: `fleet/` is what the receiver serves, `keys/` holds all keys but the evaluation set's, which lies
+    with somebody else in `assessor/`. Founded when it is made. Raises RepositoryFault, DiskError."""
 
-    folder: Path
-    keys: Path
+    def __init__(self, root: Path, clock: Clock) -> None:
+        self.fleet = root / "fleet"
+        self.keys = KeyFolder(root / "keys")
+        self.assessor = KeyFolder(root / "assessor")
+        self._desk = Desk(RealDisk(self.fleet), clock)
+        self._one_at_a_time = threading.Lock()
+        self.fleet.mkdir(parents=True)
+        self.keys.generate()
+        self._desk.found(self.keys, {})
+        # Whoever makes a model must not also say what is good.
+        (root / "assessor").mkdir(mode=0o700)
+        shutil.move(root / "keys" / f"{_ASSESSED}.pem", root / "assessor" / f"{_ASSESSED}.pem")
 
-    def found(self) -> None:
-        """An empty repository, and the labelled set by which every model will be judged."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        KeyFolder(self.keys).generate()
-        self._desk().found(KeyFolder(self.keys), {})
-        self.sign(DEFAULT_EVALUATION, Kind.EVALUATION, "road", "1.0", 1)
+    @property
+    def roots(self) -> Roots:
+        """What a vehicle leaves the factory with."""
+        return Roots(self._desk.director.root(), self._desk.images.root())
 
-    def sign(self, package: Path, kind: Kind, name: str, version: str, release: int) -> BundleManifest:
-        """Added, signed by its kind's own key, and published; nobody is to have it yet."""
-        desk, keys = self._desk(), KeyFolder(self.keys)
-        manifest = desk.images.add(package, kind, name, version, release, ("any",))
-        desk.images.sign(kind, [keys.signer(kind)])
-        desk.publish(keys)
+    def release(self, folder: Path, kind: Kind, name: str, version: str, number: int) -> BundleManifest:
+        """Added and signed by the kind's owner; the next publication makes it current."""
+        owner = self.assessor if kind is Kind.EVALUATION else self.keys
+        with self._one_at_a_time:
+            manifest = self._desk.images.add(folder, kind, name, version, number, (ANY_HARDWARE,))
+            self._desk.images.sign(kind, owner.signers([kind.value]))
         return manifest
 
-    def release_model(self, model: str, release: int) -> str:
-        """A model package that is shipped here, as a release; its target."""
-        name, _, version = model.partition("@")
-        return self.sign(find_package(model), Kind.MODEL, name, version, release).target
-
-    def assign(self, vehicle: str, *targets: str) -> None:
-        """From now on the vehicle is to have these, and the labelled set."""
-        wanted = [*targets, Kind.EVALUATION.target("road", "1.0")]
-        self._desk().publish(KeyFolder(self.keys), [vehicle], wanted)
-
-    def _desk(self) -> Desk:
-        return Desk(RealDisk(self.folder), SystemClock())
+    def assign(self, vehicles: Sequence[str], releases: Sequence[BundleManifest]) -> None:
+        """Published: each of the vehicles is to have these releases and no others."""
+        with self._one_at_a_time:
+            self._desk.publish(self.keys, vehicles, [release.target for release in releases])

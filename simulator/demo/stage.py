@@ -18,11 +18,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.apiclient import AgentNotRunning, ask_status
+from ecu.clock import SystemClock
 from ecu.errors import EnvironmentFault
 from ecu.process import PARENT_VARIABLE
 from ecu.urgency import Urgency, prefer
+from inference.evaluation import DEFAULT_EVALUATION
+from inference.package import find_package
+from ota.kinds import Kind
+from ota.manifest import BundleManifest
 from simulator.demo.script import Script
-from simulator.demo.signing import Owner
+from simulator.demo.signing import SigningDesk
 from simulator.faults.net import FaultProxy
 
 START_WITHIN_S: Final = 30.0
@@ -58,9 +63,9 @@ class Places:
         return self.root / "tmp"
 
     @property
-    def releases(self) -> Path:
-        """What the receiver serves to vehicles."""
-        return self.root / "releases"
+    def owner(self) -> Path:
+        """The fleet's owner: keys, and the releases that the receiver serves."""
+        return self.root / "owner"
 
     @property
     def config(self) -> Path:
@@ -97,8 +102,9 @@ class Stage:
     def __init__(self, places: Places, drive: Path, script: Script, environment: Mapping[str, str]) -> None:
         self.places = places
         self.proxy: FaultProxy | None = None
-        self.owner = Owner(places.releases, places.root / "owner")
-        self.new_model = ""
+        self.desk: SigningDesk | None = None
+        self._served = ""
+        self._releases: list[BundleManifest] = []
         self._drive = drive
         self._script = script
         self._environment = {**environment, PARENT_VARIABLE: str(os.getpid()), "TMPDIR": str(places.scratch)}
@@ -121,10 +127,26 @@ class Stage:
             await self.kill(name)
         await self._exits.aclose()
 
-    async def found_owner(self) -> None:
-        """Repositories and one signed release that nobody is to have yet."""
-        await asyncio.to_thread(self.owner.found)
-        self.new_model = await asyncio.to_thread(self.owner.release_model, NEW_MODEL, 1)
+    async def found_desk(self) -> None:
+        """Repositories, the labelled set by which every model is judged, and a model that nobody is to have yet. A
+        receiver that is started from now on serves them."""
+        self._served = str(self.places.owner / "fleet")
+        await asyncio.to_thread(self._found_desk)
+
+    def _found_desk(self) -> None:
+        self.desk = desk = SigningDesk(self.places.owner, SystemClock())
+        name, _, version = NEW_MODEL.partition("@")
+        self._releases = [
+            desk.release(DEFAULT_EVALUATION, Kind.EVALUATION, "road", "1.0", 1),
+            desk.release(find_package(NEW_MODEL), Kind.MODEL, name, version, 1),
+        ]
+        desk.assign([], [])
+
+    async def assign_new_model(self) -> str:
+        """From now on the vehicle is to have it; the rest is the vehicle's. What it is called."""
+        assert self.desk is not None
+        await asyncio.to_thread(self.desk.assign, [VEHICLE], self._releases)
+        return self._releases[-1].title
 
     # --- the cast ---------------------------------------------------------------------------------
 
@@ -279,7 +301,7 @@ timeout_s = 3.0
 socket = {json.dumps(str(self.places.witness))}
 
 [receiver]
-updates = {json.dumps(str(self.places.releases))}
+updates = {json.dumps(self._served)}
 mqtt_port = {mqtt}
 https_port = {https}
 """)

@@ -11,6 +11,7 @@ import pytest
 from agent.updatesource import ReceiverSource
 from ecu.clock import SystemClock
 from ecu.disk import RealDisk
+from ecu.errors import UsageFault
 from ota.errors import Attack, FetchError, NotThere, TrustError
 from ota.fetch import fetch_bundle, fetch_manifest
 from ota.floors import Floors
@@ -120,6 +121,12 @@ async def test_a_receiver_without_updates_gives_no_roots_and_no_files(tmp_path: 
         with pytest.raises(NotThere):
             await asyncio.to_thread(lambda: list(source.read("director/timestamp.json", 0, 10_000)))
         source.close()
+
+
+async def test_an_operator_is_told_of_a_folder_that_nobody_has_published_to(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path, updates=str(tmp_path / "nothing")) as receiver:
+        with pytest.raises(UsageFault, match="outrider ota init"):
+            await receiver.operator.enrol(CAR)
 
 
 async def test_a_receiver_that_is_gone_is_told_of_and_one_that_came_back_is_asked_again(
