@@ -51,8 +51,8 @@ class UpdateShelf:
             return director.read_text(), image.read_text()
         except OSError as error:
             raise UsageFault(
-                f"[receiver] updates = {str(self._folder)!r} holds no published repository ({error.strerror}). Found one "
-                "there (outrider ota init), or leave updates empty."
+                f"[receiver] updates = {str(self._folder)!r} holds no published repository ({error.strerror}). Found "
+                "one there (outrider ota init), or leave updates empty."
             ) from error
 
     async def _serve(self, request: Request) -> Response:
