@@ -180,6 +180,9 @@ async def test_a_slice_that_is_cut_at_any_byte_leaves_what_was_there(tmp_path: P
             writer.transport.abort()
             del reader
             assert await asyncio.to_thread(link.look, NAME) == Have(1000, stored=False), cut
+        # Mutation: a cut that is counted as a refusal makes a vehicle on a bad road wait.
+        await until(lambda: receiver.counters.object_slices_cut == 4)
+        assert receiver.counters.objects_refused == 0
         assert (await asyncio.to_thread(send_all, link, PICTURE)).stored
         link.close()
 
