@@ -99,6 +99,7 @@ def test_a_share_is_of_the_faces_own_area(box: Box, share: float) -> None:
     assert share_of(np.array([0, 0, 10, 10], np.float32), np.array([box], np.float32))[0] == share
 
 
+@pytest.mark.soak
 def test_the_shipped_model_finds_the_faces_that_its_card_says(
     detector: FaceDetector, portrait: Portrait, roads: list[NDArray[np.uint8]], manifest: FacesManifest
 ) -> None:

@@ -259,6 +259,7 @@ async def test_it_runs_behind_everything_else_and_can_open_no_socket() -> None:
         assert "Seccomp:\t2" in status
 
 
+@pytest.mark.soak
 def test_the_shipped_models_are_told_apart_within_four_seconds_of_cpu_time() -> None:
     one, two = find_package("drive-detect@1.0"), find_package("drive-detect@2.0")
     began_ns = cpu_ns()
