@@ -41,6 +41,7 @@ CELL_M: Final = 500.0
 DEED_NAMES: Final = {
     Deed.KILL_WORKER: "worker killed",
     Deed.CUT_LINK: "link cut",
+    Deed.KILL_REDACTOR: "redactor killed",
     Deed.KILL_CAMERA: "camera killed",
     Deed.KILL_AGENT: "agent killed",
     Deed.KILL_RECEIVER: "receiver killed",

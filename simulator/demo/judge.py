@@ -13,7 +13,9 @@ from agent.frames import FrameCounts
 from ecu.clock import SECOND_NS
 from inference.fidelity import Agreement
 from simulator.claims import Claim, at_least, at_most, equals, holds
+from simulator.demo import pictureclaims
 from simulator.demo.observer import Observations, Reading
+from simulator.demo.pictureclaims import PictureProof
 from simulator.demo.proofs import KeyWatch, StoredRecord
 from simulator.demo.script import Deed
 from simulator.witness import Entry, WitnessReport
@@ -88,6 +90,7 @@ class Proof:
     other_digest: str | None
     cuts: PowerCuts | None
     wall_minus_boot_ns: int
+    pictures: PictureProof
 
 
 def claims(proof: Proof) -> tuple[Claim, ...]:
@@ -109,6 +112,7 @@ def claims(proof: Proof) -> tuple[Claim, ...]:
         _stranger(proof.stranger_refused_by),
         _dead_clock(proof),
         _digest(proof.digests, proof.other_digest),
+        *pictureclaims.claims(proof.pictures),
     )
 
 

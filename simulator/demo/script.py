@@ -11,6 +11,7 @@ class Deed(Enum):
 
     KILL_WORKER = "kill_worker"
     CUT_LINK = "cut_link"
+    KILL_REDACTOR = "kill_redactor"
     KILL_CAMERA = "kill_camera"
     RESTORE_LINK = "restore_link"
     KILL_AGENT = "kill_agent"
@@ -40,6 +41,7 @@ class Script:
     untrusted_s: float
     hostile_packets: int
     lockstep: bool
+    dark_s: float = 1.6
 
 
 _WHY = {
@@ -50,6 +52,10 @@ _WHY = {
     Deed.CUT_LINK: (
         "The link to the cloud is cut",
         "Cars drive through tunnels: what is captured now must wait on flash, in order, encrypted.",
+    ),
+    Deed.KILL_REDACTOR: (
+        "The redactor is killed, again and again",
+        "Without whoever covers faces there must be no picture at all; each one that was wanted is counted.",
     ),
     Deed.KILL_CAMERA: (
         "The camera's process is killed",
@@ -88,7 +94,8 @@ _WHY = {
 _REAL = (
     (5.0, Deed.KILL_WORKER),
     (9.0, Deed.CUT_LINK),
-    (14.0, Deed.KILL_CAMERA),
+    (12.2, Deed.KILL_REDACTOR),
+    (14.5, Deed.KILL_CAMERA),
     (19.0, Deed.RESTORE_LINK),
     (24.0, Deed.KILL_AGENT),
     (30.0, Deed.KILL_RECEIVER),
@@ -100,7 +107,8 @@ _REAL = (
 _FAST = (
     (0.8, Deed.KILL_WORKER),
     (1.2, Deed.CUT_LINK),
-    (3.6, Deed.KILL_CAMERA),
+    (2.2, Deed.KILL_REDACTOR),
+    (4.4, Deed.KILL_CAMERA),
     (11.2, Deed.RESTORE_LINK),
     (11.6, Deed.KILL_AGENT),
     (12.0, Deed.KILL_RECEIVER),

@@ -28,6 +28,11 @@ START_WITHIN_S: Final = 30.0
 STOP_WITHIN_S: Final = 20.0
 VEHICLE: Final = "demo-vehicle"
 INTRUDER: Final = "demo-intruder"
+PICTURES_EVERY: Final = 12
+LOCKSTEP_PICTURES_EVERY: Final = 25
+"""Of its pre-roll. In lockstep the drive waits for each picture to be covered."""
+OBJECTS_BYTES_PER_S: Final = 16 * 1024 * 1024
+"""Nobody else needs this network."""
 HARD_BRAKES_AT_S: Final = (3.0, 13.0, 25.0, 37.0)
 
 
@@ -53,6 +58,11 @@ class Places:
     def scratch(self) -> Path:
         """For what its processes leave in a temporary folder when they are killed."""
         return self.root / "tmp"
+
+    @property
+    def drive(self) -> Path:
+        """What the vehicle's camera sees."""
+        return self.root / "drive.avi"
 
     @property
     def config(self) -> Path:
@@ -243,6 +253,12 @@ source = {json.dumps(signals)}
 
 [privacy]
 consents = ["safety", "driving", "perception", "operation"]
+
+[pictures]
+every = {LOCKSTEP_PICTURES_EVERY if lockstep else PICTURES_EVERY}
+
+[objects]
+bytes_per_s = {OBJECTS_BYTES_PER_S}
 
 [uplink]
 backoff_base_s = 0.2
