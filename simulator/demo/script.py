@@ -41,7 +41,7 @@ class Script:
     untrusted_s: float
     hostile_packets: int
     lockstep: bool
-    dark_s: float = 1.6
+    dark_s: float
 
 
 _WHY = {
@@ -108,7 +108,7 @@ _FAST = (
     (0.8, Deed.KILL_WORKER),
     (1.2, Deed.CUT_LINK),
     (2.2, Deed.KILL_REDACTOR),
-    (4.4, Deed.KILL_CAMERA),
+    (4.0, Deed.KILL_CAMERA),
     (11.2, Deed.RESTORE_LINK),
     (11.6, Deed.KILL_AGENT),
     (12.0, Deed.KILL_RECEIVER),
@@ -123,5 +123,10 @@ def script(fast: bool) -> Script:
     """The acts at real speed, or the same ones closer together in drive time for lockstep."""
     acts = tuple(Act(at_s, deed, *_WHY[deed]) for at_s, deed in (_FAST if fast else _REAL))
     return Script(
-        acts, acts[-1].at_s, untrusted_s=0.8 if fast else 2.5, hostile_packets=1000 if fast else 2000, lockstep=fast
+        acts,
+        acts[-1].at_s,
+        untrusted_s=0.8 if fast else 2.5,
+        hostile_packets=1000 if fast else 2000,
+        lockstep=fast,
+        dark_s=1.0 if fast else 1.6,
     )
