@@ -39,7 +39,7 @@ class Blackout:
 
 class Darkness:
     """Makes one. `pictures` asks the agent; `drive_s` and `newest_frame` are what was heard of the drive so far;
-    `settled` returns when all that the agent told before has been heard."""
+    `settled` returns when all that the agent told before has been heard. Nothing is waited for longer than `within_s`."""
 
     def __init__(
         self,
@@ -47,11 +47,13 @@ class Darkness:
         drive_s: Callable[[], float],
         newest_frame: Callable[[], int],
         settled: Callable[[], Awaitable[None]],
+        within_s: float = WITHIN_S,
     ) -> None:
         self._pictures = pictures
         self._drive_s = drive_s
         self._newest_frame = newest_frame
         self._settled = settled
+        self._within_s = within_s
         self._kills = 0
 
     async def fall(self, for_s: float) -> Blackout | None:
@@ -88,7 +90,7 @@ class Darkness:
 
     async def _within(self, reached: Callable[[], bool]) -> bool:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(WITHIN_S):
+            async with asyncio.timeout(self._within_s):
                 while not await asyncio.to_thread(reached):
                     await asyncio.sleep(LOOK_S)
                 return True

@@ -171,7 +171,7 @@ def look_at(name: str, picture: Pixels, frame: Pixels, vehicles: Iterable[Corner
     return Look(
         sha256=name,
         canary_before=sees_canary(faces, frame),
-        canary_after=sees_canary(faces, picture, grey),
+        canary_after=sees_canary(faces, picture),
         psnr_db=psnr_db(picture, frame, ~_widened(grey)),
         covered=float(grey.mean()),
         bands=tuple(lost for box in vehicles if (lost := detail_lost(picture, frame, box)) is not None),
