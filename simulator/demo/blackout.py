@@ -39,7 +39,7 @@ class Blackout:
 
 class Darkness:
     """Makes one. `pictures` asks the agent; `drive_s` and `newest_frame` are what was heard of the drive so far;
-    `settled` returns when all that the agent told before has been heard. Nothing is waited for longer than `within_s`."""
+    `settled` returns when all that the agent told before has been heard. Nothing is waited for beyond `within_s`."""
 
     def __init__(
         self,
