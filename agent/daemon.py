@@ -21,7 +21,7 @@ import structlog
 from agent.api import LocalApi
 from agent.clocks import DriveClock
 from agent.cloud import CloudSide, Trust, never_paired
-from agent.config import AgentConfig
+from agent.config import AgentConfig, PicturesSection
 from agent.frames import FrameAccount
 from agent.gallery import Gallery
 from agent.judging import ProcessJudge
@@ -180,8 +180,8 @@ class Daemon:
     async def _drive(self, perception: Perception, clock: SteppingClock) -> None:
         """Lockstep: the drive as fast as it goes, then time alone goes on so that the link can finish."""
         await perception.start()
-        if self._gallery is not None:
-            await self._gallery.side.settled.wait()
+        if self._side is not None:
+            await self._side.settled.wait()
         self._settled()
         drive = LockstepDrive(perception, self._views, self._config.camera.name, self._signals, self._pipeline, clock)
         step_ns = self._config.run.step_ms * MILLISECOND_NS
@@ -229,8 +229,8 @@ class Daemon:
     def _keep(self, records: Iterable[Record]) -> None:
         for record in records:
             self._keeper.offer(record)
-            if self._gallery is not None:
-                self._gallery.side.note(record)
+            if self._side is not None:
+                self._side.note(record)
 
     def _confirmed(self, confirmations: Sequence[Confirmation]) -> None:
         if self._witness is not None:
@@ -332,18 +332,26 @@ class Daemon:
         )
 
     def _open_gallery(self, cloud: CloudSide | None) -> Gallery | None:
-        """None without a camera, or where no pictures are wanted."""
-        settings, objects = self._config.pictures, self._config.objects
-        if not (self._config.camera.source and objects.enabled):
+        """None where no pictures are wanted. Without a camera those that are kept are still sent."""
+        objects = self._config.objects
+        if not objects.enabled or not (self._config.camera.source or cloud):
             return None
         folder = self._state / OBJECTS_FOLDER
         self._object_counters = Ledger.open(self._state / OBJECT_COUNTERS_NAME, OBJECT_LEDGER_NAMES, boot_id().encode())
         store = ObjectStore.open(RealDisk(folder), self._keys, os.urandom, objects, self._object_counters)
         keeper = ObjectKeeper(store)
         uplink = None if cloud is None else cloud.object_uplink(keeper, objects, self._records_wait)
-        wanted = PictureSettings(find_package(settings.faces), settings.every, settings.before, settings.per_hour)
-        side = PictureSide(wanted, self._clock, Supervision(self._rng, self._environment), self._pictured, self._health)
+        side = self._open_side(self._config.pictures) if self._config.camera.source else None
         return Gallery(self._config.camera.name, side, keeper, uplink, self._pipeline.on_picture, self._keep)
+
+    def _open_side(self, settings: PicturesSection) -> PictureSide:
+        wanted = PictureSettings(find_package(settings.faces), settings.every, settings.before, settings.per_hour)
+        supervision = Supervision(self._rng, self._environment)
+        return PictureSide(wanted, self._clock, supervision, self._pictured, self._health)
+
+    @property
+    def _side(self) -> PictureSide | None:
+        return self._gallery.side if self._gallery is not None else None
 
     def _pictured(self, picture: RedactedPicture) -> None:
         assert self._gallery is not None
@@ -375,7 +383,7 @@ class Daemon:
             self._seen,
             self._health,
             from_ns=self._clock.boot_ns(),
-            onlooker=self._gallery.side if self._gallery is not None else None,
+            onlooker=self._side,
         )
 
     def _open_signals(self) -> SocketSignals | None:

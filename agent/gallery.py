@@ -25,9 +25,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class GalleryStatus:
-    """A reading for status and doctor. `denied` pictures were covered, and not kept for want of consent."""
+    """A reading for status and doctor. `denied` pictures were covered, and not kept for want of consent. `pictures` is
+    None without a camera."""
 
-    pictures: PictureStatus
+    pictures: PictureStatus | None
     denied: int
     objects: ObjectCounts
     uplink: ObjectUplinkStatus | None
@@ -35,12 +36,13 @@ class GalleryStatus:
 
 class Gallery:
     """`private` says what of a picture's record may be written, nothing when the picture may not be; `offer` takes the
-    record once the picture is durable. `uplink` is None where there is nobody to send to."""
+    record once the picture is durable. `side` is None without a camera: then what is kept is only sent; `uplink` is
+    None where there is nobody to send to."""
 
     def __init__(
         self,
         camera: str,
-        side: PictureSide,
+        side: PictureSide | None,
         keeper: ObjectKeeper,
         uplink: ObjectUplink | None,
         private: Callable[[int, PictureTaken], list[Record]],
@@ -58,13 +60,15 @@ class Gallery:
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.side.run())
+            if self.side is not None:
+                group.create_task(self.side.run())
             if self._uplink is not None:
                 group.create_task(self._uplink.run())
 
     async def close(self) -> None:
         """What was covered becomes durable."""
-        await self.side.stop()
+        if self.side is not None:
+            await self.side.stop()
         if self._keeping:
             await asyncio.wait(self._keeping)
         try:
@@ -79,7 +83,8 @@ class Gallery:
 
     def status(self) -> GalleryStatus:
         uplink = self._uplink.status() if self._uplink is not None else None
-        return GalleryStatus(self.side.status(), self._denied, self._keeper.counts(), uplink)
+        pictures = self.side.status() if self.side is not None else None
+        return GalleryStatus(pictures, self._denied, self._keeper.counts(), uplink)
 
     async def _keep(self, picture: RedactedPicture) -> None:
         drafts = self._private(picture.captured_ns, self._told(picture, ""))

@@ -17,9 +17,12 @@ from agent.frames import FrameCounts, read_frame_counts
 from ecu.clock import SECOND_NS, Clock, SystemClock
 from inference.fidelity import Agreement
 from simulator.claims import Verdict
+from simulator.demo.canary import make_drive
 from simulator.demo.exhibit import SceneBuilder, evidence, frame_size
 from simulator.demo.judge import Loss, PowerCuts, Proof, claims
 from simulator.demo.observer import Observations, Observer
+from simulator.demo.pictureclaims import PictureProof
+from simulator.demo.pictures import PictureWatch, watch_pictures
 from simulator.demo.play import Play
 from simulator.demo.powercuts import cut_power
 from simulator.demo.proofs import StoredRecord, fidelity, stored_blocks, stored_records, watch_key
@@ -85,7 +88,7 @@ class _Demo:
         self._seen = Observations(self._clock.boot_ns())
         self._size = frame_size(DRIVE)
         self._scenes = SceneBuilder(play, self._seen, self._size, effort.total_s)
-        self._stage = Stage(self._places, DRIVE, play, environment)
+        self._stage = Stage(self._places, self._places.drive, play, environment)
 
     async def run(self) -> Result:
         with self._display:
@@ -107,12 +110,15 @@ class _Demo:
         try:
             play, law_1 = await self._on_the_road()
             self._scenes.enter("The proofs", "Replays, fidelity, power cuts: what a desk can show is shown there.")
-            digests, agreement, cuts = await (desk or self._at_the_desk())
+            (digests, agreement, cuts), pictures = await asyncio.gather(
+                desk or self._at_the_desk(), asyncio.to_thread(self._pictures)
+            )
         finally:
             if desk is not None:
                 desk.cancel()
                 await asyncio.gather(desk, return_exceptions=True)
-        return self._proof(play, law_1, digests, agreement, cuts)
+        shown = PictureProof(pictures, play.outcome.blackout)
+        return self._proof(play, law_1, digests, agreement, cuts, shown)
 
     async def _on_the_road(self) -> tuple[Play, Mapping[str, Any]]:
         """The whole drive, and law 1 as `outrider spool inspect` tells it after that."""
@@ -141,6 +147,7 @@ class _Demo:
             self._stage.pair(VEHICLE, self._places.agent),
             self._stage.pair(INTRUDER, self._places.intruder),
             self._stage.start_world(),
+            asyncio.to_thread(make_drive, DRIVE, self._places.drive),
         )
         observer = Observer(self._places.agent_socket, self._clock, self._seen)
         play = Play(self._stage, self._script, self._seen, self._clock, self._scenes.begin)
@@ -184,9 +191,13 @@ class _Demo:
     def _power_cuts(self) -> PowerCuts:
         return cut_power(self._effort.power_cut_commits)
 
+    def _pictures(self) -> PictureWatch:
+        stored = stored_records(self._places.receiver / "receiver.sqlite", VEHICLE)
+        return watch_pictures(self._places.receiver, VEHICLE, stored, self._places.drive, self._seen.sightings)
+
     def _proof(
         self, play: Play, law_1: Mapping[str, Any], digests: list[str], agreement: dict[float, Agreement],
-        cuts: PowerCuts,
+        cuts: PowerCuts, pictures: PictureProof,
     ) -> Proof:  # fmt: skip
         testimony = list(read_entries(self._places.testimony))
         database = self._places.receiver / "receiver.sqlite"
@@ -213,6 +224,7 @@ class _Demo:
             cuts=cuts,
             wall_minus_boot_ns=self._clock.wall_ns() - self._clock.boot_ns(),
             models=Models(self._fidelity(OTHER_MODEL).get(0.40), agreement.get(0.40)),
+            pictures=pictures,
         )
 
     def _frames(self) -> FrameCounts | None:

@@ -16,9 +16,11 @@ from inference.runtime import ort
 from simulator.claims import Verdict
 from simulator.demo.judge import LATENCY_BAR_MS, Proof, percentile_ms
 from simulator.demo.observer import Observations
+from simulator.demo.pictures import PictureWatch
 from simulator.demo.script import Act, Deed, Script
 from simulator.display import Happening, LaneDepth, Law, Process, Scene, State, View, Way
 from simulator.report.evidence import (
+    CloudPicture,
     Drive,
     Equation,
     Evidence,
@@ -43,6 +45,7 @@ DEED_NAMES: Final = {
     Deed.RELEASE: "new model",
     Deed.KEPT: "new model kept",
     Deed.CUT_LINK: "link cut",
+    Deed.KILL_REDACTOR: "redactor killed",
     Deed.KILL_CAMERA: "camera killed",
     Deed.KILL_AGENT: "agent killed",
     Deed.KILL_RECEIVER: "receiver killed",
@@ -173,7 +176,7 @@ def _laws(status: Mapping[str, Any]) -> tuple[Law, ...]:
 
 
 def evidence(proof: Proof, verdict: Verdict, script: Script, size: tuple[int, int], when: datetime) -> Evidence:
-    """Everything the report draws from. No pixel of any frame is in it."""
+    """Everything the report draws from. No pixel of any frame is in it but those of one picture, covered and stored."""
     seen = proof.seen
     mode = "lockstep" if script.lockstep else "real speed"
     return Evidence(
@@ -188,6 +191,7 @@ def evidence(proof: Proof, verdict: Verdict, script: Script, size: tuple[int, in
         spool=_spool(seen),
         ledgers=tuple(_ledgers(proof)),
         drive=_drive(proof, size),
+        picture=_picture(proof.pictures.watch),
     )
 
 
@@ -298,6 +302,11 @@ def _drive(proof: Proof, size: tuple[int, int]) -> Drive:
         route=tuple(Waypoint(t, v[vss.LATITUDE], v[vss.LONGITUDE]) for t, v in told if vss.LATITUDE in v),
         cell_m=CELL_M,
     )
+
+
+def _picture(watch: PictureWatch) -> CloudPicture | None:
+    one = watch.shown
+    return None if one is None else CloudPicture(one.jpeg, one.width, one.height, one.covered, len(watch.looks))
 
 
 def _summaries(proof: Proof) -> list[tuple[float, VehicleSummary]]:

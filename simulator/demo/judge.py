@@ -13,8 +13,9 @@ from agent.frames import FrameCounts
 from ecu.clock import SECOND_NS
 from inference.fidelity import Agreement
 from simulator.claims import Claim, at_least, at_most, equals, holds
-from simulator.demo import updateclaims
+from simulator.demo import pictureclaims, updateclaims
 from simulator.demo.observer import Observations, Reading
+from simulator.demo.pictureclaims import PictureProof
 from simulator.demo.proofs import KeyWatch, StoredRecord
 from simulator.demo.script import Deed
 from simulator.demo.updateclaims import Models
@@ -91,6 +92,7 @@ class Proof:
     cuts: PowerCuts | None
     wall_minus_boot_ns: int
     models: Models
+    pictures: PictureProof
 
 
 def claims(proof: Proof) -> tuple[Claim, ...]:
@@ -113,6 +115,7 @@ def claims(proof: Proof) -> tuple[Claim, ...]:
         _dead_clock(proof),
         _digest(proof.digests, proof.other_digest),
         *updateclaims.claims(proof.seen, proof.models, proof.lockstep),
+        *pictureclaims.claims(proof.pictures),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, assert_never
 
 from agent.apiclient import AgentNotRunning
 from ecu.clock import SECOND_NS, Clock
+from simulator.demo.blackout import Blackout, Darkness
 from simulator.demo.intruders import besiege, try_stranger
 from simulator.demo.judge import Death, Siege
 from simulator.demo.observer import Done, Observations
@@ -34,6 +35,7 @@ class Outcome:
     deaths: list[Death] = field(default_factory=list)
     orphans: int | None = None
     agent_killed_at_sample_ns: int | None = None
+    blackout: Blackout | None = None
     siege: Siege | None = None
     stranger_refused_by: str | None = None
 
@@ -83,12 +85,16 @@ class Play:
         """Parked at home: the agent runs without sources until the receiver has everything."""
         await self._stage.start_agent(parked=True)
         await self._until(lambda: self._waiting() == 0, DRAIN_WITHIN_S, "the backlog to be stored")
+        # A picture that never arrives is for the judgement to tell.
+        await self._holds_within(lambda: self._pictures_waiting() == 0, DRAIN_WITHIN_S)
         await self._stage.stop("agent")
 
     async def _do(self, deed: Deed) -> str:
         match deed:
             case Deed.KILL_WORKER:
                 return await self._kill_child(deed, "live_pid")
+            case Deed.KILL_REDACTOR:
+                return await self._black_out()
             case Deed.KILL_CAMERA:
                 return await self._kill_child(deed, "camera_pid")
             case Deed.KILL_AGENT:
@@ -137,6 +143,21 @@ class Play:
         next_id = self._perception()["frames"]["received"]
         return await self._holds_within(
             lambda: any(sighting.frame_id >= next_id for sighting in self._seen.sightings[-100:]), RECOVER_WITHIN_S
+        )
+
+    async def _black_out(self) -> str:
+        darkness = Darkness(self._pictures, self.drive_s, lambda: self._seen.sightings[-1].frame_id, self._heard_dark)
+        dark = self.outcome.blackout = await darkness.fall(self._script.dark_s)
+        if dark is None:
+            return "it could NOT be kept down"
+        return f"{dark.kills} times, {dark.wanted} pictures wanted, {'back' if dark.back else 'NOT back'}"
+
+    async def _heard_dark(self) -> None:
+        """The agent tells everything in order: what comes after its word of the redactor's end was seen after it."""
+        asked = len(self._seen.readings)
+        await self._holds_within(
+            lambda: any(not _pictures_of(one.status).get("model") for one in self._seen.readings[asked:]),
+            RECOVER_WITHIN_S,
         )
 
     async def _kill_agent(self) -> str:
@@ -224,6 +245,9 @@ class Play:
     def _perception(self) -> Mapping[str, Any]:
         return self._status().get("perception") or {}
 
+    def _pictures(self) -> Mapping[str, Any]:
+        return _pictures_of(self._status())
+
     def _uplink(self) -> Mapping[str, Any]:
         return self._status().get("cloud", {}).get("uplink") or {}
 
@@ -237,6 +261,10 @@ class Play:
         lanes = self._status().get("spool", {}).get("lanes")
         return sum(lane["spooled"] + lane["pending"] for lane in lanes) if lanes else 1
 
+    def _pictures_waiting(self) -> int:
+        objects = (self._status().get("gallery") or {}).get("objects")
+        return int(objects["kept"] + objects["pending"]) if objects else 1
+
     async def _until(self, reached: Callable[[], bool], within_s: float, what: str) -> None:
         if not await self._holds_within(reached, within_s):
             raise StageFault(f"Waited {within_s:.0f} s for {what}. See the logs in {self._stage.places.logs}.")
@@ -248,6 +276,10 @@ class Play:
                     await asyncio.sleep(LOOK_S)
                 return True
         return False
+
+
+def _pictures_of(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (status.get("gallery") or {}).get("pictures") or {}
 
 
 def _is_alive(pid: int) -> bool:

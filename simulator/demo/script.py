@@ -13,6 +13,7 @@ class Deed(Enum):
     RELEASE = "release"
     KEPT = "kept"
     CUT_LINK = "cut_link"
+    KILL_REDACTOR = "kill_redactor"
     KILL_CAMERA = "kill_camera"
     RESTORE_LINK = "restore_link"
     KILL_AGENT = "kill_agent"
@@ -44,6 +45,7 @@ class Script:
     lockstep: bool
     shadow_frames: int
     prove_frames: int
+    dark_s: float
 
 
 _WHY = {
@@ -62,6 +64,10 @@ _WHY = {
     Deed.CUT_LINK: (
         "The link to the cloud is cut",
         "Cars drive through tunnels: what is captured now must wait on flash, in order, encrypted.",
+    ),
+    Deed.KILL_REDACTOR: (
+        "The redactor is killed, again and again",
+        "Without whoever covers faces there must be no picture at all; each one that was wanted is counted.",
     ),
     Deed.KILL_CAMERA: (
         "The camera's process is killed",
@@ -100,22 +106,24 @@ _WHY = {
 _REAL = (
     (5.0, Deed.KILL_WORKER),
     (8.0, Deed.RELEASE),
-    (14.0, Deed.CUT_LINK),
-    (19.0, Deed.KILL_CAMERA),
-    (24.0, Deed.RESTORE_LINK),
-    (25.0, Deed.KEPT),
-    (28.0, Deed.KILL_AGENT),
-    (34.0, Deed.KILL_RECEIVER),
-    (39.0, Deed.HOSTILE_PACKETS),
-    (42.0, Deed.STRANGER),
-    (44.0, Deed.DEAD_CLOCK),
-    (52.0, Deed.IGNITION_OFF),
+    (11.5, Deed.CUT_LINK),
+    (12.2, Deed.KILL_REDACTOR),
+    (17.0, Deed.KILL_CAMERA),
+    (22.0, Deed.RESTORE_LINK),
+    (23.0, Deed.KEPT),
+    (27.0, Deed.KILL_AGENT),
+    (33.0, Deed.KILL_RECEIVER),
+    (38.0, Deed.HOSTILE_PACKETS),
+    (41.0, Deed.STRANGER),
+    (43.0, Deed.DEAD_CLOCK),
+    (51.0, Deed.IGNITION_OFF),
 )
 _FAST = (
     (0.8, Deed.KILL_WORKER),
     (1.2, Deed.RELEASE),
     (1.6, Deed.CUT_LINK),
-    (3.6, Deed.KILL_CAMERA),
+    (2.2, Deed.KILL_REDACTOR),
+    (4.0, Deed.KILL_CAMERA),
     (11.2, Deed.RESTORE_LINK),
     (11.4, Deed.KEPT),
     (11.6, Deed.KILL_AGENT),
@@ -138,4 +146,5 @@ def script(fast: bool) -> Script:
         lockstep=fast,
         shadow_frames=30 if fast else 100,
         prove_frames=20 if fast else 75,
+        dark_s=1.0 if fast else 1.6,
     )

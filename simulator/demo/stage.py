@@ -36,6 +36,11 @@ VEHICLE: Final = "demo-vehicle"
 INTRUDER: Final = "demo-intruder"
 OLD_MODEL: Final = "drive-detect@1.0"
 NEW_MODEL: Final = "drive-detect@2.0"
+PICTURES_EVERY: Final = 12
+LOCKSTEP_PICTURES_EVERY: Final = 25
+"""Of its pre-roll. In lockstep the drive waits for each picture to be covered."""
+OBJECTS_BYTES_PER_S: Final = 16 * 1024 * 1024
+"""Nobody else needs this network."""
 HARD_BRAKES_AT_S: Final = (3.0, 13.0, 25.0, 37.0)
 
 
@@ -66,6 +71,11 @@ class Places:
     def owner(self) -> Path:
         """The fleet's owner: keys, and the releases that the receiver serves."""
         return self.root / "owner"
+
+    @property
+    def drive(self) -> Path:
+        """What the vehicle's camera sees."""
+        return self.root / "drive.avi"
 
     @property
     def config(self) -> Path:
@@ -288,6 +298,12 @@ model = {json.dumps(OLD_MODEL)}
 poll_s = 1.0
 shadow_frames = {self._script.shadow_frames}
 prove_frames = {self._script.prove_frames}
+
+[pictures]
+every = {LOCKSTEP_PICTURES_EVERY if lockstep else PICTURES_EVERY}
+
+[objects]
+bytes_per_s = {OBJECTS_BYTES_PER_S}
 
 [uplink]
 backoff_base_s = 0.2

@@ -1,6 +1,6 @@
 """What a run leaves behind to be judged by: plain values, all times in seconds since the run began.
 
-The report draws from this alone. There is no place in it for a picture.
+The report draws from this alone. There is no place in it for a picture, but for one that the cloud has: a covered one.
 """
 
 from __future__ import annotations
@@ -141,6 +141,18 @@ class Drive:
 
 
 @dataclass(frozen=True, slots=True)
+class CloudPicture:
+    """One of `pictures` stored at the receiver, byte for byte: a JPEG of `width_px` x `height_px` pixels, in which
+    `covered` regions are grey. Only a picture that was looked at, and showed nobody, may be one."""
+
+    jpeg: bytes
+    width_px: int
+    height_px: int
+    covered: int
+    pictures: int
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """One run. `mode` is "real speed" or "lockstep"; `summary` is the run in two or three sentences."""
 
@@ -155,6 +167,7 @@ class Evidence:
     spool: Spool = Spool()
     ledgers: tuple[Ledger, ...] = ()
     drive: Drive = Drive(1280, 720)
+    picture: CloudPicture | None = None
 
     @property
     def end_s(self) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Final
 
 from simulator.claims import Claim, Verdict
 from simulator.report.drive import replay_data, road
-from simulator.report.evidence import Drive, Equation, Evidence, Ledger, LedgerRow, Waypoint
+from simulator.report.evidence import CloudPicture, Drive, Equation, Evidence, Ledger, LedgerRow, Waypoint
 from simulator.report.markup import Content, Markup, element
 from simulator.report.plots import LANE_NAMES, latency_plot, legend, spool_plot, stored_plot, strip, timeline
 from simulator.report.routemap import arrivals, route_map
@@ -26,6 +27,7 @@ def render(evidence: Evidence, recording: str | None = None) -> str:
         _claims(evidence.verdict),
         _faults(evidence),
         _drive(evidence),
+        _picture(evidence.picture),
         _latency(evidence),
         _spool(evidence),
         _laws(evidence.ledgers),
@@ -133,7 +135,7 @@ def _faults(evidence: Evidence) -> Markup:
 def _drive(evidence: Evidence) -> Markup:
     drive = evidence.drive
     lead = (
-        "Drawn from the tracks alone: there is no camera picture in this report, so nobody is shown. "
+        "Drawn from the tracks alone, from no camera picture, so nobody is shown. "
         "Horizon, scale and lanes are inferred from the boxes; the road marks move at the speed the vehicle reported."
     )
     if drive.frames:
@@ -183,6 +185,32 @@ def _map(drive: Drive) -> Markup:
 def _degrees(place: Waypoint) -> str:
     north, east = "NS"[place.latitude < 0], "EW"[place.longitude < 0]
     return f"{abs(place.latitude):.4f}° {north}, {abs(place.longitude):.4f}° {east}"
+
+
+def _picture(picture: CloudPicture | None) -> Markup:
+    title = "What the cloud got"
+    if picture is None:
+        return _section("picture", title, "No picture that shows nobody was stored at the receiver.")
+    lead = (
+        f"{_plural(picture.pictures, 'picture')} of what the vehicle noticed, each covered before anything of it was "
+        "written. This is one of them as the receiver stored it, byte for byte."
+    )
+    shown = element(
+        "img",
+        src=f"data:image/jpeg;base64,{b64encode(picture.jpeg).decode()}",
+        width=picture.width_px,
+        height=picture.height_px,
+        alt="The road ahead. Faces, heads and the lower parts of vehicles are grey rectangles.",
+    )
+    caption = (
+        f"{_plural(picture.covered, 'region')} became one grey: a face beside the road, and where plates may be. "
+        f"{picture.width_px} x {picture.height_px} pixels, {len(picture.jpeg) / 1000:.0f} KB."
+    )
+    return _section("picture", title, lead, element("figure", shown, element("figcaption", caption), class_="photo"))
+
+
+def _plural(count: int, thing: str) -> str:
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def _latency(evidence: Evidence) -> Markup:

@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.faces import FaceDetector, face_detector_of
-from inference.package import find_package, load_package
+from inference.package import load_package
 from inference.session import Session
+from simulator.demo.canary import AT, FACES, portrait
 from simulator.demo.demo import DRIVE
 
-FACES = find_package("face-blur")
-AT = (430, 150)
-"""Where its head begins, x and y in the frame: beside the road, in the sky's light."""
+__all__ = ["AT", "FACES", "detector", "portrait", "road_frame", "sees_canary", "with_canary"]
 
 
 @cache
@@ -31,14 +30,6 @@ def road_frame(index: int = 60) -> NDArray[np.uint8]:
     capture.release()
     assert there
     return np.asarray(frame, np.uint8)
-
-
-@cache
-def portrait() -> NDArray[np.uint8]:
-    """Grace Hopper (U.S. Navy), as she stands in the package's own golden picture."""
-    canvas = cv2.imread(str(FACES / "golden-2.png"))
-    assert canvas is not None
-    return np.asarray(canvas[46:122, 66:126], np.uint8)
 
 
 def with_canary(frame: NDArray[np.uint8], at: tuple[int, int] = AT) -> NDArray[np.uint8]:

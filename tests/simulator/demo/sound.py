@@ -10,8 +10,11 @@ from agent.frames import FrameCounts
 from ecu.clock import MILLISECOND_NS, SECOND_NS
 from inference.fidelity import Agreement
 from simulator.boxes import Box
+from simulator.demo.blackout import Blackout
 from simulator.demo.judge import KILLED, Death, Loss, PowerCuts, Proof, Siege, claims
 from simulator.demo.observer import Done, Observations, Reading, Sighting, UpdateHeard
+from simulator.demo.pictureclaims import PictureProof
+from simulator.demo.pictures import Look, PictureWatch, Shown
 from simulator.demo.proofs import KeyWatch, StoredRecord
 from simulator.demo.script import Deed
 from simulator.demo.updateclaims import Models
@@ -99,7 +102,22 @@ def _proof(lockstep: bool) -> Proof:
         cuts=PowerCuts(cuts=241, violations=0),
         wall_minus_boot_ns=WALL_MINUS_BOOT_NS,
         models=Models(Agreement(0.8, 0.8, 0.8, 0.7, 0.9), Agreement(0.95, 0.95, 0.95, 0.93, 0.97)),
+        pictures=sound_pictures(),
     )
+
+
+def sound_pictures() -> PictureProof:
+    """Five pictures of as many frames, taken before and after twenty frames in the dark."""
+    names = [f"{n:064x}" for n in range(5)]
+    watch = PictureWatch(
+        looks=tuple(Look(name, True, False, 30.0, 0.25, (0.95, 1.0)) for name in names),
+        told={name: frozenset({10 * n}) for n, name in enumerate(names)},
+        missing=0,
+        altered=0,
+        rows=dict.fromkeys(names, 1),
+        shown=Shown(b"jpeg", 960, 540, 3),
+    )
+    return PictureProof(watch, Blackout(kills=3, frames=range(41, 61), wanted=2, taken=0, dropped=2, back=True))
 
 
 def lane(number: int, **changed: int) -> dict[str, object]:

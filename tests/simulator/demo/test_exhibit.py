@@ -41,9 +41,19 @@ def leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def test_no_pixel_is_in_the_evidence() -> None:
-    kinds = {type(leaf) for leaf in leaves(shown(sound()))}
+def test_no_pixel_is_in_the_evidence_but_those_of_the_stored_picture() -> None:
+    evidence_of_all = shown(sound())
+    pixels = [leaf for leaf in leaves(evidence_of_all) if isinstance(leaf, bytes)]
+    assert evidence_of_all.picture is not None
+    assert pixels == [evidence_of_all.picture.jpeg]
+    kinds = {type(leaf) for leaf in leaves(replace(evidence_of_all, picture=None))}
     assert kinds <= {str, int, float, bool, type(None), datetime}
+
+
+def test_a_run_without_a_picture_fit_to_be_shown_shows_none() -> None:
+    proof = sound()
+    watch = replace(proof.pictures.watch, shown=None)
+    assert shown(replace(proof, pictures=replace(proof.pictures, watch=watch))).picture is None
 
 
 def test_every_equation_balances_and_names_each_part_once() -> None:

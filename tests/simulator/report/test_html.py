@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.resources import files
@@ -11,12 +12,23 @@ import pytest
 
 from simulator.boxes import Box
 from simulator.claims import Verdict, at_most
-from simulator.report.evidence import Drive, Evidence, Fault, Frame, Latency, Ledger, Line, Spool, Waypoint
+from simulator.report.evidence import (
+    CloudPicture,
+    Drive,
+    Evidence,
+    Fault,
+    Frame,
+    Latency,
+    Ledger,
+    Line,
+    Spool,
+    Waypoint,
+)
 from simulator.report.html import render
 from tests.simulator.report.synthetic import drive, evidence, ledgers, verdict
 
 HOSTILE = "</script></style><img src=x onerror=alert(1)>\"'&<!-- \x00\x1b[31m"
-VOID = {"meta", "link", "input"}
+VOID = {"img", "meta", "link", "input"}
 
 
 class Page(HTMLParser):
@@ -77,6 +89,19 @@ def test_nothing_is_fetched() -> None:
 def test_nobody_is_shown() -> None:
     text = render(evidence())
     assert not re.findall(r"(?i)<(img|image|video|canvas|picture|object|embed|iframe)\b|data:image|base64", text)
+
+
+def test_the_stored_picture_is_in_the_page_itself_byte_for_byte() -> None:
+    picture = CloudPicture(b"\xff\xd8 covered \xff\xd9", 960, 540, covered=3, pictures=12)
+    page = Page(render(replace(evidence(), picture=picture)))
+    (image,) = page.all("img")
+    assert image["src"] == "data:image/jpeg;base64," + b64encode(picture.jpeg).decode()
+    assert image["alt"]
+    assert (image["width"], image["height"]) == ("960", "540")
+
+
+def test_without_one_the_page_says_so() -> None:
+    assert "No picture that shows nobody was stored" in render(evidence())
 
 
 def test_the_page_stays_below_400_kb_for_a_ten_times_longer_run() -> None:
