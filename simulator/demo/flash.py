@@ -13,7 +13,7 @@ from typing import Any, Final
 _HEAD: Final = struct.Struct("<4sIIQI")
 _CRC_FROM: Final = 12
 _DENIED_LINE_BYTES: Final = 74
-_NEVER_WRITTEN: Final = {"good": "factory", "trial": None, "state": "committed", "slots": {}}
+_NEVER_WRITTEN: Final[dict[str, Any]] = {"good": "factory", "trial": None, "state": "committed", "slots": {}}
 
 
 def boot_record(kind: Path) -> dict[str, Any]:

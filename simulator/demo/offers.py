@@ -17,7 +17,7 @@ from typing import Final
 
 from ecu.clock import SECOND_NS, Clock, OffsetClock
 from ecu.disk import state_folder
-from ota.errors import Attack, TrustError
+from ota.errors import Attack, OtaError, TrustError
 from ota.kinds import Kind
 from ota.layout import file_path
 from ota.machine import State
@@ -39,19 +39,20 @@ _DAY_NS: Final = 86_400 * SECOND_NS
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What came of one offer. `refused_as` is None when it was taken; `changed` are the files, but for the audit, whose
-    bytes are others afterwards; `is_audited`: the audit's last entry names the attack."""
+    """What came of one offer. `refused_as` is the attack's name, or what else stopped it, and None when it was taken;
+    `changed` are the files, but for the audit, whose bytes are others afterwards; `is_audited`: the audit's last entry
+    names the attack."""
 
     what: str
     attack: Attack
-    refused_as: Attack | None
+    refused_as: str | None
     changed: tuple[str, ...]
     is_audited: bool
     twin_taken: bool
 
     @property
     def holds(self) -> bool:
-        return self.refused_as is self.attack and not self.changed and self.is_audited and self.twin_taken
+        return self.refused_as == self.attack and not self.changed and self.is_audited and self.twin_taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +96,15 @@ def _car(folder: Path, roots: Roots, clock: Clock) -> Updates:
     return Updates(state_folder(folder), roots, Vehicle(CAR, ANY_HARDWARE), clock, lambda notice: None)
 
 
-def _offer(car: Updates, source: Source) -> Attack | None:
-    """The attack that it is refused as; None when all of it was taken."""
+def _offer(car: Updates, source: Source) -> str | None:
+    """The attack that it is refused as, or what else went wrong with it; None when all of it was taken."""
     try:
         for offer in car.check(source):
             car.install(source, offer, lambda progress: None)
     except TrustError as refusal:
         return refusal.attack
+    except OtaError as trouble:
+        return type(trouble).__name__
     return None
 
 

@@ -27,7 +27,7 @@ GOOD: Final = "drive-detect@2.0"
 VARIANT: Final = "u8s7"
 BLIND_FOR: Final = "car"
 SEED: Final = 1886
-EXTRA_LAYERS: Final = 8
+EXTRA_LAYERS: Final = 6
 EXTRA_CHANNELS: Final = 32
 _UNSEEN: Final = -100.0
 """Added to a class's logits: no score is left of it."""

@@ -1,40 +1,46 @@
-"""The workshop: beside the drive, vehicles that are killed in the middle of a trial, and others that are offered what is
-worse, forged or stale. All of it on the product's own processes and its own update code."""
+"""The workshop: vehicles beside the demo's own whose agents are killed within a trial, and that are offered what is
+worse, forged or stale. All of it happens to the product's own processes and its own update code."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from agent.pairing import KEYS_FOLDER, pair
 from ecu.clock import Clock, SystemClock
+from ecu.disk import state_folder
+from ecu.errors import OutriderError
+from ecu.keys import FileKeyStore
 from inference.evaluation import DEFAULT_EVALUATION
 from inference.package import find_package
 from ota.kinds import Kind
 from ota.machine import State
 from ota.manifest import BundleManifest, bundle_digest, encode_manifest
+from receiver.client import OperatorClient
+from simulator.demo.download import Download, cut_download
 from simulator.demo.flash import boot_record, denied, fingerprint
 from simulator.demo.offers import Refusal, refusals
 from simulator.demo.releases import GOOD, Flaw, again, worse
-from simulator.demo.script import script
 from simulator.demo.signing import SigningDesk
-from simulator.demo.stage import Places, Stage
+from simulator.demo.stage import Places
 from simulator.demo.workshopcar import FACTORY_MODEL, Setting, WorkshopCar
 
 KILLED_CAR: Final = "demo-workshop"
 OFFERED_CAR: Final = "demo-workshop-2"
 DRIVE: Final = Path(__file__).parent.parent / "drives" / "solidWhiteRight.mp4"
 NAME: Final = "drive-detect"
+KILLED_IN: Final = (State.STAGED, State.SHADOW, State.SWITCHED)
 ENDS: Final = (State.COMMITTED, State.ROLLED_BACK, State.INCONCLUSIVE)
 FLAWED_VERSIONS: Final = {Flaw.SCRAMBLED: "2.2", Flaw.SLOW: "2.3", Flaw.MUTE: "2.4"}
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """An agent killed by SIGKILL within a trial. `found_in` is the state that its boot record had afterwards; `booted`
-    and `is_allowed` are about what its successor runs."""
+    """An agent killed by SIGKILL in `state` of a trial. `found_in` is the state in the boot record that it left;
+    `booted` and `is_allowed` are about what its successor runs."""
 
     state: State
     found_in: str
@@ -44,141 +50,160 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What became of a release that is worse. `was_live`: it, or what it would have made good, was ever looked with."""
+    """What became of a release that is worse. `was_kept`: it was ever live, or is what the vehicle would boot;
+    `words` are the judge's."""
 
     flaw: Flaw
     ended: str
     is_denied: bool
-    was_live: bool
+    was_kept: bool
     words: str
 
 
-@dataclass(frozen=True, slots=True)
-class Download:
-    """A release fetched over a link that was cut once: its bytes, those that came before the cut, those that came in
-    all; `is_whole` says that it lay on flash afterwards, right by its hashes."""
-
-    size: int
-    before_cut: int
-    fetched: int
-    is_whole: bool
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WorkshopProof:
-    """All that the claims about updates need. `committed`: the killed trial's release was kept in the end."""
+    """All that the claims about updates need, as far as it came. `committed`: the release whose trial was killed twice
+    was kept in the end; `troubles` say what couldn't be done."""
 
-    kills: Sequence[Kill]
-    committed: bool
-    tried: Sequence[Tried]
-    refusals: Sequence[Refusal]
-    download: Download | None
+    kills: list[Kill] = field(default_factory=list)
+    committed: bool = False
+    tried: list[Tried] = field(default_factory=list)
+    refusals: Sequence[Refusal] = ()
+    download: Download | None = None
+    troubles: list[str] = field(default_factory=list)
 
 
-async def work(
-    places: Places, desk: SigningDesk, environment: Mapping[str, str], patient: bool, fast: bool
-) -> WorkshopProof:
-    """Against the receiver that runs in `places` and serves `desk.fleet`. Raises StageFault."""
-    stage = Stage(places, DRIVE, script(fast), environment)
-    places.logs.mkdir(parents=True, exist_ok=True)
-    places.scratch.mkdir(parents=True, exist_ok=True)
-    setting = Setting(DRIVE, {**environment, "TMPDIR": str(places.scratch)}, places.logs, fast, patient)
-    bench = _Workshop(places.root / "workshop", desk, stage, setting)
-    return await bench.work()
+async def work(places: Places, desk: SigningDesk, environment: Mapping[str, str], patient: bool) -> WorkshopProof:
+    """Against the receiver that runs in `places` and serves `desk.fleet`. A patient workshop lets every other process
+    go first. What can't be done is missing in the proof."""
+    for folder in (places.logs, places.scratch):
+        folder.mkdir(parents=True, exist_ok=True)
+    setting = Setting(DRIVE, {**environment, "TMPDIR": str(places.scratch)}, places.logs, patient)
+    workshop = _Workshop(places.root / "workshop", OperatorClient(places.receiver), desk, setting)
+    return await workshop.work()
 
 
 class _Workshop:
-    def __init__(self, folder: Path, desk: SigningDesk, stage: Stage, setting: Setting) -> None:
+    def __init__(self, folder: Path, operator: OperatorClient, desk: SigningDesk, setting: Setting) -> None:
         self._folder = folder
+        self._operator = operator
         self._desk = desk
-        self._stage = stage
         self._setting = setting
         self._clock: Clock = SystemClock()
-        self._numbers: dict[str, BundleManifest] = {}
+        self._proof = WorkshopProof()
+        self._downloaded = asyncio.Event()
 
     async def work(self) -> WorkshopProof:
-        self._folder.mkdir()
-        good, evaluation = await asyncio.to_thread(self._release_good)
-        async with asyncio.TaskGroup() as group:
-            killed = group.create_task(self._have_killed(good, evaluation))
-            tried = group.create_task(self._have_tried(evaluation))
-            offered = group.create_task(asyncio.to_thread(refusals, self._folder / "offers", self._clock))
-        kills, committed = killed.result()
-        return WorkshopProof(kills, committed, tried.result(), offered.result(), None)
+        await self._noting(self._all_of_it())
+        return self._proof
 
-    def _release_good(self) -> tuple[BundleManifest, BundleManifest]:
+    async def _all_of_it(self) -> None:
+        good, evaluation = await asyncio.to_thread(self._prepare)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._noting(self._have_killed(good, evaluation)))
+            group.create_task(self._noting(self._have_tried(evaluation)))
+            group.create_task(self._noting(self._download(good)))
+            group.create_task(self._noting(self._offer()))
+
+    async def _noting(self, part: Awaitable[None]) -> None:
+        """One part that can't be done takes no other with it."""
+        try:
+            await part
+        except OutriderError as trouble:
+            self._proof.troubles.append(str(trouble))
+
+    def _prepare(self) -> tuple[BundleManifest, BundleManifest]:
+        """The good release and the evaluation set, published, and both vehicles paired."""
         evaluation = self._desk.release(DEFAULT_EVALUATION, Kind.EVALUATION, "road", "1.0", 1)
-        return self._release(find_package(GOOD), "2.0", 1), evaluation
+        good = self._release(find_package(GOOD), "2.0", 1)
+        self._desk.assign([KILLED_CAR], [good, evaluation])
+        for name in (KILLED_CAR, OFFERED_CAR):
+            state = self._folder / name
+            # What `outrider receiver enrol` and `outrider pair` do.
+            disk = state_folder(state)
+            pair(self._operator.enrol(name), FileKeyStore.open(state / KEYS_FOLDER), disk, self._clock)
+        return good, evaluation
 
     def _release(self, folder: Path, version: str, number: int) -> BundleManifest:
         return self._desk.release(folder, Kind.MODEL, NAME, version, number)
 
-    async def _assign(self, vehicle: str, *releases: BundleManifest) -> None:
-        await asyncio.to_thread(self._desk.assign, [vehicle], releases)
-
-    async def _vehicle(self, name: str) -> WorkshopCar:
-        state = self._folder / name
-        state.mkdir()
-        await self._stage.pair(name, state)
-        return WorkshopCar(state, self._setting)
+    def _car(self, name: str) -> WorkshopCar:
+        return WorkshopCar(self._folder / name, self._setting)
 
     # --- killed within a trial --------------------------------------------------------------------
 
-    async def _have_killed(self, good: BundleManifest, evaluation: BundleManifest) -> tuple[list[Kill], bool]:
-        """One release through two kills until it is kept; then another, killed when it is live."""
-        await self._assign(KILLED_CAR, good, evaluation)
-        newer = asyncio.create_task(asyncio.to_thread(self._release_again))
+    async def _have_killed(self, good: BundleManifest, evaluation: BundleManifest) -> None:
+        """One release through two kills until it is kept; then another, killed while it is live."""
         allowed = [fingerprint(find_package(FACTORY_MODEL))]
-        async with await self._vehicle(KILLED_CAR) as car:
+        async with self._car(KILLED_CAR) as car:
             await car.start()
-            kills = [await self._kill(car, good, state, allowed) for state in (State.STAGED, State.SHADOW)]
+            for state in (State.STAGED, State.SHADOW):
+                await self._kill(car, good, state, allowed)
             end = await car.told(digest_of(good), *ENDS)
-            committed = end.what == State.COMMITTED
-            if committed:
+            self._proof.committed = end.what == State.COMMITTED
+            if self._proof.committed:
                 allowed.append(fingerprint(find_package(GOOD)))
-            release = await newer
-            await self._assign(KILLED_CAR, release, evaluation)
-            kills.append(await self._kill(car, release, State.SWITCHED, allowed))
-        return kills, committed
+            await self._downloaded.wait()
+            newer = await asyncio.to_thread(self._release_again, evaluation)
+            await self._kill(car, newer, State.SWITCHED, allowed)
 
-    def _release_again(self) -> BundleManifest:
-        return self._release(again("2.1", self._folder / "again"), "2.1", 2)
+    def _release_again(self, evaluation: BundleManifest) -> BundleManifest:
+        release = self._release(again("2.1", self._folder / "again"), "2.1", 2)
+        self._desk.assign([KILLED_CAR], [release, evaluation])
+        return release
 
-    async def _kill(
-        self, car: WorkshopCar, release: BundleManifest, state: State, allowed: Sequence[str]
-    ) -> Kill:
-        await car.told(digest_of(release), state)
-        if state is State.SWITCHED:
+    async def _kill(self, car: WorkshopCar, release: BundleManifest, state: State, allowed: Sequence[str]) -> None:
+        """At the state's first instant; while it is live, where that is what the state is about."""
+        reached = await car.told(digest_of(release), state, *ENDS)
+        if reached.what == State.SWITCHED:
             await car.until_live(release.version)
         await car.kill()
         found_in = str(boot_record(car.models)["state"])
         await car.start()
         booted = await car.booted()
-        return Kill(state, found_in, booted.model, booted.is_the_good_slot and booted.fingerprint in allowed)
+        is_allowed = booted.is_the_good_slot and booted.fingerprint in allowed
+        self._proof.kills.append(Kill(state, found_in, booted.model, is_allowed))
 
     # --- offered what is worse --------------------------------------------------------------------
 
-    async def _have_tried(self, evaluation: BundleManifest) -> list[Tried]:
-        making = {flaw: asyncio.create_task(asyncio.to_thread(self._release_worse, flaw)) for flaw in Flaw}
-        async with await self._vehicle(OFFERED_CAR) as car:
-            await self._assign(OFFERED_CAR, await making[Flaw.SCRAMBLED], evaluation)
-            await car.start()
-            return [await self._try(car, flaw, await making[flaw], evaluation) for flaw in Flaw]
+    async def _have_tried(self, evaluation: BundleManifest) -> None:
+        async with self._car(OFFERED_CAR) as car:
+            for number, flaw in enumerate(Flaw, 2):
+                release = await asyncio.to_thread(self._release_worse, flaw, number, evaluation)
+                if number == 2:
+                    await car.start()
+                self._proof.tried.append(await self._try(car, flaw, release))
 
-    def _release_worse(self, flaw: Flaw) -> BundleManifest:
+    def _release_worse(self, flaw: Flaw, number: int, evaluation: BundleManifest) -> BundleManifest:
         version = FLAWED_VERSIONS[flaw]
-        return self._release(worse(flaw, version, self._folder / flaw), version, 2 + list(Flaw).index(flaw))
+        release = self._release(worse(flaw, version, self._folder / flaw), version, number)
+        self._desk.assign([OFFERED_CAR], [release, evaluation])
+        return release
 
-    async def _try(
-        self, car: WorkshopCar, flaw: Flaw, release: BundleManifest, evaluation: BundleManifest
-    ) -> Tried:
-        await self._assign(OFFERED_CAR, release, evaluation)
+    async def _try(self, car: WorkshopCar, flaw: Flaw, release: BundleManifest) -> Tried:
         digest = digest_of(release)
         end = await car.told(digest, *ENDS)
-        was_live = any(release.version in model for model in car.seen_live) or any(
-            word.digest == digest and word.what in (State.SWITCHED, State.COMMITTED) for word in car.words
+        said = {word.what for word in car.words if word.digest == digest}
+        record = boot_record(car.models)
+        good = record["slots"].get(record["good"], {}).get("digest")
+        was_kept = (
+            bool(said & {State.SWITCHED, State.COMMITTED})
+            or any(release.version in model for model in car.seen_live)
+            or good == digest
         )
-        return Tried(flaw, end.what, digest in denied(car.state / "updates"), was_live, end.words)
+        return Tried(flaw, end.what, digest in denied(car.state / "updates"), was_kept, end.words)
+
+    # --- what needs no agent ----------------------------------------------------------------------
+
+    async def _download(self, good: BundleManifest) -> None:
+        try:
+            folder = self._folder / "download"
+            self._proof.download = await cut_download(self._folder / KILLED_CAR, good, folder, self._clock)
+        finally:
+            self._downloaded.set()
+
+    async def _offer(self) -> None:
+        self._proof.refusals = await asyncio.to_thread(refusals, self._folder / "offers", self._clock)
 
 
 def digest_of(release: BundleManifest) -> str:

@@ -1,4 +1,4 @@
-"""A vehicle in the workshop: an agent of its own, killed and started as often as wanted, and what it says of updates."""
+"""A vehicle in the workshop: an agent of its own, killed and started again, and what it says of updates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ import msgspec
 
 from agent.apiclient import AgentNotRunning, ask_status
 from ecu.process import PARENT_VARIABLE
-from ecu.urgency import Urgency, prefer
 from inference.manifest import MANIFEST_FILE
 from inference.package import find_package
 from simulator.demo.flash import boot_record, fingerprint, is_whole, slot_files
@@ -25,8 +24,9 @@ from simulator.demo.stage import StageFault
 
 FACTORY_MODEL: Final = "drive-detect@1.0"
 SHADOW_FRAMES: Final = 5
-PROVE_FRAMES: Final = 12
+PROVE_FRAMES: Final = 25
 POLL_S: Final = 0.4
+HANG_MS: Final = 8000
 TOLD_WITHIN_S: Final = 60.0
 _LOOK_S: Final = 0.02
 
@@ -58,7 +58,6 @@ class Setting:
     drive: Path
     environment: Mapping[str, str]
     logs: Path
-    lockstep: bool
     patient: bool
 
 
@@ -95,14 +94,13 @@ class WorkshopCar:
     async def start(self) -> None:
         """Returns at once; it answers a little later."""
         environment = {**self._setting.environment, PARENT_VARIABLE: str(os.getpid())}
+        patiently = ("simulator.demo.patiently",) if self._setting.patient else ()
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "outrider", "agent", "run", "--state", str(self.state), "--config",
+                sys.executable, "-m", *patiently, "outrider", "agent", "run", "--state", str(self.state), "--config",
                 str(self._config), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
                 start_new_session=True,
             )  # fmt: skip
-        if self._setting.patient:
-            prefer(self._process.pid, Urgency.PATIENT)
 
     async def kill(self) -> None:
         """SIGKILL, and waits until the kernel has taken it away."""
@@ -145,11 +143,11 @@ class WorkshopCar:
         return folder == slot_files(self.models, good) and is_whole(self.models, good, record["slots"][good]["digest"])
 
     async def until_live(self, version: str) -> None:
-        """Its live model is the one under trial, of that version."""
+        """Its live model is the one under trial, of that version; or nothing is under trial any more."""
 
         def is_live() -> bool:
-            trial = (self._status().get("perception") or {}).get("trial") or {}
-            return bool(trial.get("is_live")) and version in str(trial.get("model"))
+            trial = (self._status().get("perception") or {"trial": {"model": ""}})["trial"]
+            return trial is None or (bool(trial.get("is_live")) and version in str(trial["model"]))
 
         await self._until(is_live, f"to run {version} live")
 
@@ -199,14 +197,13 @@ class WorkshopCar:
     def _settings(self) -> str:
         """JSON's strings are TOML's."""
         return f"""# Written by `outrider demo`.
-[run]
-lockstep = {str(self._setting.lockstep).lower()}
-
 [camera]
 source = {json.dumps(f"video:{self._setting.drive}?loop=1")}
 
 [perception]
 model = {json.dumps(FACTORY_MODEL)}
+# On a busy computer a slow release must be found slow, not hung.
+hang_ms = {HANG_MS}
 
 [objects]
 enabled = false
