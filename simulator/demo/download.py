@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agent.pairing import KEYS_FOLDER, Paired, load_paired, tls_context
+from agent.pairing import Paired
 from agent.updatesource import ReceiverSource
 from ecu.clock import Clock
-from ecu.disk import RealDisk, state_folder
-from ecu.keys import FileKeyStore
+from ecu.disk import state_folder
 from ota.errors import FetchError
 from ota.kinds import Kind
 from ota.manifest import BundleManifest, bundle_digest, encode_manifest
@@ -46,9 +46,17 @@ class Download:
         return self.fetched - self.size
 
 
-async def cut_download(state: Path, release: BundleManifest, folder: Path, clock: Clock) -> Download:
-    """As the vehicle that was paired in `state`; what it fetches goes to `folder`."""
-    paired = load_paired(RealDisk(state))
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A paired vehicle's: where its receiver is, and what proves to it which vehicle asks."""
+
+    paired: Paired
+    context: ssl.SSLContext
+
+
+async def cut_download(identity: Identity, release: BundleManifest, folder: Path, clock: Clock) -> Download:
+    """As that vehicle; what it fetches goes to `folder`."""
+    paired = identity.paired
     loop = asyncio.get_running_loop()
     async with FaultProxy("127.0.0.1", paired.https_port) as proxy:
         proxy.shape(down=Flow(bytes_per_s=BYTES_PER_S))
@@ -59,8 +67,7 @@ async def cut_download(state: Path, release: BundleManifest, folder: Path, clock
             loop.call_soon_threadsafe(done.set)
             done.wait(_CUT_WITHIN_S)
 
-        context = tls_context(paired, FileKeyStore.open(state / KEYS_FOLDER))
-        line = ReceiverSource(paired.host, proxy.port, context, clock)
+        line = ReceiverSource(paired.host, proxy.port, identity.context, clock)
         source = _Counted(line, int(release.size * CUT_AT), cut)
         car = _updates(paired, folder, clock)
         try:

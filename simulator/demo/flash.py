@@ -47,9 +47,11 @@ def slot_files(kind: Path, slot: str) -> Path:
 def is_whole(kind: Path, slot: str, digest: str) -> bool:
     """Whether the slot holds the manifest of that digest, and the files that it names, and no others."""
     manifest = (kind / slot / "bundle.json").read_bytes()
+    if hashlib.sha256(manifest).hexdigest() != digest:
+        return False
     named = {entry["path"]: entry["sha256"] for entry in json.loads(manifest)["files"]}
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in slot_files(kind, slot).iterdir()}
-    return hashlib.sha256(manifest).hexdigest() == digest and files == named
+    return files == named
 
 
 def denied(updates: Path) -> frozenset[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from agent.pairing import KEYS_FOLDER, pair
+from agent.pairing import KEYS_FOLDER, pair, tls_context
 from ecu.clock import Clock, SystemClock
 from ecu.disk import state_folder
 from ecu.errors import OutriderError
@@ -20,7 +20,7 @@ from ota.kinds import Kind
 from ota.machine import State
 from ota.manifest import BundleManifest, bundle_digest, encode_manifest
 from receiver.client import OperatorClient
-from simulator.demo.download import Download, cut_download
+from simulator.demo.download import Download, Identity, cut_download
 from simulator.demo.flash import boot_record, denied, fingerprint
 from simulator.demo.offers import Refusal, refusals
 from simulator.demo.releases import GOOD, Flaw, again, worse
@@ -98,11 +98,12 @@ class _Workshop:
         return self._proof
 
     async def _all_of_it(self) -> None:
-        good, evaluation = await asyncio.to_thread(self._prepare)
+        good, evaluation = await asyncio.to_thread(self._release_good)
+        killed, _ = await asyncio.gather(*(asyncio.to_thread(self._pair, name) for name in (KILLED_CAR, OFFERED_CAR)))
         async with asyncio.TaskGroup() as group:
             group.create_task(self._noting(self._have_killed(good, evaluation)))
             group.create_task(self._noting(self._have_tried(evaluation)))
-            group.create_task(self._noting(self._download(good)))
+            group.create_task(self._noting(self._download(good, killed)))
             group.create_task(self._noting(self._offer()))
 
     async def _noting(self, part: Awaitable[None]) -> None:
@@ -112,17 +113,18 @@ class _Workshop:
         except OutriderError as trouble:
             self._proof.troubles.append(str(trouble))
 
-    def _prepare(self) -> tuple[BundleManifest, BundleManifest]:
-        """The good release and the evaluation set, published, and both vehicles paired."""
+    def _release_good(self) -> tuple[BundleManifest, BundleManifest]:
         evaluation = self._desk.release(DEFAULT_EVALUATION, Kind.EVALUATION, "road", "1.0", 1)
         good = self._release(find_package(GOOD), "2.0", 1)
         self._desk.assign([KILLED_CAR], [good, evaluation])
-        for name in (KILLED_CAR, OFFERED_CAR):
-            state = self._folder / name
-            # What `outrider receiver enrol` and `outrider pair` do.
-            disk = state_folder(state)
-            pair(self._operator.enrol(name), FileKeyStore.open(state / KEYS_FOLDER), disk, self._clock)
         return good, evaluation
+
+    def _pair(self, name: str) -> Identity:
+        """What `outrider receiver enrol` and `outrider pair` do. The keys are free for the agent when it returns."""
+        state = self._folder / name
+        disk, keys = state_folder(state), FileKeyStore.open(state / KEYS_FOLDER)
+        paired = pair(self._operator.enrol(name), keys, disk, self._clock)
+        return Identity(paired, tls_context(paired, keys))
 
     def _release(self, folder: Path, version: str, number: int) -> BundleManifest:
         return self._desk.release(folder, Kind.MODEL, NAME, version, number)
@@ -195,10 +197,9 @@ class _Workshop:
 
     # --- what needs no agent ----------------------------------------------------------------------
 
-    async def _download(self, good: BundleManifest) -> None:
+    async def _download(self, good: BundleManifest, identity: Identity) -> None:
         try:
-            folder = self._folder / "download"
-            self._proof.download = await cut_download(self._folder / KILLED_CAR, good, folder, self._clock)
+            self._proof.download = await cut_download(identity, good, self._folder / "download", self._clock)
         finally:
             self._downloaded.set()
 

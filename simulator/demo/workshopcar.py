@@ -27,7 +27,7 @@ SHADOW_FRAMES: Final = 5
 PROVE_FRAMES: Final = 25
 POLL_S: Final = 0.4
 HANG_MS: Final = 8000
-TOLD_WITHIN_S: Final = 60.0
+TOLD_WITHIN_S: Final = 90.0
 _LOOK_S: Final = 0.02
 
 
