@@ -4,6 +4,7 @@ worse, forged or stale. All of it happens to the product's own processes and its
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,12 +76,15 @@ class WorkshopProof:
 
 async def work(places: Places, desk: SigningDesk, environment: Mapping[str, str], patient: bool) -> WorkshopProof:
     """Against the receiver that runs in `places` and serves `desk.fleet`. A patient workshop lets every other process
-    go first. What can't be done is missing in the proof."""
+    go first. What can't be done is missing in the proof; what it leaves on the disk are its logs."""
     for folder in (places.logs, places.scratch):
         folder.mkdir(parents=True, exist_ok=True)
     setting = Setting(DRIVE, {**environment, "TMPDIR": str(places.scratch)}, places.logs, patient)
-    workshop = _Workshop(places.root / "workshop", OperatorClient(places.receiver), desk, setting)
-    return await workshop.work()
+    folder = places.root / "workshop"
+    try:
+        return await _Workshop(folder, OperatorClient(places.receiver), desk, setting).work()
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
 class _Workshop:
