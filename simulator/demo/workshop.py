@@ -27,11 +27,15 @@ from simulator.demo.offers import Refusal, refusals
 from simulator.demo.releases import GOOD, Flaw, again, worse
 from simulator.demo.signing import SigningDesk
 from simulator.demo.stage import Places
+from simulator.demo.thinned import thin_out
 from simulator.demo.workshopcar import FACTORY_MODEL, Setting, WorkshopCar
 
 KILLED_CAR: Final = "demo-workshop"
 OFFERED_CAR: Final = "demo-workshop-2"
 DRIVE: Final = Path(__file__).parent.parent / "drives" / "solidWhiteRight.mp4"
+FRAMES: Final = 30
+EVERY: Final = 3
+"""A vehicle on which releases are tried needs no more of the road: what it leaves, others on this computer can use."""
 NAME: Final = "drive-detect"
 KILLED_IN: Final = (State.STAGED, State.SHADOW, State.SWITCHED)
 ENDS: Final = (State.COMMITTED, State.ROLLED_BACK, State.INCONCLUSIVE)
@@ -77,10 +81,10 @@ class WorkshopProof:
 async def work(places: Places, desk: SigningDesk, environment: Mapping[str, str], patient: bool) -> WorkshopProof:
     """Against the receiver that runs in `places` and serves `desk.fleet`. A patient workshop lets every other process
     go first. What can't be done is missing in the proof; what it leaves on the disk are its logs."""
-    for folder in (places.logs, places.scratch):
-        folder.mkdir(parents=True, exist_ok=True)
-    setting = Setting(DRIVE, {**environment, "TMPDIR": str(places.scratch)}, places.logs, patient)
     folder = places.root / "workshop"
+    for needed in (places.logs, places.scratch, folder):
+        needed.mkdir(parents=True, exist_ok=True)
+    setting = Setting(folder / "road.mp4", {**environment, "TMPDIR": str(places.scratch)}, places.logs, patient)
     try:
         return await _Workshop(folder, OperatorClient(places.receiver), desk, setting).work()
     finally:
@@ -102,8 +106,12 @@ class _Workshop:
         return self._proof
 
     async def _all_of_it(self) -> None:
-        good, evaluation = await asyncio.to_thread(self._release_good)
-        killed, _ = await asyncio.gather(*(asyncio.to_thread(self._pair, name) for name in (KILLED_CAR, OFFERED_CAR)))
+        (good, evaluation), _, killed, _ = await asyncio.gather(
+            asyncio.to_thread(self._release_good),
+            asyncio.to_thread(thin_out, DRIVE, EVERY, FRAMES, self._setting.drive),
+            asyncio.to_thread(self._pair, KILLED_CAR),
+            asyncio.to_thread(self._pair, OFFERED_CAR),
+        )
         async with asyncio.TaskGroup() as group:
             group.create_task(self._noting(self._have_killed(good, evaluation)))
             group.create_task(self._noting(self._have_tried(evaluation)))

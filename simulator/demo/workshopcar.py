@@ -24,7 +24,7 @@ from simulator.demo.stage import StageFault
 
 FACTORY_MODEL: Final = "drive-detect@1.0"
 SHADOW_FRAMES: Final = 5
-PROVE_FRAMES: Final = 25
+PROVE_FRAMES: Final = 10
 POLL_S: Final = 0.4
 HANG_MS: Final = 8000
 TOLD_WITHIN_S: Final = 90.0
