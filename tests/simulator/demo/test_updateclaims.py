@@ -8,35 +8,13 @@ from typing import Any
 
 import pytest
 
-from ota.errors import Attack
 from ota.machine import State
-from simulator.demo.download import Download
-from simulator.demo.offers import Refusal
-from simulator.demo.releases import Flaw
 from simulator.demo.updateclaims import claims
-from simulator.demo.workshop import KILLED_IN, Kill, Tried, WorkshopProof
+from simulator.demo.workshop import WorkshopProof
+from tests.simulator.demo.soundworkshop import SIZE, sound_workshop
 
 KILLED, WORSE, OFFERS, DOWNLOAD = (claim.name for claim in claims(WorkshopProof()))
-SIZE = 8_000_000
-JUDGED = "on road@1.0: car: F1 0.64 -> 0.00, difference -0.689 to -0.571: the candidate finds none; 1.0 times; 9 frames"
-OFFERED = (
-    Attack.TAMPERED, Attack.FREEZE, Attack.ROLLBACK, Attack.WRONG_VEHICLE, Attack.WRONG_SIGNER, Attack.WRONG_SIGNER
-)  # fmt: skip
-
 Damage = Callable[[WorkshopProof], object]
-
-
-def sound() -> WorkshopProof:
-    return WorkshopProof(
-        kills=[Kill(state, state, "drive-detect 1.0 (u8s8)", is_allowed=True) for state in KILLED_IN],
-        committed=True,
-        tried=[Tried(flaw, State.ROLLED_BACK, is_denied=True, was_kept=False, words=JUDGED) for flaw in Flaw],
-        refusals=[
-            Refusal(f"offer {number}", attack, attack, (), is_audited=True, twin_taken=True)
-            for number, attack in enumerate(OFFERED)
-        ],
-        download=Download(SIZE, int(SIZE * 0.62), SIZE + (1 << 20), was_cut=True, is_whole=True),
-    )
 
 
 def put(**changes: Any) -> Damage:
@@ -70,7 +48,7 @@ DAMAGES: list[tuple[str, Damage]] = [
     (KILLED, each("kills", found_in=State.COMMITTED)),
     (KILLED, put(committed=False)),
     (KILLED, lambda proof: proof.kills.pop()),
-    (KILLED, put(kills=sound().kills[:1] * 3)),
+    (KILLED, put(kills=sound_workshop().kills[:1] * 3)),
     (KILLED, put(kills=[])),
     (WORSE, each("tried", ended=State.COMMITTED)),
     (WORSE, each("tried", is_denied=False)),
@@ -83,7 +61,7 @@ DAMAGES: list[tuple[str, Damage]] = [
     (OFFERS, each("refusals", changed=("metadata.cache",))),
     (OFFERS, each("refusals", is_audited=False)),
     (OFFERS, each("refusals", twin_taken=False)),
-    (OFFERS, put(refusals=sound().refusals[:5])),
+    (OFFERS, put(refusals=sound_workshop().refusals[:5])),
     (OFFERS, put(refusals=())),
     (DOWNLOAD, download(fetched=SIZE + (1 << 20) + 1)),
     (DOWNLOAD, download(was_cut=False)),
@@ -94,12 +72,12 @@ DAMAGES: list[tuple[str, Damage]] = [
 
 
 def test_a_sound_proof_holds_every_claim() -> None:
-    assert [claim for claim in claims(sound()) if not claim.ok] == []
+    assert [claim for claim in claims(sound_workshop()) if not claim.ok] == []
 
 
 @pytest.mark.parametrize(("name", "damage"), DAMAGES)
 def test_each_damage_fails_exactly_its_claim(name: str, damage: Damage) -> None:
-    proof = sound()
+    proof = sound_workshop()
     damage(proof)
     assert [claim.name for claim in claims(proof) if not claim.ok] == [name]
 
@@ -112,15 +90,15 @@ def test_nothing_proved_holds_nothing() -> None:
 
 
 def test_an_undecided_release_that_was_never_live_is_not_kept() -> None:
-    proof = sound()
+    proof = sound_workshop()
     each("tried", ended=State.INCONCLUSIVE, is_denied=False)(proof)
     assert all(claim.ok for claim in claims(proof))
 
 
 def test_the_judges_words_are_told_as_far_as_they_decided() -> None:
-    told = next(claim.measured for claim in claims(sound()) if claim.name == WORSE)
+    told = next(claim.measured for claim in claims(sound_workshop()) if claim.name == WORSE)
     assert told.startswith("scrambled rolled back (the candidate finds none); slow")
-    proof = sound()
+    proof = sound_workshop()
     each("tried", words="its worker ended 3 times", was_kept=True)(proof)
     told = next(claim.measured for claim in claims(proof) if claim.name == WORSE)
     assert told.endswith("mute rolled back, BUT IT WAS LIVE (its worker ended 3 times)")
