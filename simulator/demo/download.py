@@ -26,13 +26,15 @@ from simulator.faults.net import FaultProxy, Flow
 CUT_AT: Final = 0.62
 BYTES_PER_S: Final = 16e6
 """Slow enough that what the cut catches isn't all in the computer's own buffers."""
+LOOKS: Final = 40
+LOOK_AGAIN_S: Final = 0.25
 _CUT_WITHIN_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """Bytes of the release: all, those that had come when the link was cut, those that came in all. `was_cut`: the
-    vehicle noticed; `is_whole`: in the end it lay on flash, right by its hashes."""
+    """Bytes of the release: all, those that had come when the link was cut (0: it never was), those that came in all.
+    `was_cut`: the vehicle noticed; `is_whole`: in the end it lay on flash, right by its hashes."""
 
     size: int
     before_cut: int
@@ -70,15 +72,17 @@ async def cut_download(identity: Identity, release: BundleManifest, folder: Path
         line = ReceiverSource(paired.host, proxy.port, identity.context, clock)
         source = _Counted(line, int(release.size * CUT_AT), cut)
         car = _updates(paired, folder, clock)
+        failures = 0
         try:
-            was_cut = not await asyncio.to_thread(_fetch, car, source)
-            before_cut = source.given
-            proxy.restore()
-            await asyncio.to_thread(_fetch, car, source)
+            # The receiver may be away for reasons of its own, too: a vehicle looks again.
+            while not await asyncio.to_thread(_fetch, car, source) and failures < LOOKS:
+                failures += 1
+                proxy.restore()
+                await asyncio.sleep(LOOK_AGAIN_S)
         finally:
             source.close()
     digest = bundle_digest(encode_manifest(release))
-    return Download(release.size, before_cut, source.given, was_cut, _is_there(folder / Kind.MODEL, digest))
+    return Download(release.size, source.before_cut, source.given, failures > 0, _is_there(folder / Kind.MODEL, digest))
 
 
 def _updates(paired: Paired, folder: Path, clock: Clock) -> Updates:
@@ -107,6 +111,7 @@ class _Counted:
 
     def __init__(self, source: Source, cut_after: int, cut: Callable[[], None]) -> None:
         self.given = 0
+        self.before_cut = 0
         self._source = source
         self._cut_after = cut_after
         self._cut: Callable[[], None] | None = cut
@@ -118,6 +123,7 @@ class _Counted:
             yield part
             if self.given >= self._cut_after and self._cut is not None:
                 cut, self._cut = self._cut, None
+                self.before_cut = self.given
                 cut()
 
     def close(self) -> None:
