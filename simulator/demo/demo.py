@@ -29,6 +29,7 @@ from simulator.demo.proofs import StoredRecord, fidelity, stored_blocks, stored_
 from simulator.demo.script import Deed, Script, script
 from simulator.demo.stage import INTRUDER, VEHICLE, Places, Stage, StageFault
 from simulator.demo.updateclaims import Models
+from simulator.demo.workshop import WorkshopProof, work
 from simulator.display import Display
 from simulator.report.evidence import Evidence
 from simulator.witness import Entry, compare, read_entries
@@ -108,7 +109,7 @@ class _Demo:
         # In lockstep nobody on the road waits for a processor: the desk may have what the drive leaves of it.
         desk = asyncio.create_task(self._beside_the_drive()) if self._script.lockstep else None
         try:
-            play, law_1 = await self._on_the_road()
+            play, law_1, workshop = await self._on_the_road()
             self._scenes.enter("The proofs", "Replays, fidelity, power cuts: what a desk can show is shown there.")
             (digests, agreement, cuts), pictures = await asyncio.gather(
                 desk or self._at_the_desk(), asyncio.to_thread(self._pictures)
@@ -118,16 +119,34 @@ class _Demo:
                 desk.cancel()
                 await asyncio.gather(desk, return_exceptions=True)
         shown = PictureProof(pictures, play.outcome.blackout)
-        return self._proof(play, law_1, digests, agreement, cuts, shown)
+        return self._proof(play, law_1, digests, agreement, cuts, shown, workshop)
 
-    async def _on_the_road(self) -> tuple[Play, Mapping[str, Any]]:
-        """The whole drive, and law 1 as `outrider spool inspect` tells it after that."""
+    async def _on_the_road(self) -> tuple[Play, Mapping[str, Any], WorkshopProof]:
+        """The whole drive, law 1 as `outrider spool inspect` tells it after that, and what the workshop proved."""
         async with self._stage:
-            play = await self._drive()
-            self._scenes.enter("Parked at home", "What is left on flash is sent; nothing is freed before it is stored.")
-            await play.drain()
-            told = await self._stage.run(["spool", "inspect", "--json", "--state", str(self._places.agent)])
-        return play, json.loads(told)
+            working = asyncio.create_task(self._workshop())
+            try:
+                play = await self._drive()
+                self._scenes.enter(
+                    "Parked at home", "What is left on flash is sent; nothing is freed before it is stored."
+                )
+                await play.drain()
+                told = await self._stage.run(["spool", "inspect", "--json", "--state", str(self._places.agent)])
+                self._scenes.enter(
+                    "The workshop", "Agents killed within a trial, and releases that are worse or forged."
+                )
+                workshop = await working
+            finally:
+                working.cancel()
+                await asyncio.gather(working, return_exceptions=True)
+        return play, json.loads(told), workshop
+
+    async def _workshop(self) -> WorkshopProof:
+        """Other vehicles of the same fleet, patient beside the one on the road, from its first frame on."""
+        while not self._seen.sightings:
+            await asyncio.sleep(REFRESH_S)
+        assert self._stage.desk is not None
+        return await work(self._places, self._stage.desk, self._environment, patient=True)
 
     async def _beside_the_drive(self) -> tuple[list[str], dict[float, Agreement], PowerCuts]:
         """From the first frame on: everybody on the road waits for that one."""
@@ -197,7 +216,7 @@ class _Demo:
 
     def _proof(
         self, play: Play, law_1: Mapping[str, Any], digests: list[str], agreement: dict[float, Agreement],
-        cuts: PowerCuts, pictures: PictureProof,
+        cuts: PowerCuts, pictures: PictureProof, workshop: WorkshopProof,
     ) -> Proof:  # fmt: skip
         testimony = list(read_entries(self._places.testimony))
         database = self._places.receiver / "receiver.sqlite"
@@ -225,6 +244,7 @@ class _Demo:
             wall_minus_boot_ns=self._clock.wall_ns() - self._clock.boot_ns(),
             models=Models(self._fidelity(OTHER_MODEL).get(0.40), agreement.get(0.40)),
             pictures=pictures,
+            workshop=workshop,
         )
 
     def _frames(self) -> FrameCounts | None:

@@ -13,12 +13,13 @@ from agent.frames import FrameCounts
 from ecu.clock import SECOND_NS
 from inference.fidelity import Agreement
 from simulator.claims import Claim, at_least, at_most, equals, holds
-from simulator.demo import pictureclaims, updateclaims
+from simulator.demo import pictureclaims, updateclaims, workshopclaims
 from simulator.demo.observer import Observations, Reading
 from simulator.demo.pictureclaims import PictureProof
 from simulator.demo.proofs import KeyWatch, StoredRecord
 from simulator.demo.script import Deed
 from simulator.demo.updateclaims import Models
+from simulator.demo.workshop import WorkshopProof
 from simulator.witness import Entry, WitnessReport
 from telemetry.records import COMMIT_WITHIN_NS, Lane
 
@@ -93,6 +94,7 @@ class Proof:
     wall_minus_boot_ns: int
     models: Models
     pictures: PictureProof
+    workshop: WorkshopProof
 
 
 def claims(proof: Proof) -> tuple[Claim, ...]:
@@ -116,6 +118,7 @@ def claims(proof: Proof) -> tuple[Claim, ...]:
         _digest(proof.digests, proof.other_digest),
         *updateclaims.claims(proof.seen, proof.models, proof.lockstep),
         *pictureclaims.claims(proof.pictures),
+        *workshopclaims.claims(proof.workshop),
     )
 
 

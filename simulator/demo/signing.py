@@ -44,11 +44,13 @@ class SigningDesk:
         return Roots(self._desk.director.root(), self._desk.images.root())
 
     def release(self, folder: Path, kind: Kind, name: str, version: str, number: int) -> BundleManifest:
-        """Added and signed by the kind's owner; the next publication makes it current."""
+        """Added and signed by the kind's owner; the next publication makes it current. One that is published already
+        stays as it is."""
         owner = self.assessor if kind is Kind.EVALUATION else self.keys
         with self._one_at_a_time:
             manifest = self._desk.images.add(folder, kind, name, version, number, (ANY_HARDWARE,))
-            self._desk.images.sign(kind, owner.signers([kind.value]))
+            if any(draft.kind is kind for draft in self._desk.images.drafts()):
+                self._desk.images.sign(kind, owner.signers([kind.value]))
         return manifest
 
     def assign(self, vehicles: Sequence[str], releases: Sequence[BundleManifest]) -> None:

@@ -21,6 +21,7 @@ from simulator.demo.updateclaims import Models
 from simulator.witness import Entry, compare
 from telemetry.records import Lane, Stored, VehicleSummary, encode_event
 from telemetry.signals import vss
+from tests.simulator.demo.soundworkshop import sound_workshop
 
 WALL_MINUS_BOOT_NS = 1_700_000_000 * SECOND_NS
 EPOCH = bytes(range(16))
@@ -103,6 +104,7 @@ def _proof(lockstep: bool) -> Proof:
         wall_minus_boot_ns=WALL_MINUS_BOOT_NS,
         models=Models(Agreement(0.8, 0.8, 0.8, 0.7, 0.9), Agreement(0.95, 0.95, 0.95, 0.93, 0.97)),
         pictures=sound_pictures(),
+        workshop=sound_workshop(),
     )
 
 

@@ -168,7 +168,7 @@ class Cloud:
             connection.executemany("insert into object values (?, ?)", [(VEHICLE, sha256) for sha256 in self.rows])
         connection.close()
         boxes = (Box(1, "car", 0.9, CAR), Box(2, "person", 0.9, (0.0, 0.0, 99.0, 99.0)))
-        sightings = [Sighting(0, frame_id, 0, 0, 0, boxes) for frame_id in (7, 228)]
+        sightings = [Sighting(0, frame_id, "", 0, 0, 0, boxes) for frame_id in (7, 228)]
         return watch_pictures(self._root, VEHICLE, self.stored, self._drive, sightings)
 
 
