@@ -94,7 +94,7 @@ class Proof:
     wall_minus_boot_ns: int
     models: Models
     pictures: PictureProof
-    workshop: WorkshopProof
+    workshop: WorkshopProof | None
 
 
 def claims(proof: Proof) -> tuple[Claim, ...]:
@@ -118,7 +118,7 @@ def claims(proof: Proof) -> tuple[Claim, ...]:
         _digest(proof.digests, proof.other_digest),
         *updateclaims.claims(proof.seen, proof.models, proof.lockstep),
         *pictureclaims.claims(proof.pictures),
-        *workshopclaims.claims(proof.workshop),
+        *(workshopclaims.claims(proof.workshop) if proof.workshop is not None else ()),
     )
 
 

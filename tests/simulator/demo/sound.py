@@ -104,7 +104,7 @@ def _proof(lockstep: bool) -> Proof:
         wall_minus_boot_ns=WALL_MINUS_BOOT_NS,
         models=Models(Agreement(0.8, 0.8, 0.8, 0.7, 0.9), Agreement(0.95, 0.95, 0.95, 0.93, 0.97)),
         pictures=sound_pictures(),
-        workshop=sound_workshop(),
+        workshop=None if lockstep else sound_workshop(),
     )
 
 
