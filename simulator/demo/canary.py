@@ -31,6 +31,8 @@ FACE: Final = (428, 152, 495, 230)
 """Where the face model finds it, with hair and chin: xyxy in the frame, to a few pixels, whatever the road shows."""
 SAME_FACE_IOU: Final = 0.4
 """On the road it is 0.9 and more; with a corner of what covers her, below 0.3."""
+ALL_COVERED: Final = 0.95
+"""The rest is what a JPEG makes of an edge."""
 _IN_GOLDEN: Final = slice(46, 122), slice(66, 126)
 
 
@@ -48,13 +50,23 @@ def set_canary(frame: Pixels) -> None:
     frame[y : y + height, x : x + width] = portrait()
 
 
-def sees_canary(faces: FaceDetector, picture: Pixels) -> bool:
+def sees_canary(faces: FaceDetector, picture: Pixels, covered: NDArray[np.bool_] | None = None) -> bool:
     """Whether, from any distance, a face is found where hers is. Raises ModelFault.
 
-    Somewhere near isn't enough: a corner of a grey rectangle before the sky is a head's shape, too.
+    A grey rectangle before the sky, or a corner of it, is a head's shape, too: near her isn't enough, and a box that
+    shows nothing of her but `covered` (H, W) is nobody's face.
     """
     hers = np.array([FACE], np.float32)
-    return any((iou(_faces_near(faces, picture, side), hers) >= SAME_FACE_IOU).any() for side in LOOKS_PX)
+    near = np.concatenate([_faces_near(faces, picture, side) for side in LOOKS_PX])
+    found = near[iou(near, hers)[:, 0] >= SAME_FACE_IOU]
+    return any(covered is None or _share(covered, box) < ALL_COVERED for box in found)
+
+
+def _share(covered: NDArray[np.bool_], box: NDArray[np.float32]) -> float:
+    """Of what the box shows of her face."""
+    left, top = np.rint(np.maximum(box[:2], FACE[:2])).astype(int)
+    right, bottom = np.rint(np.minimum(box[2:], FACE[2:])).astype(int)
+    return float(covered[top:bottom, left:right].mean())
 
 
 def _faces_near(faces: FaceDetector, picture: Pixels, side: int) -> NDArray[np.float32]:

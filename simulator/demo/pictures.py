@@ -40,6 +40,8 @@ THUMB: Final = (192, 108)
 VEHICLES: Final = frozenset({"car", "truck", "bus", "motorcycle", "train"})
 BAND_FROM: Final = 0.45
 """Of a vehicle's height, from above: below it is where a plate is read."""
+RIM_PX: Final = 4
+"""Of a band, on each side: what is covered ends just beyond, and a JPEG carries that edge in."""
 BAND_LEAST_PX: Final = 16
 """Of a band that is lower or narrower a plate takes some 4 pixels: nobody reads it, and a JPEG's edges outdo it."""
 
@@ -171,7 +173,7 @@ def look_at(name: str, picture: Pixels, frame: Pixels, vehicles: Iterable[Corner
     return Look(
         sha256=name,
         canary_before=sees_canary(faces, frame),
-        canary_after=sees_canary(faces, picture),
+        canary_after=sees_canary(faces, picture, grey),
         psnr_db=psnr_db(picture, frame, ~_widened(grey)),
         covered=float(grey.mean()),
         bands=tuple(lost for box in vehicles if (lost := detail_lost(picture, frame, box)) is not None),
@@ -201,7 +203,7 @@ def detail_lost(picture: Pixels, frame: Pixels, vehicle: Corners) -> float | Non
     top, bottom = max(0, round(y1 + BAND_FROM * (y2 - y1))), min(height, round(y2))
     if right - left < BAND_LEAST_PX or bottom - top < BAND_LEAST_PX:
         return None
-    band = slice(top, bottom), slice(left, right)
+    band = slice(top + RIM_PX, bottom - RIM_PX), slice(left + RIM_PX, right - RIM_PX)
     before = _detail(frame[band])
     return 1 - _detail(picture[band]) / before if before else None
 
