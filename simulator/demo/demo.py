@@ -127,14 +127,10 @@ class _Demo:
             working = asyncio.create_task(self._workshop())
             try:
                 play = await self._drive()
-                self._scenes.enter(
-                    "Parked at home", "What is left on flash is sent; nothing is freed before it is stored."
-                )
+                why = "What is left on flash is sent; nothing is freed before it is stored."
+                self._scenes.enter("Parked at home", why)
                 await play.drain()
                 told = await self._stage.run(["spool", "inspect", "--json", "--state", str(self._places.agent)])
-                self._scenes.enter(
-                    "The workshop", "Agents killed within a trial, and releases that are worse or forged."
-                )
                 workshop = await working
             finally:
                 working.cancel()
@@ -142,8 +138,10 @@ class _Demo:
         return play, json.loads(told), workshop
 
     async def _workshop(self) -> WorkshopProof | None:
-        """Other vehicles of the same fleet, patient beside the one on the road, from its first frame on. They take half a
-        minute of two processors, which a fast run hasn't got: it leaves them out."""
+        """Other vehicles of the same fleet, patient beside the one on the road, from its first frame on.
+
+        They take half a minute of a processor, which a fast run hasn't got: it leaves them out.
+        """
         if self._script.lockstep:
             return None
         while not self._seen.sightings:

@@ -15,11 +15,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.performance import ROOT, environment, sabotaged
-from tests.end_to_end.test_sabotage import claim_of
-
-BROKEN = (
-    "kept_though_worse", "unproven_boots", "anybodys_metadata", "refusal_leaves_traces", "fetches_all_again"
-)  # fmt: skip
+from tests.end_to_end.test_sabotage import IN_THE_WORKSHOP, claim_of
 
 
 @pytest.fixture
@@ -50,7 +46,7 @@ def test_the_workshop_holds_every_claim(short_path: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("sabotage", BROKEN)
+@pytest.mark.parametrize("sabotage", IN_THE_WORKSHOP)
 def test_the_workshop_notices(sabotage: str, short_path: Path) -> None:
     found = rehearse(short_path, environment(short_path, **sabotaged(sabotage)))
     failed = [name for name, claim in found.items() if not claim["ok"]]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ecu.clock import MILLISECOND_NS, SECOND_NS
 from inference.fidelity import Agreement
 from simulator.claims import NOT_MEASURED
-from simulator.demo import pictureclaims
+from simulator.demo import pictureclaims, workshopclaims
 from simulator.demo.judge import (
     KILLED,
     Death,
@@ -52,6 +52,7 @@ from tests.simulator.demo.sound import (
     stories,
     with_records,
 )
+from tests.simulator.demo.soundworkshop import sound_workshop
 
 Damage = Callable[[Proof], Proof]
 
@@ -296,8 +297,9 @@ def test_a_claim_of_which_nothing_was_seen_does_not_hold(claim: str, damage: Dam
 def test_every_claim_can_fail_and_can_go_unseen() -> None:
     names = [claim.name for claim in claims(sound())]
     assert len(set(names)) == len(names)
-    of_pictures = {claim.name for claim in pictureclaims.claims(sound_pictures())}  # test_pictureclaims.py
-    assert {claim for claim, _ in DAMAGES} == {claim for claim, _ in NOTHING_SEEN} == set(names) - of_pictures
+    elsewhere = {claim.name for claim in pictureclaims.claims(sound_pictures())}  # test_pictureclaims.py
+    elsewhere |= {claim.name for claim in workshopclaims.claims(sound_workshop())}  # test_workshopclaims.py
+    assert {claim for claim, _ in DAMAGES} == {claim for claim, _ in NOTHING_SEEN} == set(names) - elsewhere
 
 
 def test_numbers_that_were_not_taken_are_called_that() -> None:
