@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,6 +75,10 @@ class Offer:
     sha256: str
 
 
+def _anything(offers: Sequence[Offer]) -> None:
+    """Every offer passes."""
+
+
 class Trust:
     """One vehicle's view. Raises TrustError, FetchError, ClockUntrusted, FloorsLost and DiskError."""
 
@@ -85,8 +89,9 @@ class Trust:
         self._floors = floors
         self._clock = clock
 
-    def refresh(self, source: Source) -> tuple[Offer, ...]:
-        """What this vehicle is to have, at most one release a kind. Metadata floors are raised when all of it held."""
+    def refresh(self, source: Source, demand: Callable[[Sequence[Offer]], None] = _anything) -> tuple[Offer, ...]:
+        """What this vehicle is to have, at most one release a kind. Metadata floors are raised when all of it held, and
+        `demand`, which may refuse the offers, let them pass."""
         now_s = self._clock.wall_ns() // SECOND_NS
         if now_s < self._floors.signed_at_s:
             raise ClockUntrusted(
@@ -100,7 +105,10 @@ class Trust:
             directed, _ = director.targets(), image.targets()
             offers = self._agreed(directed, image)
             files = _pack(Path(scratch))
-        self._settle(files, now_s)
+        versions = _versions(files)
+        self._floors.demand_current(versions)
+        demand(offers)
+        self._settle(files, versions, now_s)
         return offers
 
     def _agreed(self, directed: Targets, image: _Repository) -> tuple[Offer, ...]:
@@ -139,11 +147,9 @@ class Trust:
             )
         return Offer(kind, target.path, custom.release, target.length, _sha256_of(target))
 
-    def _settle(self, files: Mapping[str, bytes], now_s: int) -> None:
-        versions, signed_at_s = _versions(files), _signed_at_s(files)
-        self._floors.demand_current(versions)
+    def _settle(self, files: Mapping[str, bytes], versions: Mapping[str, int], now_s: int) -> None:
         # A clock that is wrong by years must not be made a floor by one who signs with it.
-        self._floors.raise_metadata(versions, min(signed_at_s, now_s))
+        self._floors.raise_metadata(versions, min(_signed_at_s(files), now_s))
         encoded = msgspec.msgpack.encode(dict(files))
         if encoded != self._read_cache():
             replace_file(self._disk, _CACHE, encoded)

@@ -6,7 +6,7 @@ one, a judge) is for whoever asked: `Step.effects`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -134,7 +134,7 @@ class Updates:
         """The releases to install now, what others need for their trial first. Raises TrustError for an attack, which
         changed nothing but the audit; FetchError when the source is away."""
         try:
-            offers = self._trust.refresh(source)
+            offers = self._trust.refresh(source, self._demand_newer)
             self._wanted = {offer.sha256 for offer in offers}
             new = [offer for offer in offers if self._want(offer) is Want.NEW]
         except TrustError as refusal:
@@ -165,6 +165,11 @@ class Updates:
         """Whether what is being tried was still among what the vehicle is to have, at the last look."""
         releases = [trial.release for trial in self._trials.values()]
         return all(release is None or release.digest in self._wanted for release in releases)
+
+    def _demand_newer(self, offers: Sequence[Offer]) -> None:
+        """Raises TrustError(ROLLBACK) for one below what was kept, before anything of this look is written."""
+        for offer in offers:
+            self._want(offer)
 
     def _want(self, offer: Offer) -> Want:
         if offer.kind not in self._slots:
