@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from agent.status import AgentStatus
 from ecu.clock import SECOND_NS
+from ota.machine import State
 from telemetry.uplink.status import UplinkState
 
 CERTIFICATE_WARNING_NS = 2 * 24 * 3600 * SECOND_NS
@@ -34,7 +35,10 @@ class Finding:
 
 def diagnose(status: AgentStatus) -> tuple[Finding, ...]:
     """What is wrong first. Never empty: a healthy agent is told to be."""
-    findings = [*_cloud(status), *_records(status), *_perception(status), *_signals(status), *_privacy(status)]
+    findings = [
+        *_cloud(status), *_records(status), *_perception(status), *_signals(status), *_privacy(status),
+        *_updates(status), *_pictures(status),
+    ]  # fmt: skip
     order = {Gravity.BAD: 0, Gravity.NOTE: 1, Gravity.GOOD: 2}
     return tuple(sorted(findings, key=lambda finding: order[finding.gravity]))
 
@@ -159,3 +163,38 @@ def _privacy(status: AgentStatus) -> Iterator[Finding]:
             Gravity.NOTE, "consent", "The owner consented to nothing but the runtime's own health.",
             "Only then does more leave the vehicle: [privacy] consents.",
         )  # fmt: skip
+
+
+def _updates(status: AgentStatus) -> Iterator[Finding]:
+    updates = status.updates
+    if updates is None:
+        return
+    if updates.trouble:
+        yield Finding(
+            Gravity.NOTE, "updates", updates.trouble,
+            "The installed model goes on. A refusal names its attack class: tell whoever signs for the fleet.",
+        )  # fmt: skip
+    for kind in updates.kinds:
+        if kind.words and kind.state in (State.ROLLED_BACK, State.INCONCLUSIVE):
+            yield Finding(Gravity.NOTE, "updates", f"The last {kind.kind} was {kind.state}: {kind.words}.")
+
+
+def _pictures(status: AgentStatus) -> Iterator[Finding]:
+    gallery = status.gallery
+    if gallery is None:
+        return
+    if (pictures := gallery.pictures) is not None:
+        if pictures.fault:
+            yield Finding(
+                Gravity.BAD, "pictures", f"There are none, since nobody could cover them: {pictures.fault}",
+                "Name a package that finds faces with [pictures] faces.",
+            )  # fmt: skip
+        for reason, number in pictures.counts.dropped.items():
+            yield Finding(Gravity.NOTE, "pictures", f"{number} wanted pictures were not taken ({reason}).")
+    if not gallery.objects.conservation.holds:
+        yield Finding(
+            Gravity.BAD, "objects", f"Pictures on flash aren't conserved: {gallery.objects}.",
+            "Keep the state folder and report it.",
+        )  # fmt: skip
+    if gallery.objects.fault is not None:
+        yield Finding(Gravity.BAD, "flash", gallery.objects.fault, "Check the disk's health and its free space.")

@@ -74,6 +74,7 @@ def _lines(status: Any) -> list[str]:
         lines.append(
             f"latency   p50 {latency['p50_ms']:.1f} ms, p99 {latency['p99_ms']:.1f} ms of {latency['count']:,} frames"
         )
+    lines += _updates(status["updates"]) + _pictures(status["gallery"])
     if uplink is None:
         lines.append(f"link      {cloud['link']}: {'never paired' if cloud['paired_with'] is None else 'off'}")
     else:
@@ -81,4 +82,28 @@ def _lines(status: Any) -> list[str]:
         lines.append(f"link      {cloud['link']} to {cloud['paired_with']} as {cloud['vehicle']}, {told}")
         if not status["law_6_holds"]:
             lines.append("law 6     not held: this link frees records when a broker takes them")
+    return lines
+
+
+def _updates(updates: Any) -> list[str]:
+    lines = []
+    for kind in updates["kinds"] if updates is not None else ():
+        good = kind["good"]["title"] if kind["good"] is not None else "as shipped"
+        trial = f", trying {kind['trial']['title']}" if kind["trial"] is not None else ""
+        lines.append(f"update    {kind['kind']}: {good}, {kind['state']}{trial}")
+    return lines
+
+
+def _pictures(gallery: Any) -> list[str]:
+    if gallery is None:
+        return []
+    objects, lines = gallery["objects"], []
+    if (pictures := gallery["pictures"]) is not None:
+        counts = pictures["counts"]
+        dropped = _number(counts["dropped"])
+        lines.append(
+            f"pictures  {counts['wanted']:,} wanted = {counts['taken']:,} taken + {dropped:,} dropped + "
+            f"{counts['waiting']} waiting"
+        )
+    lines.append(f"objects   {objects['durable']:,} durable, {objects['stored']:,} stored, {objects['kept']:,} kept")
     return lines

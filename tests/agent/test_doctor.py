@@ -9,10 +9,16 @@ import pytest
 
 from agent.doctor import Gravity, diagnose
 from agent.frames import FrameCounts
+from agent.gallery import GalleryStatus
 from agent.latency import Percentiles
 from agent.perception import PerceptionStatus
-from agent.status import AgentStatus, ClockStatus, CloudStatus, PrivacyStatus
+from agent.redactor import PictureCounts, PictureStatus
+from agent.status import AgentStatus, ClockStatus, CloudStatus, PrivacyStatus, UpdatesStatus
 from ecu.clock import SECOND_NS
+from ota.kinds import Kind
+from ota.machine import State
+from ota.updates import UpdateStatus
+from telemetry.objects import ObjectCounts
 from telemetry.records import Lane
 from telemetry.signals import SignalStatus
 from telemetry.spool.counts import LaneCounts, SpoolCounts
@@ -66,6 +72,29 @@ def test_a_healthy_agent_is_told_to_be() -> None:
     assert {finding.gravity for finding in findings} == {Gravity.GOOD}
 
 
+COUNTS = PictureCounts(wanted=3, taken=2, pictures=4, dropped={"redactor_lost": 1}, waiting=0)
+NO_FACES = PictureStatus(pid=None, model=None, counts=COUNTS, fault="the face model is refused", replaced=3)
+KEPT = ObjectCounts(
+    offered=4, durable=4, pending=0, dropped={}, stored=3, kept=1, unreadable=0, refused=0, evicted=0, erased=0,
+    damaged={}, kept_bytes=100, ledger_lost=False, books_lost=False, last_refusal=None, fault=None,
+)  # fmt: skip
+
+
+def test_what_came_of_a_release_and_of_wanted_pictures_is_told() -> None:
+    model = UpdateStatus(Kind.MODEL, State.ROLLED_BACK, None, None, "car: worse by more than the margin")
+    told = replace(
+        HEALTHY,
+        updates=UpdatesStatus((model,), "rollback: offered release 3, installed 5", 0, 0),
+        gallery=GalleryStatus(replace(NO_FACES, fault=""), 0, KEPT, None),
+    )
+    words = [finding.words for finding in diagnose(told) if finding.gravity is Gravity.NOTE]
+    assert words == [
+        "rollback: offered release 3, installed 5",
+        "The last model was rolled_back: car: worse by more than the margin.",
+        "1 wanted pictures were not taken (redactor_lost).",
+    ]
+
+
 BAD = {
     "pairing": replace(HEALTHY, cloud=CloudStatus(None, None, "mqtt", None, None)),
     "clock": replace(HEALTHY, cloud=uplink(UplinkState.CLOCK_UNTRUSTED)),
@@ -77,6 +106,8 @@ BAD = {
     "law 2": replace(HEALTHY, perception=replace(PERCEPTION, law_2_holds=False)),
     "camera": replace(HEALTHY, perception=replace(PERCEPTION, camera_fault="unplugged")),
     "perception": replace(HEALTHY, perception=replace(PERCEPTION, live_pid=None)),
+    "pictures": replace(HEALTHY, gallery=GalleryStatus(NO_FACES, 0, KEPT, None)),
+    "objects": replace(HEALTHY, gallery=GalleryStatus(None, 0, replace(KEPT, stored=7), None)),
     "signals": replace(HEALTHY, signals=SignalStatus(connected=False, reason="nobody answers")),
 }
 
