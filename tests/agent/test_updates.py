@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -266,3 +267,37 @@ async def test_a_hint_is_only_a_reason_to_look(todays: Fleet, tmp_path: Path) ->
             car.updates.hint()
         await car.until(lambda: len(car.seen) >= 30)
         assert sum(path == "director/timestamp.json" for path, _, _ in watched.asked) <= 2
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
+    """A file system of that size in the folder; skips where this process may not mount one."""
+    folder.mkdir(parents=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "outrider-test", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+async def test_a_release_larger_than_the_disk_is_told_of_in_words_and_the_live_model_goes_on(
+    todays: Fleet, tmp_path: Path
+) -> None:
+    manifest = released(todays)
+    with small_disk(tmp_path / "car/updates", 4):
+        async with driving(tmp_path / "car", todays, Says(Event.PASSED)) as car:
+            await car.until(lambda: bool(car.updates.status().trouble))
+            trouble = car.updates.status().trouble
+            assert f"has {manifest.size} bytes and the disk was full after" in trouble
+            assert "the installed release goes on" in trouble
+            await car.until(lambda: len(car.seen) >= 20)
+        assert set(car.versions) == {"1.0"}
+        assert car.state is State.COMMITTED
+        left = sum(path.stat().st_size for path in (tmp_path / "car/updates/model").rglob("*") if path.is_file())
+        assert left < 1 << 20, "what was fetched is given back"
