@@ -102,7 +102,7 @@ def test_the_number_of_tiles_grows_with_the_area_alone(height: int, width: int) 
     )
 
 
-anything = st.floats(allow_nan=True, allow_infinity=True) | st.floats(-50, 1000)
+anything = st.floats(allow_nan=True, allow_infinity=True, width=32) | st.floats(-50, 1000)
 
 
 @given(st.lists(anything, min_size=4, max_size=4), st.floats(0.1, 1.0))
@@ -116,7 +116,15 @@ def test_a_heads_region_lies_inside_the_frame_whatever_the_box(person: list[floa
 
 
 @pytest.mark.parametrize(
-    "person", [[9.0, 9, 9, 50], [9, 9, 50, 9], [50, 9, 9, 50], [2000, 9, 2100, 400], [float("nan"), 0, 9, 9]]
+    "person",
+    [
+        [9.0, 9, 9, 50],
+        [9, 9, 50, 9],
+        [50, 9, 9, 50],
+        [2000, 9, 2100, 400],
+        [float("nan"), 0, 9, 9],
+        [0, 0, float("inf"), 9],
+    ],
 )
 def test_a_box_of_nobody_is_looked_at_by_nobody(person: list[float], manifest: FacesManifest) -> None:
     assert head_region(person, (540, 960), 0.6) is None
@@ -173,7 +181,7 @@ def test_a_face_without_a_size_is_none() -> None:
 
 def test_the_same_frame_gives_the_same_faces_in_whichever_order_persons_come(session: Session) -> None:
     frame = np.random.default_rng(2).integers(0, 256, (540, 960, 3), np.uint8)
-    persons = np.array([[100, 100, 180, 330], [500, 50, 600, 400], [700, 200, 740, 300]], np.float32)
+    persons = np.array([[-60, 100, 40, 330], [500, 50, 600, 400], [700, 200, 740, 300]], np.float32)
     seeing = face_detector_of(session)
     first = seeing.detect(frame, persons)
     seeing.detect(frame[:300, :300])
