@@ -20,7 +20,7 @@ import structlog
 from agent.perception import Perception, TrialOver
 from agent.status import UpdatesStatus
 from ecu.clock import SECOND_NS, Clock
-from ecu.disk import state_folder
+from ecu.disk import DiskError, state_folder
 from ota.errors import FetchError, NoRoomForUpdate, OtaError, TrustError
 from ota.fetch import Progress
 from ota.kinds import Kind
@@ -162,7 +162,7 @@ class UpdateSide:
                 if step is not None:
                     await self._act(step)
             self._trouble = ""
-        except (TrustError, FetchError, NoRoomForUpdate) as trouble:
+        except (TrustError, FetchError, NoRoomForUpdate, DiskError) as trouble:
             self._trouble = str(trouble)
             log.warning("update_not_taken", reason=self._trouble)
         except OtaError as trouble:

@@ -31,7 +31,7 @@ from tuf.api.metadata import Metadata, TargetFile, Targets
 from tuf.ngclient import FetcherInterface, Updater
 
 from ecu.clock import SECOND_NS, Clock
-from ecu.disk import Disk, DiskFault, replace_file
+from ecu.disk import Disk, DiskError, DiskFault, replace_file
 from ecu.errors import shown
 from ota.errors import Attack, FetchError, NotThere, OtaError, TrustError
 from ota.floors import Floors
@@ -98,18 +98,28 @@ class Trust:
                 f"The clock says {_date(now_s)}, but metadata was signed on {_date(self._floors.signed_at_s)}. "
                 "Updates wait until the time is known."
             )
-        with tempfile.TemporaryDirectory(prefix="outrider-tuf-") as scratch:
-            _unpack(self._cached(), Path(scratch))
-            director = _Repository(DIRECTOR, self._roots.director, Path(scratch), source, now_s)
-            image = _Repository(IMAGE, self._roots.image, Path(scratch), source, now_s)
-            directed, _ = director.targets(), image.targets()
-            offers = self._agreed(directed, image)
-            files = _pack(Path(scratch))
+        try:
+            offers, files = self._looked(source, now_s)
+        except OSError as error:
+            # Not the source's, which raises none, but of the folder that python-tuf works in.
+            raise DiskError(
+                f"Metadata can't be unpacked in the computer's temporary folder: {error.strerror or error}. Updates "
+                "wait until it has space and may be written (TMPDIR)."
+            ) from error
         versions = _versions(files)
         self._floors.demand_current(versions)
         demand(offers)
         self._settle(files, versions, now_s)
         return offers
+
+    def _looked(self, source: Source, now_s: int) -> tuple[tuple[Offer, ...], dict[str, bytes]]:
+        """The offers, and the metadata that they follow from."""
+        with tempfile.TemporaryDirectory(prefix="outrider-tuf-") as scratch:
+            _unpack(self._cached(), Path(scratch))
+            director = _Repository(DIRECTOR, self._roots.director, Path(scratch), source, now_s)
+            image = _Repository(IMAGE, self._roots.image, Path(scratch), source, now_s)
+            directed, _ = director.targets(), image.targets()
+            return self._agreed(directed, image), _pack(Path(scratch))
 
     def _agreed(self, directed: Targets, image: _Repository) -> tuple[Offer, ...]:
         named = directed.unrecognized_fields.get(VEHICLE_FIELD)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from ecu.clock import SteppingClock
 from ecu.crashdisk import CrashDisk
-from ecu.disk import DiskFault, RealDisk
+from ecu.disk import DiskError, DiskFault, RealDisk
 from ota.errors import Attack, FetchError, NotThere, TrustError
 from ota.floors import Floors, FloorsLost
 from ota.kinds import Kind
@@ -380,6 +381,19 @@ def test_one_flipped_bit_lowers_no_floor(fleet: Fleet, state: Path) -> None:
             (state / twin).write_bytes(whole[:byte] + bytes([whole[byte] ^ 4]) + whole[byte + 1 :])
             assert Floors(RealDisk(state)).signed_at_s == NOW_NS // 10**9
         (state / twin).write_bytes(whole)
+
+
+@pytest.mark.parametrize("makes", ["file", "nothing"])
+def test_a_temporary_folder_that_cant_be_used_is_the_disks_matter(
+    fleet: Fleet, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, makes: str
+) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    if makes == "file":
+        (tmp_path / "tmp").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    with pytest.raises(DiskError, match=r"temporary folder: (Not a directory|No such file)"):
+        fleet.trust(state).refresh(fleet.source())
+    assert contents(state) == {}
 
 
 def test_a_source_that_is_away_is_no_attack(fleet: Fleet, state: Path) -> None:
