@@ -33,7 +33,7 @@ from agent.redactor.messages import (
 from ecu.clock import SECOND_NS, Clock
 from ecu.urgency import Urgency, may_prefer, prefer
 from inference.frames import FrameRing
-from inference.messages import CameraHello, Filled, Glimpse, Ring, Seen, SeenTrack
+from inference.messages import CameraHello, Filled, Ring, Seen
 from telemetry.privacy.pictures import RedactedPicture
 from telemetry.records import HardBrake, NewTrack, Record
 
@@ -211,8 +211,7 @@ class PictureSide:
             return False
         if self._covering is not None:
             return False  # what is wanted waits for the next frame, which shows nearly the same
-        shown: tuple[SeenTrack | Glimpse, ...] = (*seen.tracks, *seen.glimpses)
-        things = tuple(Thing(one.label, one.box) for one in shown)
+        things = tuple(Thing(track.label, track.box) for track in seen.tracks)
         self._covering = frame.frame_id, done
         self._wanted_next = None
         if wanted is not None:
