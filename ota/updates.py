@@ -6,7 +6,8 @@ one, a judge) is for whoever asked: `Step.effects`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -144,13 +145,17 @@ class Updates:
         return tuple(sorted(new, key=lambda offer: offer.kind in TRIED))
 
     def install(self, source: Source, offer: Offer, watch: Watch) -> Step | None:
-        """Fetches and seals the release in the spare slot; the step of its trial, None where nothing is tried."""
+        """Fetches and seals the release in the spare slot; the step of its trial, None where nothing is tried.
+
+        Raises TrustError for a bundle that isn't what was signed: nothing of it stays.
+        """
+        slots = self._slots[offer.kind]
+        slot = slots.record.spare
         try:
             manifest_bytes = fetch_manifest(source, offer)
-            slots = self._slots[offer.kind]
-            slot = slots.record.spare
             slots.empty(slot)
-            fetch_bundle(source, decode_manifest(manifest_bytes), slots, slot, watch)
+            with _given_back_if_refused(slots, slot):
+                fetch_bundle(source, decode_manifest(manifest_bytes), slots, slot, watch)
             installed = slots.seal(slot, manifest_bytes)
         except TrustError as refusal:
             self._refused(refusal)
@@ -196,3 +201,13 @@ class Updates:
         if str(refusal) != self._last_refusal:
             self._last_refusal = str(refusal)
             self._say(Notice("refused", None, None, refusal.attack, str(refusal)))
+
+
+@contextmanager
+def _given_back_if_refused(slots: Slots, slot: Slot) -> Iterator[None]:
+    """A cut download goes on where it was cut; one whose source lied leaves not even the blocks that were right."""
+    try:
+        yield
+    except TrustError:
+        slots.give_back(slot)
+        raise

@@ -21,7 +21,7 @@ from ota.errors import Attack, OtaError, TrustError
 from ota.kinds import Kind
 from ota.layout import file_path
 from ota.machine import State
-from ota.manifest import BundleManifest
+from ota.manifest import BLOCK_BYTES, BundleManifest
 from ota.repository import KeyFolder
 from ota.source import PART_BYTES, FolderSource, Source
 from ota.trust import ANY_HARDWARE, Roots, Vehicle
@@ -32,7 +32,7 @@ CAR: Final = "demo-bench"
 OTHER_CAR: Final = "demo-bench-2"
 EXPIRED_AFTER_DAYS: Final = 8
 SEED: Final = 1605
-_RELEASE_BYTES: Final = 200_000
+_RELEASE_BYTES: Final = 2 * BLOCK_BYTES + 12_345
 _AUDIT: Final = ("audit", "audit.old")
 _DAY_NS: Final = 86_400 * SECOND_NS
 
@@ -139,7 +139,7 @@ class _Fleet:
         block = file_path(self._release.files[0].sha256)
         return (
             Offering(
-                "a flipped byte in a block", Attack.TAMPERED, second,
+                "a flipped byte in its second block", Attack.TAMPERED, second,
                 Changed(honest, lambda path, data: _flipped(data) if path == block else data), honest,
             ),
             Offering(

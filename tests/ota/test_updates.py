@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from ecu.disk import RealDisk
 from ota.errors import Attack, TrustError
 from ota.kinds import Kind
-from ota.machine import Event
+from ota.machine import Event, State
+from ota.manifest import BLOCK_BYTES
 from ota.trust import Vehicle
 from ota.updates import Notice, Updates
+from tests.ota.changed import Changed
 from tests.ota.fleet import CAR, HARDWARE, Fleet
 
 
@@ -53,6 +56,26 @@ def test_a_release_below_what_was_kept_is_refused_with_its_numbers_and_changes_o
     after = contents(state)
     assert {name for name in after if after[name] != before.get(name)} == {"audit"}
     assert [notice.attack for notice in notices if notice.what == "refused"] == [Attack.ROLLBACK], "told once"
+
+
+def test_a_bundle_with_one_flipped_byte_leaves_nothing_of_itself_and_is_taken_once_it_is_right(
+    fleet: Fleet, state: Path
+) -> None:
+    content = Random(7).randbytes(2 * BLOCK_BYTES + 5)
+
+    def flipped(path: str, data: bytes) -> bytes:
+        return data[:-1] + bytes([data[-1] ^ 1]) if path.startswith("files/") else data
+
+    fleet.assign(fleet.release("1.0", 1, content))
+    updates = opened(fleet, state, [])
+    (offer,) = updates.check(fleet.source())
+    before = contents(state)
+    with pytest.raises(TrustError, match="tampered: block 2 of"):
+        updates.install(Changed(fleet.source(), flipped), offer, lambda progress: None)
+    assert {name for name, data in contents(state).items() if data != before.get(name)} == {"audit"}
+    step = updates.install(fleet.source(), offer, lambda progress: None)
+    assert step is not None
+    assert step.state is State.STAGED
 
 
 def test_what_was_found_worse_is_never_offered_again_also_after_a_restart(fleet: Fleet, state: Path) -> None:
