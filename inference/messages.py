@@ -111,9 +111,18 @@ class SeenTrack(msgspec.Struct, frozen=True):
     confirmed: bool
 
 
+class Glimpse(msgspec.Struct, frozen=True):
+    """Something that may be there: too unsure to be tracked or told of, sure enough to be covered in a picture. `box`
+    is xyxy in pixels of the camera's frame."""
+
+    label: str
+    box: tuple[float, float, float, float]
+
+
 class Seen(Message, frozen=True, tag="seen"):
     """The result of one Look. The worker spent `spent_ns` on it, `model_ns` of that in the runtime's own call;
-    `fingerprint` is empty unless asked for."""
+    `fingerprint` is empty unless asked for. `glimpses` are the unsure detections, the surest first; they are for the
+    redactor alone."""
 
     frame_id: int
     t_ns: int
@@ -121,6 +130,7 @@ class Seen(Message, frozen=True, tag="seen"):
     spent_ns: int
     model_ns: int
     fingerprint: bytes
+    glimpses: tuple[Glimpse, ...] = ()
 
 
 class WorkerFault(Message, frozen=True, tag="worker_fault"):

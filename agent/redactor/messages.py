@@ -14,10 +14,11 @@ MAX_PICTURE_BYTES: Final = 4 << 20
 
 
 class Thing(msgspec.Struct, frozen=True):
-    """Something the live model saw, sure or not. `box` is xyxy in pixels of the frame."""
+    """Something the live model saw. `box` is xyxy in pixels of the frame; what isn't `tracked` was too unsure to be."""
 
     label: str
     box: tuple[float, float, float, float]
+    tracked: bool = True
 
 
 class Cover(Message, frozen=True, tag="cover"):

@@ -211,7 +211,8 @@ class PictureSide:
             return False
         if self._covering is not None:
             return False  # what is wanted waits for the next frame, which shows nearly the same
-        things = tuple(Thing(track.label, track.box) for track in seen.tracks)
+        tracked = (Thing(track.label, track.box) for track in seen.tracks)
+        things = (*tracked, *(Thing(glimpse.label, glimpse.box, tracked=False) for glimpse in seen.glimpses))
         self._covering = frame.frame_id, done
         self._wanted_next = None
         if wanted is not None:

@@ -112,12 +112,15 @@ def redacted(
 ) -> tuple[NDArray[np.uint8], int]:
     """A copy of frame (H, W, 3) uint8 BGR with every face, head and plate band covered, and how many regions that is.
 
-    `trusted_px` is the height from which on a person's box is trusted to show where the head is. Raises ModelFault.
+    `trusted_px` is the height from which on a tracked person's box is trusted to show where the head is. Raises
+    ModelFault.
     """
-    persons = [thing.box for thing in things if thing.label == PERSON]
-    found = faces.detect(frame, np.array(persons, np.float32).reshape(-1, 4))
+    persons = [thing for thing in things if thing.label == PERSON]
+    # There may be a hundred that are hardly persons: those are covered whole, and no face is looked for in them.
+    looked_at = [person.box for person in persons if person.tracked]
+    found = faces.detect(frame, np.array(looked_at, np.float32).reshape(-1, 4))
     boxes: list[Box] = [(float(x1), float(y1), float(x2), float(y2)) for x1, y1, x2, y2 in found.boxes]
-    boxes += [person_cover(person, trusted_px) for person in persons]
+    boxes += [person_cover(person.box, trusted_px if person.tracked else None) for person in persons]
     boxes += [plate_band_of(thing.box) for thing in things if thing.label in VEHICLES]
     picture = frame.copy()
     cover(picture, boxes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Final
 
 from simulator.claims import Claim, holds
@@ -12,6 +13,7 @@ from simulator.demo.pictures import PictureWatch
 PICTURES_BAR: Final = 5
 PSNR_BAR_DB: Final = 30.0
 COVERED_BAR: Final = 0.25
+"""Of a picture on average: one in which something that isn't there was covered, too, may lose more."""
 DETAIL_BAR: Final = 0.95
 
 
@@ -69,11 +71,11 @@ def _intact(watch: PictureWatch) -> Claim:
     if not watch.looks:
         return holds(name, None, why)
     psnr_db = min(look.psnr_db for look in watch.looks)
-    share = max(look.covered for look in watch.looks)
+    share = fmean(look.covered for look in watch.looks)
     return holds(
         name, psnr_db >= PSNR_BAR_DB and share <= COVERED_BAR, why,
-        measured=f"PSNR {psnr_db:.1f} dB at least, {share:.1%} covered at most",
-        bar=f"≥ {PSNR_BAR_DB:.0f} dB, ≤ {COVERED_BAR:.0%} covered",
+        measured=f"PSNR {psnr_db:.1f} dB at least, {share:.1%} covered on average",
+        bar=f"≥ {PSNR_BAR_DB:.0f} dB, ≤ {COVERED_BAR:.0%} covered on average",
     )  # fmt: skip
 
 
