@@ -124,14 +124,14 @@ _FAST = (
     (1.6, Deed.CUT_LINK),
     (2.2, Deed.KILL_REDACTOR),
     (4.0, Deed.KILL_CAMERA),
-    (11.2, Deed.RESTORE_LINK),
-    (11.4, Deed.KEPT),
-    (11.6, Deed.KILL_AGENT),
-    (12.0, Deed.KILL_RECEIVER),
-    (12.4, Deed.HOSTILE_PACKETS),
-    (12.8, Deed.STRANGER),
-    (13.2, Deed.DEAD_CLOCK),
-    (14.4, Deed.IGNITION_OFF),
+    (8.8, Deed.RESTORE_LINK),
+    (9.0, Deed.KEPT),
+    (9.2, Deed.KILL_AGENT),
+    (9.6, Deed.KILL_RECEIVER),
+    (10.0, Deed.HOSTILE_PACKETS),
+    (10.4, Deed.STRANGER),
+    (10.8, Deed.DEAD_CLOCK),
+    (12.0, Deed.IGNITION_OFF),
 )
 
 
