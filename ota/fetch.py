@@ -57,6 +57,12 @@ def fetch_manifest(source: Source, offer: Offer) -> bytes:
             Attack.MIX_AND_MATCH,
             f"{offer.target} release {offer.release} has the manifest of {manifest.target} release {manifest.release}",
         )
+    if manifest.hardware != offer.hardware:
+        raise TrustError(
+            Attack.MIX_AND_MATCH,
+            f"{offer.target} was signed for {', '.join(offer.hardware)}, its manifest is for "
+            f"{', '.join(manifest.hardware)}",
+        )
     return data
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,15 @@ def test_a_manifest_that_isnt_what_was_signed_is_refused(
     assert refusal.value.attack is attack
 
 
+def test_a_manifest_for_other_hardware_than_was_signed_for_is_refused(
+    fleet: Fleet, manifest: BundleManifest, state: Path
+) -> None:
+    offer = replace(offer_of(fleet, state), hardware=("any",))
+    with pytest.raises(TrustError, match=r"1\.0\.json was signed for any, its manifest is for x86_64") as refusal:
+        fetch_manifest(fleet.source(), offer)
+    assert refusal.value.attack is Attack.MIX_AND_MATCH
+
+
 def test_a_manifest_that_ends_early_is_fetched_again_later(fleet: Fleet, manifest: BundleManifest, state: Path) -> None:
     offer = offer_of(fleet, state)
     with pytest.raises(FetchError, match=f"ended after 10 of {offer.length} bytes"):
@@ -192,12 +202,12 @@ def test_more_than_was_asked_for_is_left_unread(fleet: Fleet, manifest: BundleMa
 def test_a_slot_in_which_a_byte_changed_is_no_longer_bootable(
     fleet: Fleet, manifest: BundleManifest, slots: Slots, state: Path
 ) -> None:
-    from msgspec.structs import replace
+    from msgspec.structs import replace as renewed
 
     slots.empty(Slot.A)
     fetch_bundle(fleet.source(), manifest, slots, Slot.A, unwatched)
     installed = slots.seal(Slot.A, encode_manifest(manifest))
-    slots.write(replace(slots.record, slots={Slot.A: installed}))
+    slots.write(renewed(slots.record, slots={Slot.A: installed}))
     slots.demand_bootable(Slot.A)
     path = state / str(slots.path(Slot.A)) / "a.onnx"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
