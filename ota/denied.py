@@ -6,6 +6,7 @@ line: SHA-256 of the manifest in hex, a space, CRC-32 of those 64 characters in 
 from __future__ import annotations
 
 import zlib
+from functools import cached_property
 from typing import Final
 
 from ecu.disk import Disk
@@ -17,19 +18,30 @@ _MOST_DAMAGE: Final = 8
 
 
 class Denied:
-    """Raises DiskError."""
+    """The file is read when it is first asked for: one that can't be read refuses releases, but no start of the agent.
+    Raises DiskError."""
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        lines = _lines(disk.read(_FILE)) if disk.exists(_FILE) else []
-        self._digests = {digest for line in lines if line == _line(digest := _digest_of(line))}
-        self._damaged = [line for line in lines if line != _line(_digest_of(line))]
 
     def __contains__(self, digest: str) -> bool:
         return digest in self._digests or any(_is_nearly(line, _line(digest)) for line in self._damaged)
 
     def __len__(self) -> int:
         return len(self._digests)
+
+    @cached_property
+    def _lines(self) -> list[bytes]:
+        data = self._disk.read(_FILE) if self._disk.exists(_FILE) else b""
+        return [data[at : at + _LINE_BYTES] for at in range(0, len(data), _LINE_BYTES)]
+
+    @cached_property
+    def _digests(self) -> set[str]:
+        return {digest for line in self._lines if line == _line(digest := _digest_of(line))}
+
+    @cached_property
+    def _damaged(self) -> list[bytes]:
+        return [line for line in self._lines if line != _line(_digest_of(line))]
 
     def add(self, digest: str) -> None:
         """Durable when it returns."""
@@ -47,10 +59,6 @@ class Denied:
 
 def _line(digest: str) -> bytes:
     return f"{digest} {zlib.crc32(digest.encode()):08x}\n".encode()
-
-
-def _lines(data: bytes) -> list[bytes]:
-    return [data[at : at + _LINE_BYTES] for at in range(0, len(data), _LINE_BYTES)]
 
 
 def _digest_of(line: bytes) -> str:

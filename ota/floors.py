@@ -75,10 +75,11 @@ class Floors:
         """The highest release of the kind that was ever committed; 0 when none was."""
         return self._read_releases().get(kind, 0)
 
-    def demand_newer(self, kind: Kind, release: int) -> None:
-        """Raises TrustError(ROLLBACK) for a release at or below the one that was committed."""
+    def demand_newer(self, kind: Kind, release: int, held: int) -> None:
+        """Raises TrustError(ROLLBACK) for a release below the highest that was ever committed, or at or below the one
+        that is `held` now: what was committed and then lost to damage may come again."""
         installed = self.release(kind)
-        if release <= installed:
+        if release < installed or release <= held:
             raise TrustError(Attack.ROLLBACK, f"offered release {release}, installed {installed}")
 
     def raise_release(self, kind: Kind, release: int) -> None:

@@ -63,10 +63,21 @@ def test_a_kinds_release_is_the_highest_that_was_ever_committed(commits: list[tu
     for kind in Kind:
         highest = max((release for other, release in commits if other is kind), default=0)
         assert Floors(disk).release(kind) == highest
-        Floors(disk).demand_newer(kind, highest + 1)
+        Floors(disk).demand_newer(kind, highest + 1, highest)
         with pytest.raises(TrustError, match=f"offered release {highest}, installed {highest}") as refused:
-            Floors(disk).demand_newer(kind, highest)
+            Floors(disk).demand_newer(kind, highest, highest)
         assert refused.value.attack is Attack.ROLLBACK
+
+
+@given(floor=st.integers(1, 9), held=st.integers(0, 9), offered=st.integers(1, 10))
+def test_what_was_lost_to_damage_may_come_again_and_nothing_below_it(floor: int, held: int, offered: int) -> None:
+    disk = CrashDisk()
+    Floors(disk).raise_release(Kind.MODEL, floor)
+    if offered > max(floor, held) or (offered == floor and held < floor):
+        Floors(disk).demand_newer(Kind.MODEL, offered, held)
+    else:
+        with pytest.raises(TrustError):
+            Floors(disk).demand_newer(Kind.MODEL, offered, held)
 
 
 def test_a_version_below_its_floor_is_a_rollback_with_both_numbers() -> None:
@@ -183,7 +194,7 @@ def test_both_twins_lost_is_never_zero(record: str) -> None:
         ),
         "floors.release": (
             lambda: floors.release(Kind.MODEL),
-            lambda: floors.demand_newer(Kind.MODEL, 9),
+            lambda: floors.demand_newer(Kind.MODEL, 9, 0),
             lambda: floors.raise_release(Kind.MODEL, 9),
         ),
     }
