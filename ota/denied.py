@@ -1,6 +1,7 @@
 """Releases that were found worse and are never tried again: one line each in a file that only grows.
 
 line: SHA-256 of the manifest in hex, a space, CRC-32 of those 64 characters in hex, a newline
+The last line may be all zeros: room for the next.
 """
 
 from __future__ import annotations
@@ -43,18 +44,25 @@ class Denied:
     def _damaged(self) -> list[bytes]:
         return [line for line in self._lines if line != _line(_digest_of(line))]
 
+    def make_room(self) -> None:
+        """Once it returns the next `add` needs no space: what is found worse on a full disk is denied all the same."""
+        self._put(bytes(_LINE_BYTES))
+
     def add(self, digest: str) -> None:
         """Durable when it returns."""
-        if digest in self._digests:
-            return
+        if digest not in self._digests:
+            self._put(_line(digest))
+            self._digests.add(digest)
+
+    def _put(self, line: bytes) -> None:
         if not self._disk.exists(_FILE):
             self._disk.create(_FILE)
         # Behind a line that a power cut tore off, too: every line stands at a multiple of its length.
-        at = -(-self._disk.size(_FILE) // _LINE_BYTES) * _LINE_BYTES
-        self._disk.write_at(_FILE, at, _line(digest))
+        end = -(-self._disk.size(_FILE) // _LINE_BYTES) * _LINE_BYTES
+        is_room = end > 0 and not any(self._disk.read_at(_FILE, end - _LINE_BYTES, _LINE_BYTES))
+        self._disk.write_at(_FILE, end - _LINE_BYTES if is_room else end, line)
         self._disk.sync(_FILE)
         self._disk.sync_folder("")
-        self._digests.add(digest)
 
 
 def _line(digest: str) -> bytes:

@@ -92,7 +92,8 @@ class Trial:
     # --- steps ------------------------------------------------------------------------------------
 
     def stage(self, slot: Slot, installed: Installed) -> Step:
-        """A sealed slot begins its trial."""
+        """A sealed slot begins its trial. Raises DiskFull, and none is begun, where it couldn't be denied."""
+        self._denied.make_room()
         slots = {**self.record.slots, slot: installed}
         effects = step(self.state, Event.DOWNLOADED)[1]
         before = self.state

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ecu.crashdisk import CrashDisk
+from ecu.crashdisk import Call, CrashDisk
 from ecu.disk import DiskFault, DiskFull, RealDisk
 from ota.audit import Audit
 from ota.errors import Attack, NoRoomForUpdate, TrustError
@@ -252,6 +252,35 @@ def test_on_a_full_disk_a_trial_is_left_and_the_good_slot_boots_and_the_audit_fo
     assert [entry.event for entry in audit.entries()][-3:] == ["update_staged", "update_inconclusive", "update_staged"]
     assert [entry.wall_ns for entry in audit.entries()][-3:-1] == [happened_ns] * 2
     assert audit.first_break() is None
+
+
+def test_on_a_full_disk_what_is_found_worse_is_denied_all_the_same(fleet: Fleet) -> None:
+    disk = with_two_kept(fleet)
+    fleet.assign(fleet.release("3.0", 3))
+    updates = opened(fleet, disk, [])
+    install(fleet, updates, Event.LOADED)
+
+    def takes_space(call: Call) -> bool:
+        return call.act == "create" or (call.act == "write_at" and call.path == "audit")
+
+    size = disk.size("denied")
+    disk.fail(takes_space, DiskFull("no space"))
+    assert updates.handle(Kind.MODEL, Event.FAILED, "worse").state is State.ROLLED_BACK
+    assert disk.size("denied") == size
+    assert updates.check(fleet.source()) == ()
+
+
+def test_a_trial_that_couldnt_be_denied_isnt_begun(fleet: Fleet) -> None:
+    disk = with_two_kept(fleet)
+    fleet.assign(fleet.release("3.0", 3))
+    updates = opened(fleet, disk, [])
+    disk.fail(lambda call: call.path == "denied", DiskFull("no space"))
+    with pytest.raises(DiskFull):
+        install(fleet, updates)
+    disk.heal()
+    assert good_release(opened(fleet, disk, []), Kind.MODEL) == 2
+    install(fleet, updates, *KEPT)
+    assert good_release(updates, Kind.MODEL) == 3
 
 
 def test_a_refusal_that_found_no_room_in_the_audit_is_still_a_refusal(fleet: Fleet) -> None:
