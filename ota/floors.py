@@ -82,6 +82,11 @@ class Floors:
         if release < installed or release <= held:
             raise TrustError(Attack.ROLLBACK, f"offered release {release}, installed {installed}")
 
+    def make_room(self) -> None:
+        """Once it returns no later commit needs space for its floor."""
+        if self._releases.read_both() is None:
+            self._releases.write_both(msgspec.json.encode({}))
+
     def raise_release(self, kind: Kind, release: int) -> None:
         """Durable in both twins when it returns. Only at the commit: until then the old one must stay bootable."""
         floors = self._read_releases()

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from ecu.clock import SECOND_NS
-from ecu.disk import DiskFault
+from ecu.disk import DiskFault, DiskFull
 from ota.denied import Denied
 from ota.floors import Floors, FloorsLost
 from ota.kinds import Kind
@@ -92,8 +92,9 @@ class Trial:
     # --- steps ------------------------------------------------------------------------------------
 
     def stage(self, slot: Slot, installed: Installed) -> Step:
-        """A sealed slot begins its trial. Raises DiskFull, and none is begun, where it couldn't be denied."""
+        """A sealed slot begins its trial. Raises DiskFull, and none is begun, where it couldn't be denied or kept."""
         self._denied.make_room()
+        self._floors.make_room()
         slots = {**self.record.slots, slot: installed}
         effects = step(self.state, Event.DOWNLOADED)[1]
         before = self.state
@@ -147,7 +148,9 @@ def settled(slots: Slots, floors: Floors, kind: Kind) -> Slot:
     came between the two."""
     good = slots.record.installed(slots.record.good)
     if good is not None:
-        _raise_floor(floors, kind, good)
+        # Where the disk is full or failing the next start tries again, and none below the good one is taken meanwhile.
+        with contextlib.suppress(DiskFault, DiskFull):
+            _raise_floor(floors, kind, good)
     return slots.settle()
 
 

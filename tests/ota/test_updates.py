@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ecu.crashdisk import Call, CrashDisk
-from ecu.disk import DiskFault, DiskFull, RealDisk
+from ecu.disk import DiskError, DiskFault, DiskFull, RealDisk
 from ota.audit import Audit
 from ota.errors import Attack, NoRoomForUpdate, TrustError
 from ota.floors import Floors, FloorsLost
@@ -268,6 +268,37 @@ def test_on_a_full_disk_what_is_found_worse_is_denied_all_the_same(fleet: Fleet)
     assert updates.handle(Kind.MODEL, Event.FAILED, "worse").state is State.ROLLED_BACK
     assert disk.size("denied") == size
     assert updates.check(fleet.source()) == ()
+
+
+def test_on_a_full_disk_the_first_release_is_kept_all_the_same(fleet: Fleet) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    disk = CrashDisk()
+    updates = opened(fleet, disk, [])
+    install(fleet, updates, Event.LOADED, Event.PASSED)
+    disk.fail(lambda call: call.act == "create" or call.path == "audit", DiskFull("no space"))
+    updates.handle(Kind.MODEL, Event.PROVEN, "")
+    assert Floors(disk).release(Kind.MODEL) == 1
+
+
+@pytest.mark.parametrize("error", [DiskFull("no space"), DiskFault("worn")])
+def test_a_floor_that_cant_be_raised_now_keeps_no_start_and_nothing_older_is_taken(
+    fleet: Fleet, error: DiskError, tmp_path: Path
+) -> None:
+    disk = CrashDisk()
+    fleet.assign(oldest := fleet.release("1.0", 1))
+    other = fleet.copy(tmp_path / "other")
+    fleet.assign(fleet.release("2.0", 2))
+    install(fleet, opened(fleet, disk, []), *KEPT)
+    for twin in (0, 1):
+        disk.remove(f"floors.release.{twin}")
+    disk.fail(lambda call: call.act in ("create", "write_at") and call.path.startswith("floors.release"), error)
+    updates = opened(fleet, disk, [])
+    assert good_release(updates, Kind.MODEL) == 2
+    other.release("3.0", 3)
+    for _ in range(3):
+        other.assign(oldest)
+    with pytest.raises(TrustError, match="offered release 1, installed"):
+        updates.check(other.source())
 
 
 def test_a_trial_that_couldnt_be_denied_isnt_begun(fleet: Fleet) -> None:
