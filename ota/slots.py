@@ -104,10 +104,14 @@ class Slots:
 
     def empty(self, slot: Slot) -> None:
         """From here on nothing boots from the slot. What its files hold stays, for blocks that are the same."""
-        slots = {name: installed for name, installed in self.record.slots.items() if name is not slot}
-        if slots != self.record.slots or self.record.trial is slot:
-            trial = None if self.record.trial is slot else self.record.trial
-            self.write(msgspec.structs.replace(self.record, slots=slots, trial=trial))
+        record = self.record
+        if record.trial is slot:
+            record = msgspec.structs.replace(record, trial=None, state=State.INCONCLUSIVE)
+        if slot in record.slots:
+            others = {name: installed for name, installed in record.slots.items() if name is not slot}
+            record = msgspec.structs.replace(record, slots=others)
+        if record != self.record:
+            self.write(record)
         manifest = f"{self._kind}/{slot}/{_MANIFEST}"
         if self._disk.exists(manifest):
             self._disk.remove(manifest)
