@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecu.crashdisk import CrashDisk
-from ecu.disk import RealDisk
+from ecu.disk import DiskFull, RealDisk
 from ota.errors import Attack, FetchError, NoRoomForUpdate, NotThere, TrustError
 from ota.fetch import Progress, fetch_bundle, fetch_manifest
 from ota.kinds import Kind
@@ -131,25 +131,16 @@ def test_one_flipped_byte_is_refused_by_its_block_and_never_written(at: int) -> 
     assert not disk.exists(path) or disk.size(path) == at // BLOCK_BYTES * BLOCK_BYTES
 
 
-def test_a_full_disk_gives_back_what_was_fetched(fleet: Fleet, manifest: BundleManifest, slots: Slots) -> None:
-    from ecu.disk import DiskFull
-
-    class Small(Slots):
-        taken = 0
-
-        def put_block(self, slot, entry, index, data):  # type: ignore[no-untyped-def]
-            if self.taken >= 2:
-                raise DiskFull("No space left on device.")
-            self.taken += 1
-            super().put_block(slot, entry, index, data)
-
-    small = Small(slots._disk, Kind.MODEL)
-    small.empty(Slot.A)
-    with pytest.raises(
-        NoRoomForUpdate, match=rf"has {manifest.size} bytes and the disk was full after {2 * BLOCK_BYTES}"
-    ):
-        fetch_bundle(fleet.source(), manifest, small, Slot.A, unwatched)
-    assert slots._disk.names(str(slots.path(Slot.A))) == []
+def test_a_full_disk_gives_back_what_was_fetched(fleet: Fleet, manifest: BundleManifest) -> None:
+    disk = CrashDisk()
+    slots = Slots(disk, Kind.MODEL)
+    slots.empty(Slot.A)
+    path = f"{slots.path(Slot.A)}/a.onnx"
+    full = 2 * BLOCK_BYTES
+    disk.fail(lambda call: call.act == "write_at" and disk.size(path) >= full, DiskFull("No space left on device."))
+    with pytest.raises(NoRoomForUpdate, match=rf"has {manifest.size} bytes and the disk was full after {full}:"):
+        fetch_bundle(fleet.source(), manifest, slots, Slot.A, unwatched)
+    assert disk.names(str(slots.path(Slot.A))) == []
 
 
 @pytest.mark.parametrize(

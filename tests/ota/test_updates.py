@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ecu.crashdisk import Call, CrashDisk
+from ecu.crashdisk import Call, CrashDisk, CrashState, violation
 from ecu.disk import DiskError, DiskFault, DiskFull, RealDisk
 from ota.audit import Audit
 from ota.errors import Attack, NoRoomForUpdate, TrustError
@@ -349,3 +349,28 @@ def test_words_of_a_trial_are_short_and_printable_wherever_they_go(fleet: Fleet)
     assert notices[-1].words.isprintable()
     assert len(notices[-1].words) <= 400
     assert disk.size("audit") < 5_000
+
+
+# --- power cuts -------------------------------------------------------------------------------------
+
+
+def test_at_any_instant_of_taking_a_set_the_one_before_or_the_new_one_is_whole_and_the_floor(fleet: Fleet) -> None:
+    disk = CrashDisk()
+    fleet.assign(fleet.release("1.0", 1, b"first", kind=Kind.EVALUATION))
+    install(fleet, opened(fleet, disk, []))
+    fleet.assign(fleet.release("2.0", 2, b"second", kind=Kind.EVALUATION))
+
+    def takes(disk: CrashDisk) -> None:
+        install(fleet, opened(fleet, disk, []))
+        disk.mark("taken")
+
+    def one_of_them_is_whole(state: CrashState) -> None:
+        updates = opened(fleet, state.disk, [])
+        slots = updates.slots(Kind.EVALUATION)
+        assert slots.damage is None
+        release = good_release(updates, Kind.EVALUATION)
+        assert release in ((2,) if state.acknowledged else (1, 2))
+        assert Floors(state.disk).release(Kind.EVALUATION) == release
+        assert updates.audit().first_break() is None
+
+    assert violation(takes, one_of_them_is_whole, disk.after_shutdown()) is None
