@@ -39,7 +39,7 @@ from ecu.errors import shown
 from ota.errors import Attack, FetchError, NotThere, OtaError, TrustError
 from ota.floors import Floors
 from ota.kinds import Kind
-from ota.layout import DIRECTOR, IMAGE, SIGNED_AT_FIELD, VEHICLE_FIELD
+from ota.layout import DIRECTOR, IMAGE, SIGNED_AT_FIELD, VEHICLE_FIELD, published, target_path
 from ota.source import Source
 
 ANY_HARDWARE: Final = "any"
@@ -181,7 +181,10 @@ class Trust:
                 f"{shown(wanted.path)} is for {', '.join(map(shown, custom.hardware))}, this is "
                 f"{self._vehicle.hardware}",
             )
-        return Offer(kind, target.path, custom.release, target.length, _sha256_of(target), tuple(custom.hardware))
+        sha256 = target.hashes.get("sha256", "")
+        if published(target_path(target.path, sha256), self._vehicle.name) is None:
+            raise TrustError(Attack.MALFORMED, f"{shown(target.path)} has a name or a SHA-256 that nobody can ask for")
+        return Offer(kind, target.path, custom.release, target.length, sha256, tuple(custom.hardware))
 
     def _settle(self, look: _Look, now_s: int) -> None:
         # A clock that is wrong by years must not be made a floor by one who signs with it.
@@ -414,13 +417,6 @@ def _custom_of(target: TargetFile) -> _Custom:
     except msgspec.ValidationError as error:
         raise TrustError(Attack.MALFORMED, f"{shown(target.path)} says no release and hardware: {error}") from error
     return custom
-
-
-def _sha256_of(target: TargetFile) -> str:
-    try:
-        return target.hashes["sha256"]
-    except KeyError as error:
-        raise TrustError(Attack.MALFORMED, f"{shown(target.path)} has no SHA-256") from error
 
 
 def _brief(target: TargetFile) -> str:

@@ -413,6 +413,30 @@ def test_a_release_that_doesnt_say_what_it_is_for_is_refused(fleet: Fleet, state
     refused(fleet.trust(state), fleet.source(), Attack.MALFORMED, "says no release and hardware")
 
 
+@pytest.mark.parametrize(
+    ("path", "hashes"),
+    [
+        ("model/drive-\u00e9.json", {"sha256": "0" * 64}),
+        ("model/drive 1.0.json", {"sha256": "0" * 64}),
+        ("model/drive-1.0.json", {"sha256": "0" * 63 + "\n"}),
+        ("model/drive-1.0.json", {"sha256": "/../" + "0" * 60}),
+        ("model/drive-1.0.json", {"sha512": "0" * 128}),
+    ],
+)
+def test_a_name_that_nobody_can_ask_for_is_refused_though_both_have_signed_it(
+    fleet: Fleet, state: Path, path: str, hashes: dict[str, str]
+) -> None:
+    known = fleet.images.target(fleet.release("1.0", 1).target)
+    target = type(known).from_dict({**known.to_dict(), "hashes": hashes}, path)
+    model = Metadata[Targets].from_file(str(fleet.repo / "image/metadata/2.model.json"))
+    model.signed.targets = {path: target}
+    model.signed.version = 3
+    model.sign(fleet.keys.signer("model"))
+    published_by_hand(fleet, "model", model)
+    fleet.director.assign(CAR, [target], fleet.keys)
+    refused(fleet.trust(state), fleet.source(), Attack.MALFORMED, "nobody can ask for")
+
+
 # --- clocks, floors and links -----------------------------------------------------------------------
 
 
