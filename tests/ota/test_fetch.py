@@ -16,7 +16,7 @@ from ota.errors import Attack, FetchError, NoRoomForUpdate, NotThere, TrustError
 from ota.fetch import Progress, fetch_bundle, fetch_manifest
 from ota.kinds import Kind
 from ota.layout import published
-from ota.manifest import BLOCK_BYTES, BundleManifest, encode_manifest, file_entry
+from ota.manifest import BLOCK_BYTES, MAX_MANIFEST_BYTES, BundleManifest, encode_manifest, file_entry
 from ota.slots import Slot, SlotDamaged, Slots
 from ota.trust import Offer
 from tests.ota.changed import Change, Changed, Cut, Held, Open
@@ -166,6 +166,15 @@ def test_a_manifest_for_other_hardware_than_was_signed_for_is_refused(
     with pytest.raises(TrustError, match=r"1\.0\.json was signed for any, its manifest is for x86_64") as refusal:
         fetch_manifest(fleet.source(), offer)
     assert refusal.value.attack is Attack.MIX_AND_MATCH
+
+
+def test_a_manifest_that_is_too_large_isnt_even_asked_for(fleet: Fleet, manifest: BundleManifest, state: Path) -> None:
+    offer = replace(offer_of(fleet, state), length=MAX_MANIFEST_BYTES + 1)
+    source = Changed(fleet.source())
+    with pytest.raises(TrustError, match="endless-data") as refusal:
+        fetch_manifest(source, offer)
+    assert refusal.value.attack is Attack.ENDLESS_DATA
+    assert source.asked == []
 
 
 def test_a_manifest_that_ends_early_is_fetched_again_later(fleet: Fleet, manifest: BundleManifest, state: Path) -> None:
