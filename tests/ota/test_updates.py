@@ -16,6 +16,7 @@ from ota.machine import Event, State
 from ota.slots import Slot
 from ota.trust import Vehicle
 from ota.updates import Notice, Updates
+from tests.ota.changed import Changed
 from tests.ota.fleet import CAR, HARDWARE, Fleet
 
 
@@ -86,6 +87,58 @@ def test_a_labelled_set_comes_before_the_model_that_it_judges_and_is_taken_at_on
     model, evaluation = updates.status()
     assert evaluation.good is not None
     assert model.trial is not None
+
+
+def test_a_start_that_changes_nothing_about_a_trial_tells_nothing(fleet: Fleet) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    disk = CrashDisk()
+    notices: list[Notice] = []
+    install(fleet, opened(fleet, disk, []))
+    updates = opened(fleet, disk, notices)
+    assert notices == []
+    # Back from further on is told.
+    updates.handle(Kind.MODEL, Event.LOADED, "")
+    opened(fleet, disk, notices)
+    assert [notice.what for notice in notices] == ["shadow", "staged"]
+
+
+def test_what_the_fleet_still_wants_is_known_from_the_start_and_anew_after_each_look(fleet: Fleet) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    disk = CrashDisk()
+    install(fleet, opened(fleet, disk, []))
+    updates = opened(fleet, disk, [])
+    assert updates.is_trial_wanted
+    assert updates.check(fleet.source()) == ()
+    assert updates.is_trial_wanted
+    fleet.assign()
+    assert updates.check(fleet.source()) == ()
+    assert not updates.is_trial_wanted
+
+
+def test_while_one_is_tried_no_other_is_offered_and_the_last_answer_stands(fleet: Fleet) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    updates = opened(fleet, CrashDisk(), [])
+    install(fleet, updates, Event.LOADED)
+    fleet.assign(fleet.release("2.0", 2))
+    assert updates.check(fleet.source()) == ()
+    updates.handle(Kind.MODEL, Event.CANCELLED, "")
+    assert [offer.release for offer in updates.check(fleet.source())] == [2]
+
+
+def test_the_same_refusal_is_told_again_after_a_look_that_held(fleet: Fleet) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    notices: list[Notice] = []
+    updates = opened(fleet, CrashDisk(), notices)
+    for _ in range(2):
+        with pytest.raises(TrustError):
+            updates.check(Changed(fleet.source(), lambda path, data: b"{}"))
+        updates.check(fleet.source())
+    assert [notice.what for notice in notices] == ["refused", "refused"]
+
+
+def test_a_kind_that_isnt_installed_here_is_left_alone(fleet: Fleet) -> None:
+    fleet.assign(fleet.release("1.0", 1, kind=Kind.CONFIG))
+    assert opened(fleet, CrashDisk(), []).check(fleet.source()) == ()
 
 
 # --- damage -----------------------------------------------------------------------------------------
