@@ -87,6 +87,8 @@ def test_a_labelled_set_comes_before_the_model_that_it_judges_and_is_taken_at_on
     model, evaluation = updates.status()
     assert evaluation.good is not None
     assert model.trial is not None
+    floors = Floors(RealDisk(state))
+    assert (floors.release(Kind.EVALUATION), floors.release(Kind.MODEL)) == (1, 0)
 
 
 def test_a_start_that_changes_nothing_about_a_trial_tells_nothing(fleet: Fleet) -> None:
