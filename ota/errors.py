@@ -34,7 +34,6 @@ class Attack(StrEnum):
     TAMPERED = "tampered"
     ARBITRARY_SOFTWARE = "arbitrary-software"
     ENDLESS_DATA = "endless-data"
-    DENIED = "denied"
     MALFORMED = "malformed"
 
 

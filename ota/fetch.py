@@ -26,6 +26,8 @@ from ota.slots import Slot, Slots
 from ota.source import Source
 from ota.trust import Offer
 
+_MOST_WAITING: Final = 4 * BLOCK_BYTES
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -124,6 +126,3 @@ def _blocks(source: Source, entry: FileEntry, first: int, count: int) -> Iterato
             index += 1
     if index < first + count:
         raise FetchError(f"{entry.path} ended within block {index} of {len(entry.blocks)}. It goes on there next time.")
-
-
-_MOST_WAITING: Final = 4 * BLOCK_BYTES
