@@ -21,7 +21,7 @@ _MOST_ROLES: Final = 128
 
 
 class FloorsLost(OtaError):
-    """Neither twin of a floor is whole: what was the newest can't be known."""
+    """Neither twin of a floor is whole and understood: what was the newest can't be known."""
 
 
 class _Metadata(msgspec.Struct, frozen=True):
@@ -65,9 +65,9 @@ class Floors:
     def _read(self) -> _Metadata:
         try:
             payload = self._metadata.read_both()
-        except TwinLost as error:
+            return msgspec.json.decode(payload, type=_Metadata) if payload is not None else _Metadata()
+        except (TwinLost, msgspec.DecodeError) as error:
             raise _lost(error) from error
-        return msgspec.json.decode(payload, type=_Metadata) if payload is not None else _Metadata()
 
     # --- releases ---------------------------------------------------------------------------------
 
@@ -96,10 +96,10 @@ class Floors:
     def _read_releases(self) -> dict[str, int]:
         try:
             payload = self._releases.read_both()
-        except TwinLost as error:
+            return msgspec.json.decode(payload, type=dict[str, int]) if payload is not None else {}
+        except (TwinLost, msgspec.DecodeError) as error:
             raise _lost(error) from error
-        return msgspec.json.decode(payload, type=dict[str, int]) if payload is not None else {}
 
 
-def _lost(error: TwinLost) -> FloorsLost:
+def _lost(error: Exception) -> FloorsLost:
     return FloorsLost(f"{error} Updates are refused until this vehicle is provisioned anew.")

@@ -257,7 +257,8 @@ class _Repository:
     def signed_at_s(self) -> int:
         """When its timestamp says that it was signed; 0 when it says nothing."""
         stamp = self._top.timestamp.unrecognized_fields.get(SIGNED_AT_FIELD)
-        return stamp if isinstance(stamp, int) else 0
+        # A boolean is an int to Python, and no number to the floors that it would be kept in.
+        return stamp if type(stamp) is int else 0
 
     def target(self, path: str) -> TargetFile | None:
         """What the kinds' roles say about it; None when none of them, or not its own, names it."""
@@ -279,8 +280,10 @@ class _Repository:
             if kind in kinds and (version := self._version_by_todays_keys(kind)) is not None:
                 versions[f"{self._name}/{kind}#{_keys_digest(kinds[kind].keyids)}"] = version
         for role, version in versions.items():
-            if version > _MOST_VERSION:
-                raise TrustError(Attack.MALFORMED, f"the version of {role.partition('#')[0]} is beyond {_MOST_VERSION}")
+            if type(version) is not int or version > _MOST_VERSION:
+                raise TrustError(
+                    Attack.MALFORMED, f"the version of {role.partition('#')[0]} is no number up to {_MOST_VERSION}"
+                )
         return versions
 
     def _version_by_todays_keys(self, kind: Kind) -> int | None:
@@ -312,8 +315,7 @@ class _Repository:
     def _let_down(self, error: DownloadError) -> OtaError:
         if isinstance(error, DownloadLengthMismatchError):
             return TrustError(Attack.ENDLESS_DATA, f"{self._fetcher.last_path} goes on beyond its limit")
-        cause = error.__cause__
-        return cause if isinstance(cause, FetchError) else FetchError(str(error))
+        return FetchError(str(error))
 
     def _refusal(self, error: RepositoryError) -> TrustError:
         path, data = self._fetcher.last_path or f"{self._name}/root.json as delivered", self._fetcher.last

@@ -144,6 +144,8 @@ def test_what_found_no_room_is_said_later_in_order_and_what_was_too_much_is_coun
     assert entries[2].event == "audit_gap"
     dropped = int(entries[2].detail.split()[0])
     assert said(opened(disk)) == [1, 2, dropped, *range(3 + dropped, 74)]
+    audit.note("update_refused", "74")
+    assert said(opened(disk))[-2:] == [73, 74]
     assert opened(disk).first_break() is None
 
 

@@ -352,6 +352,16 @@ def test_nothing_but_published_paths_can_be_asked_for(fleet: Fleet, path: str) -
         list(fleet.source().read(path, 0, 10))
 
 
+@pytest.mark.parametrize(
+    ("offset", "most"), [(0, 10), (7, 100_000), (70_000, 70_000), (0, 0), (SIZE - 3, 10), (SIZE, 1)]
+)
+def test_a_folder_gives_what_was_asked_for_and_no_byte_more(
+    fleet: Fleet, manifest: BundleManifest, content: bytes, offset: int, most: int
+) -> None:
+    given = b"".join(fleet.source().read(f"files/{manifest.files[0].sha256}", offset, most))
+    assert given == content[offset : offset + most]
+
+
 @pytest.mark.parametrize("vehicle", ["", "..", "../car-2", "a/b", "x" * 65, ".hidden"])
 def test_a_vehicle_is_no_path(vehicle: str) -> None:
     assert published("director/timestamp.json", vehicle) is None

@@ -259,6 +259,37 @@ def test_a_director_alone_can_change_no_byte(fleet: Fleet, state: Path) -> None:
     refused(fleet.trust(state), fleet.source(), Attack.ARBITRARY_SOFTWARE, "disagree about model/drive-1.0.json")
 
 
+def test_a_director_alone_can_change_no_byte_of_the_same_length(fleet: Fleet, state: Path) -> None:
+    target = fleet.images.target(fleet.release("1.0", 1).target)
+    target.hashes["sha256"] = "0" * 64
+    fleet.director.assign(CAR, [target], fleet.keys)
+    refused(fleet.trust(state), fleet.source(), Attack.ARBITRARY_SOFTWARE, "disagree about")
+
+
+def directed_by_hand(fleet: Fleet, edit: Callable[[Targets], None]) -> None:
+    path = fleet.repo / f"director/vehicles/{CAR}/1.targets.json"
+    targets = Metadata[Targets].from_file(str(path))
+    edit(targets.signed)
+    targets.sign(fleet.keys.signer("director-targets"))
+    targets.to_file(str(path))
+
+
+def test_a_director_that_delegates_is_refused(fleet: Fleet, state: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    images = Metadata[Targets].from_file(str(fleet.repo / "image/metadata/1.targets.json"))
+    directed_by_hand(fleet, lambda signed: setattr(signed, "delegations", images.signed.delegations))
+    refused(fleet.trust(state), fleet.source(), Attack.MALFORMED, "which a director's never do")
+
+
+def test_a_kind_that_nobody_knows_is_refused(fleet: Fleet, state: Path) -> None:
+    manifest = fleet.release("1.0", 1)
+    fleet.assign(manifest)
+    known = fleet.images.target(manifest.target)
+    other = type(known).from_dict(known.to_dict(), "firmware/drive-1.0.json")
+    directed_by_hand(fleet, lambda signed: signed.targets.update({other.path: other}))
+    refused(fleet.trust(state), fleet.source(), Attack.MALFORMED, "of no kind that is known here")
+
+
 def test_a_director_cant_raise_a_release_counter(fleet: Fleet, state: Path) -> None:
     target = fleet.images.target(fleet.release("1.0", 1).target)
     target.unrecognized_fields["custom"]["release"] = 9
@@ -275,12 +306,8 @@ def test_a_release_for_other_hardware_is_refused(fleet: Fleet, state: Path) -> N
 def test_two_releases_of_one_kind_are_refused(fleet: Fleet, state: Path) -> None:
     fleet.assign(first := fleet.release("1.0", 1))
     second = fleet.images.target(fleet.release("2.0", 2).target)
-    path = fleet.repo / f"director/vehicles/{CAR}/1.targets.json"
-    targets = Metadata[Targets].from_file(str(path))
-    assert list(targets.signed.targets) == [first.target]
-    targets.signed.targets[second.path] = second
-    targets.sign(fleet.keys.signer("director-targets"))
-    targets.to_file(str(path))
+    assert first.target != second.path
+    directed_by_hand(fleet, lambda signed: signed.targets.update({second.path: second}))
     refused(fleet.trust(state), fleet.source(), Attack.MALFORMED, "two releases of one kind")
 
 
@@ -328,6 +355,30 @@ def test_older_metadata_is_a_rollback_whatever_became_of_the_cache(fleet: Fleet,
     assert contents(state) == before
 
 
+def test_older_images_are_a_rollback_though_the_cache_is_lost_and_the_director_is_in_on_it(
+    fleet: Fleet, state: Path
+) -> None:
+    manifest = fleet.release("1.0", 1)
+    fleet.assign(manifest)
+    old = (fleet.repo / "image/metadata/timestamp.json").read_bytes()
+    fleet.release("2.0", 2)
+    trust = fleet.trust(state)
+    trust.refresh(fleet.source())
+    (state / "metadata.cache").unlink()
+    (fleet.repo / "image/metadata/timestamp.json").write_bytes(old)
+    refused(trust, fleet.source(), Attack.ROLLBACK, r"offered image/timestamp version \d, seen \d")
+
+
+def test_a_look_that_finds_nothing_new_writes_nothing(fleet: Fleet) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    disk = CrashDisk()
+    trust = Trust(disk, fleet.roots, Vehicle(CAR, HARDWARE), Floors(disk), fleet.clock)
+    trust.refresh(fleet.source())
+    calls = len(disk.calls)
+    trust.refresh(fleet.source())
+    assert {call.act for call in disk.calls[calls:]} <= {"read", "size"}
+
+
 def test_a_snapshot_of_another_state_is_mixed_and_matched(fleet: Fleet, state: Path) -> None:
     manifest = fleet.release("1.0", 1)
     fleet.assign(manifest)
@@ -353,7 +404,7 @@ def test_metadata_without_end_is_left_at_its_limit(fleet: Fleet, state: Path) ->
                 yield bytes(65_536)
 
     refused(fleet.trust(state), Endless(), Attack.ENDLESS_DATA, "director/timestamp.json")
-    assert taken <= 4 * 65_536
+    assert taken == 2 * 65_536, "one part, in each of two looks"
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[1, 2", b'{"signed": {"_type": "timestamp"}}', bytes(100)])
@@ -390,14 +441,15 @@ def test_words_about_what_was_refused_are_short_and_printable_however_much_is_of
     assert len(words) <= 400
 
 
-def test_a_version_that_no_floor_can_hold_is_refused(fleet: Fleet, state: Path) -> None:
+@pytest.mark.parametrize("version", [10**4000, (1 << 53) + 1, True])
+def test_a_version_that_no_floor_can_hold_is_refused(fleet: Fleet, state: Path, version: int) -> None:
     fleet.assign(fleet.release("1.0", 1))
     path = fleet.repo / f"director/vehicles/{CAR}/timestamp.json"
     timestamp = Metadata[Timestamp].from_file(str(path))
-    timestamp.signed.version = 10**4000
+    timestamp.signed.version = version
     timestamp.sign(fleet.keys.signer("director-timestamp"))
     timestamp.to_file(str(path))
-    refused(fleet.trust(state), fleet.source(), Attack.MALFORMED, "the version of director/timestamp is beyond")
+    refused(fleet.trust(state), fleet.source(), Attack.MALFORMED, "the version of director/timestamp is no number")
     assert contents(state) == {}
 
 
@@ -486,6 +538,18 @@ def test_whoever_signs_with_a_clock_of_the_future_lifts_no_floor_into_it(fleet: 
     trust = fleet.trust(state)
     assert trust.refresh(fleet.source())
     assert trust.refresh(fleet.source())
+
+
+@pytest.mark.parametrize("stamp", ["yesterday", None, -5, True, [1 << 40]])
+def test_a_timestamp_that_says_nonsense_of_its_time_lifts_no_floor(fleet: Fleet, state: Path, stamp: object) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    for path in ("image/metadata/timestamp.json", f"director/vehicles/{CAR}/timestamp.json"):
+        timestamp = Metadata[Timestamp].from_file(str(fleet.repo / path))
+        timestamp.signed.unrecognized_fields["x-outrider-signed-at"] = stamp
+        timestamp.sign(fleet.keys.signer(f"{path.partition('/')[0]}-timestamp"))
+        timestamp.to_file(str(fleet.repo / path))
+    assert fleet.trust(state).refresh(fleet.source())
+    assert Floors(RealDisk(state)).signed_at_s <= 1
 
 
 def test_lost_floors_refuse_every_update(fleet: Fleet, state: Path) -> None:

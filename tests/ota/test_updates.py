@@ -191,6 +191,7 @@ def test_a_boot_record_that_is_lost_is_told_of_and_what_it_named_comes_again(fle
         ("damaged", None, "both boot records were damaged")
     ]
     install(fleet, updates, *KEPT)
+    assert not updates.slots(Kind.MODEL).lost
     assert good_release(opened(fleet, disk, []), Kind.MODEL) == 2
 
 
@@ -225,6 +226,14 @@ def test_a_file_that_cant_be_read_keeps_no_start_from_an_allowed_slot(fleet: Fle
     assert slot is (Slot.FACTORY if path.startswith("model/b") else Slot.B)
     assert step is not None
     assert step.state is State.STAGED
+
+
+@pytest.mark.parametrize("path", ["model/b/files/model.onnx", "model/b/bundle.json"])
+def test_a_folder_where_a_file_was_is_damage_too(fleet: Fleet, path: str) -> None:
+    disk = with_two_kept(fleet)
+    disk.remove(path)
+    disk.make_folder(path)
+    assert good_release(opened(fleet, disk, []), Kind.MODEL) == 1
 
 
 def test_an_audit_that_cant_be_read_is_put_aside_and_goes_on(fleet: Fleet) -> None:
