@@ -362,6 +362,14 @@ def test_a_folder_gives_what_was_asked_for_and_no_byte_more(
     assert given == content[offset : offset + most]
 
 
+def test_a_medium_that_cant_be_read_is_no_attack(fleet: Fleet, manifest: BundleManifest) -> None:
+    file = fleet.repo / "image/files" / manifest.files[0].sha256
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(FetchError, match="Check the medium"):
+        list(fleet.source().read(f"files/{file.name}", 0, 10))
+
+
 @pytest.mark.parametrize("vehicle", ["", "..", "../car-2", "a/b", "x" * 65, ".hidden"])
 def test_a_vehicle_is_no_path(vehicle: str) -> None:
     assert published("director/timestamp.json", vehicle) is None

@@ -218,9 +218,13 @@ def test_both_twins_lost_is_never_zero(record: str) -> None:
             act()
 
 
-@pytest.mark.parametrize(("record", "ask"), [
-    ("floors.metadata", lambda floors: floors.signed_at_s), ("floors.release", lambda floors: floors.release(Kind.MODEL)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("record", "ask"),
+    [
+        ("floors.metadata", lambda floors: floors.signed_at_s),
+        ("floors.release", lambda floors: floors.release(Kind.MODEL)),
+    ],
+)
 def test_a_floor_that_isnt_understood_is_never_zero(record: str, ask: Callable[[Floors], object]) -> None:
     disk = CrashDisk()
     TwinRecord(disk, record).write_both(b'{"versions": "all", "model": true}')
