@@ -35,7 +35,6 @@ from tuf.ngclient import FetcherInterface, Updater
 
 from ecu.clock import SECOND_NS, Clock
 from ecu.disk import Disk, DiskError, DiskFault, DiskFull, replace_file
-from ecu.errors import shown
 from ota.errors import Attack, FetchError, NotThere, OtaError, TrustError
 from ota.floors import Floors
 from ota.kinds import Kind
@@ -151,7 +150,7 @@ class Trust:
         named = directed.unrecognized_fields.get(VEHICLE_FIELD)
         if named != self._vehicle.name:
             raise TrustError(
-                Attack.WRONG_VEHICLE, f"the director's targets are for {shown(named)}, this is {self._vehicle.name}"
+                Attack.WRONG_VEHICLE, f"the director's targets are for {named}, this is {self._vehicle.name}"
             )
         if directed.delegations is not None:
             raise TrustError(Attack.MALFORMED, "the director's targets delegate, which a director's never do")
@@ -166,24 +165,22 @@ class Trust:
         target = image.target(wanted.path)
         if target is None:
             raise TrustError(
-                Attack.ARBITRARY_SOFTWARE, f"the director names {shown(wanted.path)}, which no {kind} key has signed"
+                Attack.ARBITRARY_SOFTWARE, f"the director names {wanted.path}, which no {kind} key has signed"
             )
         if (wanted.length, wanted.hashes) != (target.length, target.hashes) or wanted.custom != target.custom:
             raise TrustError(
                 Attack.ARBITRARY_SOFTWARE,
-                f"director and image repository disagree about {shown(wanted.path)}: "
-                f"{_brief(wanted)} and {_brief(target)}",
+                f"director and image repository disagree about {wanted.path}: {_brief(wanted)} and {_brief(target)}",
             )
         custom = _custom_of(target)
         if not {ANY_HARDWARE, self._vehicle.hardware} & set(custom.hardware):
             raise TrustError(
                 Attack.WRONG_HARDWARE,
-                f"{shown(wanted.path)} is for {', '.join(map(shown, custom.hardware))}, this is "
-                f"{self._vehicle.hardware}",
+                f"{wanted.path} is for {', '.join(custom.hardware)}, this is {self._vehicle.hardware}",
             )
         sha256 = target.hashes.get("sha256", "")
         if published(target_path(target.path, sha256), self._vehicle.name) is None:
-            raise TrustError(Attack.MALFORMED, f"{shown(target.path)} has a name or a SHA-256 that nobody can ask for")
+            raise TrustError(Attack.MALFORMED, f"{target.path} has a name or a SHA-256 that nobody can ask for")
         return Offer(kind, target.path, custom.release, target.length, sha256, tuple(custom.hardware))
 
     def _settle(self, look: _Look, now_s: int) -> None:
@@ -333,7 +330,7 @@ class _Repository:
             case LengthOrHashMismatchError():
                 return TrustError(Attack.MIX_AND_MATCH, f"{path}: {error}")
             case _:
-                return TrustError(Attack.MALFORMED, f"{path}: {shown(error)}")
+                return TrustError(Attack.MALFORMED, f"{path}: {error}")
 
     def _expired(self, words: str) -> str:
         told = _EXPIRED.fullmatch(words)
@@ -409,7 +406,7 @@ class _Fetcher(FetcherInterface):
 def _kind_of(path: str) -> Kind:
     kind = path.partition("/")[0]
     if kind not in set(Kind):
-        raise TrustError(Attack.MALFORMED, f"the director names {shown(path)}, which is of no kind that is known here")
+        raise TrustError(Attack.MALFORMED, f"the director names {path}, which is of no kind that is known here")
     return Kind(kind)
 
 
@@ -417,7 +414,7 @@ def _custom_of(target: TargetFile) -> _Custom:
     try:
         custom = msgspec.convert(target.custom, _Custom)
     except msgspec.ValidationError as error:
-        raise TrustError(Attack.MALFORMED, f"{shown(target.path)} says no release and hardware: {error}") from error
+        raise TrustError(Attack.MALFORMED, f"{target.path} says no release and hardware: {error}") from error
     return custom
 
 
