@@ -43,6 +43,7 @@ def test_a_state_is_left_when_its_powered_time_is_spent_and_not_before(state: St
     for event in WAY[state]:
         # What was spent in the states before counts in those alone.
         trial.spend(300 * SECOND_NS)
+        trial.spend(SAVE_EVERY_NS - 1)
         trial.handle(event, "")
     assert trial.state is state
     spent_ns, step = spent_until_it_expires(trial, seconds * SECOND_NS)
