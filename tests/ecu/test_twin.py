@@ -296,9 +296,9 @@ def test_after_a_failed_sync_the_same_file_is_never_believed_again() -> None:
     record.write_both(b"one")
     disk.fail(lambda call: call.act == "sync", DiskFault("worn"))
     with pytest.raises(DiskFault):
-        record.write_both(b"two")
+        record.write(b"two")
     disk.heal()
-    record.write_both(b"three")
+    record.write(b"three")
     disk.mark("three")
     for state in disk.after_crash():
         if "three" in state.acknowledged:
