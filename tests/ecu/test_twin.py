@@ -290,7 +290,7 @@ def test_the_only_twin_there_is_damaged_is_lost_and_not_nothing() -> None:
         TwinRecord(disk, "record").read()
 
 
-def test_after_a_failed_sync_the_same_file_is_never_believed_again() -> None:
+def test_a_write_after_a_failed_sync_is_durable_when_it_returns() -> None:
     disk = CrashDisk()
     record = TwinRecord(disk, "record")
     record.write_both(b"one")
