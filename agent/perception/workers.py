@@ -78,15 +78,15 @@ class WorkerPool:
         return self._live is not None and self._asked_id is None
 
     @property
-    def live(self) -> WorkerReady | None:
-        """What the live worker said of its model."""
+    def model(self) -> WorkerReady | None:
+        """What the live worker said of it."""
         return self._ready.get(self._live.pid) if self._live is not None else None
 
     @property
     def title(self) -> str | None:
         """The live worker's model, for people."""
-        live = self.live
-        return f"{live.name} {live.version} ({live.variant})" if live is not None else None
+        model = self.model
+        return f"{model.name} {model.version} ({model.variant})" if model is not None else None
 
     @property
     def live_pid(self) -> int | None:

@@ -9,11 +9,11 @@ from tests.sabotage.afterimport import after, put
 CLAIM = "frames lost by the swap"
 
 
-@after("agent.perception.perception")
-def a_frame_is_given_up(perception: Any) -> None:
-    def swap_now(self: Any) -> None:
-        self._account.received()
-        self._account.lost_to_fault()
-        honest(self)
+@after("agent.perception.models")
+def a_frame_is_given_up(models: Any) -> None:
+    def swap_now(self: Any, first_id: int) -> None:
+        self._events._account.received()
+        self._events._account.lost_to_fault()
+        honest(self, first_id)
 
-    honest = put(perception.Perception, "_swap_now", swap_now)
+    honest = put(models.Models, "swap_now", swap_now)
