@@ -70,7 +70,7 @@ class Models:
             self._swap.set_exception(TrialOver("The model beside the live one was stopped before it could take over."))
         if beside is not None:
             # Whoever asked may be cancelled meanwhile; what is being stopped has to be stopped all the same.
-            self._leaving = asyncio.create_task(beside.stop())
+            self._leaving = beside.stop()
             await asyncio.shield(self._leaving)
 
     async def left(self) -> None:
@@ -94,32 +94,42 @@ class Models:
     def is_swap_wanted(self) -> bool:
         return self._swap is not None and not self._swap.done()
 
-    def swap_now(self, first_id: int) -> None:
-        """Between two frames: the one beside sees those from `first_id` on, and the other stays beside it."""
-        beside = self.beside
-        assert beside is not None
+    def swap_if_wanted(self, first_id: int) -> bool:
+        """Between two frames: whether the one beside sees those from `first_id` on, and the other stays beside it."""
+        beside, swap = self.beside, self._swap
+        if beside is None or swap is None or swap.done():
+            return False
+        if beside.keeper.done():
+            swap.set_exception(TrialOver("The model beside the live one can't take over: it has no worker any more."))
+        elif beside.pool.idle:
+            self._change_places(beside)
+            swap.set_result(first_id)
+            return True
+        return False
+
+    def _change_places(self, beside: Beside) -> None:
         assert self.keeper is not None
         was_live, first_track_id = self.live, max(self.live.next_track_id, beside.pool.next_track_id)
         self.live, beside.pool = beside.pool, was_live
         self.keeper, beside.keeper = beside.keeper, self.keeper
-        beside.is_candidate = not beside.is_candidate
+        beside.changed_places()
         was_live.step_aside(beside)
         self.live.lead(self._events, first_track_id)
-        if self._swap is not None and not self._swap.done():
-            self._swap.set_result(first_id)
 
-    def fall_back(self, first_id: int) -> None:
-        """A live candidate that can't go on gives way to the model that was good before it."""
+    def fall_back(self, first_id: int) -> bool:
+        """Whether a live candidate can't go on, and has given way to the model that was good before it."""
         beside, keeper = self.beside, self.keeper
         assert keeper is not None
         if not keeper.done() or beside is None or beside.is_candidate or beside.keeper.done():
-            return
+            return False
         try:
             keeper.result()
         except ModelUnfit as unfit:
             self._events.health("model_unfit", str(unfit))
-            self.swap_now(first_id)
-            beside.candidate_gave_up(str(unfit))
+            self._change_places(beside)
+            if self._swap is not None and not self._swap.done():
+                self._swap.set_result(first_id)
+        return True
 
     def trial_status(self) -> TrialStatus | None:
         beside = self.beside

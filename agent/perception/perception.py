@@ -153,13 +153,14 @@ class Perception:
     async def leave_beside(self) -> None:
         """Stops whatever is beside the live model: the candidate, or the one that was good before it."""
         await self._models.leave_beside()
-        self._progress.set()
+        # In lockstep a frame may have waited for it.
+        self._go_on()
 
     async def swap(self) -> int:
-        """The model beside becomes the live one, between two frames: the id of the first frame that it looks at.
+        """The model beside becomes the live one, between two frames: those from the returned id on are its.
 
         The other stays beside it. No frame is lost by that. Only while something is beside; raises TrialOver when it
-        goes before that.
+        goes before that, or can't go on.
         """
         return await self._models.swap()
 
@@ -176,7 +177,8 @@ class Perception:
 
     def _demand_keepers(self) -> None:
         """Raises what ended one; but a live model that can't go on gives way to the one that was good before it."""
-        self._models.fall_back(self._next_id)
+        if self._models.fall_back(self._next_id):
+            self._show_next()
         for keeper in self._keepers:
             if keeper.done():
                 keeper.result()
@@ -285,8 +287,7 @@ class Perception:
     def _show_next(self) -> None:
         """The live worker looks at the frame whose turn it is, and the one beside it, if it has time, too."""
         beside, is_swap_wanted = self._models.beside, self._models.is_swap_wanted
-        if is_swap_wanted and beside is not None and self._looked_at is None and beside.pool.idle:
-            self._models.swap_now(self._next_id)
+        if self._looked_at is None and self._models.swap_if_wanted(self._next_id):
             # Who waits for keepers has to wait for others now.
             self._progress.set()
         if not self._waiting or not self._models.live.idle:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from agent.children import Child
 from agent.frames import FrameAccount, FrameCounts
 from agent.perception import Perception, PerceptionSettings, Supervision
-from ecu.channel import Message
+from ecu.channel import Done, Message
 from ecu.clock import MILLISECOND_NS, SECOND_NS, boot_id
 from ecu.ledger import Ledger
 from inference.camera import LEDGER_NAMES
@@ -122,6 +122,10 @@ class PuppetCamera(Puppet):
     def opens(self) -> None:
         self.says(HELLO)
 
+    def says_done(self, t_ns: int) -> None:
+        """Lockstep: nothing more is due up to that instant."""
+        self.says(Done(t_ns))
+
     def comes_back_larger(self) -> None:
         self.says(CameraHello(HELLO.width * 2, HELLO.height, HELLO.period_ns))
 
@@ -148,11 +152,13 @@ class PuppetCamera(Puppet):
 
 
 class PuppetWorker(Puppet):
-    """Numbers what it sees from where its Start says."""
+    """Numbers what it sees from where its latest Start says."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, arguments: Sequence[str], *others: Any) -> None:
+        super().__init__(arguments, *others)
+        self.package = Path(arguments[arguments.index("--package") + 1])
         self._objects = 0
+        self._answers = 0
 
     def loads(self) -> None:
         self.says(READY)
@@ -162,12 +168,23 @@ class PuppetWorker(Puppet):
         """What it was asked last."""
         return self.heard_of(Look)[-1]
 
+    @property
+    def owes(self) -> bool:
+        """Whether it was asked, and hasn't answered."""
+        return self._answers < len(self.heard_of(Look))
+
     def sees(self, objects: int = 0) -> None:
         """Answers, with so many objects that were never seen before."""
         first = self.heard_of(Start)[-1].first_track_id + self._objects
         self._objects += objects
+        self._answers += 1
         tracks = (SeenTrack(first + n, "car", 0.9, (0.0, 0.0, 9.0, 9.0), 1, True) for n in range(objects))
         self.says(result(self.asked.frame_id, *tracks))
+
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        super().send(message, descriptors)
+        if isinstance(message, Start):
+            self._objects = 0
 
 
 def result(frame_id: int, *tracks: SeenTrack) -> Seen:
@@ -190,12 +207,16 @@ WorkerAct = Callable[[PuppetWorker], None]
 
 @dataclass
 class Stage:
-    """What was started, and what the perception told. `cameras` and `workers` are in the order of their births."""
+    """What was started, and what the perception told. `cameras` and `workers` are in the order of their births.
+
+    Instead of another worker being born, `stillborn` is raised.
+    """
 
     cameras: list[PuppetCamera] = field(default_factory=list)
     workers: list[PuppetWorker] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     health: list[str] = field(default_factory=list)
+    stillborn: Exception | None = None
     perception: Perception = field(init=False)
 
     @property
@@ -247,6 +268,8 @@ async def on_stage(
             stage.cameras.append(camera)
             loop.call_soon(next(camera_acts), camera)
             return camera
+        if stage.stillborn is not None:
+            raise stage.stillborn
         worker = PuppetWorker(arguments, on_message, on_closed, next(numbers))
         stage.workers.append(worker)
         loop.call_soon(next(worker_acts), worker)

@@ -50,6 +50,9 @@ class Trying:
     def crashed(self, words: str) -> None:
         self._tell(f"crashed: {words}")
 
+    def hindered(self, words: str) -> None:
+        self._tell(f"hindered: {words}")
+
     def on_seen(self, seen: Seen, latency_ns: int) -> None:
         self.seen.append(seen)
         self.models.append(self.perception.status().model or "none")
