@@ -128,7 +128,7 @@ class Beside:
     # --- what its workers tell --------------------------------------------------------------------
 
     def worker_live(self) -> None:
-        if self.is_candidate and not self._was_loaded and self._watch is not None:
+        if not self._was_loaded and self._watch is not None:
             self._was_loaded = True
             self._watch.loaded()
         self._progress()

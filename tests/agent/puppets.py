@@ -63,6 +63,7 @@ class Puppet(Child[Any]):
         self.alive = True
         self.heard: list[Message] = []
         self.was_killed = False
+        self.stops_within_s = 0.0
         self.born_s = asyncio.get_running_loop().time()
         self.died_s: float | None = None
         self._on_message = on_message
@@ -96,6 +97,7 @@ class Puppet(Child[Any]):
         asyncio.get_running_loop().call_soon(self.dies)
 
     async def stop(self) -> None:
+        await asyncio.sleep(self.stops_within_s)
         self._bury()
 
     @property

@@ -12,12 +12,23 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.perception import ModelUnfit, TrialOver
+from agent.perception.agreement import Agreement
 from agent.perception.beside import MAX_DEATHS
 from agent.perception.workers import MAX_TRACKS, PATIENCE
 from ecu.errors import EnvironmentFault
-from inference.messages import Look, SeenTrack
+from inference.messages import Look, Ring, SeenTrack
 from inference.track import TrackerParams
-from tests.agent.puppets import HANG_S, SLOTS, PuppetWorker, Stage, WorkerAct, on_stage, result
+from tests.agent.puppets import (
+    HANG_S,
+    SLOTS,
+    PuppetCamera,
+    PuppetWorker,
+    Stage,
+    WorkerAct,
+    on_stage,
+    result,
+    says_its_source_is,
+)
 from tests.agent.virtualtime import in_virtual_time, passes, settled
 
 CANDIDATE = Path("candidate")
@@ -50,8 +61,12 @@ async def tries(stage: Stage) -> tuple[Watch, PuppetWorker]:
     return watch, stage.workers[-1]
 
 
-def track(number: int, x: float = 0.0) -> SeenTrack:
-    return SeenTrack(number, "car", 0.9, (x, 0.0, x + 9.0, 9.0), 5, True)
+UNLOADABLE: Sequence[WorkerAct] = [PuppetWorker.loads] * 4 + [PuppetWorker.dies]
+"""The live one, its standby, the candidate and the standby that it gets once it is live; nobody after that."""
+
+
+def track(number: int, x: float = 0.0, confirmed: bool = True) -> SeenTrack:
+    return SeenTrack(number, "car", 0.9, (x, 0.0, x + 9.0, 9.0), 5, confirmed)
 
 
 # --- beside -------------------------------------------------------------------------------------------------------
@@ -78,20 +93,47 @@ async def test_both_are_compared_on_every_frame_that_both_have_seen_whoever_is_s
 ) -> None:
     async with on_stage(tmp_path) as stage:
         _, candidate = await tries(stage)
-        for number in range(1, 4):
+        for number in (1, 3, 5):
             stage.camera.captures()
-            asked = candidate.asked.frame_id
+            answer = result(candidate.asked.frame_id, track(number), track(number + 1, 20.0, confirmed=False))
             if first == "candidate":
-                candidate.says(result(asked, track(number)))
+                candidate.says(answer)
             stage.live.sees(1)
             if first == "live" and live_goes_on:
                 stage.camera.captures()
-                stage.live.sees(1)
+                stage.live.sees(0)
             if first == "live":
-                candidate.says(result(asked, track(number)))
+                candidate.says(answer)
         trial = stage.perception.status().trial
         assert trial is not None
-        assert (trial.looked_at, trial.agreement.frames, trial.agreement.both) == (3, 3, 3)
+        assert (trial.looked_at, trial.agreement) == (3, Agreement(frames=3, both=3))
+
+
+@in_virtual_time
+async def test_a_frame_that_only_one_of_them_has_seen_compares_nothing(tmp_path: Path) -> None:
+    async with on_stage(tmp_path) as stage:
+        _, candidate = await tries(stage)
+        stage.camera.captures()
+        candidate.sees(1)
+        stage.live.dies()
+        stage.camera.captures()
+        stage.live.sees(1)
+        candidate.dies()
+        trial = stage.perception.status().trial
+        assert trial is not None
+        assert (trial.looked_at, trial.agreement) == (1, Agreement())
+
+
+@pytest.mark.parametrize("opens", ["before", "later"])
+@in_virtual_time
+async def test_a_candidate_is_shown_the_frame_memory_whenever_the_camera_opens(tmp_path: Path, opens: str) -> None:
+    cameras = [PuppetCamera.opens] if opens == "before" else [says_its_source_is("no signal"), PuppetCamera.opens]
+    async with on_stage(tmp_path, cameras=cameras) as stage:
+        _, candidate = await tries(stage)
+        await passes(20.0)
+        assert len(candidate.heard_of(Ring)) == 1
+        assert candidate.heard_of(Ring) == stage.live.heard_of(Ring)
+        assert candidate.package == CANDIDATE
 
 
 @in_virtual_time
@@ -156,10 +198,15 @@ async def test_every_death_of_a_candidate_counts_beside_and_live_and_the_last_st
 @in_virtual_time
 async def test_a_candidate_that_no_worker_can_load_is_unfit_and_is_told_once(tmp_path: Path) -> None:
     loads = PuppetWorker.loads
-    async with on_stage(tmp_path, workers=[loads, loads, PuppetWorker.dies]) as stage:
-        watch, _ = await tries(stage)
+    # The live one, its standby, the candidate, the standby of each when it is live; nobody after that.
+    async with on_stage(tmp_path, workers=[*[loads] * 5, PuppetWorker.dies]) as stage:
+        watch, candidate = await tries(stage)
+        for _ in range(2):
+            await stage.perception.swap()
+            await settled()
+        candidate.dies()
         await passes(60.0)
-        assert watch.told == ["unfit"]
+        assert watch.told == ["loaded", "unfit"]
         stage.camera.captures()
         stage.live.sees()
         assert stage.frames.processed == 1
@@ -201,6 +248,33 @@ async def test_whoever_stopped_a_trial_is_told_nothing_more_of_it(tmp_path: Path
         await leaving
         await settled()
         assert watch.told == []
+
+
+@in_virtual_time
+async def test_who_leaves_a_candidate_waits_until_it_is_gone(tmp_path: Path) -> None:
+    async with on_stage(tmp_path) as stage:
+        _, candidate = await tries(stage)
+        candidate.stops_within_s = 1.0
+        await stage.perception.leave_beside()
+        assert candidate.is_reaped
+
+
+@pytest.mark.parametrize("ends", [False, True])
+@in_virtual_time
+async def test_what_is_being_stopped_ends_though_nobody_waits_for_it_any_more(tmp_path: Path, ends: bool) -> None:
+    async with on_stage(tmp_path) as stage:
+        _, candidate = await tries(stage)
+        stage.camera.captures()
+        stage.live.sees()
+        candidate.stops_within_s = 1.0
+        leaving = asyncio.ensure_future(stage.perception.leave_beside())
+        await settled()
+        leaving.cancel()
+        if not ends:
+            await passes(1.0)
+            assert candidate.is_reaped
+            assert len(stage.camera.leases) == SLOTS
+    assert candidate.is_reaped
 
 
 # --- answers that nobody gives --------------------------------------------------------------------------------------
@@ -331,10 +405,9 @@ async def test_a_swap_waits_until_the_one_beside_has_a_worker_again(tmp_path: Pa
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
 @in_virtual_time
 async def test_a_swap_to_a_model_that_no_worker_can_load_any_more_is_over(tmp_path: Path, when: str) -> None:
-    loads = PuppetWorker.loads
-    async with on_stage(tmp_path, workers=[loads, loads, loads, loads, PuppetWorker.dies]) as stage:
+    async with on_stage(tmp_path, workers=UNLOADABLE) as stage:
         old = stage.live
-        await tries(stage)
+        watch, _ = await tries(stage)
         await stage.perception.swap()
         await settled()
         old.dies()
@@ -344,9 +417,23 @@ async def test_a_swap_to_a_model_that_no_worker_can_load_any_more_is_over(tmp_pa
         await passes(60.0)
         with pytest.raises(TrialOver, match="can't take over"):
             await swapping
+        assert watch.told == ["loaded"], "the candidate is as good as before"
         stage.camera.captures()
         stage.live.sees()
         assert stage.frames.processed == 1
+
+
+@in_virtual_time
+async def test_the_deaths_of_the_model_before_are_nobodys_fault(tmp_path: Path) -> None:
+    async with on_stage(tmp_path) as stage:
+        watch, _ = await tries(stage)
+        before = stage.live.package
+        await stage.perception.swap()
+        await settled()
+        for _ in range(MAX_DEATHS):
+            next(worker for worker in stage.workers if worker.package == before and worker.alive).dies()
+            await passes(20.0)
+        assert watch.told == ["loaded"]
 
 
 @in_virtual_time
@@ -375,10 +462,6 @@ async def test_a_swap_that_nobody_waits_for_any_more_never_happens(tmp_path: Pat
 
 
 # --- giving way -----------------------------------------------------------------------------------------------------
-
-
-UNLOADABLE: Sequence[WorkerAct] = [PuppetWorker.loads] * 4 + [PuppetWorker.dies]
-"""The live one, its standby, the candidate and the standby that it gets; from then on nobody loads it."""
 
 
 async def candidate_gives_up(stage: Stage) -> Watch:
@@ -469,6 +552,35 @@ async def test_in_lockstep_the_next_frame_waits_for_whoever_still_looks_at_this_
         assert stage.live.asked.frame_id == candidate.asked.frame_id == 1
 
 
+@in_virtual_time
+async def test_in_lockstep_nobody_waits_for_a_candidate_that_died_over_the_last_frame(tmp_path: Path) -> None:
+    workers: list[WorkerAct] = [PuppetWorker.loads, PuppetWorker.loads, PuppetWorker.loads, PuppetWorker.hangs]
+    async with on_stage(tmp_path, workers=workers, lockstep=True) as stage:
+        _, candidate = await tries(stage)
+        advancing = asyncio.ensure_future(stage.perception.advance(1))
+        stage.camera.captures()
+        stage.camera.says_done(1)
+        stage.live.sees()
+        await settled()
+        assert not advancing.done()
+        candidate.dies()
+        await settled()
+        assert advancing.done()
+
+
+@in_virtual_time
+async def test_in_lockstep_nobody_waits_for_the_model_before(tmp_path: Path) -> None:
+    async with on_stage(tmp_path, workers=[*[PuppetWorker.loads] * 4, PuppetWorker.hangs], lockstep=True) as stage:
+        old = stage.live
+        await tries(stage)
+        await stage.perception.swap()
+        await settled()
+        old.dies()
+        stage.camera.captures()
+        stage.live.sees()
+        assert stage.frames.processed == 1
+
+
 # --- anything -------------------------------------------------------------------------------------------------------
 
 EVENTS = (
@@ -482,6 +594,8 @@ EVENTS = (
 @example(["try", "frame", "live sees", "frame", "swap", "candidate sees", "live sees"])
 @example(["try", "frame", "swap", "live dies", "candidate sees", "frame"])
 @example(["try", "frame", "swap", "leave", "frame", "live sees"])
+@example(["try", "frame", "candidate sees", "leave", "live sees"])
+@example(["try", "frame", "candidate sees", "beside dies", "live sees"])
 def test_whatever_happens_in_a_trial_each_frame_has_one_fate_and_one_model(events: list[str]) -> None:
     @in_virtual_time
     async def scenario() -> None:
