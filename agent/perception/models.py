@@ -109,18 +109,18 @@ class Models:
 
     def _change_places(self, beside: Beside) -> None:
         assert self.keeper is not None
-        was_live, first_track_id = self.live, max(self.live.next_track_id, beside.pool.next_track_id)
+        was_live = self.live
         self.live, beside.pool = beside.pool, was_live
         self.keeper, beside.keeper = beside.keeper, self.keeper
         beside.changed_places()
         was_live.step_aside(beside)
-        self.live.lead(self._events, first_track_id)
+        self.live.lead(self._events, was_live.next_track_id)
 
     def fall_back(self, first_id: int) -> bool:
         """Whether a live candidate can't go on, and has given way to the model that was good before it."""
         beside, keeper = self.beside, self.keeper
         assert keeper is not None
-        if not keeper.done() or beside is None or beside.is_candidate or beside.keeper.done():
+        if not keeper.done() or beside is None or beside.is_candidate:
             return False
         try:
             keeper.result()

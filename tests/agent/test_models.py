@@ -80,6 +80,9 @@ async def test_a_candidate_sees_what_the_live_one_sees_and_nobody_hears_of_it(tm
         assert candidate.asked == stage.live.asked
         candidate.sees(objects=3)
         assert stage.seen == []
+        trial = stage.perception.status().trial
+        assert trial is not None
+        assert (trial.is_live, trial.pid, trial.looked_at) == (False, candidate.pid, 1)
         stage.live.sees()
         assert [len(seen.tracks) for seen in stage.seen] == [0]
         assert watch.told == ["loaded"]
@@ -157,6 +160,7 @@ async def test_a_candidate_may_wait_longer_for_a_processor_than_what_the_road_wa
         stage.camera.captures()
         stage.live.sees()
         await passes(0.9 * PATIENCE * HANG_S)
+        assert PATIENCE >= 5
         assert candidate.alive
         await passes(0.2 * PATIENCE * HANG_S)
         assert candidate.was_killed
@@ -344,6 +348,9 @@ async def test_places_are_changed_between_two_frames(tmp_path: Path, looking: st
                     worker.sees()
         first = await swapping
         assert stage.live is candidate
+        trial = stage.perception.status().trial
+        assert trial is not None
+        assert (trial.is_live, trial.pid) == (True, candidate.pid)
         assert all(look.frame_id < first for look in old.heard_of(Look))
         assert candidate.asked.frame_id == stage.camera.next_id - 1 >= first
         assert [seen.frame_id for seen in stage.seen] == list(range(stage.camera.next_id))
@@ -509,6 +516,40 @@ async def test_in_lockstep_a_frame_that_waited_is_seen_by_the_model_that_takes_o
         old.sees()
         stage.camera.says_done(1)
         assert await advancing
+
+
+@in_virtual_time
+async def test_whoever_waits_for_the_model_before_has_it_when_the_candidate_gives_way(tmp_path: Path) -> None:
+    workers: list[WorkerAct] = [*[PuppetWorker.loads] * 4, PuppetWorker.hangs, PuppetWorker.dies]
+    async with on_stage(tmp_path, workers=workers) as stage:
+        old = stage.live
+        watching = asyncio.ensure_future(stage.perception.watch())
+        await tries(stage)
+        await stage.perception.swap()
+        await settled()
+        old.dies()
+        await settled()
+        swapping = asyncio.ensure_future(stage.perception.swap())
+        stage.standby.dies()
+        stage.live.dies()
+        await passes(30.0)
+        assert await swapping == 0
+        reloading = next(one for one in stage.workers if one.package == old.package and one.alive)
+        reloading.loads()
+        assert stage.live is reloading
+        watching.cancel()
+
+
+@in_virtual_time
+async def test_a_candidate_never_leads_because_the_live_model_cant_be_loaded_any_more(tmp_path: Path) -> None:
+    async with on_stage(tmp_path, workers=[*[PuppetWorker.loads] * 3, PuppetWorker.dies]) as stage:
+        _, candidate = await tries(stage)
+        watching = asyncio.ensure_future(stage.perception.watch())
+        stage.standby.dies()
+        stage.live.dies()
+        with pytest.raises(ModelUnfit):
+            await watching
+        assert stage.perception.status().live_pid != candidate.pid
 
 
 @in_virtual_time
