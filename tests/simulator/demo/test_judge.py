@@ -30,7 +30,7 @@ from simulator.demo.judge import (
 from simulator.demo.observer import Observations, Sighting, UpdateHeard
 from simulator.demo.proofs import KeyWatch
 from simulator.demo.script import Deed
-from simulator.demo.updateclaims import Models
+from simulator.demo.updateclaims import LEFT_OUT_BAR, Models
 from simulator.witness import compare
 from telemetry.records import Lane
 from tests.simulator.demo.sound import (
@@ -38,6 +38,7 @@ from tests.simulator.demo.sound import (
     CUT_S,
     KILLED_S,
     NEW,
+    OLD,
     RESTORED_S,
     STAGED_S,
     SWITCHED_S,
@@ -139,6 +140,17 @@ def lost_a_frame(proof: Proof) -> Proof:
     return proof
 
 
+def swapped_late(frames: int) -> Damage:
+    """So many frames before the swap's first one were seen by neither model."""
+
+    def damage(proof: Proof) -> Proof:
+        first = next(n for n, one in enumerate(proof.seen.sightings) if one.model == NEW)
+        del proof.seen.sightings[first - frames : first]
+        return proof
+
+    return damage
+
+
 def disturbed(proof: Proof) -> Proof:
     """The slowest frames before the trial were a little faster than they may have been."""
     proof.seen.sightings[:] = [
@@ -236,6 +248,7 @@ DAMAGES: list[tuple[str, Damage]] = [
     (CLOCK, records(knew_the_time)),
     (KEPT, updates(lambda told: [one for one in told if one.what != "committed"])),
     (SWAP, lost_a_frame),
+    (SWAP, swapped_late(LEFT_OUT_BAR + 1)),
     (SHADOW, disturbed),
     (DIGEST, put(digests=["sha256:" + "ab" * 32, "sha256:" + "ab" * 31 + "ac"])),
     (DIGEST, put(other_digest="sha256:" + "ab" * 32)),
@@ -307,6 +320,21 @@ def test_numbers_that_were_not_taken_are_called_that() -> None:
     told = {claim.name: claim.measured for claim in claims(nothing)}
     for claim in (FRAMES, FIDELITY, LOST, ORPHANS, SIEGE, DIGEST, LAW_1):
         assert told[claim].startswith(NOT_MEASURED)
+
+
+# --- the swap ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_frame_left_out_at_the_swap_is_a_busy_computers_at_real_speed_and_lost_in_lockstep() -> None:
+    assert failed(swapped_late(LEFT_OUT_BAR)(sound())) == []
+    assert failed(swapped_late(1)(sound(lockstep=True))) == [SWAP]
+
+
+def test_a_model_that_comes_back_after_the_swap_proves_no_swap() -> None:
+    def comes_back(seen: list[Sighting]) -> list[Sighting]:
+        return [*seen[:-1], replace(seen[-1], model=OLD)]
+
+    assert SWAP in failed(sightings(comes_back)(sound()))
 
 
 # --- latency ----------------------------------------------------------------------------------------------------------
