@@ -11,9 +11,9 @@ CLAIM = "frames lost by the swap"
 
 @after("agent.perception.models")
 def a_frame_is_given_up(models: Any) -> None:
-    def swap_now(self: Any, first_id: int) -> None:
+    def change_places(self: Any, beside: Any) -> None:
         self._events._account.received()
         self._events._account.lost_to_fault()
-        honest(self, first_id)
+        honest(self, beside)
 
-    honest = put(models.Models, "swap_now", swap_now)
+    honest = put(models.Models, "_change_places", change_places)
