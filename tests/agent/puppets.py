@@ -203,6 +203,25 @@ def says_its_source_is(reason: str, usage: bool = True) -> Callable[[PuppetCamer
     return act
 
 
+class Watch:
+    """What whoever tries a model was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def loaded(self) -> None:
+        self.told.append("loaded")
+
+    def unfit(self, words: str) -> None:
+        self.told.append("unfit")
+
+    def crashed(self, words: str) -> None:
+        self.told.append("crashed")
+
+    def hindered(self, words: str) -> None:
+        self.told.append(f"hindered: {words}")
+
+
 CameraAct = Callable[[PuppetCamera], None]
 WorkerAct = Callable[[PuppetWorker], None]
 

@@ -24,6 +24,7 @@ from tests.agent.puppets import (
     PuppetCamera,
     PuppetWorker,
     Stage,
+    Watch,
     WorkerAct,
     on_stage,
     result,
@@ -32,25 +33,6 @@ from tests.agent.puppets import (
 from tests.agent.virtualtime import in_virtual_time, passes, settled
 
 CANDIDATE = Path("candidate")
-
-
-class Watch:
-    """What whoever tries a model was told."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def loaded(self) -> None:
-        self.told.append("loaded")
-
-    def unfit(self, words: str) -> None:
-        self.told.append("unfit")
-
-    def crashed(self, words: str) -> None:
-        self.told.append("crashed")
-
-    def hindered(self, words: str) -> None:
-        self.told.append(f"hindered: {words}")
 
 
 async def tries(stage: Stage) -> tuple[Watch, PuppetWorker]:
