@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from inference.fidelity import Agreement
+from ota.machine import State
 from simulator.claims import Claim, at_most, equals, holds
 from simulator.demo.observer import Observations, Reading, Sighting
 from simulator.demo.script import Deed
 
 SHADOW_BAR = 1.25
 FEW_FRAMES = 20
+STATIONS = (State.STAGED, State.SHADOW, State.SWITCHED, State.COMMITTED)
 LEFT_OUT_BAR = 5
 """Frames in a row that a busy computer may leave out at real speed, at the swap as at any other time."""
 
@@ -32,20 +34,23 @@ def claims(seen: Observations, models: Models, lockstep: bool) -> tuple[Claim, .
 
 
 def _kept(seen: Observations, models: Models) -> Claim:
-    """The judge's own words, and what both models are worth by another measure."""
+    """Through every station of a trial, in order; the judge's own words, and what both models are worth by another
+    measure."""
     name = "a signed release tried beside the live model, judged better, and kept"
     why = "A model that is better on somebody's desk may be worse on this car: it has to show it here."
-    committed, judged = seen.update("committed"), seen.update("switched")
+    committed, judged = seen.update(State.COMMITTED), seen.update(State.SWITCHED)
     if models.old is None or models.new is None:
         return holds(name, None, why)
     after = [one for one in seen.sightings if committed is not None and one.heard_ns > committed.heard_ns]
     is_live = bool(after) and all(" 2.0 " in one.model for one in after)
+    reached = [one.heard_ns for state in STATIONS if (one := seen.update(state)) is not None]
+    was_tried = len(reached) == len(STATIONS) and reached == sorted(reached)
     title = committed.title if committed is not None else "NOT kept"
     words = judged.words if judged is not None else "NOT switched to"
     return holds(
-        name, committed is not None and is_live, why,
+        name, was_tried and is_live, why,
         measured=f"{title}; {words}; fidelity F1 {models.old.f1:.2f} -> {models.new.f1:.2f}",
-        bar="committed, and live ever after",
+        bar="judged, committed, and live ever after",
     )  # fmt: skip
 
 
@@ -95,7 +100,7 @@ def _undisturbed(seen: Observations, lockstep: bool) -> Claim:
     what = "over the model's own call" if lockstep else "p99"
     name = f"live model while another looks on, {what}, over before"
     why = "Whoever is tried must not cost the one that drives its time."
-    staged, shadow, over = seen.update("staged"), seen.update("shadow"), seen.update("switched")
+    staged, shadow, over = seen.update(State.STAGED), seen.update(State.SHADOW), seen.update(State.SWITCHED)
     if staged is None or shadow is None:
         return at_most(name, None, SHADOW_BAR, "x", why)
     until_ns = over.heard_ns if over is not None else seen.sightings[-1].heard_ns
