@@ -41,6 +41,7 @@ from tests.simulator.demo.sound import (
     NEW,
     OLD,
     RESTORED_S,
+    SHADOW_S,
     STAGED_S,
     SWITCHED_S,
     WALL_MINUS_BOOT_NS,
@@ -133,12 +134,33 @@ def updates(change: Callable[[list[UpdateHeard]], list[UpdateHeard]]) -> Damage:
 
 
 def lost_a_frame(proof: Proof) -> Proof:
-    """Between the last reading before the swap and the first one behind it."""
-    for number, reading in enumerate(proof.seen.readings):
-        if reading.heard_ns >= boot_ns(SWITCHED_S):
-            status = {**reading.status, "perception": {"frames": {"lost_to_fault": 4}}}
-            proof.seen.readings[number] = replace(reading, status=status)
+    """Between the last reading before the swap and the first one behind it, although one was taken in between."""
+    swap_ns = boot_ns(SWITCHED_S)
+    behind = next(number for number, reading in enumerate(proof.seen.readings) if reading.heard_ns >= swap_ns)
+    between = replace(proof.seen.readings[behind - 1], heard_ns=swap_ns - 1)
+    for number, reading in enumerate(proof.seen.readings[behind:], behind):
+        lost = reading.status["perception"]["frames"]["lost_to_fault"] + 1
+        status = {**reading.status, "perception": {"frames": {"lost_to_fault": lost}}}
+        proof.seen.readings[number] = replace(reading, status=status)
+    proof.seen.readings.insert(behind, between)
     return proof
+
+
+def blind_at(second: float) -> Damage:
+    """That reading tells of no perception."""
+
+    def damage(proof: Proof) -> Proof:
+        for number, reading in enumerate(proof.seen.readings):
+            if reading.heard_ns == boot_ns(second):
+                proof.seen.readings[number] = replace(reading, status={**reading.status, "perception": None})
+        return proof
+
+    return damage
+
+
+def called(old: str, new: str) -> Damage:
+    """A model that goes by another name."""
+    return sightings(lambda seen: [replace(one, model=one.model.replace(old, new)) for one in seen])
 
 
 def swapped_late(frames: int) -> Damage:
@@ -274,6 +296,10 @@ NOTHING_SEEN: list[tuple[str, Damage]] = [
     (SWAP, without(Deed.RELEASE)),
     (SWAP, sightings(lambda seen: [s for s in seen if s.model == NEW])),
     (SWAP, without_readings),
+    (SWAP, blind_at(SWITCHED_S - 1)),
+    (SWAP, blind_at(SWITCHED_S)),
+    (SWAP, called(" 1.0 ", " 0.9 ")),
+    (SWAP, called(" 2.0 ", " 2.1 ")),
     (SHADOW, updates(lambda told: [one for one in told if one.what != "shadow"])),
     (SHADOW, sightings(lambda seen: [s for s in seen if s.heard_ns > boot_ns(STAGED_S)])),
     (SPOOLED, without(Deed.CUT_LINK)),
@@ -356,6 +382,15 @@ def test_lockstep_is_judged_by_what_we_add_to_most_frames_and_says_so() -> None:
     few, most = (sightings(slow(share))(sound(lockstep=True)) for share in (0.4, 0.6))
     assert failed(few) == []
     assert failed(most) == ["camera to result, over the model's own call"]
+
+
+def test_in_lockstep_a_live_model_is_disturbed_by_what_we_add_while_another_looks_on() -> None:
+    def disturbs(seen: list[Sighting]) -> list[Sighting]:
+        shadow = range(boot_ns(SHADOW_S), boot_ns(SWITCHED_S) + 1)
+        return [replace(s, model_ns=s.model_ns * 3 // 4) if s.heard_ns in shadow else s for s in seen]
+
+    told = failed(sightings(disturbs)(sound(lockstep=True)))
+    assert told == ["live model while another looks on, over the model's own call, over before"]
 
 
 def test_a_slow_computer_slows_the_model_too_and_fails_no_lockstep() -> None:
