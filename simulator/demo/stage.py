@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from agent.apiclient import AgentNotRunning, ask_status
 from ecu.clock import SystemClock
@@ -163,19 +163,19 @@ class Stage:
 
     async def start_receiver(self) -> None:
         """On ports of its own choice the first time, on the same ones ever after."""
-        reading, writing = os.pipe()
         self._write_config()
-        try:
-            await self._start(
-                "receiver", ["outrider", "receiver", "run", "--state", str(self.places.receiver), "--config",
-                             str(self.places.config), "--ready-fd", str(writing)], (writing,),
-            )  # fmt: skip
-        finally:
-            os.close(writing)
-        if self.shares_the_road:
-            prefer(self.pid("receiver"), Urgency.PATIENT)
-        with os.fdopen(reading) as pipe:
-            line = await self._within(asyncio.to_thread(pipe.readline), "receiver", "to be ready")
+        reading, writing = os.pipe()
+        with os.fdopen(reading, "rb", 0) as pipe:
+            try:
+                await self._start(
+                    "receiver", ["outrider", "receiver", "run", "--state", str(self.places.receiver), "--config",
+                                 str(self.places.config), "--ready-fd", str(writing)], (writing,),
+                )  # fmt: skip
+            finally:
+                os.close(writing)
+            if self.shares_the_road:
+                prefer(self.pid("receiver"), Urgency.PATIENT)
+            line = await self._within(first_line(pipe), "receiver", "to be ready")
         if not line:
             raise StageFault(f"The receiver ended before it was ready. {self._last_words('receiver')}")
         self._receiver_ports = json.loads(line)
@@ -330,3 +330,16 @@ class Stage:
         log = self.places.logs / f"{name}.log"
         lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
         return f"It said: {' / '.join(lines[-3:]) if lines else 'nothing'}"
+
+
+async def first_line(pipe: BinaryIO) -> bytes:
+    """Empty when the other end is closed before. It can be given up: a thread that reads could not, nor the pipe be
+    closed beside it."""
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), pipe
+    )
+    try:
+        return await reader.readline()
+    finally:
+        transport.close()

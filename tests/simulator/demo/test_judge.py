@@ -183,6 +183,12 @@ def disturbed(proof: Proof) -> Proof:
     return proof
 
 
+def once_slow(number: int, one: Sighting) -> Sighting:
+    """Two in a hundred of the frames beside a candidate come late, and very few of all."""
+    is_beside = boot_ns(SHADOW_S) <= one.heard_ns <= boot_ns(SWITCHED_S)
+    return replace(one, latency_ns=one.latency_ns + MILLISECOND_NS) if is_beside and number % 50 == 0 else one
+
+
 def without_readings(proof: Proof) -> Proof:
     proof.seen.readings.clear()
     return proof
@@ -274,6 +280,7 @@ DAMAGES: list[tuple[str, Damage]] = [
     (SWAP, lost_a_frame),
     (SWAP, swapped_late(LEFT_OUT_BAR + 1)),
     (SHADOW, disturbed),
+    (SHADOW, sightings(lambda seen: [once_slow(number, one) for number, one in enumerate(seen)])),
     (DIGEST, put(digests=["sha256:" + "ab" * 32, "sha256:" + "ab" * 31 + "ac"])),
     (DIGEST, put(other_digest="sha256:" + "ab" * 32)),
 ]
@@ -302,6 +309,7 @@ NOTHING_SEEN: list[tuple[str, Damage]] = [
     (SWAP, called(" 2.0 ", " 2.1 ")),
     (SHADOW, updates(lambda told: [one for one in told if one.what != "shadow"])),
     (SHADOW, sightings(lambda seen: [s for s in seen if s.heard_ns > boot_ns(STAGED_S)])),
+    (SHADOW, sightings(lambda seen: [s for s in seen if not boot_ns(SHADOW_S) <= s.heard_ns < boot_ns(SWITCHED_S)])),
     (SPOOLED, without(Deed.CUT_LINK)),
     (SPOOLED, records(lambda told: [*told[:9], *told[-20:]])),
     (CAME_BACK, put(deaths=[])),
