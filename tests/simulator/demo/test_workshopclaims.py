@@ -52,6 +52,7 @@ def perhaps_slow(tried: Tried) -> Tried:
 DAMAGES: list[tuple[str, Damage]] = [
     (KILLED, each("kills", is_allowed=False)),
     (KILLED, each("kills", found_in=State.COMMITTED)),
+    (KILLED, each("kills", state=State.COMMITTED, found_in=State.COMMITTED)),
     (KILLED, put(committed=False)),
     (KILLED, lambda proof: proof.kills.pop()),
     (KILLED, put(kills=sound_workshop().kills[:1] * 3)),
