@@ -111,11 +111,11 @@ class WorkshopCar:
 
     # --- what it says -----------------------------------------------------------------------------
 
-    async def told(self, digest: str, *what: str, after: int = 0) -> Word:
-        """The first word about the release that is one of `what`, from the `after`-th word on. Raises StageFault."""
+    async def told(self, digest: str, *what: str) -> Word:
+        """The first word about the release that is one of `what`. Raises StageFault."""
 
         def found() -> Word | None:
-            heard = (word for word in self.words[after:] if word.digest == digest and word.what in what)
+            heard = (word for word in self.words if word.digest == digest and word.what in what)
             return next(heard, None)
 
         await self._until(lambda: found() is not None, f"to say {' or '.join(what)}")
