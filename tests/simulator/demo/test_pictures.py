@@ -152,12 +152,14 @@ class Cloud:
         self.folder.mkdir(parents=True)
         self.stored: list[StoredRecord] = []
         self.rows: list[str] = []
+        self.others: list[str] = []
 
-    def add(self, data: bytes, frame_id: int) -> Path:
+    def add(self, data: bytes, frame_id: int, more_told: int = 0) -> Path:
+        """Its record tells of so many bytes too many."""
         sha256 = hashlib.sha256(data).hexdigest()
         (self.folder / sha256).write_bytes(data)
         self.rows.append(sha256)
-        event = PictureTaken("front", frame_id, sha256, len(data), 960, 540, 2, "new_track")
+        event = PictureTaken("front", frame_id, sha256, len(data) + more_told, 960, 540, 2, "new_track")
         record = Stored(0, 0, msgspec.Raw(encode_event(event)))
         self.stored.append(StoredRecord(1, bytes(16), len(self.stored), 0, record))
         return self.folder / sha256
@@ -165,7 +167,8 @@ class Cloud:
     def watch(self) -> PictureWatch:
         with sqlite3.connect(self._root / "receiver.sqlite") as connection:
             connection.execute("create table object (vehicle, sha256)")
-            connection.executemany("insert into object values (?, ?)", [(VEHICLE, sha256) for sha256 in self.rows])
+            rows = [(VEHICLE, sha256) for sha256 in self.rows] + [("veh-002", sha256) for sha256 in self.others]
+            connection.executemany("insert into object values (?, ?)", rows)
         connection.close()
         boxes = (Box(1, "car", 0.9, CAR), Box(2, "person", 0.9, (0.0, 0.0, 99.0, 99.0)))
         sightings = [Sighting(0, frame_id, "", 0, 0, 0, boxes) for frame_id in (7, 228)]
@@ -202,6 +205,31 @@ def test_what_was_cut_lost_or_stored_otherwise_is_counted(cloud: Cloud, frames: 
     cloud.rows += cloud.rows[-1:]
     found = cloud.watch()
     assert (len(found.told), found.missing, found.altered, found.not_once) == (3, 1, 1, 1)
+
+
+def test_a_picture_of_other_bytes_is_altered_though_as_many(cloud: Cloud, frames: dict[int, Pixels]) -> None:
+    path = cloud.add(jpeg(redacted_of(frames[60])), 7)
+    data = path.read_bytes()
+    path.write_bytes(data[:-3] + bytes([data[-3] ^ 1]) + data[-2:])
+    assert cloud.watch().altered == 1
+
+
+def test_a_picture_of_which_more_was_told_than_there_is_is_altered(cloud: Cloud, frames: dict[int, Pixels]) -> None:
+    cloud.add(jpeg(redacted_of(frames[60])), 7, more_told=1)
+    assert cloud.watch().altered == 1
+
+
+def test_another_vehicles_pictures_are_not_this_ones(cloud: Cloud, frames: dict[int, Pixels]) -> None:
+    path = cloud.add(jpeg(redacted_of(frames[60])), 7)
+    cloud.others.append(path.name)
+    found = cloud.watch()
+    assert (len(found.looks), found.not_once) == (1, 0)
+
+
+def test_what_is_still_on_its_way_is_no_picture_yet(cloud: Cloud, frames: dict[int, Pixels]) -> None:
+    path = cloud.add(jpeg(redacted_of(frames[60])), 7)
+    (path.parent / f"{path.name}.part").write_bytes(b"half")
+    assert len(cloud.watch().looks) == 1
 
 
 def test_what_is_no_picture_at_all_is_looked_at_too(cloud: Cloud) -> None:
