@@ -22,7 +22,7 @@ from simulator.boxes import Box
 from simulator.demo.canary import FACES, Pixels, make_drive, sees_canary, set_canary
 from simulator.demo.demo import DRIVE
 from simulator.demo.observer import Sighting
-from simulator.demo.pictures import Look, PictureWatch, covered, detail_lost, look_at, watch_pictures
+from simulator.demo.pictures import Look, PictureWatch, covered, detail_lost, look_at, psnr_db, watch_pictures
 from simulator.demo.proofs import StoredRecord, drive_frames
 from telemetry.records import PictureTaken, Stored, encode_event
 
@@ -135,8 +135,20 @@ def test_a_road_is_grey_in_specks_only() -> None:
 
 @pytest.mark.parametrize("car", [(10.0, 10.0, 20.0, 90.0), (10.0, 10.0, 90.0, 30.0), (-50.0, 0.0, 5.0, 90.0)])
 def test_where_no_plate_could_be_read_none_is_looked_for(car: tuple[float, float, float, float]) -> None:
-    picture = np.zeros((100, 100, 3), np.uint8)
+    picture = np.random.default_rng(5).integers(0, 256, (100, 100, 3), np.uint8)
     assert detail_lost(picture, picture, car) is None
+    assert detail_lost(picture, picture, (10.0, 10.0, 90.0, 90.0)) == 0.0
+
+
+@pytest.mark.parametrize("offset", [1, 10, 100])
+def test_psnr_is_that_of_what_is_looked_at_alone(offset: int) -> None:
+    frame = np.full((20, 20, 3), 100, np.uint8)
+    picture, where = frame.copy(), np.zeros((20, 20), np.bool_)
+    picture[:10] += np.uint8(offset)
+    assert psnr_db(picture, frame, where) == 0.0
+    where[:10] = True
+    assert psnr_db(picture, frame, where) == pytest.approx(20 * np.log10(255 / offset))
+    assert psnr_db(picture, frame, ~where) == 99.0
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------
