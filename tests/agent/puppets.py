@@ -64,6 +64,7 @@ class Puppet(Child[Any]):
         self.heard: list[Message] = []
         self.was_killed = False
         self.stops_within_s = 0.0
+        self._is_heard = True
         self.born_s = asyncio.get_running_loop().time()
         self.died_s: float | None = None
         self._on_message = on_message
@@ -71,13 +72,14 @@ class Puppet(Child[Any]):
         self._reaped = asyncio.Event()
 
     def says(self, message: Message) -> None:
-        self._on_message(self, message)
+        if self._is_heard:
+            self._on_message(self, message)
 
     def hangs(self) -> None:
         """Nothing comes of it any more."""
 
     def dies(self) -> None:
-        if self.alive and not self.is_reaped:
+        if self.alive and self._is_heard and not self.is_reaped:
             self.alive = False
             self.died_s = asyncio.get_running_loop().time()
             self._on_closed(self)
@@ -97,7 +99,9 @@ class Puppet(Child[Any]):
         asyncio.get_running_loop().call_soon(self.dies)
 
     async def stop(self) -> None:
-        await asyncio.sleep(self.stops_within_s)
+        self._is_heard = False
+        if self.stops_within_s:
+            await asyncio.sleep(self.stops_within_s)
         self._bury()
 
     @property
