@@ -81,6 +81,23 @@ def test_the_newer_of_two_records_counts_and_a_torn_one_does_not(car: Path) -> N
             boot_record(car / "model")
 
 
+@pytest.mark.parametrize("name", ["boot.0", "boot.1"])
+def test_of_two_whole_records_the_newer_one_counts_wherever_it_lies(car: Path, name: str) -> None:
+    older = (car / "model" / name).read_bytes()
+    Slots(RealDisk(car), Kind.MODEL).write(BootRecord(good=Slot.B, state=State.COMMITTED))
+    (car / "model" / name).write_bytes(older)
+    assert boot_record(car / "model")["good"] == "b"
+
+
+def test_a_record_with_another_bit_is_none(car: Path) -> None:
+    Slots(RealDisk(car), Kind.MODEL).write(BootRecord(good=Slot.B, state=State.COMMITTED))
+    for name in ("boot.0", "boot.1"):
+        data = (car / "model" / name).read_bytes()
+        (car / "model" / name).write_bytes(data.replace(b'"b"', b'"a"'))
+    with pytest.raises(FlashFault, match="No boot record"):
+        boot_record(car / "model")
+
+
 def test_a_vehicle_that_never_wrote_one_boots_the_factorys(tmp_path: Path) -> None:
     assert boot_record(tmp_path)["good"] == "factory"
 
