@@ -112,9 +112,12 @@ async def test_a_frame_that_only_one_of_them_has_seen_compares_nothing(tmp_path:
 @pytest.mark.parametrize("opens", ["before", "later"])
 @in_virtual_time
 async def test_a_candidate_is_shown_the_frame_memory_whenever_the_camera_opens(tmp_path: Path, opens: str) -> None:
-    cameras = [PuppetCamera.opens] if opens == "before" else [says_its_source_is("no signal"), PuppetCamera.opens]
+    cameras = (
+        [PuppetCamera.opens] if opens == "before" else [*[says_its_source_is("no signal")] * 3, PuppetCamera.opens]
+    )
     async with on_stage(tmp_path, cameras=cameras) as stage:
         _, candidate = await tries(stage)
+        assert len(candidate.heard_of(Ring)) == (opens == "before")
         await passes(20.0)
         assert len(candidate.heard_of(Ring)) == 1
         assert candidate.heard_of(Ring) == stage.live.heard_of(Ring)
