@@ -185,6 +185,9 @@ class UpdateSide:
     def crashed(self, words: str) -> None:
         self._events.put_nowait((Event.CRASHED, words))
 
+    def hindered(self, words: str) -> None:
+        self._events.put_nowait((Event.EXPIRED, words))
+
     async def _conduct(self) -> None:
         """Takes what happens to the trial, one event after the other. One that comes too late says nothing any more."""
         while True:
