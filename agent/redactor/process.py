@@ -11,7 +11,6 @@ import argparse
 import socket
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.redactor.messages import (
+    MAX_PICTURE_BYTES,
     PART_BYTES,
+    REMEMBERED,
     Cover,
     Covered,
     Develop,
@@ -43,22 +44,9 @@ from inference.session import Session
 from telemetry.privacy.covering import Box, cover, person_cover, plate_band_of
 
 ADDRESS_SPACE_BYTES: Final = 2 << 30
-REMEMBERED: Final = 16
 JPEG_QUALITY: Final = 80
 VEHICLES: Final = frozenset({"car", "truck", "bus", "motorcycle", "train"})
 PERSON: Final = "person"
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A covered frame, encoded."""
-
-    frame_id: int
-    t_ns: int
-    width: int
-    height: int
-    regions: int
-    jpeg: bytes
 
 
 class Redactor:
@@ -69,7 +57,7 @@ class Redactor:
         self._trusted_px = trusted_px
         self._channel = channel
         self._memory: FrameMemory | None = None
-        self._remembered: OrderedDict[int, Picture] = OrderedDict()
+        self._remembered: OrderedDict[int, bytes] = OrderedDict()
 
     def run(self) -> None:
         """Until the agent goes (ChannelClosed) or the model fails (InferenceError)."""
@@ -90,19 +78,17 @@ class Redactor:
         # Its slot may go back now: nothing of the frame as it was is looked at again.
         self._channel.send(Covered(asked.frame_id, regions))
         done, jpeg = cv2.imencode(".jpg", covered, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        if done:
-            picture = Picture(asked.frame_id, asked.t_ns, asked.width, asked.height, regions, jpeg.tobytes())
-            self._remembered[asked.frame_id] = picture
+        if done and len(jpeg) <= MAX_PICTURE_BYTES:
+            self._remembered[asked.frame_id] = jpeg.tobytes()
         while len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)
 
     def _develop(self, frame_id: int, before: int) -> None:
-        earlier = [picture for picture in self._remembered.values() if picture.frame_id < frame_id]
-        wanted = earlier[len(earlier) - before :] if before else []
-        if frame_id in self._remembered:
-            wanted.append(self._remembered[frame_id])
-        for picture in wanted:
-            for part in _parts(picture):
+        earlier = [remembered for remembered in self._remembered if remembered < frame_id]
+        wanted = earlier[max(0, len(earlier) - before) :]
+        wanted += [frame_id] if frame_id in self._remembered else []
+        for remembered in wanted:
+            for part in _parts(remembered, self._remembered[remembered]):
                 self._channel.send(part)
         self._channel.send(Developed(frame_id, len(wanted)))
 
@@ -124,13 +110,9 @@ def redacted(
     return picture, len(boxes)
 
 
-def _parts(picture: Picture) -> Iterator[Part]:
-    whole = len(picture.jpeg)
-    for at in range(0, whole, PART_BYTES):
-        yield Part(
-            picture.frame_id, picture.t_ns, picture.width, picture.height, picture.regions, whole,
-            picture.jpeg[at : at + PART_BYTES],
-        )  # fmt: skip
+def _parts(frame_id: int, jpeg: bytes) -> Iterator[Part]:
+    for at in range(0, len(jpeg), PART_BYTES):
+        yield Part(frame_id, len(jpeg), jpeg[at : at + PART_BYTES])
 
 
 def main() -> None:
