@@ -45,8 +45,14 @@ from telemetry.privacy.covering import Box, cover, person_cover, plate_band_of
 
 ADDRESS_SPACE_BYTES: Final = 2 << 30
 JPEG_QUALITY: Final = 80
-VEHICLES: Final = frozenset({"car", "truck", "bus", "motorcycle", "train"})
 PERSON: Final = "person"
+VEHICLES: Final = frozenset({"car", "truck", "bus", "motorcycle", "train"})
+NOBODYS: Final = frozenset({"bicycle", "traffic_light", "stop_sign", "dog", "cat", "horse"})
+"""What tells of nobody. A label that is in none of these is covered whole: a later model may call a person anything."""
+
+
+class NoPicture(Exception):
+    """What was asked for can't be a picture; the process ends after saying so."""
 
 
 class Redactor:
@@ -60,7 +66,7 @@ class Redactor:
         self._remembered: OrderedDict[int, bytes] = OrderedDict()
 
     def run(self) -> None:
-        """Until the agent goes (ChannelClosed) or the model fails (InferenceError)."""
+        """Until the agent goes (ChannelClosed), the model fails (InferenceError) or a frame is none (NoPicture)."""
         while True:
             message, descriptors = self._channel.receive()
             match message:
@@ -73,6 +79,10 @@ class Redactor:
 
     def _cover(self, asked: Cover) -> None:
         assert self._memory is not None, "a Cover came before the Ring"
+        if min(asked.width, asked.height) < 1:
+            raise NoPicture(
+                f"A frame of {asked.width}x{asked.height} pixels has nothing to cover. Look at the camera's settings."
+            )
         frame = self._memory.frame(asked.slot, asked.height, asked.width)
         covered, regions = redacted(frame, asked.things, self._faces, self._trusted_px)
         # Its slot may go back now: nothing of the frame as it was is looked at again.
@@ -103,11 +113,17 @@ def redacted(
     persons = [thing.box for thing in things if thing.label == PERSON]
     found = faces.detect(frame, np.array(persons, np.float32).reshape(-1, 4))
     boxes: list[Box] = [(float(x1), float(y1), float(x2), float(y2)) for x1, y1, x2, y2 in found.boxes]
-    boxes += [person_cover(person, trusted_px) for person in persons]
-    boxes += [plate_band_of(thing.box) for thing in things if thing.label in VEHICLES]
+    boxes += [cover_of(thing, trusted_px) for thing in things if thing.label not in NOBODYS]
     picture = frame.copy()
     cover(picture, boxes)
     return picture, len(boxes)
+
+
+def cover_of(thing: Thing, trusted_px: float | None) -> Box:
+    """What to cover of something that may tell of somebody: what is neither a person nor a vehicle, all of it."""
+    if thing.label in VEHICLES:
+        return plate_band_of(thing.box)
+    return person_cover(thing.box, trusted_px if thing.label == PERSON else None)
 
 
 def _parts(frame_id: int, jpeg: bytes) -> Iterator[Part]:
@@ -132,7 +148,7 @@ def main() -> None:
         freeze_heap()
         channel.send(RedactorReady(package.title))
         Redactor(detector, manifest.recall.trusted_person_px, channel).run()
-    except InferenceError as fault:
+    except (InferenceError, NoPicture) as fault:
         channel.send(RedactorFault(str(fault)))
     except ChannelClosed:
         pass

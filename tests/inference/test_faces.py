@@ -75,6 +75,12 @@ def covered(regions: list[Region], frame_hw: tuple[int, int]) -> NDArray[np.bool
     return seen
 
 
+@pytest.mark.parametrize("frame_hw", [(0, 0), (0, 9), (9, 0)])
+def test_a_frame_without_pixels_is_refused(frame_hw: tuple[int, int], manifest: FacesManifest) -> None:
+    with pytest.raises(ValueError, match="no pixels"):
+        detector(Bright(), manifest).detect(np.zeros((*frame_hw, 3), np.uint8))
+
+
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(32, 300), st.integers(0, 60))
 def test_the_tiles_cover_every_pixel_and_none_is_outside(height: int, width: int, side: int, overlap: int) -> None:
     regions = tiles((height, width), side, overlap)
