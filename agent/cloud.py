@@ -24,7 +24,7 @@ from ota.trust import Roots
 from telemetry.links.link import LinkError, Unreachable
 from telemetry.links.mqtt import MqttLink
 from telemetry.objects import ObjectKeeper, ObjectsConfig
-from telemetry.objects.uplink import ObjectUplink
+from telemetry.objects.uplink import ObjectUplink, Records
 from telemetry.uplink.backlog import Backlog
 from telemetry.uplink.config import UplinkConfig
 from telemetry.uplink.status import UplinkState
@@ -119,13 +119,11 @@ class CloudSide:
         paired = self._trust.paired
         return ReceiverSource(paired.host, paired.https_port, self._context, self._trust.wall)
 
-    def object_uplink(
-        self, keeper: ObjectKeeper, config: ObjectsConfig, records_wait: Callable[[], bool]
-    ) -> ObjectUplink:
+    def object_uplink(self, keeper: ObjectKeeper, config: ObjectsConfig, records: Records) -> ObjectUplink:
         """Brings what `keeper` holds to the receiver, behind all records."""
         paired, wall = self._trust.paired, self._trust.wall
         link = HttpsObjectLink(paired.host, paired.https_port, self._context, wall)
-        return ObjectUplink(link, keeper, self._clock, self._rng, config, self._waits, records_wait)
+        return ObjectUplink(link, keeper, self._clock, self._rng, config, self._waits, records)
 
     async def _set_clock(self) -> None:
         """Corrects the wall clock by the receiver's signed time. Raises LinkError when it can't be had."""

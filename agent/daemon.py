@@ -340,7 +340,7 @@ class Daemon:
         self._object_counters = Ledger.open(self._state / OBJECT_COUNTERS_NAME, OBJECT_LEDGER_NAMES, boot_id().encode())
         store = ObjectStore.open(RealDisk(folder), self._keys, os.urandom, objects, self._object_counters)
         keeper = ObjectKeeper(store)
-        uplink = None if cloud is None else cloud.object_uplink(keeper, objects, self._records_wait)
+        uplink = None if cloud is None else cloud.object_uplink(keeper, objects, self._keeper)
         side = self._open_side(self._config.pictures) if self._config.camera.source else None
         return Gallery(self._config.camera.name, side, keeper, uplink, self._pipeline.on_picture, self._keep)
 
@@ -356,10 +356,6 @@ class Daemon:
     def _pictured(self, picture: RedactedPicture) -> None:
         assert self._gallery is not None
         self._gallery.take(picture)
-
-    def _records_wait(self) -> bool:
-        """Whether records have something to send: pictures go behind them."""
-        return any(lane.spooled for lane in self._keeper.counts().lanes)
 
     def _open_perception(self) -> Perception | None:
         camera, perception = self._config.camera, self._config.perception
