@@ -8,7 +8,6 @@ nothing anywhere: a core dump of it doesn't exist.
 from __future__ import annotations
 
 import argparse
-import socket
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +32,8 @@ from agent.redactor.messages import (
     ToRedactor,
 )
 from ecu.channel import Channel, ChannelClosed
-from ecu.process import Limits, enter_child, freeze_heap, harden
+from ecu.process import Limits, freeze_heap
+from inference.confined import begin
 from inference.errors import InferenceError
 from inference.faces import FaceDetector, face_detector_of
 from inference.manifest import FacesManifest
@@ -136,11 +136,8 @@ def main() -> None:
     parser.add_argument("--faces", type=Path, required=True)
     parser.add_argument("--channel", type=int, required=True)
     arguments = parser.parse_args()
-    enter_child()
-    cv2.setNumThreads(1)
-    channel: Channel[ToRedactor] = Channel(socket.socket(fileno=arguments.channel), ToRedactor)
-    # From here on it meets what a model's author wrote.
-    harden(Limits(address_space_bytes=ADDRESS_SPACE_BYTES))
+    limits = Limits(address_space_bytes=ADDRESS_SPACE_BYTES)
+    channel: Channel[ToRedactor] = begin(arguments.channel, ToRedactor, limits)
     try:
         package = load_package(arguments.faces)
         manifest = package.manifest_of(FacesManifest)
