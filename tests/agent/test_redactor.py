@@ -352,6 +352,24 @@ def decoded(picture: RedactedPicture) -> NDArray[np.uint8]:
     return np.asarray(image, np.uint8)
 
 
+async def test_its_process_leaves_no_core_dump_and_can_open_no_socket_and_write_no_file(tmp_path: Path) -> None:
+    """Law 5: what it sees before it is covered can go nowhere."""
+    async with at_work(tmp_path, LOCKSTEP, SteppingClock()) as taking:
+        await taking.ready()
+        taking.ask_at.add(0)
+        await taking.perception.advance(80 * MILLISECOND_NS)
+        await taking.until(lambda: taking.side.counts().taken == 1)
+        process = Path(f"/proc/{taking.side.status().pid}")
+        status = (process / "status").read_text()
+        assert "NoNewPrivs:\t1" in status
+        assert "Seccomp:\t2" in status
+        (core,) = [line for line in (process / "limits").read_text().splitlines() if line.startswith("Max core file")]
+        assert core.split()[4:6] == ["0", "0"]
+        frames = [line for line in (process / "maps").read_text().splitlines() if "outrider-frames" in line]
+        assert frames
+        assert all(line.split()[1] == "r--s" for line in frames)
+
+
 async def test_an_event_gets_the_picture_of_its_frame_and_one_from_before(tmp_path: Path) -> None:
     async with at_work(tmp_path) as taking:
         await taking.ready()
