@@ -49,7 +49,7 @@ from telemetry.objects import LEDGER_NAMES as OBJECT_LEDGER_NAMES
 from telemetry.objects import ObjectKeeper, ObjectStore
 from telemetry.privacy import Privacy
 from telemetry.privacy.pictures import RedactedPicture
-from telemetry.records import Record, UpdateReport
+from telemetry.records import PictureTaken, Record, UpdateReport
 from telemetry.signals import SocketSignals, unix_dial
 from telemetry.spool import LEDGER_NAMES, Spool, SpoolKeeper
 
@@ -342,7 +342,10 @@ class Daemon:
         keeper = ObjectKeeper(store)
         uplink = None if cloud is None else cloud.object_uplink(keeper, objects, self._keeper)
         side = self._open_side(self._config.pictures) if self._config.camera.source else None
-        return Gallery(self._config.camera.name, side, keeper, uplink, self._pipeline.on_picture, self._keep)
+        return Gallery(
+            self._config.camera.name, side, keeper, uplink, self._may_keep_pictures, self._pipeline.on_picture,
+            self._keep,
+        )  # fmt: skip
 
     def _open_side(self, settings: PicturesSection) -> PictureSide:
         wanted = PictureSettings(find_package(settings.faces), settings.every, settings.before, settings.per_hour)
@@ -352,6 +355,9 @@ class Daemon:
     @property
     def _side(self) -> PictureSide | None:
         return self._gallery.side if self._gallery is not None else None
+
+    def _may_keep_pictures(self) -> bool:
+        return self._privacy.forbids(PictureTaken) is None
 
     def _pictured(self, picture: RedactedPicture) -> None:
         assert self._gallery is not None

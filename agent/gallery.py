@@ -35,9 +35,9 @@ class GalleryStatus:
 
 
 class Gallery:
-    """`private` says what of a picture's record may be written, nothing when the picture may not be; `offer` takes the
-    record once the picture is durable. `side` is None without a camera: then what is kept is only sent; `uplink` is
-    None where there is nobody to send to."""
+    """`may_keep` says whether a picture may be written at all, `private` what of its record may be; `offer` takes that
+    once the picture is durable. `side` is None without a camera: then what is kept is only sent; `uplink` is None where
+    there is nobody to send to."""
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class Gallery:
         side: PictureSide | None,
         keeper: ObjectKeeper,
         uplink: ObjectUplink | None,
+        may_keep: Callable[[], bool],
         private: Callable[[int, PictureTaken], list[Record]],
         offer: Callable[[Iterable[Record]], None],
     ) -> None:
@@ -52,6 +53,7 @@ class Gallery:
         self._camera = camera
         self._keeper = keeper
         self._uplink = uplink
+        self._may_keep = may_keep
         self._private = private
         self._offer = offer
         self._keeping: set[asyncio.Task[None]] = set()
@@ -87,8 +89,7 @@ class Gallery:
         return GalleryStatus(pictures, self._denied, self._keeper.counts(), uplink)
 
     async def _keep(self, picture: RedactedPicture) -> None:
-        drafts = self._private(picture.captured_ns, self._told(picture, ""))
-        if not drafts:
+        if not self._may_keep():
             self._denied += 1
             return
         try:

@@ -107,11 +107,9 @@ class Orders:
             case _:
                 raise Untrue(f"It developed frame {answer.frame_id}, which it wasn't asked to.")
 
-    def abandon(self) -> list[bool]:
-        """Of each picture that it still owed, whether it had come nevertheless. Nothing is asked of it any more."""
-        came = [order.has_own and not order.begun for order in self._developing()]
-        self._asked.clear()
-        return came
+    def unfinished(self) -> list[bool]:
+        """Of each picture that it still owes, whether it has come nevertheless."""
+        return [order.has_own and not order.begun for order in self._developing()]
 
     def _head(self) -> _Covering | _Developing | None:
         return self._asked[0] if self._asked else None
@@ -120,8 +118,9 @@ class Orders:
         return [asked for asked in self._asked if isinstance(asked, _Developing)]
 
     def _may_come(self, order: _Developing, answer: Part) -> bool:
-        """The next part of what was begun, or a picture of a later frame up to the one asked for."""
+        """The next part of what was begun, or a picture of a later frame that it has covered: none is later than the
+        one asked for, since that must be answered before the next is covered."""
         if order.begun:
             return answer.frame_id == order.last_id
-        is_next = order.last_id < answer.frame_id <= order.frame_id and order.pictures < order.most
+        is_next = order.last_id < answer.frame_id and order.pictures < order.most
         return is_next and answer.frame_id in self._covered

@@ -306,9 +306,9 @@ class PictureSide:
         self._ready = None
         while self._deadlines:
             self._answered()
-        for has_come in self._orders.abandon():
+        orders, self._orders = self._orders, Orders()
+        for has_come in orders.unfinished():
             self._count(has_come)
-        self._orders = Orders()
         self._release()
         self.settled.set()
 

@@ -144,7 +144,7 @@ LIES: dict[str, tuple[Message, ...]] = {
     "shows more than was asked for": (
         Covered(7, 1), Part(0, 2, b"ab"), Part(5, 2, b"ab"), Part(7, 2, b"ab"),
     ),
-    "tells two at once": (Covered(7, 1), Part(5, 4, b"ab"), Part(7, 2, b"ab")),
+    "tells two at once": (Covered(7, 1), Part(5, 4, b"ab"), Part(7, 4, b"cd")),
     "tells more than it has": (Covered(7, 1), Part(7, 2, b"abc")),
     "tells nothing of nothing": (Covered(7, 1), Part(7, 0, b"")),
     "tells on and on": (Covered(7, 1), Part(7, 2, b"")),
@@ -288,16 +288,18 @@ async def test_what_an_earlier_redactor_covered_is_not_expected_of_the_next() ->
         assert table.pictures == []
 
 
+@pytest.mark.parametrize(("frame_id", "is_remembered"), [(0, False), (5, True)])
 @in_virtual_time
-async def test_only_the_last_few_covered_frames_can_go_with_an_event() -> None:
+async def test_only_the_last_few_covered_frames_can_go_with_an_event(frame_id: int, is_remembered: bool) -> None:
     async with laid() as table:
         table.says(READY)
-        for frame_id in range(0, 5 * REMEMBERED, 5):
-            table.sees(frame_id)
-            table.says(Covered(frame_id, 0))
+        for earlier in range(0, 5 * REMEMBERED, 5):
+            table.sees(earlier)
+            table.says(Covered(earlier, 0))
         table.sees(100, brakes=True)
-        table.says(Covered(100, 0), Part(0, 2, b"ab"))
-        assert table.redactors[0].was_killed
+        table.says(Covered(100, 0), Part(frame_id, 2, b"ab"))
+        assert table.redactor.was_killed is not is_remembered
+        assert len(table.pictures) == is_remembered
 
 
 @in_virtual_time
