@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -264,6 +265,17 @@ async def test_a_picture_that_came_whole_counts_as_taken_although_its_redactor_d
 
 
 @in_virtual_time
+async def test_what_one_redactor_still_owed_is_not_held_against_the_next() -> None:
+    async with laid() as table:
+        table.says(READY)
+        table.sees(7, brakes=True)
+        await passes(ANSWER_WITHIN_S / 2)
+        await table.starts_anew()
+        await passes(ANSWER_WITHIN_S)
+        assert not table.redactor.was_killed
+
+
+@in_virtual_time
 async def test_the_frame_itself_must_be_among_its_pictures_to_count_as_taken() -> None:
     async with laid() as table:
         table.says(READY)
@@ -316,8 +328,10 @@ async def test_once_it_is_stopped_no_frame_is_held() -> None:
 async def test_each_redactor_gets_the_frame_memory_and_is_asked_with_the_frame() -> None:
     async with laid() as table:
         ring = FrameRing(2, 100)
+        open_files = os.listdir("/proc/self/fd")
         table.side.show(ring)
         await table.starts_anew()
+        assert os.listdir("/proc/self/fd") == open_files, "its end of the memory is its own"
         table.sees(7, brakes=True)
         assert table.redactors[0].heard_of(Ring) == table.redactors[1].heard_of(Ring) == [Ring(2, ring.slot_bytes)]
         assert table.redactor.heard_of(Cover) == [Cover(1, 7, 8, 6, ())]
