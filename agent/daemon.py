@@ -134,7 +134,7 @@ class Daemon:
         if self._perception is not None:
             await self._perception.stop()
         if self._gallery is not None:
-            await self._gallery.close()
+            await self._gallery.close(FLUSH_WITHIN_NS / SECOND_NS)
         if self._signals is not None:
             self._signals.close()
         if not await self._keeper.close(FLUSH_WITHIN_NS):

@@ -67,14 +67,19 @@ class Gallery:
             if self._uplink is not None:
                 group.create_task(self._uplink.run())
 
-    async def close(self) -> None:
-        """What was covered becomes durable."""
+    async def close(self, within_s: float) -> None:
+        """What was covered becomes durable, if flash manages in time: records come after it."""
         if self.side is not None:
             await self.side.stop()
-        if self._keeping:
-            await asyncio.wait(self._keeping)
         try:
-            await self._keeper.close()
+            async with asyncio.timeout(within_s):
+                if self._keeping:
+                    await asyncio.wait(self._keeping)
+                await self._keeper.close()
+        except TimeoutError:
+            log.error("flash_too_slow", within_s=within_s, pictures=len(self._keeping))
+            for task in self._keeping:
+                task.cancel()
         except DiskError as failure:
             log.error("objects_not_closed", reason=str(failure))
 

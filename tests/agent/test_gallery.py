@@ -17,6 +17,8 @@ from telemetry.objects.keeper import PUTS_AT_ONCE
 from telemetry.records import PictureTaken, Purpose, Record, record_of
 from tests.telemetry.objects.rig import Rig, content, objects_in, picture
 
+WITHIN_S = 30.0
+
 
 class Gated(CrashDisk):
     """Holds whoever writes at the gate while that is closed."""
@@ -60,7 +62,7 @@ class Shown:
 async def test_a_picture_is_told_of_once_it_is_there_and_as_what_it_is() -> None:
     shown = Shown()
     shown.gallery.take(picture(7))
-    await shown.gallery.close()
+    await shown.gallery.close(WITHIN_S)
     (record,), (told,) = shown.offered, shown.told
     after = [state.disk for state in shown.disk.after_crash() if "offered" in state.acknowledged]
     assert after
@@ -74,7 +76,7 @@ async def test_a_picture_is_told_of_once_it_is_there_and_as_what_it_is() -> None
 async def test_without_consent_nothing_is_written_or_told_and_it_is_counted() -> None:
     shown = Shown(may_keep=False)
     shown.gallery.take(picture(1))
-    await shown.gallery.close()
+    await shown.gallery.close(WITHIN_S)
     assert shown.offered == []
     assert objects_in(shown.disk) == []
     status = shown.gallery.status()
@@ -85,7 +87,7 @@ async def test_what_flash_doesnt_take_is_not_told_of() -> None:
     shown = Shown()
     shown.disk.fail(lambda call: call.act == "write_at" and ".obj" in call.path, DiskFull("full"))
     shown.gallery.take(picture(1))
-    await shown.gallery.close()
+    await shown.gallery.close(WITHIN_S)
     assert shown.offered == []
     assert shown.rig.counts().dropped == {"disk_full": 1}
 
@@ -95,7 +97,7 @@ async def test_closing_waits_until_all_that_was_taken_is_durable_and_told() -> N
     shown.disk.gate.clear()
     for number in range(PUTS_AT_ONCE + 2):
         shown.gallery.take(picture(number))
-    closing = asyncio.create_task(shown.gallery.close())
+    closing = asyncio.create_task(shown.gallery.close(WITHIN_S))
     await asyncio.sleep(0)
     assert not closing.done()
     shown.disk.gate.set()
@@ -104,10 +106,21 @@ async def test_closing_waits_until_all_that_was_taken_is_durable_and_told() -> N
     assert shown.rig.counts().dropped == {"queue_full": 2}
 
 
+async def test_flash_that_hangs_holds_up_no_end() -> None:
+    shown = Shown()
+    shown.disk.gate.clear()
+    shown.gallery.take(picture(1))
+    await shown.gallery.close(within_s=0.01)
+    shown.disk.gate.set()
+    await shown.gallery.close(WITHIN_S)
+    assert shown.offered == [], "the spool may be closed by now"
+    assert shown.rig.counts().kept == 1
+
+
 async def test_a_store_that_cant_be_closed_keeps_nothing_else_from_ending() -> None:
     shown = Shown()
     shown.disk.fail(lambda call: call.path.startswith("books"), DiskFault("worn"))
-    await shown.gallery.close()
+    await shown.gallery.close(WITHIN_S)
 
 
 async def test_a_bug_over_a_picture_reaches_whoever_looks_out_for_bugs() -> None:
@@ -119,5 +132,5 @@ async def test_a_bug_over_a_picture_reaches_whoever_looks_out_for_bugs() -> None
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: caught.append(context["exception"]))
     shown = Broken()
     shown.gallery.take(picture(1))
-    await shown.gallery.close()
+    await shown.gallery.close(WITHIN_S)
     assert [type(bug) for bug in caught] == [IndexError]

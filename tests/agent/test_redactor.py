@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -87,6 +88,27 @@ def test_a_face_that_no_detector_found_is_covered_with_its_person() -> None:
     assert not sees_canary(picture)
 
 
+def test_of_a_vehicle_all_above_its_plates_stays() -> None:
+    frame = np.full((400, 400, 3), 200, np.uint8)
+    picture, regions = redacted(frame, (Thing("car", (100, 100, 300, 300)),), Faceless(), TRUSTED_PX)  # type: ignore[arg-type]
+    assert regions == 1
+    assert (picture[100:180, 100:300] == 200).all()
+    assert (picture[180:300, 100:300] == GREY).all()
+
+
+def test_a_face_is_looked_for_in_every_persons_box() -> None:
+    asked: list[Any] = []
+
+    class Asked(Faceless):
+        def detect(self, frame: NDArray[np.uint8], persons: NDArray[np.float32]) -> Detections:
+            asked.append(persons.tolist())
+            return super().detect(frame, persons)
+
+    things = (Thing("person", (1, 2, 3, 4)), Thing("car", (0, 0, 9, 9)), Thing("person", (5, 6, 7, 8)))
+    redacted(np.zeros((40, 40, 3), np.uint8), things, Asked(), TRUSTED_PX)  # type: ignore[arg-type]
+    assert asked == [[[1, 2, 3, 4], [5, 6, 7, 8]]]
+
+
 def test_a_plate_band_loses_what_it_could_be_read_by() -> None:
     frame = road_frame()
     picture, _ = redacted(frame, (CAR,), detector(), TRUSTED_PX)
@@ -115,21 +137,23 @@ class Desk:
 
     def answers(self, *questions: Message) -> list[FromRedactor]:
         ours, theirs = pair()
-        with ours, theirs, memory_of(self.frames) as fd:
-            agent, redactor = Channel[FromRedactor](ours, FromRedactor), Channel[ToRedactor](theirs, ToRedactor)
-            slots, slot_bytes = len(self.frames), self.frames[0].nbytes
-            agent.send(Ring(slots, slot_bytes), [fd])
+        told: list[FromRedactor] = []
+        with ours, memory_of(self.frames) as fd, ThreadPoolExecutor(1) as elsewhere:
+            agent = Channel[FromRedactor](ours, FromRedactor)
+            agent.send(Ring(len(self.frames), self.frames[0].nbytes), [fd])
             for question in questions:
                 agent.send(question)
             ours.shutdown(socket.SHUT_WR)
-            with contextlib.suppress(ChannelClosed):
-                Redactor(self.faces, TRUSTED_PX, redactor).run()
-            theirs.close()
-            told: list[FromRedactor] = []
+            running = elsewhere.submit(self._answer_all, theirs)
             with contextlib.suppress(ChannelClosed):
                 while True:
                     told.append(agent.receive()[0])
-            return told
+            running.result()
+        return told
+
+    def _answer_all(self, end: socket.socket) -> None:
+        with end, contextlib.suppress(ChannelClosed):
+            Redactor(self.faces, TRUSTED_PX, Channel[ToRedactor](end, ToRedactor)).run()
 
 
 @contextlib.contextmanager
@@ -185,6 +209,11 @@ def test_a_picture_is_told_in_parts_that_make_it_whole() -> None:
     picture = cv2.imdecode(np.frombuffer(whole, np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None
     assert picture.shape == (360, 480, 3)
+
+
+def test_a_picture_that_is_too_large_to_be_told_is_none() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (1, 3000, 3200, 3), np.uint8)
+    assert Desk(frames=noise).answers(Cover(0, 1, 3200, 3000, ()), Develop(1, 0)) == [Covered(1, 0), Developed(1, 0)]
 
 
 def test_a_picture_holds_nothing_but_its_pixels() -> None:

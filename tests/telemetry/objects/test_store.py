@@ -238,6 +238,67 @@ def test_an_erasure_that_fails_at_any_call_takes_nothing_that_comes_later(error:
         assert (rig.counts().erased, rig.counts().damaged) == (1, {})
 
 
+def test_an_erasure_that_is_said_again_counts_each_object_once() -> None:
+    disk = CrashDisk()
+    rig = Rig(disk)
+    rig.put(1)
+    rig.put(2)
+    disk.fail(lambda call: call.path.startswith("books"), DiskFault("worn"))
+    for _ in range(2):
+        with pytest.raises(DiskFault):
+            rig.store.erase(Purpose.PERCEPTION)
+        assert rig.counts().erased == 2
+    disk.heal()
+    assert rig.store.erase(Purpose.PERCEPTION) == 0
+    assert rig.counts().erased == 2
+    rig.open()
+    assert (rig.counts().erased, rig.counts().damaged) == (2, {})
+
+
+def test_what_flash_did_not_let_go_is_gone_before_the_next_is_kept() -> None:
+    # Mutation: left for the next start, it takes the room of what is kept now.
+    disk = CrashDisk()
+    rig = Rig(disk)
+    ref = rig.put(1)
+    disk.fail(lambda call: call.act == "remove", DiskFault("worn"))
+    assert rig.store.stored(ref)
+    assert objects_in(disk) == ["00000001.obj"]
+    disk.heal()
+    rig.put(2)
+    assert objects_in(disk) == ["00000002.obj"]
+
+
+def test_what_was_half_written_takes_no_room_once_flash_lets_go_of_it() -> None:
+    disk = CrashDisk()
+    rig = Rig(disk)
+    disk.fail(lambda call: call.act == "sync" and ".obj" in call.path, DiskFault("worn"))
+    disk.fail(lambda call: call.act == "remove", DiskFault("worn"))
+    with pytest.raises(NotKept):
+        rig.put(1)
+    assert "00000001.obj.tmp" in disk.names("")
+    disk.heal()
+    rig.put(2)
+    assert [name for name in disk.names("") if ".obj" in name] == ["00000002.obj"]
+
+
+def test_while_nothing_can_be_evicted_nothing_is_added() -> None:
+    # Mutation: without it flash fills up for as long as the books can't be written.
+    disk = CrashDisk()
+    rig = Rig(disk)
+    while rig.counts().kept_bytes + 388 <= SMALL.max_bytes:
+        rig.put(rig.counts().offered)
+    disk.fail(lambda call: call.path.startswith("books"), DiskFault("worn"))
+    rig.put(100)
+    most = rig.counts().kept_bytes
+    for number in range(101, 105):
+        with pytest.raises(NotKept):
+            rig.put(number)
+    assert rig.counts().kept_bytes == most <= SMALL.max_bytes + 388
+    disk.heal()
+    rig.put(105)
+    assert rig.counts().kept_bytes <= SMALL.max_bytes
+
+
 def test_a_full_disk_keeps_what_is_there_and_takes_the_next_when_there_is_room() -> None:
     rig, disk = _rig_with_history()
     before = rig.contents()
