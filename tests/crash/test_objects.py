@@ -184,6 +184,16 @@ def an_objects_sync_fails(story: Story) -> None:
     story.put(12)
 
 
+def an_erasure_follows_a_names_sync_that_failed(story: Story) -> None:
+    # Mutation: forgetting their names lets a power cut bring files back whose key is gone, as damage.
+    story.put(10)
+    story.fail_once(lambda call: call.act == "sync_folder")
+    story.put(11)
+    story.put(12)
+    story.erase(Purpose.PERCEPTION)
+    story.put(13)
+
+
 STORIES = [
     pictures_come_and_go,
     a_full_store_evicts,
@@ -192,6 +202,7 @@ STORIES = [
     a_names_sync_fails,
     a_departed_names_sync_fails,
     an_objects_sync_fails,
+    an_erasure_follows_a_names_sync_that_failed,
 ]
 
 

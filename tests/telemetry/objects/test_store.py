@@ -268,6 +268,16 @@ def test_what_flash_did_not_let_go_is_gone_before_the_next_is_kept() -> None:
     assert objects_in(disk) == ["00000002.obj"]
 
 
+def test_no_serial_comes_twice_although_every_object_has_left() -> None:
+    # Mutation: without the books' own count a start knows only the serials that are still there.
+    rig = Rig()
+    for number in range(3):
+        rig.store.stored(rig.put(number))
+    rig.store.close()
+    rig.open()
+    assert rig.put(9).serial == 4
+
+
 def test_what_was_half_written_takes_no_room_once_flash_lets_go_of_it() -> None:
     disk = CrashDisk()
     rig = Rig(disk)
