@@ -516,6 +516,24 @@ def test_a_kill_at_any_call_of_a_departure_is_counted_once() -> None:
             assert counts.erased in (0, 4)
 
 
+def test_an_erasure_that_was_cut_short_is_beyond_recall_after_the_next_start() -> None:
+    # Mutation: a start that only removes the files leaves the key to whoever copied them.
+    for index in range(len(_calls_of(lambda rig: rig.store.erase(Purpose.PERCEPTION)))):
+        rig, disk = _rig_with_history()
+        copies = {name: disk.read(name) for name in objects_in(disk)}
+        disk.fail(len(disk.calls) + index, Killed())
+        with contextlib.suppress(Killed):
+            rig.store.erase(Purpose.PERCEPTION)
+        disk.heal()
+        rig.open()
+        if rig.counts().erased:
+            for name, data in copies.items():
+                disk.create(name)
+                disk.write_at(name, 0, data)
+            rig.open()
+            assert rig.store.kept() == (), index
+
+
 def test_the_counters_of_a_real_ledger_outlive_the_process(tmp_path: Path) -> None:
     def life() -> Rig:
         ledger = Ledger.open(tmp_path / "objects.ledger", LEDGER_NAMES, b"boot")
