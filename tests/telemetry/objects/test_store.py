@@ -180,6 +180,18 @@ def test_a_put_that_fails_at_any_call_drops_one_picture_and_costs_no_other(error
 
 
 @pytest.mark.parametrize("error", FAULTS, ids=lambda error: type(error).__name__)
+def test_a_picture_is_dropped_for_what_flash_said(error: DiskError) -> None:
+    disk = CrashDisk()
+    rig = Rig(disk)
+    disk.fail(lambda call: call.act == "write_at" and ".obj" in call.path, error)
+    with pytest.raises(NotKept, match=str(error)) as refusal:
+        rig.put(1)
+    assert refusal.value.reason is (Dropped.DISK_FULL if isinstance(error, DiskFull) else Dropped.DISK_FAULT)
+    assert rig.counts().dropped == {refusal.value.reason.value: 1}
+    assert rig.counts().fault == str(error)
+
+
+@pytest.mark.parametrize("error", FAULTS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("act", ["stored", "refused", "erase"])
 def test_a_departure_that_fails_at_any_call_happens_once_or_not_at_all(error: DiskError, act: str) -> None:
     def leave(rig: Rig) -> object:
