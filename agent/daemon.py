@@ -28,8 +28,10 @@ from agent.judging import ProcessJudge
 from agent.lockstep import LockstepDrive
 from agent.pairing import KEYS_FOLDER, NotPaired, load_paired
 from agent.perception import Perception, PerceptionSettings, Supervision
+from agent.perception.settings import LOCKSTEP_HANG_NS
 from agent.pipeline import Pipeline
 from agent.redactor import PictureSettings, PictureSide
+from agent.redactor.pictures import ANSWER_WITHIN_S
 from agent.status import AgentStatus, ClockStatus, PrivacyStatus, WitnessStatus
 from agent.updates import TrialRules, UpdateSide
 from agent.view import View
@@ -348,7 +350,11 @@ class Daemon:
         )  # fmt: skip
 
     def _open_side(self, settings: PicturesSection) -> PictureSide:
-        wanted = PictureSettings(find_package(settings.faces), settings.every, settings.before, settings.per_hour)
+        # In lockstep a busy computer may take its time: what is in a picture must not hang on it.
+        within_s = ANSWER_WITHIN_S if self._stepping is None else LOCKSTEP_HANG_NS / SECOND_NS
+        wanted = PictureSettings(
+            find_package(settings.faces), settings.every, settings.before, settings.per_hour, within_s
+        )
         supervision = Supervision(self._rng, self._environment)
         return PictureSide(wanted, self._clock, supervision, self._pictured, self._health)
 

@@ -40,7 +40,6 @@ from telemetry.privacy.pictures import RedactedPicture
 from telemetry.records import HardBrake, NewTrack, Record
 
 ANSWER_WITHIN_S: Final = 10.0
-"""Each question has so long for itself, whatever was answered meanwhile."""
 READY_WITHIN_S: Final = 60.0
 ENDED: Final = "Its process ended; there are no pictures until it is back."
 
@@ -56,12 +55,14 @@ class Why(StrEnum):
 @dataclass(frozen=True, slots=True)
 class PictureSettings:
     """`faces` is the face model's package; every `every`-th frame is remembered, covered, and `before` of those go
-    with a picture. At most `per_hour` events get one."""
+    with a picture. At most `per_hour` events get one. Each question to the redactor has `answer_within_s` for itself,
+    whatever was answered meanwhile."""
 
     faces: Path
     every: int
     before: int
     per_hour: int
+    answer_within_s: float = ANSWER_WITHIN_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +247,7 @@ class PictureSide:
 
     def _ask(self, question: Message) -> None:
         assert self._child is not None
-        self._set_deadline(ANSWER_WITHIN_S)
+        self._set_deadline(self._settings.answer_within_s)
         self._child.send(question)
 
     # --- what the redactor tells ------------------------------------------------------------------

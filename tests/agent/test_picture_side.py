@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -197,6 +197,17 @@ async def test_a_redactor_that_is_silent_over_a_frame_is_killed_and_the_frame_go
         assert table.redactors[0].was_killed
         assert table.side.counts().dropped == {Why.REDACTOR_LOST: 1}
         assert "10 s" in table.health[0]
+
+
+@in_virtual_time
+async def test_where_a_busy_computer_may_take_its_time_so_may_a_redactor() -> None:
+    async with laid(replace(SETTINGS, answer_within_s=6 * ANSWER_WITHIN_S)) as table:
+        table.says(READY)
+        table.sees(7, brakes=True)
+        await passes(5 * ANSWER_WITHIN_S)
+        assert not table.redactor.was_killed
+        await passes(2 * ANSWER_WITHIN_S)
+        assert table.redactors[0].was_killed
 
 
 @in_virtual_time
