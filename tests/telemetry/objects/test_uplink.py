@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 from collections.abc import Awaitable, Callable
 from random import Random
@@ -145,6 +146,38 @@ def test_no_slice_begins_while_records_wait() -> None:
         assert stage.arrived == {content(0, 3000)}
 
     scene(act)
+
+
+def test_not_even_a_question_is_asked_while_records_wait() -> None:
+    class Counting(MemoryObjectLink):
+        looks = 0
+
+        def look(self, sha256: str) -> Have:
+            self.looks += 1
+            return super().look(sha256)
+
+    link = Counting()
+
+    async def act(stage: Scene) -> None:
+        stage.records.any_spooled = True
+        await stage.until(lambda: stage.uplink.status().state is ObjectUplinkState.BEHIND_RECORDS)
+        assert link.looks == 0
+        stage.records.leave()
+        await stage.drained()
+        assert link.looks == 1
+
+    scene(act, link=link)
+
+
+@pytest.mark.parametrize("there", [500, 700])
+def test_of_what_is_longer_than_it_can_be_everything_is_sent_anew(there: int) -> None:
+    async def act(stage: Scene) -> None:
+        await stage.drained()
+        assert stage.arrived == {content(0, 500)}
+        assert stage.link.sent_bytes == 500
+
+    receiver = MemoryReceiver(partial={hashlib.sha256(content(0, 500)).hexdigest(): b"x" * there})
+    scene(act, link=MemoryObjectLink(receiver), sizes=(500,))
 
 
 def test_what_is_erased_while_it_waits_behind_records_is_not_sent_after_them() -> None:
