@@ -78,17 +78,17 @@ class Orders:
                 while len(self._covered) > REMEMBERED:
                     self._covered.popitem(last=False)
             case _:
-                raise Untrue(f"It covered frame {answer.frame_id}, which it wasn't asked to.")
+                raise Untrue(f"The redactor covered frame {answer.frame_id}, which it wasn't asked to.")
 
     def part(self, answer: Part) -> RedactedPicture | None:
         """The picture, once all of it has come. Raises Untrue."""
         order = self._head()
         if not isinstance(order, _Developing) or not self._may_come(order, answer):
-            raise Untrue(f"It told a picture of frame {answer.frame_id}, which it wasn't asked for.")
+            raise Untrue(f"The redactor told a picture of frame {answer.frame_id}, which it wasn't asked for.")
         order.last_id = answer.frame_id
         order.begun += answer.data
         if not answer.data or not len(order.begun) <= answer.whole <= MAX_PICTURE_BYTES:
-            raise Untrue(f"It told a picture of {answer.whole} bytes, and {len(order.begun)} came.")
+            raise Untrue(f"The redactor told a picture of {answer.whole} bytes, and {len(order.begun)} came.")
         if len(order.begun) < answer.whole:
             return None
         jpeg, order.begun = bytes(order.begun), bytearray()
@@ -101,11 +101,11 @@ class Orders:
         match self._head():
             case _Developing(frame_id, pictures=pictures, begun=begun) as order if frame_id == answer.frame_id:
                 if begun or pictures != answer.pictures:
-                    raise Untrue(f"It told {pictures} pictures and says that they were {answer.pictures}.")
+                    raise Untrue(f"The redactor told {pictures} pictures and says that they were {answer.pictures}.")
                 self._asked.popleft()
                 return order.has_own
             case _:
-                raise Untrue(f"It developed frame {answer.frame_id}, which it wasn't asked to.")
+                raise Untrue(f"The redactor developed frame {answer.frame_id}, which it wasn't asked to.")
 
     def unfinished(self) -> list[bool]:
         """Of each picture that it still owes, whether it has come nevertheless."""

@@ -41,7 +41,7 @@ from telemetry.records import HardBrake, NewTrack, Record
 
 ANSWER_WITHIN_S: Final = 10.0
 READY_WITHIN_S: Final = 60.0
-ENDED: Final = "Its process ended; there are no pictures until it is back."
+ENDED: Final = "The redactor's process ended; there are no pictures until it is back."
 
 
 class Why(StrEnum):
@@ -265,7 +265,7 @@ class PictureSide:
         match message:
             case RedactorReady():
                 if self._ready is not None:
-                    raise Untrue("It was ready already.")
+                    raise Untrue("The redactor got ready twice.")
                 self._answered()
                 self._ready, self._fault = message, ""
                 self.settled.set()
@@ -292,7 +292,7 @@ class PictureSide:
 
     def _give_up(self, why: str) -> None:
         assert self._child is not None
-        self._fault = why
+        self._fault = f"{why} It was killed, and another is started."
         self._child.kill()
         self._let_go()
 
@@ -324,7 +324,7 @@ class PictureSide:
         os.close(reader)
 
     def _set_deadline(self, within_s: float) -> None:
-        late = f"It didn't answer within {within_s:g} s, and was killed."
+        late = f"The redactor didn't answer within {within_s:g} s."
         self._deadlines.append(asyncio.get_running_loop().call_later(within_s, self._give_up, late))
 
     def _answered(self) -> None:
