@@ -117,6 +117,7 @@ class PictureSide:
         self.settled = asyncio.Event()
         """Set once the first redactor is ready, or ended: lockstep waits for it, or pictures would hang on chance."""
         self._fault = ""
+        self._complained = ""  # of what was told last: one that never gets ready is told of once
         self._wanted_next: str | None = None
         self._orders = Orders()
         self._done: Callable[[], None] | None = None
@@ -173,7 +174,9 @@ class PictureSide:
             self._believe(child)
             await self._gone.wait()
             await child.reaped()
-        self._on_health("redactor_lost", self._fault)
+        if self._fault != self._complained:
+            self._complained = self._fault
+            self._on_health("redactor_lost", self._fault)
 
     def _believe(self, child: Child[FromRedactor]) -> None:
         """Until it is caught lying, or late."""
@@ -267,7 +270,7 @@ class PictureSide:
                 if self._ready is not None:
                     raise Untrue("The redactor got ready twice.")
                 self._answered()
-                self._ready, self._fault = message, ""
+                self._ready, self._fault, self._complained = message, "", ""
                 self.settled.set()
             case Covered():
                 self._orders.covered(message)
