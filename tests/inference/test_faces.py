@@ -141,6 +141,26 @@ def test_a_box_of_nobody_is_looked_at_by_nobody(person: list[float], manifest: F
     assert runner.looks == 2 * looks
 
 
+def test_where_a_persons_head_must_be_a_face_is_believed_sooner(manifest: FacesManifest) -> None:
+    """Nowhere else is an unsure one: signs and wheels would cover the picture."""
+
+    class Unsure(Bright):
+        def run(self, canvas: NDArray[np.uint8]) -> Outputs:
+            scores, boxes = super().run(canvas)
+            return scores / 0.9 * (manifest.search.head_score + manifest.thresholds.score) / 2, boxes
+
+    assert manifest.search.head_score < manifest.thresholds.score
+    frame = np.zeros((540, 960, 3), np.uint8)
+    frame[102:118, 412:428] = 255
+    someone, elsewhere = [400.0, 100.0, 440.0, 200.0], [700.0, 300.0, 740.0, 400.0]
+    seen = detector(Unsure(), manifest)
+    assert len(seen.detect(frame)) == 0
+    assert len(seen.detect(frame, np.array([elsewhere], np.float32))) == 0
+    (box,) = seen.detect(frame, np.array([elsewhere, someone], np.float32)).boxes
+    assert box[0] < 420 < box[2]
+    assert box[1] < 110 < box[3]
+
+
 def test_a_heads_region_holds_the_upper_part_of_an_upright_person() -> None:
     assert head_region([400, 100, 440, 200], (540, 960), 0.6) == Region(390, 80, 60, 60)
 

@@ -148,6 +148,16 @@ def test_no_slice_begins_while_records_wait() -> None:
     scene(act)
 
 
+def test_each_object_has_a_second_chance_of_its_own() -> None:
+    async def act(stage: Scene) -> None:
+        await stage.drained()
+        assert stage.arrived == {content(0, 500), content(1, 500)}
+        assert (stage.uplink.status().counts.mismatches, stage.rig.counts().refused) == (2, 0)
+
+    once: list[Failure] = [None, Mismatch("spoiled"), None, None]
+    scene(act, link=MemoryObjectLink(failures=once * 2), sizes=(500, 500))
+
+
 def test_not_even_a_question_is_asked_while_records_wait() -> None:
     class Counting(MemoryObjectLink):
         looks = 0
