@@ -165,6 +165,10 @@ def test_a_heads_region_holds_the_upper_part_of_an_upright_person() -> None:
     assert head_region([400, 100, 440, 200], (540, 960), 0.6) == Region(390, 80, 60, 60)
 
 
+def test_a_heads_region_is_as_wide_as_who_sits_or_rides() -> None:
+    assert head_region([400, 200, 600, 250], (540, 960), 0.6) == Region(400, 105, 200, 200)
+
+
 @pytest.mark.parametrize("frame_hw", [(540, 960), (720, 1280), (192, 192), (100, 700), (1080, 320)])
 def test_a_face_is_told_in_the_frames_pixels_widened_and_clipped(
     frame_hw: tuple[int, int], manifest: FacesManifest
