@@ -185,6 +185,15 @@ def test_a_face_is_told_in_the_frames_pixels_widened_and_clipped(
         assert (np.abs(middle - (x, y)) <= (seen.boxes[:, 2:] - seen.boxes[:, :2]) / 2 + 12).all()
 
 
+def test_hair_and_chin_belong_to_every_face_that_is_told(manifest: FacesManifest) -> None:
+    frame = np.zeros((192, 192, 3), np.uint8)
+    frame[88:104, 88:104] = 255
+    margin = manifest.search.margin
+    (box,) = detector(Bright(), manifest).detect(frame).boxes
+    assert box[2] - box[0] == pytest.approx(20 * (1 + 2 * margin.sides))
+    assert box[3] - box[1] == pytest.approx(20 * (1 + margin.up + margin.down))
+
+
 def test_a_margin_is_added_on_its_own_side() -> None:
     wide = widened(np.array([[10, 20, 20, 40]], np.float32), Margin(sides=0.5, up=0.25, down=0.75))
     np.testing.assert_allclose(wide, [[5, 15, 25, 55]])

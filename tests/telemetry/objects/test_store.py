@@ -21,7 +21,7 @@ from telemetry.objects.books import Books, Page, decode, encode
 from telemetry.objects.config import ObjectsConfig
 from telemetry.objects.counts import LEDGER_NAMES, Dropped, Totals
 from telemetry.objects.errors import NotKept, ObjectGone, ObjectsTooNew
-from telemetry.objects.format import OVERHEAD_BYTES, ObjectRef
+from telemetry.objects.format import HEADER_BYTES, OVERHEAD_BYTES, ObjectRef
 from telemetry.objects.retention import to_evict
 from telemetry.records import Purpose
 from tests.telemetry.objects.rig import SMALL, Rig, content, no_counters, objects_in, picture
@@ -44,6 +44,17 @@ def test_nothing_of_a_picture_lies_on_flash_as_it_is() -> None:
     (name,) = objects_in(rig.disk)
     stored = rig.disk.read(name)
     assert not any(content(1, 700)[at : at + 8] in stored for at in range(0, 692, 8))
+
+
+def test_the_same_picture_kept_twice_is_not_seen_to_be_the_same() -> None:
+    # Mutation: without a salt of its own a second file meets the first one's key and nonce.
+    rig = Rig()
+    bodies = []
+    for _ in range(2):
+        ref = rig.put(1)
+        bodies.append(rig.disk.read(f"{ref.serial:08d}.obj")[HEADER_BYTES:])
+        rig.store.stored(ref)
+    assert bodies[0] != bodies[1]
 
 
 def test_only_a_redacted_picture_is_taken() -> None:
@@ -353,6 +364,16 @@ def test_a_medium_that_does_not_give_an_object_back_loses_only_time() -> None:
     rig.open()
     assert (rig.counts().kept, rig.counts().unreadable) == (4, 0)
     assert rig.read(oldest) == content(0, 900)
+
+
+def test_what_has_left_is_no_longer_unreadable() -> None:
+    rig, disk = _rig_with_history()
+    disk.fail(lambda call: call.act == "read" and call.path == "00000001.obj", DiskFault("worn"))
+    with pytest.raises(ObjectGone):
+        rig.read(rig.store.kept()[0])
+    assert rig.counts().unreadable == 1
+    rig.store.erase(Purpose.PERCEPTION)
+    assert (rig.counts().kept, rig.counts().unreadable) == (0, 0)
 
 
 def test_a_shortage_at_reading_is_no_damage() -> None:
