@@ -283,6 +283,7 @@ async def test_what_one_redactor_still_owed_is_not_held_against_the_next() -> No
         await passes(ANSWER_WITHIN_S / 2)
         await table.starts_anew()
         await passes(ANSWER_WITHIN_S)
+        assert len(table.redactors) == 2
         assert not table.redactor.was_killed
 
 
