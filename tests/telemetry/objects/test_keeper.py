@@ -85,3 +85,17 @@ async def test_a_put_that_nobody_waits_for_any_more_is_finished_and_told() -> No
     assert await keeper.erase(Purpose.PERCEPTION) == 1
     assert keeper.counts().erased == 1
     await keeper.close()
+
+
+async def test_an_erasure_that_nobody_waits_for_any_more_happens_all_the_same() -> None:
+    rig = Rig()
+    keeper, go = ObjectKeeper(rig.store), threading.Event()
+    await keeper.put(picture(1), Purpose.PERCEPTION)
+    asyncio.get_running_loop().run_in_executor(keeper._flash, go.wait)
+    erasing = asyncio.create_task(keeper.erase(Purpose.PERCEPTION))
+    await asyncio.sleep(0)
+    erasing.cancel()
+    await asyncio.wait((erasing,))
+    go.set()
+    await keeper.close()
+    assert rig.counts().erased == 1
