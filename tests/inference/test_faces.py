@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from inference.blazeface import FaceDecoder
+from inference.blazeface import MAX_CANDIDATES, FaceDecoder
 from inference.build.face_card import card_text
 from inference.build.kernels import Kernels, options_for
 from inference.detector import detector_of
@@ -139,6 +139,20 @@ def test_a_box_of_nobody_is_looked_at_by_nobody(person: list[float], manifest: F
     looks = runner.looks
     detector(runner, manifest).detect(frame, np.array([person], np.float32))
     assert runner.looks == 2 * looks
+
+
+def test_no_canvas_has_more_faces_than_can_be_compared_and_the_surest_stay() -> None:
+    decoder, boxes = FaceDecoder((192, 192), 4), np.full((CELLS, 4), 8, np.float32)
+    scores = np.linspace(0.2, 1, CELLS, dtype=np.float32)[:, None]
+    found = decoder.candidates(scores, boxes, 0.2)
+    assert len(found) == MAX_CANDIDATES
+    assert found.scores.min() == np.sort(scores[:, 0])[-MAX_CANDIDATES]
+
+
+def test_a_face_at_the_threshold_is_one() -> None:
+    scores, boxes = np.zeros((CELLS, 1), np.float32), np.full((CELLS, 4), 8, np.float32)
+    scores[7] = np.float32(0.2)
+    assert len(FaceDecoder((192, 192), 4).candidates(scores, boxes, 0.2)) == 1
 
 
 def test_where_a_persons_head_must_be_a_face_is_believed_sooner(manifest: FacesManifest) -> None:

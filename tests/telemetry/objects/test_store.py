@@ -21,7 +21,7 @@ from telemetry.objects.books import Books, Page, decode, encode
 from telemetry.objects.config import ObjectsConfig
 from telemetry.objects.counts import LEDGER_NAMES, Dropped, Totals
 from telemetry.objects.errors import NotKept, ObjectGone, ObjectsTooNew
-from telemetry.objects.format import HEADER_BYTES, OVERHEAD_BYTES, ObjectRef
+from telemetry.objects.format import HEADER_BYTES, OVERHEAD_BYTES, TAG_BYTES, ObjectRef
 from telemetry.objects.retention import to_evict
 from telemetry.records import Purpose
 from tests.telemetry.objects.rig import SMALL, Rig, content, no_counters, objects_in, picture
@@ -52,7 +52,7 @@ def test_the_same_picture_kept_twice_is_not_seen_to_be_the_same() -> None:
     bodies = []
     for _ in range(2):
         ref = rig.put(1)
-        bodies.append(rig.disk.read(f"{ref.serial:08d}.obj")[HEADER_BYTES:])
+        bodies.append(rig.disk.read(f"{ref.serial:08d}.obj")[HEADER_BYTES:-TAG_BYTES])
         rig.store.stored(ref)
     assert bodies[0] != bodies[1]
 
