@@ -181,13 +181,20 @@ def test_not_even_a_question_is_asked_while_records_wait() -> None:
 
 @pytest.mark.parametrize("there", [500, 700])
 def test_of_what_is_longer_than_it_can_be_everything_is_sent_anew(there: int) -> None:
+    # Mutation: a slice from beyond its end makes no sense to a receiver, and the object is given up.
+    class Strict(MemoryObjectLink):
+        def send(self, sha256: str, part: ByteRange, data: bytes) -> Have:
+            assert 0 <= part.start < part.end <= part.total == 500
+            assert len(data) == part.size
+            return super().send(sha256, part, data)
+
     async def act(stage: Scene) -> None:
         await stage.drained()
         assert stage.arrived == {content(0, 500)}
         assert stage.link.sent_bytes == 500
 
     receiver = MemoryReceiver(partial={hashlib.sha256(content(0, 500)).hexdigest(): b"x" * there})
-    scene(act, link=MemoryObjectLink(receiver), sizes=(500,))
+    scene(act, link=Strict(receiver), sizes=(500,))
 
 
 def test_what_is_erased_while_it_waits_behind_records_is_not_sent_after_them() -> None:
