@@ -281,6 +281,20 @@ async def test_a_revoked_vehicle_is_let_in_no_more_and_keeps_what_it_has(tmp_pat
         assert car.store.counts().kept == 1
 
 
+async def test_a_renewed_certificate_is_shown_at_the_next_question_after_a_refusal(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle = await a_vehicle(receiver, tmp_path)
+        context, paired = vehicle.context(), vehicle.paired
+        link = HttpsObjectLink(paired.host, paired.https_port, context, SystemClock(), timeout_s=10)
+        assert await asyncio.to_thread(link.look, named(PICTURE)) == Have(0, stored=False)
+        await receiver.operator.revoke(VEHICLE)
+        with pytest.raises(Unauthorized):
+            await asyncio.to_thread(link.look, named(PICTURE))
+        (await a_vehicle(receiver, tmp_path, name="veh-002")).keys.load_identity(context)
+        assert await asyncio.to_thread(link.look, named(PICTURE)) == Have(0, stored=False)
+        link.close()
+
+
 async def test_two_vehicles_with_one_picture_have_it_each_and_neither_sees_the_others(tmp_path: Path) -> None:
     async with a_receiver(tmp_path) as receiver:
         links = [link_of(await a_vehicle(receiver, tmp_path, name=name)) for name in ("veh-001", "veh-002")]
