@@ -76,6 +76,13 @@ async def test_a_judge_that_dies_or_takes_too_long_has_proven_nothing() -> None:
     assert judge_pids() == []
 
 
+async def test_a_judge_that_cant_be_started_has_proven_nothing() -> None:
+    more_than_a_process_can_be_given = {"TOO_MUCH": "x" * (1 << 22)}
+    opinion = await ProcessJudge(more_than_a_process_can_be_given).judge(OLD, NEW, DEFAULT_EVALUATION)
+    assert opinion.event is Event.UNDECIDED
+    assert "Can't start a process of inference.judge" in opinion.words
+
+
 async def test_a_judge_that_nobody_waits_for_any_more_is_ended() -> None:
     judging = asyncio.create_task(ProcessJudge(os.environ).judge(OLD, NEW, DEFAULT_EVALUATION))
     async with asyncio.timeout(30):

@@ -206,6 +206,14 @@ async def test_a_model_whose_golden_vectors_dont_hold_is_at_fault_itself(
 
 
 @pytest.mark.parametrize("party", [Party.LIVE, Party.CANDIDATE])
+async def test_a_model_of_another_task_is_at_fault_itself(live: Path, labelled: Path, party: Party) -> None:
+    faces = find_package("face-blur@1.0")
+    said = await (fault(live, faces, labelled) if party is Party.CANDIDATE else fault(faces, live, labelled))
+    assert said.party is party
+    assert "is for the task faces" in said.reason
+
+
+@pytest.mark.parametrize("party", [Party.LIVE, Party.CANDIDATE])
 def test_a_model_that_fails_on_a_frame_is_at_fault_itself(
     tmp_path: Path, live: Path, labelled: Path, party: Party
 ) -> None:
