@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, assert_never
 
 from agent.children import Child
+from agent.perception.settings import StartsChildren
 from agent.updates import Opinion
 from ecu.errors import EnvironmentFault
 from inference.errors import Party
@@ -31,9 +32,12 @@ class ProcessJudge:
     A judge that can't be started, dies or takes too long has proven nothing against the candidate: UNDECIDED.
     """
 
-    def __init__(self, environment: Mapping[str, str], within_s: float = WITHIN_S) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], within_s: float = WITHIN_S, start: StartsChildren = Child.start
+    ) -> None:
         self._environment = environment
         self._within_s = within_s
+        self._start = start
 
     async def judge(self, live: Path, candidate: Path, evaluation: Path | None) -> Opinion:
         if evaluation is None:
@@ -51,9 +55,7 @@ class ProcessJudge:
 
         arguments = ["--live", str(live), "--candidate", str(candidate), "--evaluation", str(evaluation)]
         try:
-            child = await Child[FromJudge].start(
-                "inference.judge", arguments, FromJudge, told, closed, self._environment
-            )
+            child = await self._start("inference.judge", arguments, FromJudge, told, closed, self._environment)
         except EnvironmentFault as fault:
             return Opinion(Event.UNDECIDED, str(fault))
         try:
