@@ -313,6 +313,23 @@ async def test_a_state_lasts_as_long_as_its_deadline_in_seconds_with_frames(
         assert over is None or over.words == "staged lasted 600 s"
 
 
+async def test_a_word_that_comes_with_the_deadline_comes_too_late(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    async with on_trial(tmp_path, fleet, [PuppetWorker.hangs]) as road:
+        await road.until_noticed("staged")
+        for _ in range(DEADLINES_NS[State.STAGED] // SECOND_NS - 1):
+            await road.frames(1)
+            await road.tick()
+        (watch,) = road.overheard.watches
+        await road.frames(1)
+        over = asyncio.create_task(road.tick())
+        await asyncio.sleep(0)
+        watch.loaded()
+        await over
+        await road.tick()
+        assert road.notices[-1].what == "inconclusive"
+
+
 async def test_a_candidate_is_kept_after_so_many_frames_of_its_own(fleet: Fleet, tmp_path: Path) -> None:
     fleet.assign(fleet.release("1.0", 1))
     async with on_trial(tmp_path, fleet) as road:
@@ -338,6 +355,19 @@ async def test_an_opinion_waits_until_the_candidate_has_seen_enough_of_this_road
         await road.frames(1)
         await road.tick()
         assert "; 2 frames beside the live one" in (await road.until_noticed("inconclusive")).words
+
+
+async def test_a_candidate_that_is_live_already_is_watched_to_its_end_whatever_its_fleet_wants(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    async with on_trial(tmp_path, fleet) as road:
+        await taken_over(road)
+        fleet.assign()
+        await road.look_again()
+        await road.frames(RULES.prove_frames)
+        await road.tick()
+        await road.until_noticed("committed")
 
 
 # --- the swap -----------------------------------------------------------------------------------------

@@ -177,6 +177,19 @@ def test_an_interval_that_holds_both_answers_is_undecided_either_way_round() -> 
         assert judged.outcome is UNDECIDED
 
 
+def test_a_doubt_within_the_margin_is_a_doubt() -> None:
+    live, candidate = constant(80, 0, 20), constant(80, 0, 20)
+    candidate[3::7] = (40, 0, 60)
+    judged = verdict(live, candidate)
+    assert judged.low < -RULES.margin < judged.high < RULES.margin
+    assert judged.outcome is UNDECIDED
+
+
+def test_without_a_margin_a_model_is_still_not_worse_than_itself() -> None:
+    rules = dataclasses.replace(RULES, margin=0.0)
+    assert verdict(constant(8, 1, 2), constant(8, 1, 2), rules).outcome is PASSED
+
+
 def test_both_models_are_drawn_together() -> None:
     """Frames differ widely, the models by one object in each: apart, the interval would be as wide as the frames'."""
     rng = np.random.default_rng(3)
