@@ -21,7 +21,7 @@ from agent.perception import Perception, TrialOver
 from agent.status import UpdatesStatus
 from ecu.clock import SECOND_NS, Clock
 from ecu.disk import DiskError, DiskFault, state_folder
-from ecu.errors import EnvironmentFault
+from ecu.errors import EnvironmentFault, shown
 from ota.errors import FetchError, NoRoomForUpdate, OtaError, TrustError
 from ota.fetch import Progress
 from ota.kinds import Kind
@@ -34,6 +34,7 @@ from ota.updates import Notice, Updates
 
 TICK_NS: Final = SECOND_NS
 HINTS_APART_NS: Final = 10 * SECOND_NS
+MOST_WORDS: Final = 4000
 
 log = structlog.get_logger()
 
@@ -83,7 +84,8 @@ class Attempt:
         self.live_from: int | None = None
 
     def tell(self, event: Event, words: str) -> None:
-        self._told.put_nowait((self, event, words))
+        """`words` may quote what a model's author wrote."""
+        self._told.put_nowait((self, event, shown(words)[:MOST_WORDS]))
 
     # --- as the perception's TrialWatch -----------------------------------------------------------
 

@@ -17,7 +17,7 @@ from typing import Any, cast
 import pytest
 
 from agent.perception import Perception, TrialWatch
-from agent.updates import HINTS_APART_NS, TICK_NS, NoWayBack, Opinion, TrialRules, UpdateSide
+from agent.updates import HINTS_APART_NS, MOST_WORDS, TICK_NS, NoWayBack, Opinion, TrialRules, UpdateSide
 from ecu.clock import SECOND_NS, SteppingClock
 from ecu.disk import RealDisk
 from inference.messages import Look
@@ -370,6 +370,26 @@ async def test_a_candidate_that_is_live_already_is_watched_to_its_end_whatever_i
         await road.until_noticed("committed")
 
 
+async def test_what_is_live_no_longer_is_never_found_proven(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    async with on_trial(tmp_path, fleet) as road:
+        await taken_over(road)
+        await road.stage.perception.swap()
+        await road.frames(2 * RULES.prove_frames)
+        await road.tick()
+        assert road.notices[-1].what == "switched"
+
+
+async def test_what_a_model_says_of_itself_comes_short_and_fit_for_a_terminal(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    async with on_trial(tmp_path, fleet) as road:
+        await in_shadow(road)
+        road.overheard.watches[0].unfit("\x1b[2J" + "no model " * 10_000)
+        words = (await road.until_noticed("rolled_back")).words
+        assert words.startswith("\\x1b[2Jno model")
+        assert len(words) <= MOST_WORDS
+
+
 # --- the swap -----------------------------------------------------------------------------------------
 
 
@@ -380,6 +400,8 @@ async def test_a_candidate_that_cant_take_over_in_time_decides_nothing(fleet: Fl
         candidate = road.candidate
         await road.frames(1, but=[candidate])
         road.judge.says(Event.PASSED)
+        await road.tick()
+        await road.until_noticed("switched")
         await road.tick()
         over = await road.until_noticed("inconclusive")
         assert over.words == "it couldn't take over within 0.2 s"

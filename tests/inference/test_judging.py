@@ -128,6 +128,11 @@ def test_too_few_objects_never_decide(both: tuple[Counts, Counts], more: int) ->
     )
 
 
+def test_as_many_objects_as_demanded_are_enough() -> None:
+    rules = dataclasses.replace(RULES, min_objects=FRAMES * 10)
+    assert verdict(constant(8, 0, 2), constant(8, 0, 2), rules).outcome is PASSED
+
+
 def test_many_objects_in_few_blocks_never_decide() -> None:
     for blocks, outcome in ((BLOCKS_AT_LEAST - 1, UNDECIDED), (BLOCKS_AT_LEAST, PASSED)):
         counts = constant(20, 0, 0)
