@@ -246,7 +246,7 @@ class UpdateSide:
     def _proof(self) -> str | None:
         """What a live candidate has shown, once it is enough to keep it."""
         status, attempt = self._perception.status(), self._attempt
-        if attempt is None or attempt.live_from is None or self._state is not State.SWITCHED:
+        if attempt is None or attempt.live_from is None:
             return None
         looked_at = status.frames.processed - attempt.live_from
         if status.trial is None or not status.trial.is_live or looked_at < self._rules.prove_frames:
