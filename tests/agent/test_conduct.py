@@ -253,6 +253,7 @@ async def test_a_trial_isnt_put_away_with_the_one_before_it(fleet: Fleet, tmp_pa
         await road.look_again()
         await road.judge.is_being_stopped.wait()
         await road.look_again()
+        assert road.told("staged", "2.0") is None
         road.judge.may_go.set()
         await road.until_noticed("shadow", "2.0")
         trial = road.stage.perception.status().trial

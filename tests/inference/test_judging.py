@@ -303,6 +303,13 @@ def test_a_class_that_a_model_doesnt_know(
     assert ((judged.live is not None), (judged.candidate is not None)) == (live_knows, candidate_knows)
 
 
+def test_a_candidate_that_finds_none_of_what_the_live_model_doesnt_know_is_no_worse() -> None:
+    blind = constant(0, 0, 10)
+    (judged,) = judge(RULES, showing(blind, knows=False), showing(blind), np.random.default_rng(7)).classes
+    assert judged.outcome is PASSED
+    assert "F1 0.00 -> 0.00" in judged.words
+
+
 # --- CPU time ----------------------------------------------------------------------------------------
 
 
