@@ -331,6 +331,12 @@ def test_a_median_beyond_the_limit_or_within_it_proves_nothing_while_the_interva
     assert (judged.ratio, judged.outcome) == (3.0 if slower == 11 else 2.0, UNDECIDED)
 
 
+def test_a_clock_that_saw_nothing_of_the_live_model_gives_finite_numbers() -> None:
+    judged = speed_verdict(np.zeros(20, np.int64), np.full(20, 1_000_000), 2.5)
+    assert judged.outcome is FAILED
+    assert np.isfinite([judged.low, judged.ratio, judged.high]).all()
+
+
 def test_a_few_slow_frames_prove_nothing() -> None:
     assert speed_verdict(*spent(*[1.0] * 15, *[50.0] * 5), 2.5).outcome is PASSED
 
