@@ -17,6 +17,7 @@ from ecu.spawn import spawn
 from inference.comparison import load_comparison
 from inference.errors import Party, Unjudgeable
 from inference.evaluation import DEFAULT_EVALUATION, EVALUATION_FILE
+from inference.judge import ADDRESS_SPACE_BYTES
 from inference.messages import FromJudge, JudgedModel, JudgeFault, JudgeProgress, JudgeVerdict
 from inference.package import find_package
 from inference.verdict import Outcome, Verdict
@@ -256,7 +257,7 @@ async def test_a_judge_that_nobody_listens_to_ends_by_itself_and_calmly() -> Non
         assert await judge.wait() == 0
 
 
-async def test_it_runs_behind_everything_else_and_can_open_no_socket() -> None:
+async def test_it_runs_behind_everything_else_within_its_memory_and_can_open_no_socket() -> None:
     one, two = find_package("drive-detect@1.0"), find_package("drive-detect@2.0")
     async with judging(one, two, DEFAULT_EVALUATION) as (judge, channel):
         pid = judge.pid
@@ -265,6 +266,10 @@ async def test_it_runs_behind_everything_else_and_can_open_no_socket() -> None:
         status = Path(f"/proc/{pid}/status").read_text()
         assert "NoNewPrivs:\t1" in status
         assert "Seccomp:\t2" in status
+        limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+        hard = {line[:25].strip(): line[25:].split()[1] for line in limits}
+        assert int(hard["Max address space"]) == ADDRESS_SPACE_BYTES
+        assert hard["Max core file size"] == "0"
 
 
 @pytest.mark.soak
