@@ -202,7 +202,9 @@ class UpdateSide:
                 self._attempt.tell(Event.CANCELLED, "its fleet no longer wants it")
             for offer in offers:
                 async with self._one_step:
-                    await self._act(await self._do(self._updates.install, self._source, offer, self._watch))
+                    # A trial's steps can't wait for a download, and what it is judged by stays what it was.
+                    if self._state in RESTS:
+                        await self._act(await self._do(self._updates.install, self._source, offer, self._watch))
             self._trouble = ""
         except (TrustError, FetchError, NoRoomForUpdate, DiskError) as trouble:
             self._trouble = str(trouble)

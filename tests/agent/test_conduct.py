@@ -29,7 +29,7 @@ from ota.source import Source
 from ota.trust import Vehicle
 from ota.updates import Notice
 from tests.agent.puppets import PuppetWorker, Stage, WorkerAct, on_stage
-from tests.ota.changed import Open
+from tests.ota.changed import Changed, Open
 from tests.ota.fleet import CAR, HARDWARE, NOW_NS, Fleet
 
 RULES = TrialRules(poll_ns=3600 * SECOND_NS, shadow_frames=2, prove_frames=5, swap_within_s=0.2)
@@ -476,6 +476,24 @@ async def test_a_candidate_is_judged_by_the_signed_set_alone_and_not_by_what_fla
         else:
             await road.judge.is_asked.wait()
         assert [evaluation for _, _, evaluation in road.judge.asked] == ([] if damaged else [folder])
+
+
+async def test_while_a_model_is_tried_nothing_else_is_fetched(fleet: Fleet, tmp_path: Path) -> None:
+    model, labelled = fleet.release("1.0", 1), fleet.release("1.0", 1, b"frames", Kind.EVALUATION)
+    fleet.assign(model)
+    source = Changed(fleet.source())
+    async with on_trial(tmp_path, fleet, source=source) as road:
+        await in_shadow(road)
+        fleet.assign(model, labelled)
+        source.asked.clear()
+        await road.look_again()
+        assert any(path == "director/timestamp.json" for path, _, _ in source.asked)
+        assert not any(path.startswith("files/") for path, _, _ in source.asked)
+        road.judge.says(Event.UNDECIDED)
+        await road.tick()
+        await road.until_noticed("inconclusive")
+        await road.look_again()
+        await road.until_noticed("committed")
 
 
 # --- the thread ---------------------------------------------------------------------------------------
