@@ -276,10 +276,10 @@ class UpdateSide:
                     self._attempt = Attempt(self._told)
                     self._perception.try_beside(self._trial_package(), self._attempt)
                 case Effect.START_JUDGE:
-                    attempt = self._begun_attempt
+                    attempt = self._attempt_under_way
                     attempt.judging = self._tasks.create_task(self._have_judged(attempt, self._trial_package()))
                 case Effect.SWITCH:
-                    await self._switch(self._begun_attempt)
+                    await self._switch(self._attempt_under_way)
                 case Effect.SWITCH_BACK:
                     await self._switch_back()
                 case Effect.STOP_BESIDE:
@@ -326,7 +326,7 @@ class UpdateSide:
         """The judge's opinion, once the candidate has also seen enough of this vehicle's own road."""
         try:
             evaluation = await self._do(self._evaluation)
-        except (SlotDamaged, DiskFault) as damage:
+        except (SlotDamaged, DiskError) as damage:
             opinion = Opinion(Event.UNDECIDED, f"there is nothing to judge it by: {damage}")
         else:
             opinion = await self._judge.judge(self.live_package, candidate, evaluation)
@@ -342,7 +342,7 @@ class UpdateSide:
         return self._updates.slots(Kind.MODEL).record.state
 
     @property
-    def _begun_attempt(self) -> Attempt:
+    def _attempt_under_way(self) -> Attempt:
         assert self._attempt is not None
         return self._attempt
 
