@@ -518,6 +518,13 @@ class Gated(Open):
             yield part
 
 
+class LetGo(Gated):
+    """Goes on when it is closed, too."""
+
+    def close(self) -> None:
+        self.go.set()
+
+
 async def test_a_download_ends_with_the_agent_even_where_its_source_goes_on(fleet: Fleet, tmp_path: Path) -> None:
     fleet.assign(fleet.release("1.0", 1, bytes(8 * BLOCK_BYTES)))
     source = Gated(fleet.source())
@@ -526,7 +533,22 @@ async def test_a_download_ends_with_the_agent_even_where_its_source_goes_on(flee
         road.work.cancel()
         await asyncio.wait({road.work})
         source.go.set()
-        for thread in threading.enumerate():
-            if thread.name.startswith("updates"):
-                await asyncio.to_thread(thread.join, 30)
+        await the_thread_ends()
     assert source.given == 2 * BLOCK_BYTES
+
+
+async def test_a_read_that_waits_is_let_go_at_the_end(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1, bytes(2 * BLOCK_BYTES)))
+    source = LetGo(fleet.source())
+    async with on_trial(tmp_path, fleet, source=source) as road:
+        await asyncio.to_thread(source.reached.wait, 30)
+        road.work.cancel()
+        await asyncio.wait({road.work})
+        await the_thread_ends()
+
+
+async def the_thread_ends() -> None:
+    for thread in threading.enumerate():
+        if thread.name.startswith("updates"):
+            await asyncio.to_thread(thread.join, 10)
+            assert not thread.is_alive()

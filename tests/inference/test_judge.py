@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -123,6 +123,52 @@ def test_each_model_is_used_at_its_own_score_threshold(tmp_path: Path, live: Pat
     (car,) = compared(live, strict, labelled).classes
     assert car.candidate is not None
     assert (car.candidate.found, car.outcome) == (0, Outcome.FAILED)
+
+
+def calling_cars(*classes: str) -> Callable[[Manifest], None]:
+    """The package's model by other names: the first is what it calls a car."""
+
+    def change(manifest: Manifest) -> None:
+        names = dict(zip(manifest["classes"], classes, strict=True))
+        manifest["classes"] = list(classes)
+        for seen in (seen for variant in manifest["variants"] for canvas in variant["golden"] for seen in canvas):
+            seen["label"] = names[seen["label"]]
+
+    return change
+
+
+def test_a_car_that_is_taken_for_a_truck_is_missed(tmp_path: Path, live: Path, labelled: Path) -> None:
+    confused = write_package(tmp_path / "confused", change=calling_cars("truck", "car"))
+    (car,) = compared(live, confused, labelled).classes
+    assert car.candidate is not None
+    assert (car.candidate.found, car.candidate.false, car.candidate.missed) == (0, 0, car.objects)
+    assert car.outcome is Outcome.FAILED
+
+
+def test_a_class_that_one_model_doesnt_know_is_one_of_which_it_finds_none(
+    tmp_path: Path, live: Path, labelled: Path
+) -> None:
+    without = write_package(tmp_path / "without", change=calling_cars("van", "truck"))
+    (car,) = compared(without, live, labelled).classes
+    assert (car.live, car.outcome) == (None, Outcome.PASSED)
+    assert car.low > 0.5
+    (car,) = compared(live, without, labelled).classes
+    assert (car.candidate, car.outcome) == (None, Outcome.FAILED)
+
+
+def test_objects_of_another_class_arent_judged(tmp_path: Path, live: Path) -> None:
+    def say_truck(manifest: Manifest) -> None:
+        for frame in manifest["frames"][::2]:
+            for seen in frame["objects"]:
+                seen["label"] = "truck"
+        counted = sum(seen["label"] == "car" for frame in manifest["frames"] for seen in frame["objects"])
+        manifest["classes"][0] |= {"objects": counted}
+        manifest["min_objects"] = 10
+
+    (car,) = compared(live, live, write_evaluation(tmp_path / "set", say_truck)).classes
+    assert car.live is not None
+    assert (car.live.found, car.live.missed) == (car.objects, 0)
+    assert car.live.false > 0
 
 
 def test_ignoring_every_frame_excuses_false_detections_alone(tmp_path: Path, live: Path) -> None:
