@@ -14,14 +14,24 @@ import pytest
 from ecu.channel import MAX_MESSAGE_BYTES, Channel, ChannelClosed, pair
 from ecu.process import cpu_ns
 from ecu.spawn import spawn
-from inference.comparison import load_comparison
+from inference.comparison import load_comparison, rules_of
 from inference.errors import Party, Unjudgeable
 from inference.evaluation import DEFAULT_EVALUATION, EVALUATION_FILE
 from inference.judge import ADDRESS_SPACE_BYTES
+from inference.judging import Rules
 from inference.messages import FromJudge, JudgedModel, JudgeFault, JudgeProgress, JudgeVerdict
 from inference.package import find_package
 from inference.verdict import Outcome, Verdict
-from tests.inference.labelled import FRAMES, Manifest, afraid_of_the_dark, half_blind, mute, slow, write_evaluation
+from tests.inference.labelled import (
+    CLIP_FRAMES,
+    FRAMES,
+    Manifest,
+    afraid_of_the_dark,
+    half_blind,
+    mute,
+    slow,
+    write_evaluation,
+)
 from tests.inference.tiny import Change, graph, write_package
 
 
@@ -169,6 +179,24 @@ def test_objects_of_another_class_arent_judged(tmp_path: Path, live: Path) -> No
     assert car.live is not None
     assert (car.live.found, car.live.missed) == (car.objects, 0)
     assert car.live.false > 0
+
+
+def test_the_set_says_by_which_rules_it_judges(tmp_path: Path, live: Path) -> None:
+    def demand_more(manifest: Manifest) -> None:
+        manifest |= {"match_iou": 0.9, "min_objects": 31, "margin": 0.02, "cpu_ratio_at_most": 1.5}
+        for frame in manifest["frames"]:
+            for seen in frame["objects"]:
+                # Half of a box overlaps the whole by less than 0.9.
+                x1, y1, x2, y2 = seen["box"]
+                seen["box"] = [x1, y1, x2, (y1 + y2) / 2]
+
+    comparison = load_comparison(live, live, write_evaluation(tmp_path / "set", demand_more))
+    rules = rules_of(comparison.evaluation.manifest)
+    assert rules == Rules(("car",), rules.clips, min_objects=31, margin=0.02, cpu_ratio_at_most=1.5)
+    assert rules.clips == ("first",) * CLIP_FRAMES + ("second",) * CLIP_FRAMES
+    (car,) = comparison.run(cpu_ns, lambda done, of: None).classes
+    assert car.live is not None
+    assert car.live.found == 0
 
 
 def test_ignoring_every_frame_excuses_false_detections_alone(tmp_path: Path, live: Path) -> None:
