@@ -505,10 +505,12 @@ class Gated(Open):
     def __init__(self, source: Source) -> None:
         self._source = source
         self.given = 0
+        self.looks = 0
         self.reached = threading.Event()
         self.go = threading.Event()
 
     def read(self, path: str, offset: int, most: int) -> Iterator[bytes]:
+        self.looks += path == "director/timestamp.json"
         for part in self._source.read(path, offset, most):
             if path.startswith("files/"):
                 if self.given == BLOCK_BYTES:
@@ -516,6 +518,23 @@ class Gated(Open):
                     self.go.wait(30)
                 self.given += len(part)
             yield part
+
+
+async def test_a_hint_that_comes_while_it_looks_is_a_reason_to_look_again(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1, bytes(2 * BLOCK_BYTES)))
+    source = Gated(fleet.source())
+    async with on_trial(tmp_path, fleet, source=source) as road:
+        await asyncio.to_thread(source.reached.wait, 30)
+        assert road.updates.status().fetched == BLOCK_BYTES
+        road.updates.hint()
+        source.go.set()
+        soon_ns = road.clock.boot_ns() + HINTS_APART_NS
+        await road.until(lambda: soon_ns in road.clock.set_for)
+        assert (source.looks, road.updates.status().fetched) == (1, 0)
+        road.clock.advance(soon_ns)
+        await road.until(lambda: soon_ns + HINTS_APART_NS in road.clock.set_for or source.looks == 2)
+        await road.thread_idle()
+        assert source.looks == 2
 
 
 class LetGo(Gated):

@@ -129,6 +129,15 @@ async def test_a_judges_last_word_stands_and_its_process_ends(message: FromJudge
 
 
 @in_virtual_time
+async def test_what_a_judge_says_after_its_last_word_changes_nothing() -> None:
+    faults: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    last, later = verdict(Outcome.PASSED), JudgeFault(Party.CANDIDATE, "in words")
+    assert (await opinion(Judges(speaks(last), speaks(later), Puppet.dies))).event is Event.PASSED
+    assert faults == []
+
+
+@in_virtual_time
 async def test_a_judge_that_dies_has_proven_nothing() -> None:
     said = await opinion(Judges(speaks(JudgeProgress(1, 2)), Puppet.dies))
     assert said == Opinion(Event.UNDECIDED, "the judge's process ended without a word")

@@ -148,6 +148,19 @@ def mix_clips(manifest: Manifest) -> None:
     frames[3]["clip"] = "second"
 
 
+def more_frames(count: int, size: int) -> Callable[[Manifest], None]:
+    """So many more, each of so many bytes."""
+
+    def change(manifest: Manifest) -> None:
+        last = manifest["frames"][-1]
+        manifest["frames"] += [
+            last | {"file": f"more-{n}.jpg", "sha256": f"{n:064x}", "bytes": size, "frame": 1000 + n, "objects": []}
+            for n in range(count)
+        ]
+
+    return change
+
+
 def show_one_twice(manifest: Manifest) -> None:
     frames = manifest["frames"]
     frames[4] |= {"sha256": frames[3]["sha256"], "bytes": frames[3]["bytes"]}
@@ -191,6 +204,7 @@ def show_one_twice(manifest: Manifest) -> None:
         (swap_frames, "the frames don't come"),
         (mix_clips, "the frames don't come"),
         (show_one_twice, "a picture is named twice"),
+        (more_frames(512, size=1), "frames"),
     ],
 )
 def test_a_manifest_that_says_anything_else_is_refused_by_key(
@@ -199,6 +213,11 @@ def test_a_manifest_that_says_anything_else_is_refused_by_key(
     said = refusal(write_evaluation(tmp_path / "set", change))
     assert EVALUATION_FILE in said
     assert key in said
+
+
+def test_a_set_that_says_it_is_too_large_is_refused_before_its_pictures_are_read(tmp_path: Path) -> None:
+    folder = write_evaluation(tmp_path / "set", more_frames(64, size=1 << 20))
+    assert f"its files are more than {64 << 20} bytes" in refusal(folder)
 
 
 @pytest.mark.parametrize(
