@@ -200,6 +200,7 @@ def show_one_twice(manifest: Manifest) -> None:
         (put("card", "file", value=EVALUATION_FILE), "a file is named twice"),
         (put("frames", 3, "ignore", value=[[0, 0, float("inf"), 9]]), "frames.3.ignore.0.2"),
         (put("frames", 3, "ignore", value=[[0, 0, 1, 1]] * 65), "frames.3.ignore"),
+        (put("frames", 3, "objects", value=[{"label": "car", "box": [0, 0, 9, 9]}] * 65), "frames.3.objects"),
         (put("method", value=["\x1b[2J"]), "method.0"),
         (swap_frames, "the frames don't come"),
         (mix_clips, "the frames don't come"),
