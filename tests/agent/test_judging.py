@@ -37,8 +37,10 @@ async def test_the_larger_model_is_not_worse_and_the_words_say_how_much() -> Non
 
 
 async def test_without_a_labelled_set_nothing_is_decided() -> None:
-    opinion = await ProcessJudge(os.environ).judge(OLD, NEW, None)
-    assert opinion.event is Event.UNDECIDED
+    judges = Judges(Puppet.hangs)
+    said = await ProcessJudge({}, start=judges).judge(OLD, NEW, None)
+    assert said == Opinion(Event.UNDECIDED, "there is no labelled set on this vehicle to judge it by")
+    assert judges.born is None
 
 
 async def test_a_candidate_that_cant_be_loaded_fails_but_a_broken_set_decides_nothing(tmp_path: Path) -> None:
