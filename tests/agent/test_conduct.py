@@ -535,6 +535,9 @@ async def test_a_hint_that_comes_while_it_looks_is_a_reason_to_look_again(fleet:
         await road.until(lambda: soon_ns + HINTS_APART_NS in road.clock.set_for or source.looks == 2)
         await road.thread_idle()
         assert source.looks == 2
+        road.clock.advance(soon_ns + HINTS_APART_NS)
+        await road.thread_idle()
+        assert source.looks == 2, "one hint, one look"
 
 
 class LetGo(Gated):

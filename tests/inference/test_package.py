@@ -105,6 +105,11 @@ def test_a_manifest_that_says_anything_else_is_refused_by_key(
     assert key in refusal(write_package(tmp_path / "tiny", change=change))
 
 
+def test_a_refusal_names_the_key_as_it_is_written(tmp_path: Path) -> None:
+    folder = write_package(tmp_path / "tiny", change=put("input", "colour", value="rgb8"))
+    assert f"{MANIFEST_FILE}: input.colour: " in refusal(folder)
+
+
 @pytest.mark.parametrize("key", ["card", "fidelity", "golden", "lineage", "licence", "reference", "runtime", "schema"])
 def test_a_missing_key_is_refused_by_name(tmp_path: Path, key: str) -> None:
     folder = write_package(tmp_path / "tiny", change=lambda manifest: manifest.__delitem__(key))
