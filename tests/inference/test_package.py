@@ -105,6 +105,16 @@ def test_a_manifest_that_says_anything_else_is_refused_by_key(
     assert key in refusal(write_package(tmp_path / "tiny", change=change))
 
 
+def test_a_package_that_says_it_is_too_large_is_refused_before_its_files_are_read(tmp_path: Path) -> None:
+    def grow(manifest: Manifest) -> None:
+        canvases = manifest["golden"]["canvases"]
+        canvases += [canvases[0] | {"file": f"more-{n}.png", "bytes": 64 << 20} for n in range(4)]
+        for variant in manifest["variants"]:
+            variant["golden"] += [[]] * 4
+
+    assert f"its files are more than {256 << 20} bytes" in refusal(write_package(tmp_path / "tiny", change=grow))
+
+
 def test_a_refusal_names_the_key_as_it_is_written(tmp_path: Path) -> None:
     folder = write_package(tmp_path / "tiny", change=put("input", "colour", value="rgb8"))
     assert f"{MANIFEST_FILE}: input.colour: " in refusal(folder)
