@@ -90,6 +90,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Event], tuple[State, tuple[Effect, ...]]
         (State.SWITCHED, Event.UNFIT): (State.ROLLED_BACK, (Effect.SWITCH_BACK, *_BACK)),
         (State.SWITCHED, Event.RESTARTED): (State.STAGED, (Effect.COUNT_ATTEMPT, Effect.START_SHADOW)),
         (State.SWITCHED, Event.EXPIRED): (State.INCONCLUSIVE, (Effect.SWITCH_BACK, *_LEFT)),
+        (State.SWITCHED, Event.CANCELLED): (State.INCONCLUSIVE, (Effect.SWITCH_BACK, *_LEFT)),
     }
 )
 

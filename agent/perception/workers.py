@@ -241,9 +241,11 @@ class WorkerPool:
 
     def _may_be(self, seen: Seen) -> bool:
         """A tracker numbers without gaps, and follows so many: beyond that an answer would hold up whoever compares it,
-        or use up the numbers."""
+        or use up the numbers. There are no more glimpses, either."""
         least = self._next_track_id + len(seen.tracks)
-        return len(seen.tracks) <= MAX_TRACKS and all(track.track_id < least for track in seen.tracks)
+        return max(len(seen.tracks), len(seen.glimpses)) <= MAX_TRACKS and all(
+            track.track_id < least for track in seen.tracks
+        )
 
     def _saw(self, seen: Seen) -> None:
         self._disarm()

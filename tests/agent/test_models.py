@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agent.perception import ModelUnfit, TrialOver
 from agent.perception.agreement import Agreement
 from agent.perception.beside import MAX_DEATHS
 from agent.perception.workers import MAX_TRACKS, PATIENCE
 from ecu.errors import EnvironmentFault
-from inference.messages import Look, Ring, SeenTrack
+from inference.messages import Glimpse, Look, Ring, SeenTrack
 from inference.track import TrackerParams
 from tests.agent.puppets import (
     HANG_S,
@@ -298,6 +299,18 @@ async def test_an_answer_that_no_tracker_gives_ends_its_worker_and_counts_for_no
         trial = stage.perception.status().trial
         assert trial is not None
         assert trial.looked_at == 0
+
+
+@in_virtual_time
+async def test_so_is_one_with_more_glimpses_than_a_model_has(tmp_path: Path) -> None:
+    many = tuple(Glimpse("car", (0.0, 0.0, 9.0, 9.0)) for _ in range(MAX_TRACKS + 1))
+    async with on_stage(tmp_path) as stage:
+        stage.camera.captures()
+        worker = stage.live
+        worker.says(replace(result(worker.asked.frame_id), glimpses=many))
+        await settled()
+        assert worker.was_killed
+        assert stage.seen == []
 
 
 @in_virtual_time

@@ -24,8 +24,7 @@ from inference.manifest import MANIFEST_FILE, FacesManifest, Margin
 from inference.package import ModelPackage, find_package, load_package
 from inference.session import Engine, Runner, Session, contract_of, golden_fault, open_engine, read_canvas
 from inference.verify import verify
-from tests.inference.test_package import put
-from tests.inference.tiny import Manifest
+from tests.inference.tiny import Manifest, put
 
 FACES = "face-blur@1.0"
 CELLS = 48 * 48
