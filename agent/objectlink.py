@@ -48,8 +48,7 @@ class HttpsObjectLink:
     ) -> Have:
         response = self._line.ask(method, f"{OBJECTS_PATH}/{sha256}", headers or {}, body)
         answer = self._line.read(response, MAX_MESSAGE_BYTES)
-        if not response.isclosed():
-            self._line.close()
+        self._line.leave(response)
         told = {name.lower(): value for name, value in response.getheaders()}
         return understood(response.status, told, answer, self._line.host)
 

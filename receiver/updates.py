@@ -7,7 +7,6 @@ vehicle, so that none can ask for another's.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -15,7 +14,7 @@ from starlette.routing import Route
 
 from ecu.clock import Clock
 from ecu.errors import UsageFault
-from ota.layout import published
+from ota.layout import UPDATES_PATH, published
 from receiver import admission
 from receiver.admission import NotAdmitted
 from receiver.counters import Counters
@@ -23,8 +22,6 @@ from receiver.pki import Stranger, identify
 from receiver.store import Store, StoreError
 from receiver.web import CLIENT_CERTIFICATE, answer
 from telemetry.links.pairing import Refusal
-
-UPDATES_PATH: Final = "/v1/updates"
 
 
 class UpdateShelf:
