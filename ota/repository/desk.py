@@ -13,8 +13,8 @@ from ota.errors import RepositoryFault
 from ota.kinds import Kind
 from ota.manifest import BundleManifest, bundle_digest, encode_manifest
 from ota.repository.director import Assignment, Director, demand_one_a_kind, folder_of
-from ota.repository.images import Draft, ImageRepository
-from ota.repository.keys import KeyFolder, Owners, online_keys
+from ota.repository.images import Draft, ImageRepository, everyone_of, owners_by_role
+from ota.repository.keys import KeyFolder, Owners, demand_distinct, fixed_owners, online_keys
 from ota.repository.metadata import Lifetimes, Standing
 
 
@@ -69,6 +69,8 @@ class Desk:
         """Both, empty. Cut short, it is done again from the beginning: the image repository's timestamp comes last."""
         if self.images.is_founded:
             raise RepositoryFault("There is a repository in this folder already. Choose another --repo.")
+        both = {f"{role} of the director": its for role, its in fixed_owners("director").items()}
+        demand_distinct(owners_by_role(everyone_of(owners)) | both, keys)
         self.director.init(keys)
         self.images.init(keys, owners)
         return self.roots()
@@ -91,7 +93,7 @@ class Desk:
         snapshot, timestamp = keys.signers(["image-snapshot"]), keys.signers(["image-timestamp"])
         is_online = keys.holds(online_keys("director"))
         if vehicles or is_online:
-            keys.signers(online_keys("director"))
+            self.director.demand_keys(keys)
         kinds = self.images.publish(snapshot, timestamp, with_drafts)
         for vehicle in vehicles:
             self.director.assign(vehicle, [self.images.target(path) for path in targets], keys)
@@ -119,13 +121,21 @@ class Desk:
         for vehicle in vehicles:
             folder_of(vehicle)
         demand_one_a_kind(targets)
-        drafted = [change.target for draft in self.images.drafts() for change in draft.changes if change.sha256]
-        known = {*self.images.targets(), *(drafted if with_drafts else ())}
-        for path in (*targets, *(path for other in others for path in other.targets)):
+        changes = [change for draft in self.images.drafts() for change in draft.changes if with_drafts]
+        known = {*self.images.targets(), *(change.target for change in changes)}
+        known -= {change.target for change in changes if not change.sha256}
+        for path in targets:
             if path not in known:
                 raise RepositoryFault(
                     f"There is no release {shown(path)} here. There are: {', '.join(sorted(known)) or 'none'}."
                 )
+        for other in others:
+            for path in other.targets:
+                if path not in known:
+                    raise RepositoryFault(
+                        f"{other.vehicle} is to have {shown(path)}, which would be no release any more. Assign it "
+                        f"something else with this publication: --vehicle {other.vehicle}."
+                    )
 
 
 def _release(manifest: BundleManifest, signed_by: Mapping[str, tuple[str, ...]]) -> Release:

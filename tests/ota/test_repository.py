@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tuf.api.metadata import Metadata, Targets
+from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, Targets
 
 from ecu.clock import SteppingClock
 from ecu.crashdisk import Call, CrashDisk
@@ -29,8 +29,8 @@ from ota.layout import published
 from ota.manifest import BLOCK_BYTES, BundleManifest, decode_manifest, encode_manifest
 from ota.repository import Desk, KeyFolder
 from ota.repository.files import entry_of, take
-from ota.repository.keys import ALL_KEYS, Owners
-from ota.repository.metadata import Lifetimes
+from ota.repository.keys import ALL_KEYS, Owners, root_keys
+from ota.repository.metadata import Lifetimes, sign
 from ota.source import PART_BYTES, Source
 from ota.trust import Roots, Trust, Vehicle
 from tests.ota.changed import Open
@@ -264,6 +264,9 @@ def test_two_of_three_root_keys_make_a_root_and_one_makes_none(shared: Fleet) ->
         ({Kind.MODEL: Owners(1, ("anna", "anna"))}, "is model's already"),
         ({Kind.MODEL: Owners(1, ("anna",)), Kind.CONFIG: Owners(1, ("anna",))}, "anna of config is model's already"),
         ({Kind.MODEL: Owners(1, ("image-timestamp",))}, "is timestamp's already"),
+        ({Kind.MODEL: Owners(1, ("image-root-1",))}, "image-root-1 of model is root's already"),
+        ({Kind.MODEL: Owners(1, ("director-targets",))}, "of the director is model's already"),
+        ({Kind.MODEL: Owners(1, ("director-root-3",))}, "of the director is model's already"),
         ({Kind.MODEL: Owners(1, ("copy",)), Kind.CONFIG: Owners(1, ("anna",))}, "anna of config is model's already"),
     ],
 )
@@ -273,7 +276,7 @@ def test_a_key_is_for_one_thing_also_under_another_name(tmp_path: Path, owners: 
     shutil.copy(tmp_path / "keys/anna.pem", tmp_path / "keys/copy.pem")
     (tmp_path / "repo").mkdir()
     assert words in refusal(lambda: Desk(RealDisk(tmp_path / "repo"), SteppingClock()).found(keys, owners))
-    assert not Desk(RealDisk(tmp_path / "repo"), SteppingClock()).images.is_founded
+    assert tree(tmp_path / "repo") == {}
 
 
 def test_online_keys_of_another_fleet_publish_nothing(fleet: Fleet, tmp_path: Path, state: Path) -> None:
@@ -282,7 +285,7 @@ def test_online_keys_of_another_fleet_publish_nothing(fleet: Fleet, tmp_path: Pa
     stranger.generate()
     before = tree(fleet.repo)
     words = refusal(lambda: Desk(Unsynced(fleet.repo), fleet.clock).publish(stranger))
-    assert "image-snapshot in --keys isn't the one" in words
+    assert "in --keys isn't the one that this repository" in words
     assert "director-targets in --keys isn't the one" in refusal(fleet.director.assign, CAR, [], stranger)
     for name in ("image-timestamp", "director-snapshot", "director-timestamp"):
         mixed = KeyFolder(shutil.copytree(fleet.folder / "keys", tmp_path / name))
@@ -290,6 +293,9 @@ def test_online_keys_of_another_fleet_publish_nothing(fleet: Fleet, tmp_path: Pa
         act = fleet.director.assign if name.startswith("director") else None
         words = refusal(act, CAR, [], mixed) if act else refusal(Desk(Unsynced(fleet.repo), fleet.clock).publish, mixed)
         assert f"The key {name} in --keys" in words
+        # All that can be refused is, before anything is written.
+        refusal(Desk(Unsynced(fleet.repo), fleet.clock).publish, mixed)
+        refusal(Desk(Unsynced(fleet.repo), fleet.clock).publish, mixed, [CAR], ["model/drive-1.0.json"])
     assert tree(fleet.repo) == before
     assert installs(fleet, state) == ["model/drive-1.0.json 1"]
 
@@ -310,6 +316,27 @@ def test_the_same_version_with_other_bytes_needs_a_higher_release(fleet: Fleet, 
     Desk(Unsynced(fleet.repo), fleet.clock).publish(fleet.keys)
     # Whoever was to have this version has its newer release: renewed assignments follow what is published.
     assert installs(fleet, state) == ["model/drive-1.0.json 6"]
+
+
+def test_the_releases_from_which_no_vehicle_would_go_on_are_named(fleet: Fleet) -> None:
+    def of(version: str, release: int, *hardware: str) -> list[str]:
+        files = add(fleet, "9.0", 9, kind=Kind.CONFIG).files
+        return fleet.images.not_below(
+            BundleManifest(
+                kind=Kind.MODEL, name="drive", version=version, release=release, hardware=hardware, files=files
+            )
+        )
+
+    fleet.release("1.0", 5, hardware=("x86_64", "aarch64"))
+    add(fleet, "2.0", 7)
+    one, two = "model/drive-1.0.json", "model/drive-2.0.json"
+    assert of("3.0", 8, "any") == []
+    assert of("3.0", 7, "any") == of("3.0", 7, HARDWARE) == [two]
+    assert of("3.0", 6, "any") == [two]
+    assert of("3.0", 5, "any") == [one, two]
+    assert of("3.0", 5, "aarch64") == [one]
+    assert of("3.0", 5, "riscv64") == []
+    assert of("1.0", 5, "any") == [two]
 
 
 def test_a_draft_may_be_corrected_before_it_is_published(fleet: Fleet) -> None:
@@ -456,6 +483,80 @@ def test_a_draft_that_takes_something_out_says_so(fleet: Fleet) -> None:
     assert [(change.target, bool(change.sha256)) for change in changes] == [
         ("model/drive-2.0.json", True), ("model/drive-1.0.json", False),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("more", ["delegation", "field", "number"])
+def test_a_draft_that_says_more_than_its_releases_is_neither_signed_nor_published(fleet: Fleet, more: str) -> None:
+    """Whoever signs is shown releases: a delegation to a stranger would come under the signature unseen."""
+    add(fleet, "1.0", 1)
+    path = fleet.repo / "drafts/model.json"
+    draft = Metadata[Targets].from_file(str(path))
+    match more:
+        case "delegation":
+            key = fleet.keys.signer("campaign").public_key
+            role = DelegatedRole("planted", [key.keyid], 1, terminating=True, paths=["model/*"])
+            draft.signed.delegations = Delegations({key.keyid: key}, {"planted": role})
+        case "field":
+            draft.signed.unrecognized_fields["x-more"] = 1
+        case _:
+            draft.signed.version = 1 << 31
+    draft.to_file(str(path))
+    assert "says more than what its releases are" in refusal(
+        fleet.images.sign, Kind.MODEL, [fleet.keys.signer("model")]
+    )
+    draft.sign(fleet.keys.signer("model"))
+    draft.to_file(str(path))
+    assert "says more than what its releases are" in refusal(fleet.publish)
+
+
+def test_a_release_that_a_vehicle_is_to_have_is_not_taken_out_behind_its_back(fleet: Fleet, state: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    add(fleet, "2.0", 2)
+    path = fleet.repo / "drafts/model.json"
+    draft = Metadata[Targets].from_file(str(path))
+    del draft.signed.targets["model/drive-1.0.json"]
+    draft.to_file(str(path))
+    fleet.images.sign(Kind.MODEL, [fleet.keys.signer("model")])
+    desk, before = Desk(Unsynced(fleet.repo), fleet.clock), tree(fleet.repo)
+    words = refusal(desk.publish, fleet.keys)
+    assert words.startswith(f"{CAR} is to have model/drive-1.0.json, which would be no release any more.")
+    assert "There is no release" in refusal(desk.publish, fleet.keys, [CAR], ["model/drive-1.0.json"])
+    assert tree(fleet.repo) == before
+    desk.publish(fleet.keys, with_drafts=False)
+    desk.publish(fleet.keys, [CAR], ["model/drive-2.0.json"])
+    assert installs(fleet, state) == ["model/drive-2.0.json 2"]
+
+
+def test_a_root_that_the_one_before_did_not_sign_is_not_believed(fleet: Fleet, tmp_path: Path) -> None:
+    """Its own keys signed it: those of whoever put it there."""
+    fleet.assign(fleet.release("1.0", 1))
+    stranger = KeyFolder(tmp_path / "stranger")
+    stranger.generate()
+    for name in ("image", "director"):
+        root = Metadata[Root].from_file(str(fleet.repo / name / "metadata/1.root.json"))
+        root.signed.version = 2
+        at = fleet.repo / name / "metadata/2.root.json"
+        for signer in stranger.signers(root_keys(name)):
+            root.signed.add_key(signer.public_key, "root")
+        sign(root, [*stranger.signers(root_keys(name)), fleet.keys.signer(f"{name}-root-1")]).to_file(str(at))
+        desk = Desk(RealDisk(fleet.repo), fleet.clock)
+        assert "2.root.json of the repository isn't what the keys of root signed" in refusal(desk.note)
+        # Signed by those of the one before, and by too few of its own.
+        root.signed.roles["root"].keyids = [one.public_key.keyid for one in stranger.signers(root_keys(name))]
+        sign(root, fleet.keys.signers(root_keys(name))).to_file(str(at))
+        assert "2.root.json of the repository isn't what the keys of root signed" in refusal(desk.note)
+        sign(root, [*fleet.keys.signers(root_keys(name)), *stranger.signers(root_keys(name))]).to_file(str(at))
+        assert desk.note().releases
+
+
+def test_a_vehicle_gets_no_assignment_that_was_made_for_another(fleet: Fleet) -> None:
+    """Copied within the folder by whoever holds no key, it would come under the director's signature."""
+    fleet.assign(fleet.release("1.0", 1))
+    folder = fleet.repo / "director/vehicles"
+    shutil.copytree(folder / CAR, folder / "car-2")
+    desk, before = Desk(Unsynced(fleet.repo), fleet.clock), tree(fleet.repo)
+    assert f"car-2/1.targets.json of the repository is for {CAR}." in refusal(desk.publish, fleet.keys)
+    assert tree(fleet.repo) == before
 
 
 def test_a_draft_from_before_another_publication_is_not_published(fleet: Fleet, state: Path) -> None:
