@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -22,6 +22,7 @@ from ota.layout import VEHICLE_FIELD, published
 from ota.repository.keys import ROOT_THRESHOLD, KeyFolder, root_keys
 from ota.repository.metadata import (
     Lifetimes,
+    Standing,
     demand_signed,
     expiry,
     foreign,
@@ -32,6 +33,7 @@ from ota.repository.metadata import (
     read_root,
     read_signed,
     sign,
+    standing,
     write,
 )
 
@@ -70,6 +72,12 @@ class Director:
     def root(self) -> bytes:
         """The first root: what a vehicle leaves the factory with."""
         return read_bytes(self._disk, f"{_METADATA}/1.{Root.type}.json")
+
+    def standing(self) -> Standing:
+        """Its newest root's."""
+        root = read_root(self._disk, _METADATA)
+        its = standing(root, root.signed, Root.type, _METADATA)
+        return replace(its, role="director root")
 
     def vehicles(self) -> list[str]:
         """All that have something assigned, be it nothing."""

@@ -98,6 +98,14 @@ def read_root(disk: Disk, folder: str) -> Metadata[Root]:
     return root
 
 
+def is_root(data: bytes) -> bool:
+    """Of some repository, whoever signed it."""
+    try:
+        return isinstance(Metadata[Root].from_bytes(data).signed, Root)
+    except RepositoryError:
+        return False
+
+
 def standing(metadata: Metadata[T], by: Root | Targets, role: str, path: str) -> Standing:
     """Raises RepositoryFault for what can't have been signed at all."""
     try:
