@@ -609,7 +609,7 @@ def test_a_manifest_that_isnt_the_signed_one_is_not_shown(fleet: Fleet) -> None:
     ["image/metadata/1.root.json", "image/metadata/1.targets.json", "image/metadata/2.snapshot.json",
      "image/metadata/timestamp.json", "image/metadata/2.model.json", "drafts/config.json",
      "director/metadata/1.root.json", f"director/vehicles/{CAR}/timestamp.json",
-     f"director/vehicles/{CAR}/1.snapshot.json", f"director/vehicles/{CAR}/1.targets.json", "image/targets"],
+     f"director/vehicles/{CAR}/1.snapshot.json", f"director/vehicles/{CAR}/1.targets.json", "image/targets/model"],
 )  # fmt: skip
 def test_damage_anywhere_is_one_paragraph_that_names_the_file(fleet: Fleet, path: str) -> None:
     fleet.assign(fleet.release("1.0", 1))
