@@ -66,9 +66,9 @@ class VehicleLine:
             if self._connection is not None:
                 try:
                     return self._answer(self._connection, method, path, headers, body)
-                except LinkError as error:
+                except LinkError:
                     self._let_go()
-                    if self._interrupted or not isinstance(error, Unreachable):
+                    if self._interrupted:
                         raise
             self._connection = self._connect()
             try:
@@ -93,7 +93,7 @@ class VehicleLine:
     def leave(self, response: http.client.HTTPResponse) -> None:
         """Nobody reads on: a connection with the rest of an answer on it can't be asked again."""
         with self._if_free() as free:
-            if free and response is self._last and not response.isclosed():
+            if free and not response.isclosed():
                 self._let_go()
 
     def interrupt(self) -> None:
@@ -130,7 +130,11 @@ class VehicleLine:
                 self._in_use.release()
 
     def _let_go(self) -> None:
-        connection, self._connection, self._wire, self._last = self._connection, None, None, None
+        connection, last, self._wire = self._connection, self._last, None
+        self._connection = self._last = None
+        if last is not None:
+            # Of an answer that is the connection's last it isn't the connection any more that holds the wire.
+            last.close()
         if connection is not None:
             connection.close()
 
