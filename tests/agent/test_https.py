@@ -325,6 +325,21 @@ async def test_a_kept_connection_that_ends_is_made_anew_once(tmp_path: Path) -> 
         assert [heard.split()[1] for heard in rig.server.heard] == [b"/1", b"/2"]
 
 
+async def test_no_connection_is_used_whose_dates_nobody_looked_at(tmp_path: Path) -> None:
+    async with a_rig(tmp_path) as rig:
+        clock = OffsetClock(SystemClock())
+        line = rig.line(clock)
+
+        def ask() -> None:
+            assert line.read(line.ask("GET", "/"), 9) == b"1"
+            clock.correct(SystemClock().wall_ns() + 3650 * 86_400 * SECOND_NS)
+            with pytest.raises(Untrusted):
+                line.ask("GET", "/")
+
+        await rig.says([answer(200, b"1", connection="close")], [answer(200, b"2")], act=ask)
+        assert len(rig.server.heard) == 1
+
+
 async def test_what_was_closed_asks_nothing_more_and_what_was_interrupted_does(tmp_path: Path) -> None:
     async with a_rig(tmp_path) as rig:
         line, source = rig.line(), rig.source()

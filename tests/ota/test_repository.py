@@ -597,6 +597,18 @@ def test_a_number_that_was_used_is_never_used_for_another_draft(fleet: Fleet) ->
     assert (fleet.repo / "image/metadata/3.model.json").exists()
 
 
+def test_what_somebody_left_in_its_folders_is_no_version(fleet: Fleet, state: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    for folder in ("image/metadata", f"director/vehicles/{CAR}"):
+        for name in ("old.snapshot.json", "copy-of-2.targets.json", "2.model.json.bak", ".model.json"):
+            (fleet.repo / folder / name).write_bytes(b"?")
+    (fleet.repo / "director/vehicles/README").write_bytes(b"?")
+    (fleet.repo / "director/vehicles/car-2").mkdir()
+    fleet.assign(fleet.release("2.0", 2))
+    Desk(Unsynced(fleet.repo), fleet.clock).publish(fleet.keys)
+    assert installs(fleet, state) == ["model/drive-2.0.json 2"]
+
+
 def test_a_manifest_that_isnt_the_signed_one_is_not_shown(fleet: Fleet) -> None:
     fleet.release("1.0", 1)
     (path,) = (fleet.repo / "image/targets").rglob("*.json")
