@@ -166,6 +166,18 @@ async def test_what_comes_is_what_was_asked_for_or_nothing(tmp_path: Path, said:
         source.close()
 
 
+async def test_of_a_longer_answer_no_more_is_read_than_was_asked_for(tmp_path: Path) -> None:
+    body = os.urandom(300_000)
+    async with a_rig(tmp_path) as rig:
+        source = rig.source()
+
+        def read() -> None:
+            assert b"".join(source.read(PATH, 70_000, 150_000)) == body[70_000:220_000]
+
+        await rig.says([answer(200, body)], act=read)
+        source.close()
+
+
 @pytest.mark.parametrize(
     "said",
     [

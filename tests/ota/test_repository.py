@@ -597,6 +597,22 @@ def test_a_number_that_was_used_is_never_used_for_another_draft(fleet: Fleet) ->
     assert (fleet.repo / "image/metadata/3.model.json").exists()
 
 
+def test_what_a_cut_publication_may_have_shown_is_not_released_again_with_other_bytes(fleet: Fleet) -> None:
+    add(fleet, "1.0", 1)
+    fleet.images.sign(Kind.MODEL, [fleet.keys.signer("model")])
+    shutil.move(fleet.repo / "drafts/model.json", fleet.repo / "image/metadata/2.model.json")
+    assert "published with other bytes as release 1" in refusal(add, fleet, "1.0", 1, b"other")
+    assert add(fleet, "1.0", 2, b"other").release == 2
+
+
+def test_a_manifest_is_no_release_without_its_files(fleet: Fleet) -> None:
+    manifest = add(fleet, "1.0", 1)
+    (fleet.repo / "drafts/model.json").unlink()
+    (fleet.repo / "image/files" / manifest.files[0].sha256).unlink()
+    assert "The repository lacks image/files/" in refusal(fleet.images.add_manifest, encode_manifest(manifest))
+    assert fleet.images.drafts() == ()
+
+
 def test_what_somebody_left_in_its_folders_is_no_version(fleet: Fleet, state: Path) -> None:
     fleet.assign(fleet.release("1.0", 1))
     for folder in ("image/metadata", f"director/vehicles/{CAR}"):
