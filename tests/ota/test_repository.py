@@ -230,6 +230,15 @@ def shared(tmp_path: Path) -> Fleet:
     return fleet
 
 
+def test_each_kind_is_delegated_alone_and_nobody_is_asked_after_it(fleet: Fleet) -> None:
+    top = Metadata[Targets].from_file(str(fleet.repo / "image/metadata/1.targets.json")).signed
+    assert top.delegations is not None
+    roles = (top.delegations.roles or {}).values()
+    assert [(role.name, role.paths, role.terminating) for role in roles] == [
+        (kind.value, [f"{kind}/*"], True) for kind in Kind
+    ]
+
+
 def test_where_two_of_three_sign_one_and_its_double_are_too_few(shared: Fleet, state: Path) -> None:
     add(shared, "1.0", 1)
     for signers in (["anna"], ["anna"], ["anna", "anna"]):
