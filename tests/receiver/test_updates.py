@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecu.disk import RealDisk, replace_file
+from ecu.errors import UsageFault
 from ota.layout import UPDATES_PATH
 from receiver.service import Receiver
 from receiver.updates import part_of
@@ -148,3 +149,10 @@ async def test_what_the_receiver_cant_read_is_said_and_is_no_missing_file(tmp_pa
         assert status == 503
         assert b"can't read" in body
         assert receiver.counters.updates_unreadable == 1
+
+
+async def test_an_operator_is_told_of_roots_that_are_damaged(tmp_path: Path) -> None:
+    async with a_shelf(tmp_path) as (receiver, _, repo):
+        (repo / "image/metadata/1.root.json").write_bytes(b"\xff")
+        with pytest.raises(UsageFault, match="its roots are damaged"):
+            await receiver.operator.enrol("veh-009")
