@@ -49,8 +49,9 @@ class HttpsObjectLink:
     ) -> Have:
         response = self._line.ask(method, f"{OBJECTS_PATH}/{sha256}", headers or {}, body)
         answer = self._line.read(response, MAX_MESSAGE_BYTES)
-        # Who isn't welcome comes back with the certificate that the vehicle has then: a connection keeps its first one.
-        if not response.isclosed() or response.status in _UNWELCOME:
+        self._line.leave(response)
+        if response.status in _UNWELCOME:
+            # Who isn't welcome comes back with the certificate that the vehicle has then: a connection keeps its first.
             self._line.close()
         told = {name.lower(): value for name, value in response.getheaders()}
         return understood(response.status, told, answer, self._line.host)

@@ -87,7 +87,6 @@ async def test_whichever_byte_a_connection_is_cut_at_the_picture_arrives_and_lit
                     at = began + 500 + number * 7_500
                     await until(lambda at=at: proxy.counters.up_bytes >= at)  # type: ignore[misc]
                     proxy.cut()
-                    await asyncio.sleep(0.01)
                     proxy.restore()
                     await car.emptied()
                     # One slice lost with its answer, and the handshakes of a few connections.
@@ -135,10 +134,10 @@ async def test_an_interrupted_wait_ends_at_once(tmp_path: Path) -> None:
             link = link_of(vehicle, proxy.port)
             await asyncio.to_thread(link.look, named(PICTURE))
             proxy.shape(down=Flow(stalled=True))
+            asked = proxy.counters.up_bytes
             waiting = asyncio.create_task(asyncio.to_thread(link.look, named(PICTURE)))
-            await asyncio.sleep(0.05)
+            await until(lambda: proxy.counters.up_bytes > asked)
             link.interrupt()
-            proxy.shape(down=Flow(stalled=True))
             async with asyncio.timeout(2):
                 with pytest.raises(Unreachable):
                     await waiting
