@@ -16,6 +16,8 @@ from simulator.demo.script import Deed
 
 SHADOW_BAR = 1.25
 FEW_FRAMES = 20
+WARM_FRAMES = 25
+"""The first of a drive come while everything is still getting ready."""
 STATIONS = (State.STAGED, State.SHADOW, State.SWITCHED, State.COMMITTED)
 LEFT_OUT_BAR = 5
 """Frames in a row that a busy computer may leave out at real speed, at the swap as at any other time."""
@@ -94,9 +96,9 @@ def _lost(reading: Reading) -> int | None:
 
 
 def _undisturbed(seen: Observations, lockstep: bool) -> Claim:
-    """The live model's frames while a candidate looks at them, too, over its frames before: by the slowest in a
-    hundred at real speed. In lockstep everybody shares the processors, and what counts is what we add to the model's
-    own call."""
+    """The live model's frames while a candidate looks at them, too, over those before that nothing else disturbed: by
+    the slowest in a hundred at real speed. In lockstep everybody shares the processors, and what counts is what we add
+    to the model's own call."""
     what = "over the model's own call" if lockstep else "p99"
     name = f"live model while another looks on, {what}, over before"
     why = "Whoever is tried must not cost the one that drives its time."
@@ -105,6 +107,8 @@ def _undisturbed(seen: Observations, lockstep: bool) -> Claim:
         return at_most(name, None, SHADOW_BAR, "x", why)
     until_ns = over.heard_ns if over is not None else seen.sightings[-1].heard_ns
     before = [one for one in seen.sightings if one.heard_ns < staged.heard_ns]
+    if not lockstep:
+        before = [one for one in before[WARM_FRAMES:] if not _is_amid(one, seen)]
     beside = [one for one in seen.sightings if shadow.heard_ns <= one.heard_ns <= until_ns]
     if min(len(before), len(beside)) < FEW_FRAMES:
         return at_most(name, None, SHADOW_BAR, "x", why)
@@ -112,6 +116,11 @@ def _undisturbed(seen: Observations, lockstep: bool) -> Claim:
     claim = at_most(name, cost(beside) / cost(before), SHADOW_BAR, "x", why)
     more = f"{cost(before):.2f} -> {cost(beside):.2f}{'' if lockstep else ' ms'}, {len(beside):,} frames"
     return replace(claim, measured=f"{claim.measured} ({more})")
+
+
+def _is_amid(sighting: Sighting, seen: Observations) -> bool:
+    """Whether something was being done to the agent when it was heard of."""
+    return any(done.began_ns <= sighting.heard_ns <= done.ended_ns for done in seen.deeds)
 
 
 def _slowest_ms(sightings: Sequence[Sighting]) -> float:

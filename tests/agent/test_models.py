@@ -628,7 +628,7 @@ EVENTS = (
 )  # fmt: skip
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.sampled_from(EVENTS), max_size=40))
 @example(["try", "frame", "live sees", "frame", "swap", "candidate sees", "live sees"])
 @example(["try", "frame", "swap", "live dies", "candidate sees", "frame"])

@@ -55,7 +55,7 @@ def folder(sort: Sort, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", SORTS)
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_one_changed_bit_in_any_file_is_refused(
     tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
 ) -> None:

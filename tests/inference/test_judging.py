@@ -36,7 +36,7 @@ CLIPS = ("a",) * 21 + ("b",) * 19
 FRAMES = len(CLIPS)
 RULES = Rules(("car",), CLIPS, min_objects=30, margin=0.03, cpu_ratio_at_most=2.5)
 Counts = NDArray[np.int64]
-fewer = settings(max_examples=40, deadline=None)
+fewer = settings(max_examples=40)
 
 
 @st.composite

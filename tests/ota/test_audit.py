@@ -88,7 +88,7 @@ def test_a_file_whose_name_a_killed_start_left_unsynced_is_made_durable() -> Non
 
 
 @given(bit=st.integers(0, 5 * 190 * 8))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_one_flipped_bit_costs_its_own_entry_and_is_told(bit: int) -> None:
     disk = with_entries(5)
     before = opened(disk).entries()

@@ -151,7 +151,7 @@ PATTERNED = bundle({"model.onnx": PATTERN})
 
 
 @given(at=st.integers(0, SIZE - 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_one_flipped_byte_is_refused_by_its_block_and_never_written(at: int) -> None:
     def flipped(path: str, data: bytes) -> bytes:
         return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]

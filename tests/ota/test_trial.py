@@ -36,7 +36,6 @@ def spent_until_it_expires(trial: Trial, powered_ns: int) -> tuple[int, Step]:
 
 
 @given(state=st.sampled_from(list(WAY)), seconds=st.integers(1, 900))
-@settings(deadline=None)
 def test_a_state_is_left_when_its_powered_time_is_spent_and_not_before(state: State, seconds: int) -> None:
     disk = CrashDisk()
     trial = staged(disk)
@@ -53,7 +52,7 @@ def test_a_state_is_left_when_its_powered_time_is_spent_and_not_before(state: St
 
 
 @given(seconds=st.integers(1, 60), before=st.integers(0, 500))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_kill_gives_back_no_more_than_what_wasnt_saved(seconds: int, before: int) -> None:
     disk = CrashDisk()
     trial = staged(disk)

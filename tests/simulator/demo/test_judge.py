@@ -27,7 +27,7 @@ from simulator.demo.judge import (
     percentile_ms,
     spooled_through_cut,
 )
-from simulator.demo.observer import Observations, Sighting, UpdateHeard
+from simulator.demo.observer import Done, Observations, Sighting, UpdateHeard
 from simulator.demo.proofs import KeyWatch
 from simulator.demo.script import Deed
 from simulator.demo.updateclaims import LEFT_OUT_BAR, Models
@@ -183,6 +183,20 @@ def disturbed(proof: Proof) -> Proof:
     return proof
 
 
+def excused(proof: Proof) -> Proof:
+    """As `disturbed`; and what was slow for another reason, getting ready or a kill, was slower still."""
+    kill = Done(Deed.KILL_WORKER, boot_ns(2.0), boot_ns(2.5))
+    proof = disturbed(proof)
+    proof.seen.deeds.insert(0, kill)
+    proof.seen.sightings[:] = [
+        replace(one, latency_ns=35 * MILLISECOND_NS)
+        if number < 25 or kill.began_ns <= one.heard_ns <= kill.ended_ns
+        else one
+        for number, one in enumerate(proof.seen.sightings)
+    ]
+    return proof
+
+
 def once_slow(number: int, one: Sighting) -> Sighting:
     """Two in a hundred of the frames beside a candidate come late, and very few of all."""
     is_beside = boot_ns(SHADOW_S) <= one.heard_ns <= boot_ns(SWITCHED_S)
@@ -280,6 +294,7 @@ DAMAGES: list[tuple[str, Damage]] = [
     (SWAP, lost_a_frame),
     (SWAP, swapped_late(LEFT_OUT_BAR + 1)),
     (SHADOW, disturbed),
+    (SHADOW, excused),
     (SHADOW, sightings(lambda seen: [once_slow(number, one) for number, one in enumerate(seen)])),
     (DIGEST, put(digests=["sha256:" + "ab" * 32, "sha256:" + "ab" * 31 + "ac"])),
     (DIGEST, put(other_digest="sha256:" + "ab" * 32)),

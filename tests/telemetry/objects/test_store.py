@@ -721,4 +721,4 @@ class Conserved(RuleBasedStateMachine):
 
 
 TestConserved = Conserved.TestCase
-TestConserved.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestConserved.settings = settings(max_examples=60, stateful_step_count=30)

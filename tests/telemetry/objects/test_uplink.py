@@ -406,7 +406,7 @@ async def test_an_answer_that_takes_too_long_is_interrupted_and_asked_for_again(
         max_size=12,
     ),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_whatever_fails_every_object_arrives_whole_or_was_refused(sizes: list[int], failures: list[Failure]) -> None:
     async def act(stage: Scene) -> None:
         await stage.until(lambda: stage.rig.store.oldest() is None, step_ns=30 * SECOND_NS)
