@@ -267,7 +267,7 @@ class Play:
 
     async def _until(self, reached: Callable[[], bool], within_s: float, what: str) -> None:
         if not await self._holds_within(reached, within_s):
-            raise StageFault(f"Waited {within_s:.0f} s for {what}. See the logs in {self._stage.places.logs}.")
+            raise StageFault(f"Waited {within_s:.0f} s for {what}. {self._stage.condition('agent')}")
 
     async def _holds_within(self, reached: Callable[[], bool], within_s: float) -> bool:
         with contextlib.suppress(TimeoutError):

@@ -219,6 +219,13 @@ class Stage:
     def pid(self, name: str) -> int:
         return self._processes[name].pid
 
+    def condition(self, name: str) -> str:
+        """Whether it runs, and what it logged last: for a message about something that it should have done."""
+        process = self._processes.get(name)
+        ended = "isn't there" if process is None else f"ended with {process.returncode}"
+        is_running = process is not None and process.returncode is None
+        return f"The {name} {'runs' if is_running else ended}. {self._last_words(name)}"
+
     async def kill(self, name: str) -> None:
         """SIGKILL, and waits until the kernel has taken it away."""
         process = self._processes.pop(name, None)
