@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, assert_never
 
-import numpy as np
 import onnx
 from onnx import helper
 
@@ -56,12 +55,12 @@ def _softmax(tape: Tape, logits: str) -> Written:
         helper.make_tensor_value_info(WEIGHTS, tape.float_type, [count]),
     )
     share = _share(tape)
-    hot = tape.emit("OneHot", LABELS, tape.integers([classes]), tape.array(np.array([0.0, 1.0])), axis=-1)
+    column = tape.emit("Unsqueeze", LABELS, tape.integers([1]))
+    hot = tape.emit("Cast", tape.emit("Equal", column, tape.integers(range(classes))), to=tape.float_type)
     surprise = tape.emit("Neg", tape.sum_over(tape.emit("Mul", tape.emit("LogSoftmax", logits, axis=-1), hot), [1]))
     loss = tape.emit("ReduceSum", tape.emit("Mul", surprise, share), keepdims=0)
     error = tape.emit("Sub", tape.emit("Softmax", logits, axis=-1), hot)
-    column = tape.emit("Unsqueeze", share, tape.integers([1]))
-    return Written(loss, tape.emit("Mul", error, column), inputs)
+    return Written(loss, tape.emit("Mul", error, tape.emit("Unsqueeze", share, tape.integers([1]))), inputs)
 
 
 def _sigmoid(tape: Tape, logits: str) -> Written:

@@ -34,8 +34,8 @@ class Visit:
         return gradient
 
     @property
-    def inputs(self) -> Sequence[str]:
-        return self.node.input
+    def inputs(self) -> tuple[str, ...]:
+        return tuple(self.node.input)
 
     @property
     def output(self) -> str:

@@ -108,9 +108,11 @@ def _sum(tape: Tape, parts: Sequence[str]) -> str | None:
 def _assembled(
     tape: Tape, forward: Sequence[onnx.NodeProto], trained: Sequence[str], labels: Sequence[onnx.ValueInfoProto]
 ) -> onnx.ModelProto:
-    parameters = [helper.make_tensor_value_info(name, tape.float_type, tape.shape(name)) for name in trained]
-    outputs = [helper.make_tensor_value_info(LOSS, tape.float_type, [])]
-    outputs += [helper.make_tensor_value_info(gradient_name(name), tape.float_type, tape.shape(name)) for name in trained]
+    def typed(name: str, shape: Sequence[int]) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, tape.float_type, shape)
+
+    parameters = [typed(name, tape.shape(name)) for name in trained]
+    outputs = [typed(LOSS, []), *(typed(gradient_name(name), tape.shape(name)) for name in trained)]
     nodes = _needed([*forward, *tape.nodes], [output.name for output in outputs])
     used = {name for node in nodes for name in node.input} - set(trained)
     constants = [tensor for tensor in (*tape.graph.initializer, *tape.initializers) if tensor.name in used]

@@ -53,7 +53,8 @@ class Tape:
         """Raises Unsupported for what is computed."""
         if name not in self._constants:
             raise Unsupported(f"{name} must be a constant")
-        return numpy_helper.to_array(self._constants[name])
+        values: NDArray[Any] = numpy_helper.to_array(self._constants[name])
+        return values
 
     # --- what is written --------------------------------------------------------------------------
 

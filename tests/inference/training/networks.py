@@ -54,3 +54,36 @@ def evaluate(step: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -> Arrays
 
 def _typed(float_type: str, shape: Sequence[int]) -> str:
     return f"{float_type}[{', '.join(map(str, shape))}]"
+
+
+LIGHTS = Network(
+    """a = Conv<strides=[2, 2], pads=[1, 1, 1, 1]>(x, w1, b1) ar = Relu(a)
+       b = Conv<strides=[2, 2], pads=[1, 1, 1, 1]>(ar, w2, b2) br = Relu(b)
+       c = Conv<strides=[2, 2], pads=[1, 1, 1, 1]>(br, w3, b3) cr = Relu(c)
+       p = AveragePool<kernel_shape=[1, 4]>(cr) f = Flatten(p) y = Gemm<transB=1>(f, w4, b4)""",
+    (8, 3, 32, 32), (8, 3),
+    {"w1": (12, 3, 3, 3), "b1": (12,), "w2": (24, 12, 3, 3), "b2": (24,), "w3": (32, 24, 3, 3), "b3": (32,),
+     "w4": (3, 128), "b4": (3,)},
+)  # fmt: skip
+"""As light-state is."""
+
+MOBILE = Network(
+    """a = Conv<strides=[2, 2], pads=[1, 1, 1, 1]>(x, w1) an = BatchNormalization(a, g1, h1, m, v) ar = HardSwish(an)
+       d = Conv<group=8, pads=[1, 1, 1, 1]>(ar, w2) dn = BatchNormalization(d, g2, h2, m, v) dr = Clip(dn, zero, six)
+       e = Conv(dr, w3, b3) r = Add(e, ar) p = GlobalAveragePool(r) f = Flatten(p) y = Gemm<transB=1>(f, w4, b4)""",
+    (4, 3, 16, 16), (4, 5),
+    {"w1": (8, 3, 3, 3), "g1": (8,), "h1": (8,), "w2": (8, 1, 3, 3), "g2": (8,), "h2": (8,), "w3": (8, 8, 1, 1),
+     "b3": (8,), "w4": (5, 8), "b4": (5,)},
+    {"m": np.linspace(-0.5, 0.5, 8), "v": np.linspace(0.5, 2.0, 8), "zero": np.array(0.0), "six": np.array(6.0)},
+)  # fmt: skip
+"""A mobile network's block: normalized, depthwise, with a shortcut."""
+
+MIXER = Network(
+    """a = MatMul(x, w1) ab = Add(a, b1) t = Tanh(ab) s = Transpose<perm=[0, 2, 1]>(t) c = MatMul(s, w2)
+       g = Sigmoid(c) h = Mul(g, s) m = ReduceMean<keepdims=0>(h, last) y = Gemm(m, w3, b3)""",
+    (4, 6, 8), (4, 3),
+    {"w1": (8, 10), "b1": (10,), "w2": (6, 6), "w3": (10, 3), "b3": (3,)}, {"last": np.array([2])},
+)  # fmt: skip
+"""Products over both axes of a sequence, one gating the other."""
+
+NETWORKS = {"lights": LIGHTS, "mobile": MOBILE, "mixer": MIXER}

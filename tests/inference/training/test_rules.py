@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from onnx import numpy_helper, parser
+from numpy.typing import NDArray
 
 from inference.training.autodiff.losses import Loss
 from inference.training.autodiff.rules import RULES
-from inference.training.autodiff.step import Learning, gradient_name, training_step
-from inference.training.autodiff.tape import Unsupported
+from inference.training.autodiff.step import Learning, gradient_name
 from tests.inference.training.networks import Arrays, Network, evaluate
 
 WORST = 1e-5
@@ -50,7 +51,8 @@ NETWORKS = {
     "Transpose": after_shift("Transpose<perm=[2, 0, 1]>(u)", (2, 3, 4), (4, 2, 3)),
     "Transpose of all": after_shift("Transpose(u)", (2, 3, 4), (4, 3, 2)),
     "Concat": Network("u = Mul(x, b) y = Concat<axis=1>(u, a, u)", V, (2, 13), {"a": (2, 3), "b": V}),
-    "Split, a part unused": Network("u = Add(x, a) y, z = Split<axis=1, num_outputs=2>(u)", (2, 6), (2, 3), {"a": (2, 6)}),
+    "Split, a part unused": Network("u = Add(x, a) y, z = Split<axis=1, num_outputs=2>(u)", (2, 6), (2, 3),
+                                    {"a": (2, 6)}),
     "Split, both used": Network("u = Add(x, a) v, z = Split<axis=1, num_outputs=2>(u) y = Mul(v, z)", (2, 6), (2, 3),
                                 {"a": (2, 6)}),
     "ReduceMean": Network("u = Add(x, a) y = ReduceMean<keepdims=0>(u, s)", (2, 3, 4),
@@ -63,7 +65,8 @@ NETWORKS = {
                     {"a": (4, 5), "b": (5,), "c": (2, 5), "d": (3, 2)}),
     "Gemm without bias": Network("u = Add(x, b) y = Gemm(u, a)", (3, 4), (3, 2), {"a": (4, 2), "b": (4,)}),
     "MatMul": Network("u = Add(x, b) y = MatMul(u, a)", (3, 4), (3, 2), {"a": (4, 2), "b": (4,)}),
-    "MatMul, weights for all": Network("u = Add(x, b) y = MatMul(u, a)", (2, 3, 4), (2, 3, 2), {"a": (4, 2), "b": (4,)}),
+    "MatMul, weights for all": Network("u = Add(x, b) y = MatMul(u, a)", (2, 3, 4), (2, 3, 2),
+                                       {"a": (4, 2), "b": (4,)}),
     "MatMul, batched": Network("u = Add(x, b) y = MatMul(a, u)", (2, 3, 4, 2), (2, 3, 5, 2),
                                {"a": (1, 3, 5, 4), "b": (4, 2)}),
     "Conv": Network("u = Conv<pads=[1, 1, 1, 1]>(x, a, b) y = Conv(u, c)", PIC, (2, 2, 4, 4),
@@ -80,11 +83,13 @@ NETWORKS = {
     "Conv, depthwise": Network("u = Add(x, d) y = Conv<group=4, strides=[2, 1], pads=[1, 1, 1, 1]>(u, a, b)", PIC,
                                (2, 4, 3, 6), {"a": (4, 1, 3, 3), "b": (4,), "d": (4, 6, 6)}),
     "BatchNormalization": Network("u = Add(x, d) y = BatchNormalization<epsilon=0.001>(u, a, b, m, v)", (2, 3, 4, 4),
-                                  (2, 3, 4, 4), {"a": (3,), "b": (3,), "d": (3, 4, 4)}, {"m": np.array([0.1, -0.4, 0.3]), "v": np.array([0.6, 1.2, 0.9])}),
+                                  (2, 3, 4, 4), {"a": (3,), "b": (3,), "d": (3, 4, 4)},
+                                  {"m": np.array([0.1, -0.4, 0.3]), "v": np.array([0.6, 1.2, 0.9])}),
     "GlobalAveragePool": after_shift("GlobalAveragePool(u)", PIC, (2, 4, 1, 1)),
     "AveragePool": after_shift("AveragePool<kernel_shape=[1, 3], strides=[1, 3]>(u)", PIC, (2, 4, 6, 2)),
     "AveragePool, overlapping": after_shift(
-        "AveragePool<kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 0], count_include_pad=1>(u)", PIC, (2, 4, 3, 5)),
+        "AveragePool<kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 0], count_include_pad=1>(u)", PIC,
+        (2, 4, 3, 5)),
 }  # fmt: skip
 
 
@@ -98,9 +103,9 @@ def feeds_of(network: Network, seed: int) -> Arrays:
     }
 
 
-def demand_slopes(network: Network, learning: Learning) -> None:
+def demand_slopes(network: Network, learning: Learning, feeds: Arrays) -> None:
     """Along a random direction of each parameter, and along each of a few of its elements."""
-    step, feeds, draw = network.step(learning), feeds_of(network, 7), np.random.default_rng(3)
+    step, draw = network.step(learning), np.random.default_rng(3)
     found = evaluate(step, feeds)
     for name, shape in network.parameters.items():
         gradient = found[gradient_name(name)]
@@ -114,7 +119,7 @@ def demand_slopes(network: Network, learning: Learning) -> None:
             assert abs(slope - expected) <= WORST * max(abs(expected), float(np.abs(gradient).max()), 1e-9), name
 
 
-def one_hot(shape: tuple[int, ...], draw: np.random.Generator) -> list[np.ndarray]:
+def one_hot(shape: tuple[int, ...], draw: np.random.Generator) -> list[NDArray[Any]]:
     picked = draw.choice(int(np.prod(shape)), size=min(4, int(np.prod(shape))), replace=False)
     return [np.eye(1, int(np.prod(shape)), int(at)).reshape(shape) for at in picked]
 
@@ -122,7 +127,7 @@ def one_hot(shape: tuple[int, ...], draw: np.random.Generator) -> list[np.ndarra
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_gradient_is_the_slope_of_the_loss(name: str) -> None:
     network = NETWORKS[name]
-    demand_slopes(network, Learning(tuple(network.parameters), Loss.SIGMOID, "y"))
+    demand_slopes(network, Learning(tuple(network.parameters), Loss.SIGMOID, "y"), feeds_of(network, 7))
 
 
 def test_every_rule_has_a_network_that_it_is_tried_on() -> None:
