@@ -1,4 +1,4 @@
-"""Many vehicles' changes into one, without rounds: whoever is there when the buffer is full (FedBuff, arXiv:2106.06639).
+"""Many vehicles' changes into one, without rounds: as soon as a buffer is full (FedBuff, arXiv:2106.06639).
 
 A change that was computed on an older model counts less. The norm is bounded again here, since no vehicle's word is
 taken for it, and the server's own momentum smooths what different buffers say.
