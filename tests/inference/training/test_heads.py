@@ -76,7 +76,7 @@ def test_the_gradient_is_the_features_times_the_error(frame: NDArray[np.uint8]) 
     draw = np.random.default_rng(9)
     labels = (draw.uniform(0, 1, (1, 1260, 12)) > 0.9).astype(np.float32)
     weights = draw.uniform(0, 1, labels.shape).astype(np.float32)
-    feeds = {"frame": frame, "labels": labels, "weights": weights, **parameters()}
+    feeds: Arrays = {"frame": frame, "labels": labels, "weights": weights, **parameters()}
     names = tuple(f"grad.{name}" for name in heads().trained)
     found = dict(zip(heads().trained, run(step, feeds, names), strict=True))
     *features, logits = run(tapped(heads().model, (*FEATURES, "logits")), {"frame": frame}, (*FEATURES, "logits"))
