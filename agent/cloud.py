@@ -24,7 +24,7 @@ from ota.trust import Roots
 from telemetry.links.link import LinkError, Unreachable
 from telemetry.links.mqtt import MqttLink
 from telemetry.objects import ObjectKeeper, ObjectsConfig
-from telemetry.objects.uplink import ObjectUplink
+from telemetry.objects.uplink import ObjectUplink, Records
 from telemetry.uplink.backlog import Backlog
 from telemetry.uplink.config import UplinkConfig
 from telemetry.uplink.status import UplinkState
@@ -85,6 +85,7 @@ class CloudSide:
             hint=(lambda _: on_hint()) if on_hint is not None else None,
         )
         self._uplink = Uplink(self._mqtt, backlog, clock, rng, uplink, hooks)
+        self._objects: ObjectUplink | None = None
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -119,13 +120,12 @@ class CloudSide:
         paired = self._trust.paired
         return ReceiverSource(paired.host, paired.https_port, self._context, self._trust.wall)
 
-    def object_uplink(
-        self, keeper: ObjectKeeper, config: ObjectsConfig, records_wait: Callable[[], bool]
-    ) -> ObjectUplink:
+    def object_uplink(self, keeper: ObjectKeeper, config: ObjectsConfig, records: Records) -> ObjectUplink:
         """Brings what `keeper` holds to the receiver, behind all records."""
         paired, wall = self._trust.paired, self._trust.wall
         link = HttpsObjectLink(paired.host, paired.https_port, self._context, wall)
-        return ObjectUplink(link, keeper, self._clock, self._rng, config, self._waits, records_wait)
+        self._objects = ObjectUplink(link, keeper, self._clock, self._rng, config, self._waits, records)
+        return self._objects
 
     async def _set_clock(self) -> None:
         """Corrects the wall clock by the receiver's signed time. Raises LinkError when it can't be had."""
@@ -135,7 +135,12 @@ class CloudSide:
         wall_ns = time.wall_ns + time.within_ns // 2
         log.info("clock_set", by_ns=wall_ns - self._trust.wall.wall_ns(), within_ns=time.within_ns)
         self._trust.wall.correct(wall_ns)
+        self._nudge()
+
+    def _nudge(self) -> None:
         self._uplink.nudge()
+        if self._objects is not None:
+            self._objects.nudge()
 
     # --- the certificate --------------------------------------------------------------------------
 
@@ -169,7 +174,7 @@ class CloudSide:
                 assert_never(renewal)
         self._take_identity()
         await self._mqtt.close()
-        self._uplink.nudge()
+        self._nudge()
         log.info("identity_changed", how=renewal.value)
 
     def _take_identity(self) -> None:

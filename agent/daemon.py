@@ -28,8 +28,10 @@ from agent.judging import ProcessJudge
 from agent.lockstep import LockstepDrive
 from agent.pairing import KEYS_FOLDER, NotPaired, load_paired
 from agent.perception import Perception, PerceptionSettings, Supervision
+from agent.perception.settings import LOCKSTEP_HANG_NS
 from agent.pipeline import Pipeline
 from agent.redactor import PictureSettings, PictureSide
+from agent.redactor.pictures import ANSWER_WITHIN_S
 from agent.status import AgentStatus, ClockStatus, PrivacyStatus, WitnessStatus
 from agent.updates import TrialRules, UpdateSide
 from agent.view import View
@@ -49,7 +51,7 @@ from telemetry.objects import LEDGER_NAMES as OBJECT_LEDGER_NAMES
 from telemetry.objects import ObjectKeeper, ObjectStore
 from telemetry.privacy import Privacy
 from telemetry.privacy.pictures import RedactedPicture
-from telemetry.records import Record, UpdateReport
+from telemetry.records import PictureTaken, Record, UpdateReport
 from telemetry.signals import SocketSignals, unix_dial
 from telemetry.spool import LEDGER_NAMES, Spool, SpoolKeeper
 
@@ -134,7 +136,7 @@ class Daemon:
         if self._perception is not None:
             await self._perception.stop()
         if self._gallery is not None:
-            await self._gallery.close()
+            await self._gallery.close(FLUSH_WITHIN_NS / SECOND_NS)
         if self._signals is not None:
             self._signals.close()
         if not await self._keeper.close(FLUSH_WITHIN_NS):
@@ -340,12 +342,19 @@ class Daemon:
         self._object_counters = Ledger.open(self._state / OBJECT_COUNTERS_NAME, OBJECT_LEDGER_NAMES, boot_id().encode())
         store = ObjectStore.open(RealDisk(folder), self._keys, os.urandom, objects, self._object_counters)
         keeper = ObjectKeeper(store)
-        uplink = None if cloud is None else cloud.object_uplink(keeper, objects, self._records_wait)
+        uplink = None if cloud is None else cloud.object_uplink(keeper, objects, self._keeper)
         side = self._open_side(self._config.pictures) if self._config.camera.source else None
-        return Gallery(self._config.camera.name, side, keeper, uplink, self._pipeline.on_picture, self._keep)
+        return Gallery(
+            self._config.camera.name, side, keeper, uplink, self._may_keep_pictures, self._pipeline.on_picture,
+            self._keep,
+        )  # fmt: skip
 
     def _open_side(self, settings: PicturesSection) -> PictureSide:
-        wanted = PictureSettings(find_package(settings.faces), settings.every, settings.before, settings.per_hour)
+        # In lockstep a busy computer may take its time: what is in a picture must not hang on it.
+        within_s = ANSWER_WITHIN_S if self._stepping is None else LOCKSTEP_HANG_NS / SECOND_NS
+        wanted = PictureSettings(
+            find_package(settings.faces), settings.every, settings.before, settings.per_hour, within_s
+        )
         supervision = Supervision(self._rng, self._environment)
         return PictureSide(wanted, self._clock, supervision, self._pictured, self._health)
 
@@ -353,13 +362,12 @@ class Daemon:
     def _side(self) -> PictureSide | None:
         return self._gallery.side if self._gallery is not None else None
 
+    def _may_keep_pictures(self) -> bool:
+        return self._privacy.forbids(PictureTaken) is None
+
     def _pictured(self, picture: RedactedPicture) -> None:
         assert self._gallery is not None
         self._gallery.take(picture)
-
-    def _records_wait(self) -> bool:
-        """Whether records have something to send: pictures go behind them."""
-        return any(lane.spooled for lane in self._keeper.counts().lanes)
 
     def _open_perception(self) -> Perception | None:
         camera, perception = self._config.camera, self._config.perception

@@ -189,6 +189,11 @@ def _pictures(status: AgentStatus) -> Iterator[Finding]:
                 Gravity.BAD, "pictures", f"There are none, since nobody could cover them: {pictures.fault}",
                 "Name a package that finds faces with [pictures] faces.",
             )  # fmt: skip
+        if not pictures.counts.holds:
+            yield Finding(
+                Gravity.BAD, "pictures", f"Wanted pictures aren't all accounted for: {pictures.counts}.",
+                "Keep the state folder and report it with the log.",
+            )  # fmt: skip
         for reason, number in pictures.counts.dropped.items():
             yield Finding(Gravity.NOTE, "pictures", f"{number} wanted pictures were not taken ({reason}).")
     if not gallery.objects.conservation.holds:

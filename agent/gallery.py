@@ -35,9 +35,9 @@ class GalleryStatus:
 
 
 class Gallery:
-    """`private` says what of a picture's record may be written, nothing when the picture may not be; `offer` takes the
-    record once the picture is durable. `side` is None without a camera: then what is kept is only sent; `uplink` is
-    None where there is nobody to send to."""
+    """`may_keep` says whether a picture may be written at all, `private` what of its record may be; `offer` takes that
+    once the picture is durable. `side` is None without a camera: then what is kept is only sent; `uplink` is None where
+    there is nobody to send to."""
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class Gallery:
         side: PictureSide | None,
         keeper: ObjectKeeper,
         uplink: ObjectUplink | None,
+        may_keep: Callable[[], bool],
         private: Callable[[int, PictureTaken], list[Record]],
         offer: Callable[[Iterable[Record]], None],
     ) -> None:
@@ -52,6 +53,7 @@ class Gallery:
         self._camera = camera
         self._keeper = keeper
         self._uplink = uplink
+        self._may_keep = may_keep
         self._private = private
         self._offer = offer
         self._keeping: set[asyncio.Task[None]] = set()
@@ -65,14 +67,19 @@ class Gallery:
             if self._uplink is not None:
                 group.create_task(self._uplink.run())
 
-    async def close(self) -> None:
-        """What was covered becomes durable."""
+    async def close(self, within_s: float) -> None:
+        """What was covered becomes durable, if flash manages in time: records come after it."""
         if self.side is not None:
             await self.side.stop()
-        if self._keeping:
-            await asyncio.wait(self._keeping)
         try:
-            await self._keeper.close()
+            async with asyncio.timeout(within_s):
+                if self._keeping:
+                    await asyncio.wait(self._keeping)
+                await self._keeper.close()
+        except TimeoutError:
+            log.error("flash_too_slow", within_s=within_s, pictures=len(self._keeping))
+            for task in self._keeping:
+                task.cancel()
         except DiskError as failure:
             log.error("objects_not_closed", reason=str(failure))
 
@@ -87,8 +94,7 @@ class Gallery:
         return GalleryStatus(pictures, self._denied, self._keeper.counts(), uplink)
 
     async def _keep(self, picture: RedactedPicture) -> None:
-        drafts = self._private(picture.captured_ns, self._told(picture, ""))
-        if not drafts:
+        if not self._may_keep():
             self._denied += 1
             return
         try:

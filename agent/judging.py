@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Final, assert_never
 
 from agent.children import Child
+from agent.perception.settings import StartsChildren
 from agent.updates import Opinion
+from ecu.errors import EnvironmentFault
 from inference.errors import Party
 from inference.messages import FromJudge, JudgeFault, JudgeProgress, JudgeVerdict
 from inference.verdict import Outcome
@@ -27,12 +29,15 @@ _EVENTS: Final = {
 class ProcessJudge:
     """Starts `python -m inference.judge`. `environment` is what it inherits.
 
-    A judge that dies or takes too long has proven nothing against the candidate: UNDECIDED.
+    A judge that can't be started, dies or takes too long has proven nothing against the candidate: UNDECIDED.
     """
 
-    def __init__(self, environment: Mapping[str, str], within_s: float = WITHIN_S) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], within_s: float = WITHIN_S, start: StartsChildren = Child.start
+    ) -> None:
         self._environment = environment
         self._within_s = within_s
+        self._start = start
 
     async def judge(self, live: Path, candidate: Path, evaluation: Path | None) -> Opinion:
         if evaluation is None:
@@ -48,14 +53,11 @@ class ProcessJudge:
             if not spoken.done():
                 spoken.set_result(Opinion(Event.UNDECIDED, "the judge's process ended without a word"))
 
-        child: Child[FromJudge] = await Child.start(
-            "inference.judge",
-            ["--live", str(live), "--candidate", str(candidate), "--evaluation", str(evaluation)],
-            FromJudge,
-            told,
-            closed,
-            self._environment,
-        )
+        arguments = ["--live", str(live), "--candidate", str(candidate), "--evaluation", str(evaluation)]
+        try:
+            child = await self._start("inference.judge", arguments, FromJudge, told, closed, self._environment)
+        except EnvironmentFault as fault:
+            return Opinion(Event.UNDECIDED, str(fault))
         try:
             async with asyncio.timeout(self._within_s):
                 return await spoken

@@ -20,6 +20,7 @@ from telemetry.objects.wire import HAVE_HEADER, OBJECTS_PATH, STATE_HEADER, Byte
 RETRY_AFTER_S: Final = 60.0
 NO_OBJECTS_AFTER_S: Final = 3600.0
 """A receiver without this way may have it after its next release."""
+_UNWELCOME: Final = (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
 
 
 class HttpsObjectLink:
@@ -48,7 +49,9 @@ class HttpsObjectLink:
     ) -> Have:
         response = self._line.ask(method, f"{OBJECTS_PATH}/{sha256}", headers or {}, body)
         answer = self._line.read(response, MAX_MESSAGE_BYTES)
-        if not response.isclosed():
+        self._line.leave(response)
+        if response.status in _UNWELCOME:
+            # Who isn't welcome comes back with the certificate that the vehicle has then: a connection keeps its first.
             self._line.close()
         told = {name.lower(): value for name, value in response.getheaders()}
         return understood(response.status, told, answer, self._line.host)
@@ -64,7 +67,7 @@ def understood(status: int, headers: Mapping[str, str], answer: bytes, host: str
             return have
         case http.client.UNPROCESSABLE_ENTITY:
             raise Mismatch(_words(status, answer, host))
-        case http.client.UNAUTHORIZED | http.client.FORBIDDEN:
+        case _ if status in _UNWELCOME:
             raise Unauthorized(_words(status, answer, host))
         case http.client.NOT_FOUND | http.client.METHOD_NOT_ALLOWED:
             raise Throttled(f"{host} takes no objects. It is asked again in an hour.", NO_OBJECTS_AFTER_S)

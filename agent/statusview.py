@@ -30,7 +30,8 @@ def show_status(status: Any) -> None:
     if status["perception"] is not None:
         console.print(_frames(status["perception"]))
     for line in _lines(status):
-        console.print(line, highlight=False)
+        # Words of others may look like markup.
+        console.print(line, highlight=False, markup=False)
 
 
 def _records(status: Any) -> Table:
@@ -74,6 +75,7 @@ def _lines(status: Any) -> list[str]:
         lines.append(
             f"latency   p50 {latency['p50_ms']:.1f} ms, p99 {latency['p99_ms']:.1f} ms of {latency['count']:,} frames"
         )
+        lines += _trial(perception["trial"])
     lines += _updates(status["updates"]) + _pictures(status["gallery"])
     if uplink is None:
         lines.append(f"link      {cloud['link']}: {'never paired' if cloud['paired_with'] is None else 'off'}")
@@ -85,9 +87,24 @@ def _lines(status: Any) -> list[str]:
     return lines
 
 
+def _trial(trial: Any) -> list[str]:
+    if trial is None:
+        return []
+    agreement = trial["agreement"]
+    return [
+        f"trial     {trial['model']}, {'live' if trial['is_live'] else 'beside'}, {trial['looked_at']:,} frames, "
+        f"{trial['deaths']} deaths; both saw {agreement['both']:,}, the live one alone {agreement['first_alone']:,}, "
+        f"it alone {agreement['second_alone']:,}"
+    ]
+
+
 def _updates(updates: Any) -> list[str]:
-    lines = []
-    for kind in updates["kinds"] if updates is not None else ():
+    if updates is None:
+        return []
+    lines = [f"update    the last look came to nothing: {updates['trouble']}"] if updates["trouble"] else []
+    if updates["whole"]:
+        lines.append(f"update    fetched {updates['fetched']:,} of {updates['whole']:,} bytes")
+    for kind in updates["kinds"]:
         good = kind["good"]["title"] if kind["good"] is not None else "as shipped"
         trial = f", trying {kind['trial']['title']}" if kind["trial"] is not None else ""
         lines.append(f"update    {kind['kind']}: {good}, {kind['state']}{trial}")

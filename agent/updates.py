@@ -20,12 +20,13 @@ import structlog
 from agent.perception import Perception, TrialOver
 from agent.status import UpdatesStatus
 from ecu.clock import SECOND_NS, Clock
-from ecu.disk import DiskError, state_folder
+from ecu.disk import DiskError, DiskFault, state_folder
+from ecu.errors import EnvironmentFault, shown
 from ota.errors import FetchError, NoRoomForUpdate, OtaError, TrustError
 from ota.fetch import Progress
 from ota.kinds import Kind
 from ota.machine import RESTS, TRANSITIONS, Effect, Event, State
-from ota.slots import Slot
+from ota.slots import Slot, SlotDamaged
 from ota.source import Source
 from ota.trial import Step
 from ota.trust import Roots, Vehicle
@@ -33,7 +34,9 @@ from ota.updates import Notice, Updates
 
 TICK_NS: Final = SECOND_NS
 HINTS_APART_NS: Final = 10 * SECOND_NS
-SWAP_WITHIN_S: Final = 10.0
+MOST_DOUBLINGS: Final = 4
+"""Of the pause between two looks, while each fetches what is then refused or has no room: somebody pays for it."""
+MOST_WORDS: Final = 4000
 
 log = structlog.get_logger()
 
@@ -42,11 +45,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class TrialRules:
-    """How long a candidate is watched: frames seen beside the live model, then frames seen while live."""
+    """How long a candidate is watched: frames seen beside the live model, then frames seen while live. A model that
+    can't take over within `swap_within_s` doesn't."""
 
     poll_ns: int
     shadow_frames: int
     prove_frames: int
+    swap_within_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +66,51 @@ class Judge(Protocol):
     """Compares two packages on a labelled set (owned here; inference has the one that ships)."""
 
     async def judge(self, live: Path, candidate: Path, evaluation: Path | None) -> Opinion:
-        """Cancelled when the trial ends before."""
+        """Whatever keeps it from an opinion is UNDECIDED. Cancelled when the trial ends before."""
         ...
+
+
+class NoWayBack(EnvironmentFault):
+    """What was good before can't take over from a candidate that was given up. A start boots it."""
+
+
+class Attempt:
+    """One beginning of a trial. What is told of it once it is over says nothing about the next one.
+
+    `live_from` is how many frames had been processed when the candidate took over; None until then.
+    """
+
+    def __init__(self, told: asyncio.Queue[tuple[Attempt, Event, str]]) -> None:
+        self._told = told
+        self.judging: asyncio.Task[None] | None = None
+        self.live_from: int | None = None
+
+    def tell(self, event: Event, words: str) -> None:
+        """`words` may quote what a model's author wrote."""
+        self._told.put_nowait((self, event, shown(words)[:MOST_WORDS]))
+
+    # --- as the perception's TrialWatch -----------------------------------------------------------
+
+    def loaded(self) -> None:
+        self.tell(Event.LOADED, "its golden vectors hold here")
+
+    def unfit(self, words: str) -> None:
+        self.tell(Event.UNFIT, words)
+
+    def crashed(self, words: str) -> None:
+        self.tell(Event.CRASHED, words)
+
+    def hindered(self, words: str) -> None:
+        self.tell(Event.EXPIRED, words)
 
 
 class UpdateSide:
     """`factory` is the package the runtime was shipped with; `folder` holds everything that updates keep on flash.
 
     `clock` is real time with the wall clock that is believed. Raises DiskError, OtaError.
+
+    A step is made durable and carried out before the next one begins, whoever asked for it: what flash says and what
+    runs never get apart.
     """
 
     def __init__(
@@ -95,12 +137,14 @@ class UpdateSide:
         self._rng = rng
         self._on_notice = on_notice
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="updates")
-        self._events: asyncio.Queue[tuple[Event, str]] = asyncio.Queue()
+        self._told: asyncio.Queue[tuple[Attempt, Event, str]] = asyncio.Queue()
+        self._attempt: Attempt | None = None
+        self._one_step = asyncio.Lock()
         self._hinted = asyncio.Event()
-        self._judging: asyncio.Task[None] | None = None
-        self._live_from = 0
+        self._is_over = False
         self._progress: Progress | None = None
         self._trouble = ""
+        self._in_vain = 0
         _, self._begun = self._updates.begin(Kind.MODEL)
 
     @property
@@ -111,20 +155,20 @@ class UpdateSide:
     # --- life -------------------------------------------------------------------------------------
 
     async def run(self, perception: Perception) -> None:
-        """Until cancelled, once the perception has started. Raises DiskError: nothing can be tried on a dead disk."""
+        """Until cancelled, once the perception has started. Raises a group of DiskError (nothing can be tried on a dead
+        disk) or NoWayBack."""
         self._perception = perception
         self._tell_notices()
         try:
-            if self._begun is not None:
-                await self._act(self._begun)
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._look_again_and_again())
-                group.create_task(self._conduct())
-                group.create_task(self._spend())
+            async with asyncio.TaskGroup() as self._tasks:
+                if self._begun is not None:
+                    await self._act(self._begun)
+                self._tasks.create_task(self._look_again_and_again())
+                self._tasks.create_task(self._conduct())
+                self._tasks.create_task(self._spend())
         finally:
-            if self._judging is not None:
-                self._judging.cancel()
-            # A read that waits for the network must not hold up the ignition.
+            # A read that waits for the network must not hold up the ignition, nor may a download go on behind it.
+            self._is_over = True
             self._source.close()
             self._thread.shutdown(wait=False, cancel_futures=True)
 
@@ -143,26 +187,36 @@ class UpdateSide:
             self._hinted.clear()
             await self._look()
             # Not all at once: a fleet that was switched on together must not return together.
-            pause_ns = self._rng.randrange(self._rules.poll_ns // 2, self._rules.poll_ns)
+            pause_ns = self._rng.randrange(self._rules.poll_ns // 2, self._rules.poll_ns + 1)
+            pause_ns <<= min(self._in_vain, MOST_DOUBLINGS)
             began_ns = self._clock.boot_ns()
-            asleep = asyncio.create_task(self._clock.sleep_until(began_ns + pause_ns))
-            hinted = asyncio.create_task(self._hinted.wait())
-            await asyncio.wait({asleep, hinted}, return_when=asyncio.FIRST_COMPLETED)
-            for waiter in (asleep, hinted):
-                waiter.cancel()
+            await self._hinted_before(began_ns + pause_ns)
             await self._clock.sleep_until(began_ns + min(HINTS_APART_NS, pause_ns))
+
+    async def _hinted_before(self, boot_ns: int) -> None:
+        asleep = asyncio.ensure_future(self._clock.sleep_until(boot_ns))
+        hinted = asyncio.ensure_future(self._hinted.wait())
+        try:
+            await asyncio.wait({asleep, hinted}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asleep.cancel()
+            hinted.cancel()
 
     async def _look(self) -> None:
         try:
             offers = await self._do(self._updates.check, self._source)
-            if not self._updates.is_trial_wanted:
-                self._events.put_nowait((Event.CANCELLED, "its fleet no longer wants it"))
+            if self._attempt is not None and not self._updates.is_trial_wanted:
+                self._attempt.tell(Event.CANCELLED, "its fleet no longer wants it")
             for offer in offers:
-                step = await self._do(self._updates.install, self._source, offer, self._watch)
-                if step is not None:
-                    await self._act(step)
-            self._trouble = ""
-        except (TrustError, FetchError, NoRoomForUpdate, DiskError) as trouble:
+                async with self._one_step:
+                    # A trial's steps can't wait for a download, and what it is judged by stays what it was.
+                    if self._state in RESTS:
+                        await self._act(await self._do(self._updates.install, self._source, offer, self._watch))
+            self._trouble, self._in_vain = "", 0
+        except (TrustError, NoRoomForUpdate) as trouble:
+            self._trouble, self._in_vain = str(trouble), self._in_vain + 1
+            log.warning("update_not_taken", reason=self._trouble)
+        except (FetchError, DiskError) as trouble:
             self._trouble = str(trouble)
             log.warning("update_not_taken", reason=self._trouble)
         except OtaError as trouble:
@@ -172,58 +226,70 @@ class UpdateSide:
             self._progress = None
 
     def _watch(self, progress: Progress) -> None:
+        if self._is_over:
+            raise FetchError("The agent ends. The download goes on at its next start.")
         self._progress = progress
 
     # --- trying -----------------------------------------------------------------------------------
 
-    def loaded(self) -> None:
-        self._events.put_nowait((Event.LOADED, "its golden vectors hold here"))
-
-    def unfit(self, words: str) -> None:
-        self._events.put_nowait((Event.UNFIT, words))
-
-    def crashed(self, words: str) -> None:
-        self._events.put_nowait((Event.CRASHED, words))
-
     async def _conduct(self) -> None:
-        """Takes what happens to the trial, one event after the other. One that comes too late says nothing any more."""
+        """Takes what is told of the trial, one thing after the other. What comes too late says nothing any more."""
         while True:
-            event, words = await self._events.get()
-            if (self._state, event) in TRANSITIONS:
-                await self._act(await self._do(self._updates.handle, Kind.MODEL, event, words))
+            attempt, event, words = await self._told.get()
+            async with self._one_step:
+                if attempt is self._attempt and (self._state, event) in TRANSITIONS:
+                    await self._act(await self._do(self._step, event, words))
 
     async def _spend(self) -> None:
         """Counts powered time with frames coming in, and looks whether a live candidate has proven itself."""
         frames = 0
         while True:
-            before_ns = self._clock.boot_ns()
-            await self._clock.sleep_until(before_ns + TICK_NS)
+            await self._clock.sleep_until(self._clock.boot_ns() + TICK_NS)
             seen = self._perception.status().frames.processed
-            if seen > frames and self._state not in RESTS:
-                step = await self._do(self._updates.spend, Kind.MODEL, self._clock.boot_ns() - before_ns)
-                if step is not None:
-                    await self._act(step)
-            frames = seen
-            self._look_whether_proven()
+            flow, frames = seen > frames, seen
+            async with self._one_step:
+                if flow and self._state not in RESTS:
+                    # A tick, however long ago the last one was: a computer that slept wasn't powered.
+                    await self._act(await self._do(self._updates.spend, Kind.MODEL, TICK_NS))
+                proof = self._proof()
+                if proof is not None:
+                    await self._act(await self._do(self._step, Event.PROVEN, proof))
 
-    def _look_whether_proven(self) -> None:
-        status = self._perception.status()
-        if self._state is State.SWITCHED and status.trial is not None and status.trial.is_live:
-            looked_at = status.frames.processed - self._live_from
-            if looked_at >= self._rules.prove_frames:
-                self._events.put_nowait((Event.PROVEN, f"{looked_at} frames live, {status.trial.deaths} deaths"))
+    def _proof(self) -> str | None:
+        """What a live candidate has shown, once it is enough to keep it."""
+        status, attempt = self._perception.status(), self._attempt
+        if attempt is None or attempt.live_from is None:
+            return None
+        looked_at = status.frames.processed - attempt.live_from
+        if status.trial is None or not status.trial.is_live or looked_at < self._rules.prove_frames:
+            return None
+        return f"{looked_at} frames live, {status.trial.deaths} deaths"
 
-    async def _act(self, step: Step) -> None:
+    def _step(self, event: Event, words: str) -> Step:
+        """Before a release is denied for ever its bytes are read again: what flash did to them isn't its fault."""
+        if Effect.DENY in TRANSITIONS[self._state, event][1]:
+            slots = self._updates.slots(Kind.MODEL)
+            assert slots.record.trial is not None
+            try:
+                slots.demand_bootable(slots.record.trial)
+            except (SlotDamaged, DiskFault) as damage:
+                return self._updates.handle(Kind.MODEL, Event.EXPIRED, f"{damage} It was found: {words}")
+        return self._updates.handle(Kind.MODEL, event, words)
+
+    async def _act(self, step: Step | None) -> None:
+        if step is None:
+            return
         for effect in step.effects:
             log.info("update_effect", effect=effect.value, state=step.state.value)
             match effect:
                 case Effect.START_SHADOW:
-                    await self._perception.leave_beside()
-                    self._perception.try_beside(self._trial_package(), self)
+                    self._attempt = Attempt(self._told)
+                    self._perception.try_beside(self._trial_package(), self._attempt)
                 case Effect.START_JUDGE:
-                    self._judging = asyncio.create_task(self._have_judged())
+                    attempt = self._attempt_under_way
+                    attempt.judging = self._tasks.create_task(self._have_judged(attempt, self._trial_package()))
                 case Effect.SWITCH:
-                    await self._switch()
+                    await self._switch(self._attempt_under_way)
                 case Effect.SWITCH_BACK:
                     await self._switch_back()
                 case Effect.STOP_BESIDE:
@@ -235,42 +301,60 @@ class UpdateSide:
                 case _:
                     assert_never(effect)
 
-    async def _switch(self) -> None:
+    async def _switch(self, attempt: Attempt) -> None:
         try:
-            async with asyncio.timeout(SWAP_WITHIN_S):
+            async with asyncio.timeout(self._rules.swap_within_s):
                 first = await self._perception.swap()
         except (TimeoutError, TrialOver):
-            self._events.put_nowait((Event.EXPIRED, f"it couldn't take over within {SWAP_WITHIN_S:.0f} s"))
+            attempt.tell(Event.EXPIRED, f"it couldn't take over within {self._rules.swap_within_s:g} s")
             return
-        self._live_from = self._perception.status().frames.processed
+        attempt.live_from = self._perception.status().frames.processed
         log.info("model_switched", first_frame_id=first)
 
     async def _switch_back(self) -> None:
         trial = self._perception.status().trial
-        if trial is not None and trial.is_live:
-            first = await self._perception.swap()
-            log.info("model_switched_back", first_frame_id=first)
+        if trial is None or not trial.is_live:
+            return
+        try:
+            async with asyncio.timeout(self._rules.swap_within_s):
+                first = await self._perception.swap()
+        except (TimeoutError, TrialOver) as late:
+            raise NoWayBack(
+                f"The model that was good before couldn't take over within {self._rules.swap_within_s:g} s. The agent "
+                "ends here; its next start begins with that model."
+            ) from late
+        log.info("model_switched_back", first_frame_id=first)
 
     async def _stop_beside(self) -> None:
-        judging, self._judging = self._judging, None
-        if judging is not None:
-            judging.cancel()
-            await asyncio.gather(judging, return_exceptions=True)
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None and attempt.judging is not None:
+            attempt.judging.cancel()
+            await asyncio.wait({attempt.judging})
         await self._perception.leave_beside()
 
-    async def _have_judged(self) -> None:
+    async def _have_judged(self, attempt: Attempt, candidate: Path) -> None:
         """The judge's opinion, once the candidate has also seen enough of this vehicle's own road."""
-        opinion = await self._judge.judge(self.live_package, self._trial_package(), self._evaluation())
+        try:
+            evaluation = await self._do(self._evaluation)
+        except (SlotDamaged, DiskError) as damage:
+            opinion = Opinion(Event.UNDECIDED, f"there is nothing to judge it by: {damage}")
+        else:
+            opinion = await self._judge.judge(self.live_package, candidate, evaluation)
         while (trial := self._perception.status().trial) is None or trial.looked_at < self._rules.shadow_frames:
             await self._clock.sleep_until(self._clock.boot_ns() + TICK_NS // 10)
         words = f"{opinion.words}; {trial.looked_at} frames beside the live one, agreement {trial.agreement.f1:.2f}"
-        self._events.put_nowait((opinion.event, words))
+        attempt.tell(opinion.event, words)
 
     # --- inside -----------------------------------------------------------------------------------
 
     @property
     def _state(self) -> State:
         return self._updates.slots(Kind.MODEL).record.state
+
+    @property
+    def _attempt_under_way(self) -> Attempt:
+        assert self._attempt is not None
+        return self._attempt
 
     def _trial_package(self) -> Path:
         trial = self._updates.slots(Kind.MODEL).record.trial
@@ -281,8 +365,10 @@ class UpdateSide:
         return self._factory if slot is Slot.FACTORY else self._folder / self._updates.slots(Kind.MODEL).path(slot)
 
     def _evaluation(self) -> Path | None:
+        """The labelled set, re-hashed just now. Raises SlotDamaged, DiskError."""
         slots = self._updates.slots(Kind.EVALUATION)
         good = slots.record.good
+        slots.demand_bootable(good)
         return None if good is Slot.FACTORY else self._folder / slots.path(good)
 
     async def _do(self, act: Callable[..., T], *arguments: object) -> T:

@@ -30,11 +30,12 @@ Progress = Callable[[int, int], None]
 
 
 class Contestant:
-    """One model, and what it has shown so far."""
+    """One model, and what it has shown so far. Raises Unjudgeable for one that finds no objects: of another task."""
 
     def __init__(self, party: Party, session: Session, manifest: EvaluationManifest, cpu_ns: CpuClock) -> None:
         self._party = party
-        self._detector = detector_of(session)
+        with blaming(party):
+            self._detector = detector_of(session)
         self._classes = session.package.manifest.classes
         self._manifest = manifest
         self._cpu_ns = cpu_ns

@@ -61,9 +61,11 @@ class FaceDetector:
 
         Boxes are widened to cover hair and chin and clipped to the frame, none of them empty. A person's box that is
         empty, outside the frame or not finite is passed over. The same frame and persons give the same faces, in
-        whichever order the persons come. Raises ModelFault.
+        whichever order the persons come. Raises ModelFault, and ValueError for a frame without pixels.
         """
         search, frame_hw = self._search, (frame.shape[0], frame.shape[1])
+        if not frame.size:
+            raise ValueError(f"a frame of {frame_hw} has no pixels to look at")
         seen = [
             self._look(frame, region, self._thresholds.score)
             for region in tiles(frame_hw, search.tile_px, search.overlap_px)

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import socket
 from pathlib import Path
 from typing import Final
 
-import cv2
-
 from ecu.channel import Advance, Channel, ChannelClosed
-from ecu.process import Limits, cpu_ns, enter_child, harden
+from ecu.process import Limits, cpu_ns
 from inference.comparison import load_comparison
+from inference.confined import begin
 from inference.errors import Unjudgeable
 from inference.messages import JudgedModel, JudgeFault, JudgeProgress, JudgeVerdict
 from inference.runtime import runtime
@@ -33,12 +31,9 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--channel", type=int, required=True)
     arguments = parser.parse_args()
-    enter_child()
-    cv2.setNumThreads(1)
     # It only tells: nothing is ever asked of it.
-    channel = Channel[Advance](socket.socket(fileno=arguments.channel), Advance)
-    # From here on it meets what a model's author wrote; before the runtime starts a thread, as in a worker.
-    harden(Limits(address_space_bytes=ADDRESS_SPACE_BYTES, nice=NICENESS))
+    limits = Limits(address_space_bytes=ADDRESS_SPACE_BYTES, nice=NICENESS)
+    channel: Channel[Advance] = begin(arguments.channel, Advance, limits)
     # Once nobody listens nothing is left to do.
     with contextlib.suppress(ChannelClosed):
         channel.send(_judge(arguments, channel))

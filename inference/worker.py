@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import socket
 from pathlib import Path
 from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ecu.channel import Advance, Channel, ChannelClosed, Done
 from ecu.clock import Clock, SystemClock
-from ecu.process import Limits, enter_child, freeze_heap, harden
+from ecu.process import Limits, freeze_heap
+from inference.confined import begin
 from inference.detections import Detections
 from inference.detector import Detector
 from inference.errors import InferenceError
@@ -118,12 +117,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--channel", type=int, required=True)
     arguments = parser.parse_args()
-    enter_child()
-    cv2.setNumThreads(1)
-    channel: Channel[ToWorker] = Channel(socket.socket(fileno=arguments.channel), ToWorker)
-    # From here on it meets what a model's author wrote. Before the runtime starts a thread: a network namespace is a
-    # thread's own, and so is what later threads inherit.
-    harden(Limits(address_space_bytes=ADDRESS_SPACE_BYTES))
+    channel: Channel[ToWorker] = begin(arguments.channel, ToWorker, Limits(address_space_bytes=ADDRESS_SPACE_BYTES))
     try:
         package = load_package(arguments.package)
         session = Session(package, arguments.threads)

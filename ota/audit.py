@@ -6,17 +6,19 @@ One JSON line an entry. A full file becomes `audit.old`, over the one before, an
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from typing import Final
 
 import msgspec
 
 from ecu.audit import Entry, first_break, link
 from ecu.clock import Clock
-from ecu.disk import Disk, DiskError
+from ecu.disk import Disk, DiskError, DiskFault
 
 _FILE: Final = "audit"
 _OLD: Final = "audit.old"
 _MOST_BYTES: Final = 1 << 20
+_MOST_WAITING: Final = 64
 
 
 class Audit:
@@ -27,19 +29,38 @@ class Audit:
         self._disk = disk
         self._clock = clock
         self._subject = subject
-        self._entries, self._end = _parse(disk.read(_FILE)) if disk.exists(_FILE) else ([], 0)
+        self._entries, self._end = self._read()
         self._last = self._entries[-1] if self._entries else self._last_of_old()
         self._is_named = False
+        self._waiting = deque[tuple[int, str, str]]()
+        self._dropped = 0
+
+    def note(self, event: str, detail: str) -> None:
+        """As `add`, but as soon as the disk lets it: for what has happened already, which a full disk must hold up no
+        more than a start of the agent. Of too many that wait the oldest are dropped, and how many is said."""
+        self._waiting.append((self._clock.wall_ns(), event, detail))
+        if len(self._waiting) > _MOST_WAITING:
+            self._waiting.popleft()
+            self._dropped += 1
+        with contextlib.suppress(DiskError):
+            if self._dropped:
+                self.add("audit_gap", f"{self._dropped} entries that belong here couldn't be written")
+                self._dropped = 0
+            while self._waiting:
+                self._add(*self._waiting[0])
+                self._waiting.popleft()
 
     def add(self, event: str, detail: str) -> Entry:
         """Durable when it returns."""
-        entry = link(self._last, self._clock.wall_ns(), event, self._subject, detail)
+        return self._add(self._clock.wall_ns(), event, detail)
+
+    def _add(self, wall_ns: int, event: str, detail: str) -> Entry:
+        entry = link(self._last, wall_ns, event, self._subject, detail)
         line = msgspec.json.encode(entry) + b"\n"
         if self._end + len(line) > _MOST_BYTES and self._disk.exists(_FILE):
             self._disk.rename(_FILE, _OLD)
             # Before a new file may take the name: the rename alone could be lost, and the old file with it.
             self._disk.sync_folder("")
-            self._entries.clear()
         self._demand_file()
         # Not at the file's end: half a line of an entry that failed may stand there.
         self._disk.write_at(_FILE, self._end, line)
@@ -57,10 +78,18 @@ class Audit:
         """The number of the first entry that doesn't follow from the one before; None when the chain is whole."""
         return first_break(self._entries, self._last_of_old())
 
+    def _read(self) -> tuple[list[Entry], int]:
+        """The entries, and where the next one goes. A file that can't be read is put aside as a full one is."""
+        try:
+            return _parse(self._disk.read(_FILE)) if self._disk.exists(_FILE) else ([], 0)
+        except DiskFault:
+            return [], _MOST_BYTES
+
     def _demand_file(self) -> None:
         """There is one, and its name is durable, which a start can't know of a file that it finds."""
         if not self._disk.exists(_FILE):
             self._disk.create(_FILE)
+            self._entries.clear()
             self._end, self._is_named = 0, False
         if not self._is_named:
             self._disk.sync_folder("")

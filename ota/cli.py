@@ -6,7 +6,7 @@ import contextlib
 import platform
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
 from ecu.clock import SECOND_NS, SystemClock
-from ecu.disk import DiskDenied, DiskFull, RealDisk
+from ecu.disk import DiskDenied, DiskFull, RealDisk, explained
 from ecu.errors import shown
 from ecu.toml import nearest
 from ota.errors import NoRoomForUpdate, RepositoryFault, TrustError
@@ -28,10 +28,11 @@ from ota.fetch import check_bundle, fetch_manifest
 from ota.floors import Floors
 from ota.kinds import Kind
 from ota.manifest import BundleManifest, decode_manifest
+from ota.repository.alone import alone
 from ota.repository.desk import Desk, Published, Release
-from ota.repository.director import folder_of
 from ota.repository.files import files_of
 from ota.repository.keys import ALL_KEYS, KeyFolder, Owners
+from ota.repository.metadata import is_root
 from ota.repository.tables import drafts_table, note_tables, published_tables, release_tables
 from ota.source import FolderSource
 from ota.trust import ANY_HARDWARE, Roots, Trust, Vehicle
@@ -106,6 +107,7 @@ def init(
     its_owners = _owners(owners or [])
     with _on_the_disk_of(repo):
         _make_folder(repo)
+    with _writing(repo):
         roots = _desk(repo).found(KeyFolder(keys), its_owners)
     if as_json:
         return _print_json({"repo": str(repo), "roots": roots})
@@ -132,23 +134,26 @@ def add(
 ) -> None:
     """Cut FOLDER into a bundle and put it into its kind's draft. Vehicles see nothing of it before it is published."""
     its_kind = _kind(kind)
+    size = _bytes_of(folder)
     if its_kind is Kind.MODEL:
         name, version = _of_model(folder, name, version)
     if name is None or version is None:
         raise RepositoryFault(f"A release of kind {its_kind} needs --name and --version.")
     desk = _founded(repo)
-    with _on_the_disk_of(repo), _progress("reading", 2 * _bytes_of(folder), as_json) as advance:
+    with _writing(repo), _progress("reading", 2 * size, as_json) as advance:
         manifest = desk.images.add(
             folder, its_kind, name, version, release, tuple(hardware or (ANY_HARDWARE,)), advance
         )
         drafts = [draft for draft in desk.images.drafts() if draft.kind is its_kind]
+        not_below = desk.images.not_below(manifest)
     waits = any(change.target == manifest.target for draft in drafts for change in draft.changes)
     if as_json:
-        return _print_json({"target": manifest.target, "bytes": manifest.size, "is_draft": waits, "drafts": drafts})
+        added = {"target": manifest.target, "bytes": manifest.size, "is_draft": waits, "drafts": drafts}
+        return _print_json({**added, "not_below": not_below})
     if not waits:
         return _print([f"{manifest.title} is published with these very bytes already: there is nothing to sign."])
     say = f"Added {manifest.title}: {len(manifest.files)} files, {manifest.size:,} bytes. Have it signed: outrider ota"
-    return _print([drafts_table(drafts), f"{say} sign --role {its_kind}"])
+    return _print([drafts_table(drafts), *_rollback_warning(release, not_below), f"{say} sign --role {its_kind}"])
 
 
 @app.command()
@@ -168,7 +173,7 @@ def sign(
     kind = _kind(role)
     desk = _founded(repo)
     signers = KeyFolder(keys).signers(list(key or (kind.value,)))
-    with _on_the_disk_of(repo):
+    with _writing(repo):
         if renew:
             desk.images.renew(kind)
         draft = desk.images.sign(kind, signers)
@@ -203,7 +208,7 @@ def publish(
             "An assignment needs --vehicle, and either --target or --withdraw, each as often as wanted."
         )
     desk = _founded(repo)
-    with _on_the_disk_of(repo):
+    with _writing(repo):
         published: Published = desk.publish(KeyFolder(keys), vehicles, targets, with_drafts=not leave_drafts)
     return _print_json(published) if as_json else _print(published_tables(published, _now()))
 
@@ -225,6 +230,7 @@ def inspect(
         return _print_json(
             {
                 "roots": note.roots,
+                "director": note.director,
                 "roles": note.roles,
                 "releases": [_plain(release) for release in note.releases],
                 "drafts": note.drafts,
@@ -249,8 +255,7 @@ def verify(
     Exit 1 when it would refuse."""
     desk = _founded(repo)
     with _on_the_disk_of(repo):
-        folder_of(vehicle)
-        desk.director.assignment(vehicle)
+        desk.director.demand_known(vehicle)
         roots = Roots(
             _given(director_root) or desk.director.root(),
             _given(image_root) or desk.images.root(),
@@ -278,7 +283,12 @@ def verify(
 
 def _looked(repo: Path, vehicle: Vehicle, roots: Roots, quiet: bool) -> tuple[BundleManifest, ...]:
     source = FolderSource(repo, vehicle.name)
-    with tempfile.TemporaryDirectory(prefix="outrider-verify-") as state:
+    temporary = Path(tempfile.gettempdir())
+    with (
+        _on_the_disk_of(temporary),
+        explained("unpack metadata into", temporary),
+        tempfile.TemporaryDirectory(prefix="outrider-verify-") as state,
+    ):
         disk = RealDisk(Path(state))
         offers = Trust(disk, roots, vehicle, Floors(disk), SystemClock()).refresh(source)
     manifests = tuple(decode_manifest(fetch_manifest(source, offer)) for offer in offers)
@@ -335,9 +345,11 @@ def _owners(texts: Iterable[str]) -> dict[Kind, Owners]:
 def _of_model(folder: Path, name: str | None, version: str | None) -> tuple[str | None, str | None]:
     """What isn't given, from the package's own manifest."""
     path = folder / _MODEL_FILE
-    if (name is not None and version is not None) or not path.is_file():
+    if name is not None and version is not None:
         return name, version
     try:
+        if not path.is_file():
+            return name, version
         said = msgspec.json.decode(path.read_bytes(), type=_ModelFile)
     except OSError as error:
         raise RepositoryFault(f"Can't read {shown(path)}: {error.strerror}.") from error
@@ -364,10 +376,15 @@ def _bytes_of(folder: Path) -> int:
 
 
 def _given(root: Path | None) -> bytes | None:
+    if root is None:
+        return None
     try:
-        return root.read_bytes() if root is not None else None
+        data = root.read_bytes()
     except OSError as error:
         raise RepositoryFault(f"Can't read the root {shown(root)}: {error.strerror}.") from error
+    if not is_root(data):
+        raise RepositoryFault(f"{shown(root)} is no root. A vehicle's are the files NUMBER.root.json it came with.")
+    return data
 
 
 def _make_folder(repo: Path) -> None:
@@ -390,10 +407,18 @@ def _on_the_disk_of(folder: Path) -> Iterator[None]:
     except FileExistsError as error:
         raise DiskDenied(f"{shown(error.filename)} isn't a folder, as it should be. Move it away.") from error
     except DiskDenied as error:
-        why = error.__cause__.strerror if isinstance(error.__cause__, OSError) else str(error)
+        cause = error.__cause__
+        why, where = (cause.strerror, cause.filename) if isinstance(cause, OSError) else (str(error), None)
         raise DiskDenied(
-            f"Can't read or write below {shown(folder)}: {why}. Run as the owner of that folder, or give another one."
+            f"Can't read or write {shown(where or folder)}: {why}. Run as the owner of that folder, or give another."
         ) from error
+
+
+@contextlib.contextmanager
+def _writing(repo: Path) -> Iterator[None]:
+    """No other desk writes meanwhile."""
+    with _on_the_disk_of(repo), alone(repo):
+        yield
 
 
 # --- what is said -----------------------------------------------------------------------------------
@@ -405,6 +430,14 @@ def _progress(what: str, total: int, quiet: bool) -> Iterator[Callable[[int], No
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
         bar = progress.add_task("", total=total)
         yield lambda count: progress.advance(bar, count)
+
+
+def _rollback_warning(release: int, not_below: Sequence[str]) -> Iterator[str]:
+    if not_below:
+        yield (
+            f"[yellow]Its release {release} isn't above that of {', '.join(map(escape, not_below))}: a vehicle that "
+            "has kept one of these refuses it as a rollback. Most often --release should be higher.[/]"
+        )
 
 
 def _plain(release: Release) -> dict[str, Any]:

@@ -10,8 +10,12 @@ OtaError
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
-from ecu.errors import EnvironmentFault, OutriderError, UsageFault
+from ecu.errors import EnvironmentFault, OutriderError, UsageFault, shown
+
+MOST_WORDS: Final = 400
+"""Characters of words that others had a hand in: they go into records of a fixed size, and onto screens."""
 
 
 class OtaError(OutriderError):
@@ -30,15 +34,15 @@ class Attack(StrEnum):
     TAMPERED = "tampered"
     ARBITRARY_SOFTWARE = "arbitrary-software"
     ENDLESS_DATA = "endless-data"
-    DENIED = "denied"
     MALFORMED = "malformed"
 
 
 class TrustError(OtaError):
-    """These bytes are not what the fleet owner signed for this vehicle."""
+    """These bytes are not what the fleet owner signed for this vehicle. `detail` may quote them: what it tells is
+    printable, and up to 400 characters."""
 
     def __init__(self, attack: Attack, detail: str) -> None:
-        super().__init__(f"{attack}: {detail}")
+        super().__init__(f"{attack}: {shown(detail)}"[:MOST_WORDS])
         self.attack = attack
 
 

@@ -22,9 +22,11 @@ from ota.manifest import (
     FileEntry,
     decode_manifest,
 )
-from ota.slots import Slot, Slots
+from ota.slots import Installed, Slot, SlotDamaged, Slots
 from ota.source import Source
 from ota.trust import Offer
+
+_MOST_WAITING: Final = 4 * BLOCK_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,12 @@ def fetch_manifest(source: Source, offer: Offer) -> bytes:
             Attack.MIX_AND_MATCH,
             f"{offer.target} release {offer.release} has the manifest of {manifest.target} release {manifest.release}",
         )
+    if manifest.hardware != offer.hardware:
+        raise TrustError(
+            Attack.MIX_AND_MATCH,
+            f"{offer.target} was signed for {', '.join(offer.hardware)}, its manifest is for "
+            f"{', '.join(manifest.hardware)}",
+        )
     return data
 
 
@@ -78,6 +86,20 @@ def fetch_bundle(source: Source, manifest: BundleManifest, slots: Slots, slot: S
             "was fetched is removed again; the installed release goes on."
         ) from error
     return Progress(manifest.size, kept, fetched)
+
+
+def seal_bundle(manifest_bytes: bytes, slots: Slots, slot: Slot) -> Installed:
+    """Names what was fetched. Raises TrustError for blocks that are all right and make another file than was signed,
+    which nobody's fetching again can mend; SlotDamaged when the flash gave them back otherwise."""
+    try:
+        return slots.seal(slot, manifest_bytes)
+    except SlotDamaged as damage:
+        manifest = decode_manifest(manifest_bytes)
+        if all(slots.has_block(slot, *block) for block in manifest.blocks()):
+            raise TrustError(
+                Attack.MALFORMED, f"the blocks of {manifest.title} are right and don't make its files"
+            ) from damage
+        raise
 
 
 def check_bundle(source: Source, manifest: BundleManifest, watch: Callable[[int], None]) -> None:
@@ -118,6 +140,3 @@ def _blocks(source: Source, entry: FileEntry, first: int, count: int) -> Iterato
             index += 1
     if index < first + count:
         raise FetchError(f"{entry.path} ended within block {index} of {len(entry.blocks)}. It goes on there next time.")
-
-
-_MOST_WAITING: Final = 4 * BLOCK_BYTES

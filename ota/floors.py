@@ -21,7 +21,7 @@ _MOST_ROLES: Final = 128
 
 
 class FloorsLost(OtaError):
-    """Neither twin of a floor is whole: what was the newest can't be known."""
+    """Neither twin of a floor is whole and understood: what was the newest can't be known."""
 
 
 class _Metadata(msgspec.Struct, frozen=True):
@@ -65,9 +65,9 @@ class Floors:
     def _read(self) -> _Metadata:
         try:
             payload = self._metadata.read_both()
-        except TwinLost as error:
+            return msgspec.json.decode(payload, type=_Metadata) if payload is not None else _Metadata()
+        except (TwinLost, msgspec.DecodeError) as error:
             raise _lost(error) from error
-        return msgspec.json.decode(payload, type=_Metadata) if payload is not None else _Metadata()
 
     # --- releases ---------------------------------------------------------------------------------
 
@@ -75,11 +75,17 @@ class Floors:
         """The highest release of the kind that was ever committed; 0 when none was."""
         return self._read_releases().get(kind, 0)
 
-    def demand_newer(self, kind: Kind, release: int) -> None:
-        """Raises TrustError(ROLLBACK) for a release at or below the one that was committed."""
+    def demand_newer(self, kind: Kind, release: int, held: int) -> None:
+        """Raises TrustError(ROLLBACK) for a release below the highest that was ever committed, or at or below the one
+        that is `held` now: what was committed and then lost to damage may come again."""
         installed = self.release(kind)
-        if release <= installed:
+        if release < installed or release <= held:
             raise TrustError(Attack.ROLLBACK, f"offered release {release}, installed {installed}")
+
+    def make_room(self) -> None:
+        """Once it returns no later commit needs space for its floor."""
+        if self._releases.read_both() is None:
+            self._releases.write_both(msgspec.json.encode({}))
 
     def raise_release(self, kind: Kind, release: int) -> None:
         """Durable in both twins when it returns. Only at the commit: until then the old one must stay bootable."""
@@ -90,10 +96,10 @@ class Floors:
     def _read_releases(self) -> dict[str, int]:
         try:
             payload = self._releases.read_both()
-        except TwinLost as error:
+            return msgspec.json.decode(payload, type=dict[str, int]) if payload is not None else {}
+        except (TwinLost, msgspec.DecodeError) as error:
             raise _lost(error) from error
-        return msgspec.json.decode(payload, type=dict[str, int]) if payload is not None else {}
 
 
-def _lost(error: TwinLost) -> FloorsLost:
+def _lost(error: Exception) -> FloorsLost:
     return FloorsLost(f"{error} Updates are refused until this vehicle is provisioned anew.")

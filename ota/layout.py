@@ -12,6 +12,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
+UPDATES_PATH: Final = "/v1/updates"
+"""Where a receiver has them, before each of these paths."""
+
 DIRECTOR: Final = "director"
 IMAGE: Final = "image"
 

@@ -37,6 +37,7 @@ class Event(StrEnum):
     CRASHED = "crashed"  # its worker died or hung again and again
     PROVEN = "proven"  # live for long enough
     RESTARTED = "restarted"  # the agent began again, for whatever reason
+    DAMAGED = "damaged"  # then its bytes weren't what was installed: the flash's fault, not the release's
     EXHAUSTED = "exhausted"  # restarted too often
     EXPIRED = "expired"  # the state's deadline, in powered time, has passed
     CANCELLED = "cancelled"  # the fleet's owner no longer wants it
@@ -70,6 +71,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Event], tuple[State, tuple[Effect, ...]]
         (State.STAGED, Event.CRASHED): (State.ROLLED_BACK, _BACK),
         (State.STAGED, Event.RESTARTED): (State.STAGED, (Effect.COUNT_ATTEMPT, Effect.START_SHADOW)),
         (State.STAGED, Event.EXHAUSTED): (State.INCONCLUSIVE, _LEFT),
+        (State.STAGED, Event.DAMAGED): (State.INCONCLUSIVE, _LEFT),
         (State.STAGED, Event.EXPIRED): (State.INCONCLUSIVE, _LEFT),
         (State.STAGED, Event.CANCELLED): (State.INCONCLUSIVE, _LEFT),
         (State.SHADOW, Event.PASSED): (State.SWITCHED, (Effect.SWITCH, Effect.REPORT)),
@@ -88,6 +90,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Event], tuple[State, tuple[Effect, ...]]
         (State.SWITCHED, Event.UNFIT): (State.ROLLED_BACK, (Effect.SWITCH_BACK, *_BACK)),
         (State.SWITCHED, Event.RESTARTED): (State.STAGED, (Effect.COUNT_ATTEMPT, Effect.START_SHADOW)),
         (State.SWITCHED, Event.EXPIRED): (State.INCONCLUSIVE, (Effect.SWITCH_BACK, *_LEFT)),
+        (State.SWITCHED, Event.CANCELLED): (State.INCONCLUSIVE, (Effect.SWITCH_BACK, *_LEFT)),
     }
 )
 

@@ -14,7 +14,6 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from ecu.errors import shown
 from ota.errors import Attack, TrustError
 from ota.kinds import Kind
 
@@ -116,7 +115,7 @@ def decode_manifest(data: bytes) -> BundleManifest:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(step) for step in first["loc"]) or "the whole"
-        raise TrustError(Attack.MALFORMED, f"the bundle's manifest, at {shown(key)}: {shown(first['msg'])}") from error
+        raise TrustError(Attack.MALFORMED, f"the bundle's manifest, at {key}: {first['msg']}") from error
     if encode_manifest(manifest) != data:
         raise TrustError(Attack.MALFORMED, "the bundle's manifest isn't in its canonical form")
     return manifest

@@ -12,24 +12,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Final
 
 import msgspec
 
-from ecu.disk import Disk, DiskFault, replace_file
+from ecu.disk import Disk, DiskDenied, DiskFault, DiskFull, replace_file
 from ecu.errors import shown
 from ecu.twin import TwinLost, TwinRecord
-from ota.errors import OtaError, TrustError
+from ota.errors import MOST_WORDS, NoRoomForUpdate, OtaError, TrustError
 from ota.kinds import Kind
 from ota.machine import State
 from ota.manifest import BLOCK_BYTES, BundleManifest, FileEntry, bundle_digest, decode_manifest
 
 _MANIFEST: Final = "bundle.json"
 _FILES: Final = "files"
-_MOST_WORDS: Final = 400
-"""Characters: whatever a trial ended with, the record that says so fits its twins."""
 
 
 class Slot(StrEnum):
@@ -48,6 +47,14 @@ class Installed(msgspec.Struct, frozen=True):
     digest: str
     release: int
     title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What a start found wrong with what was good, for people; `release` is None where not even its record is whole."""
+
+    release: Installed | None
+    words: str
 
 
 class BootRecord(msgspec.Struct, frozen=True):
@@ -81,10 +88,11 @@ class Slots:
         disk.make_folder(kind)
         self._twin = TwinRecord(disk, f"{kind}/boot")
         self.record, self.lost = self._read()
+        self.damage = Damage(None, self.record.words) if self.lost else None
 
     def write(self, record: BootRecord) -> None:
         """Durable in both twins when it returns."""
-        record = msgspec.structs.replace(record, words=shown(record.words)[:_MOST_WORDS])
+        record = msgspec.structs.replace(record, words=shown(record.words)[:MOST_WORDS])
         self._twin.write_both(msgspec.json.encode(record)) if not self.lost else self._start_anew(record)
         self.record = record
 
@@ -96,10 +104,14 @@ class Slots:
 
     def empty(self, slot: Slot) -> None:
         """From here on nothing boots from the slot. What its files hold stays, for blocks that are the same."""
-        slots = {name: installed for name, installed in self.record.slots.items() if name is not slot}
-        if slots != self.record.slots or self.record.trial is slot:
-            trial = None if self.record.trial is slot else self.record.trial
-            self.write(msgspec.structs.replace(self.record, slots=slots, trial=trial))
+        record = self.record
+        if record.trial is slot:
+            record = msgspec.structs.replace(record, trial=None, state=State.INCONCLUSIVE)
+        if slot in record.slots:
+            others = {name: installed for name, installed in record.slots.items() if name is not slot}
+            record = msgspec.structs.replace(record, slots=others)
+        if record != self.record:
+            self.write(record)
         manifest = f"{self._kind}/{slot}/{_MANIFEST}"
         if self._disk.exists(manifest):
             self._disk.remove(manifest)
@@ -127,14 +139,22 @@ class Slots:
         self._disk.sync(path)
 
     def seal(self, slot: Slot, manifest_bytes: bytes) -> Installed:
-        """All blocks are there: makes the whole durable, reads it back, and only then names it. Raises SlotDamaged."""
+        """All blocks are there: makes the whole durable, reads it back, and only then names it. Raises SlotDamaged, and
+        NoRoomForUpdate when that takes more space than there is."""
         manifest = decode_manifest(manifest_bytes)
-        self._trim(slot, manifest)
-        for entry in manifest.files:
-            self._disk.sync(f"{self.path(slot)}/{entry.path}")
-        self._disk.sync_folder(str(self.path(slot)))
-        self._demand_whole(slot, manifest)
-        replace_file(self._disk, f"{self._kind}/{slot}/{_MANIFEST}", manifest_bytes)
+        try:
+            self._trim(slot, manifest)
+            for entry in manifest.files:
+                self._disk.sync(f"{self.path(slot)}/{entry.path}")
+            self._disk.sync_folder(str(self.path(slot)))
+            self._demand_whole(slot, manifest)
+            replace_file(self._disk, f"{self._kind}/{slot}/{_MANIFEST}", manifest_bytes)
+        except DiskFull as error:
+            self.give_back(slot)
+            raise NoRoomForUpdate(
+                f"{manifest.title} is fetched, and the disk was full before it was complete: {error} What was fetched "
+                "is removed again; the installed release goes on."
+            ) from error
         return Installed(bundle_digest(manifest_bytes), manifest.release, manifest.title)
 
     def give_back(self, slot: Slot) -> None:
@@ -147,17 +167,38 @@ class Slots:
 
     # --- reading a slot ---------------------------------------------------------------------------
 
+    def settle(self) -> Slot:
+        """The slot to boot, re-hashed just now: the good one. Where it is damaged, which `damage` then says, another
+        that was good once, or the factory's."""
+        words, good = "", self.record.good
+        once_good = [slot for slot in self.record.slots if slot not in (good, self.record.trial)]
+        for slot in (good, *once_good, Slot.FACTORY):
+            try:
+                self.demand_bootable(slot)
+            except SlotDamaged as damage:
+                words = words or str(damage)
+            else:
+                if slot is not good:
+                    words = f"{words} Slot {slot} takes its place."
+                    self.damage = Damage(self.record.installed(good), words)
+                    self.write(msgspec.structs.replace(self.record, good=slot, words=words))
+                return slot
+        raise AssertionError("the factory's slot always boots")
+
     def demand_bootable(self, slot: Slot) -> None:
-        """Every byte is what was installed. Raises SlotDamaged."""
-        installed = self.record.installed(slot)
+        """Every byte is what was installed, and can be read. Raises SlotDamaged."""
         if slot is Slot.FACTORY:
             return
+        installed = self.record.installed(slot)
         if installed is None:
             raise SlotDamaged(f"Nothing is installed in slot {slot} of {self._kind}.")
-        manifest = self.manifest(slot)
-        if manifest is None or bundle_digest(self._manifest_bytes(slot)) != installed.digest:
-            raise SlotDamaged(f"The manifest in slot {slot} of {self._kind} isn't the one that was installed.")
-        self._demand_whole(slot, manifest)
+        try:
+            manifest = self.manifest(slot)
+            if manifest is None or bundle_digest(self._manifest_bytes(slot)) != installed.digest:
+                raise SlotDamaged(f"The manifest in slot {slot} of {self._kind} isn't the one that was installed.")
+            self._demand_whole(slot, manifest)
+        except (DiskFault, DiskDenied, FileNotFoundError) as error:
+            raise SlotDamaged(f"Slot {slot} of {self._kind} can't be read any more. {error}") from error
 
     def manifest(self, slot: Slot) -> BundleManifest | None:
         """What the slot says it holds; None when it is empty or damaged."""

@@ -23,7 +23,7 @@ class Source(Protocol):
         ...
 
     def close(self) -> None:
-        """Lets go of its connection; a read that is under way in another thread ends soon, in FetchError or early."""
+        """Lets go of its connection, for good; a read that is under way in another thread ends soon, in FetchError."""
         ...
 
 

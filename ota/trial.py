@@ -7,14 +7,16 @@ left between the two.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from ecu.clock import SECOND_NS
+from ecu.disk import DiskFault, DiskFull
 from ota.denied import Denied
-from ota.floors import Floors
+from ota.floors import Floors, FloorsLost
 from ota.kinds import Kind
 from ota.machine import ATTEMPTS, DEADLINES_NS, RESTS, Effect, Event, State, step
 from ota.slots import BootRecord, Installed, Slot, SlotDamaged, Slots
@@ -63,43 +65,36 @@ class Trial:
     # --- starts -----------------------------------------------------------------------------------
 
     def begin(self) -> tuple[Slot, Step | None]:
-        """At every start of the agent: the slot to boot, re-hashed just now, and the step that a trial takes by it."""
-        self._mend()
-        good = self._bootable()
+        """At every start of the agent: the slot to boot and the step that a trial takes by it. Both slots are re-hashed
+        before anything runs from them."""
+        good = settled(self._slots, self._floors, self._kind)
         if self.state in RESTS:
             return good, None
+        if self._was_found_worse():
+            return good, self.handle(Event.UNFIT, "it was found worse just before the agent began again")
         again = self.handle(Event.RESTARTED, "the agent began again")
         if self.record.attempts > ATTEMPTS:
-            again = self.handle(Event.EXHAUSTED, f"the agent began again in each of {ATTEMPTS} attempts")
+            return good, self.handle(Event.EXHAUSTED, f"the agent began again in each of {ATTEMPTS} attempts")
+        assert self.record.trial is not None
+        try:
+            self._slots.demand_bootable(self.record.trial)
+        except SlotDamaged as damage:
+            return good, self.handle(Event.DAMAGED, str(damage))
         return good, again
 
-    def _mend(self) -> None:
-        """What a power cut left between two writes of one step."""
-        installed = self.record.installed(self.record.good)
-        if installed is not None:
-            self._floors.raise_release(self._kind, installed.release)
-        release = self.release
-        if release is not None and release.digest in self._denied and self.state not in RESTS:
-            self._write(state=State.ROLLED_BACK, slots=self._without_trial(), trial=None, words="found worse before")
-
-    def _bootable(self) -> Slot:
-        """The good slot; another one that was good, or the factory's, when its bytes aren't what was installed."""
-        words = ""
-        for slot in (self.record.good, *(s for s in self.record.slots if s is not self.record.trial), Slot.FACTORY):
-            try:
-                self._slots.demand_bootable(slot)
-            except SlotDamaged as damage:
-                words = str(damage)
-            else:
-                if slot is not self.record.good:
-                    self._write(good=slot, words=words)
-                return slot
-        raise AssertionError("the factory's slot always boots")
+    def _was_found_worse(self) -> bool:
+        """Whether a power cut came between its denial and the record of it. What can't be read says no: then it is
+        judged again."""
+        with contextlib.suppress(DiskFault):
+            return self.release is not None and self.release.digest in self._denied
+        return False
 
     # --- steps ------------------------------------------------------------------------------------
 
     def stage(self, slot: Slot, installed: Installed) -> Step:
-        """A sealed slot begins its trial."""
+        """A sealed slot begins its trial. Raises DiskFull, and none is begun, where it couldn't be denied or kept."""
+        self._denied.make_room()
+        self._floors.make_room()
         slots = {**self.record.slots, slot: installed}
         effects = step(self.state, Event.DOWNLOADED)[1]
         before = self.state
@@ -120,7 +115,7 @@ class Trial:
         else:
             self._write(state=after, attempts=attempts, words=words)
         if Effect.RAISE_FLOOR in effects and release is not None:
-            self._floors.raise_release(self._kind, release.release)
+            _raise_floor(self._floors, self._kind, release)
         return Step(before, event, after, release, tuple(e for e in effects if e not in _INWARD), words)
 
     def spend(self, powered_ns: int) -> Step | None:
@@ -146,3 +141,20 @@ class Trial:
             self._unsaved_ns = 0
         spent = {"spent_ns": 0} if entered else {}
         self._slots.write(msgspec.structs.replace(self.record, **changes, **spent))
+
+
+def settled(slots: Slots, floors: Floors, kind: Kind) -> Slot:
+    """The slot to boot, re-hashed just now; and the floor is where the good one had brought it, also when a power cut
+    came between the two."""
+    good = slots.record.installed(slots.record.good)
+    if good is not None:
+        # Where the disk is full or failing the next start tries again, and none below the good one is taken meanwhile.
+        with contextlib.suppress(DiskFault, DiskFull):
+            _raise_floor(floors, kind, good)
+    return slots.settle()
+
+
+def _raise_floor(floors: Floors, kind: Kind, kept: Installed) -> None:
+    # Lost floors refuse whatever comes next. What is good already boots all the same.
+    with contextlib.suppress(FloorsLost):
+        floors.raise_release(kind, kept.release)

@@ -8,7 +8,10 @@ everything held; a refusal changes nothing on disk.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,21 +30,23 @@ from tuf.api.exceptions import (
     RepositoryError,
     UnsignedMetadataError,
 )
-from tuf.api.metadata import Metadata, TargetFile, Targets
+from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.ngclient import FetcherInterface, Updater
 
 from ecu.clock import SECOND_NS, Clock
-from ecu.disk import Disk, DiskError, DiskFault, replace_file
-from ecu.errors import shown
+from ecu.disk import Disk, DiskError, DiskFault, DiskFull, replace_file
 from ota.errors import Attack, FetchError, NotThere, OtaError, TrustError
 from ota.floors import Floors
 from ota.kinds import Kind
-from ota.layout import DIRECTOR, IMAGE, SIGNED_AT_FIELD, VEHICLE_FIELD
+from ota.layout import DIRECTOR, IMAGE, SIGNED_AT_FIELD, VEHICLE_FIELD, published, target_path
 from ota.source import Source
 
 ANY_HARDWARE: Final = "any"
 _CACHE: Final = "metadata.cache"
 _BASE: Final = "repository:"
+_MOST_VERSION: Final = 1 << 53
+_SHA256_BYTES: Final = 32
+_EXPIRED: Final = re.compile(r".*?(\S+?)(?:\.json)? is expired")
 
 
 class ClockUntrusted(OtaError):
@@ -73,6 +78,18 @@ class Offer:
     release: int
     length: int
     sha256: str
+    hardware: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one look at both repositories found: offers, the metadata they follow from, and what is a floor once all of
+    it held: versions by "repository/role#keys", and the second at which the newest timestamp was signed."""
+
+    offers: tuple[Offer, ...]
+    files: Mapping[str, bytes]
+    versions: Mapping[str, int]
+    signed_at_s: int
 
 
 def _anything(offers: Sequence[Offer]) -> None:
@@ -80,14 +97,20 @@ def _anything(offers: Sequence[Offer]) -> None:
 
 
 class Trust:
-    """One vehicle's view. Raises TrustError, FetchError, ClockUntrusted, FloorsLost and DiskError."""
+    """One vehicle's view. Raises TrustError, FetchError, ClockUntrusted, FloorsLost and DiskError.
 
-    def __init__(self, disk: Disk, roots: Roots, vehicle: Vehicle, floors: Floors, clock: Clock) -> None:
+    python-tuf works below `scratch`, the computer's temporary folder unless told otherwise; nothing stays there.
+    """
+
+    def __init__(
+        self, disk: Disk, roots: Roots, vehicle: Vehicle, floors: Floors, clock: Clock, scratch: Path | None = None
+    ) -> None:
         self._disk = disk
         self._roots = roots
         self._vehicle = vehicle
         self._floors = floors
         self._clock = clock
+        self._scratch = scratch
 
     def refresh(self, source: Source, demand: Callable[[Sequence[Offer]], None] = _anything) -> tuple[Offer, ...]:
         """What this vehicle is to have, at most one release a kind. Metadata floors are raised when all of it held, and
@@ -99,33 +122,35 @@ class Trust:
                 "Updates wait until the time is known."
             )
         try:
-            offers, files = self._looked(source, now_s)
+            look = self._look(source, now_s)
         except OSError as error:
             # Not the source's, which raises none, but of the folder that python-tuf works in.
             raise DiskError(
                 f"Metadata can't be unpacked in the computer's temporary folder: {error.strerror or error}. Updates "
                 "wait until it has space and may be written (TMPDIR)."
             ) from error
-        versions = _versions(files)
-        self._floors.demand_current(versions)
-        demand(offers)
-        self._settle(files, versions, now_s)
-        return offers
+        self._floors.demand_current(look.versions)
+        demand(look.offers)
+        self._settle(look, now_s)
+        return look.offers
 
-    def _looked(self, source: Source, now_s: int) -> tuple[tuple[Offer, ...], dict[str, bytes]]:
-        """The offers, and the metadata that they follow from."""
-        with tempfile.TemporaryDirectory(prefix="outrider-tuf-") as scratch:
+    def _look(self, source: Source, now_s: int) -> _Look:
+        with tempfile.TemporaryDirectory(prefix="outrider-tuf-", dir=self._scratch) as scratch:
             _unpack(self._cached(), Path(scratch))
             director = _Repository(DIRECTOR, self._roots.director, Path(scratch), source, now_s)
             image = _Repository(IMAGE, self._roots.image, Path(scratch), source, now_s)
-            directed, _ = director.targets(), image.targets()
-            return self._agreed(directed, image), _pack(Path(scratch))
+            return _Look(
+                offers=self._agreed(director.targets, image),
+                files=_pack(Path(scratch)),
+                versions={**director.versions(), **image.versions()},
+                signed_at_s=max(director.signed_at_s, image.signed_at_s),
+            )
 
     def _agreed(self, directed: Targets, image: _Repository) -> tuple[Offer, ...]:
         named = directed.unrecognized_fields.get(VEHICLE_FIELD)
         if named != self._vehicle.name:
             raise TrustError(
-                Attack.WRONG_VEHICLE, f"the director's targets are for {shown(named)}, this is {self._vehicle.name}"
+                Attack.WRONG_VEHICLE, f"the director's targets are for {named}, this is {self._vehicle.name}"
             )
         if directed.delegations is not None:
             raise TrustError(Attack.MALFORMED, "the director's targets delegate, which a director's never do")
@@ -140,35 +165,43 @@ class Trust:
         target = image.target(wanted.path)
         if target is None:
             raise TrustError(
-                Attack.ARBITRARY_SOFTWARE, f"the director names {shown(wanted.path)}, which no {kind} key has signed"
+                Attack.ARBITRARY_SOFTWARE, f"the director names {wanted.path}, which no {kind} key has signed"
             )
         if (wanted.length, wanted.hashes) != (target.length, target.hashes) or wanted.custom != target.custom:
             raise TrustError(
                 Attack.ARBITRARY_SOFTWARE,
-                f"director and image repository disagree about {shown(wanted.path)}: "
-                f"{_brief(wanted)} and {_brief(target)}",
+                f"director and image repository disagree about {wanted.path}: {_brief(wanted)} and {_brief(target)}",
             )
         custom = _custom_of(target)
         if not {ANY_HARDWARE, self._vehicle.hardware} & set(custom.hardware):
             raise TrustError(
                 Attack.WRONG_HARDWARE,
-                f"{shown(wanted.path)} is for {', '.join(map(shown, custom.hardware))}, this is "
-                f"{self._vehicle.hardware}",
+                f"{wanted.path} is for {', '.join(custom.hardware)}, this is {self._vehicle.hardware}",
             )
-        return Offer(kind, target.path, custom.release, target.length, _sha256_of(target))
+        sha256 = target.hashes.get("sha256", "")
+        if published(target_path(target.path, sha256), self._vehicle.name) is None:
+            raise TrustError(Attack.MALFORMED, f"{target.path} has a name or a SHA-256 that nobody can ask for")
+        return Offer(kind, target.path, custom.release, target.length, sha256, tuple(custom.hardware))
 
-    def _settle(self, files: Mapping[str, bytes], versions: Mapping[str, int], now_s: int) -> None:
+    def _settle(self, look: _Look, now_s: int) -> None:
         # A clock that is wrong by years must not be made a floor by one who signs with it.
-        self._floors.raise_metadata(versions, min(_signed_at_s(files), now_s))
-        encoded = msgspec.msgpack.encode(dict(files))
+        self._floors.raise_metadata(look.versions, min(look.signed_at_s, now_s))
+        packed = msgspec.msgpack.encode(dict(look.files))
+        encoded = hashlib.sha256(packed).digest() + packed
         if encoded != self._read_cache():
-            replace_file(self._disk, _CACHE, encoded)
+            # On a full disk everything is fetched again at the next look.
+            with contextlib.suppress(DiskFull):
+                replace_file(self._disk, _CACHE, encoded)
 
     def _cached(self) -> dict[str, bytes]:
         """What the last refresh verified; nothing when it is damaged: then everything is fetched again."""
+        encoded = self._read_cache()
+        digest, packed = encoded[:_SHA256_BYTES], encoded[_SHA256_BYTES:]
+        if hashlib.sha256(packed).digest() != digest:
+            return {}
         try:
-            return msgspec.msgpack.decode(self._read_cache(), type=dict[str, bytes])
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            return msgspec.msgpack.decode(packed, type=dict[str, bytes])
+        except msgspec.DecodeError:  # of another version of this runtime
             return {}
 
     def _read_cache(self) -> bytes:
@@ -183,8 +216,18 @@ class _Custom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hardware: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class _TopLevel:
+    """The four roles as they were verified just now."""
+
+    root: Root
+    timestamp: Timestamp
+    snapshot: Snapshot
+    targets: Targets
+
+
 class _Repository:
-    """One TUF client over a folder that lives as long as the refresh, its errors told by attack."""
+    """One TUF client over a folder that lives as long as the look, its errors told by attack. Made, it is refreshed."""
 
     def __init__(self, name: str, root: bytes, folder: Path, source: Source, now_s: int) -> None:
         self._name = name
@@ -193,44 +236,86 @@ class _Repository:
         self._fetcher = _Fetcher(source)
         self._root = root
         self._now_s = now_s
-        self._client: Updater | None = None
+        with self._told_by_attack():
+            self._client = self._refreshed()
+        # Read at once, before a delegated role may be kept under one of these names.
+        self._top = _TopLevel(
+            Metadata[Root].from_bytes(self._kept("root")).signed,
+            Metadata[Timestamp].from_bytes(self._kept("timestamp")).signed,
+            Metadata[Snapshot].from_bytes(self._kept("snapshot")).signed,
+            Metadata[Targets].from_bytes(self._kept("targets")).signed,
+        )
 
+    @property
     def targets(self) -> Targets:
-        """The top-level targets, current and verified."""
-        try:
-            self._updater()
-        except RepositoryError as error:
-            raise self._refusal(error) from error
-        except DownloadError as error:
-            raise self._let_down(error) from error
-        targets = Metadata[Targets].from_file(str(self._folder / "targets.json"))
-        return targets.signed
+        return self._top.targets
+
+    @property
+    def signed_at_s(self) -> int:
+        """When its timestamp says that it was signed; 0 when it says nothing."""
+        stamp = self._top.timestamp.unrecognized_fields.get(SIGNED_AT_FIELD)
+        # A boolean is an int to Python, and no number to the floors that it would be kept in.
+        return stamp if type(stamp) is int else 0
 
     def target(self, path: str) -> TargetFile | None:
+        """What the kinds' roles say about it; None when none of them, or not its own, names it."""
+        with self._told_by_attack():
+            return self._client.get_targetinfo(path)
+
+    def versions(self) -> dict[str, int]:
+        """Verified versions by "repository/role#keys": with other keys a role begins anew, or a rotation after a theft
+        of keys could never bring versions back to where they should be."""
+        root = self._top.root
+        versions = {f"{self._name}/root": root.version}
+        for role, signed in (
+            ("timestamp", self._top.timestamp), ("snapshot", self._top.snapshot), ("targets", self._top.targets),
+        ):  # fmt: skip
+            versions[f"{self._name}/{role}#{_keys_digest(root.roles[role].keyids)}"] = signed.version
+        delegations = self._top.targets.delegations
+        kinds = delegations.roles or {} if delegations is not None else {}
+        for kind in Kind:
+            if kind in kinds and (version := self._version_by_todays_keys(kind)) is not None:
+                versions[f"{self._name}/{kind}#{_keys_digest(kinds[kind].keyids)}"] = version
+        for role, version in versions.items():
+            if type(version) is not int or version > _MOST_VERSION:
+                raise TrustError(
+                    Attack.MALFORMED, f"the version of {role.partition('#')[0]} is no number up to {_MOST_VERSION}"
+                )
+        return versions
+
+    def _version_by_todays_keys(self, kind: Kind) -> int | None:
+        """None when nobody asked for the kind in this look and what an earlier one kept is by other keys: it must not
+        become the floor of the keys that came in their place."""
         try:
-            return self._updater().get_targetinfo(path)
+            kept = Metadata[Targets].from_bytes(self._kept(kind))
+            self._top.targets.verify_delegate(kind, kept.signed_bytes, kept.signatures)
+        except RepositoryError:
+            return None
+        return kept.signed.version
+
+    def _refreshed(self) -> Updater:
+        client = Updater(str(self._folder), f"{_BASE}{self._name}/", fetcher=self._fetcher, bootstrap=self._root)
+        # The library takes the computer's clock when it is made; ours is an argument (a test holds it to this).
+        client._trusted_set.reference_time = datetime.fromtimestamp(self._now_s, UTC)
+        client.refresh()
+        return client
+
+    @contextlib.contextmanager
+    def _told_by_attack(self) -> Iterator[None]:
+        try:
+            yield
         except RepositoryError as error:
             raise self._refusal(error) from error
         except DownloadError as error:
             raise self._let_down(error) from error
-
-    def _updater(self) -> Updater:
-        if self._client is None:
-            client = Updater(str(self._folder), f"{_BASE}{self._name}/", fetcher=self._fetcher, bootstrap=self._root)
-            # The library takes the computer's clock when it is made; ours is an argument (a test holds it to this).
-            client._trusted_set.reference_time = datetime.fromtimestamp(self._now_s, UTC)
-            client.refresh()
-            self._client = client
-        return self._client
 
     def _let_down(self, error: DownloadError) -> OtaError:
         if isinstance(error, DownloadLengthMismatchError):
             return TrustError(Attack.ENDLESS_DATA, f"{self._fetcher.last_path} goes on beyond its limit")
-        cause = error.__cause__
-        return cause if isinstance(cause, FetchError) else FetchError(str(error))
+        return FetchError(str(error))
 
     def _refusal(self, error: RepositoryError) -> TrustError:
-        path, data = self._fetcher.last_path, self._fetcher.last
+        path, data = self._fetcher.last_path or f"{self._name}/root.json as delivered", self._fetcher.last
         match error:
             case ExpiredMetadataError():
                 return TrustError(Attack.FREEZE, self._expired(str(error)))
@@ -245,10 +330,11 @@ class _Repository:
             case LengthOrHashMismatchError():
                 return TrustError(Attack.MIX_AND_MATCH, f"{path}: {error}")
             case _:
-                return TrustError(Attack.MALFORMED, f"{path}: {shown(error)}")
+                return TrustError(Attack.MALFORMED, f"{path}: {error}")
 
     def _expired(self, words: str) -> str:
-        role = words.partition(".json")[0].split()[-1]
+        told = _EXPIRED.fullmatch(words)
+        role = told[1] if told else "metadata"
         data = self._fetcher.by_role.get(role) or self._kept(role)
         ended = _signed_part(data).get("expires", "?") if data else "?"
         return f"{self._name}/{role} expired on {ended}, today is {_date(self._now_s)}"
@@ -307,17 +393,20 @@ class _Fetcher(FetcherInterface):
             raise DownloadError(str(error)) from error
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
-        self.last = b""
-        data: bytes = super().download_bytes(url, max_length)
-        self.last = data
-        self.by_role[_role_of(self.last_path)] = data
-        return data
+        # Not by the library's own way, which goes through a file of the computer's temporary folder.
+        self.last, data = b"", bytearray()
+        for part in self.fetch(url):
+            data += part
+            if len(data) > max_length:
+                raise DownloadLengthMismatchError(f"{url} has more than {max_length} bytes")
+        self.last = self.by_role[_role_of(self.last_path)] = bytes(data)
+        return self.last
 
 
 def _kind_of(path: str) -> Kind:
     kind = path.partition("/")[0]
     if kind not in set(Kind):
-        raise TrustError(Attack.MALFORMED, f"the director names {shown(path)}, which is of no kind that is known here")
+        raise TrustError(Attack.MALFORMED, f"the director names {path}, which is of no kind that is known here")
     return Kind(kind)
 
 
@@ -325,15 +414,8 @@ def _custom_of(target: TargetFile) -> _Custom:
     try:
         custom = msgspec.convert(target.custom, _Custom)
     except msgspec.ValidationError as error:
-        raise TrustError(Attack.MALFORMED, f"{shown(target.path)} says no release and hardware: {error}") from error
+        raise TrustError(Attack.MALFORMED, f"{target.path} says no release and hardware: {error}") from error
     return custom
-
-
-def _sha256_of(target: TargetFile) -> str:
-    try:
-        return target.hashes["sha256"]
-    except KeyError as error:
-        raise TrustError(Attack.MALFORMED, f"{shown(target.path)} has no SHA-256") from error
 
 
 def _brief(target: TargetFile) -> str:
@@ -356,43 +438,17 @@ def _unpack(files: Mapping[str, bytes], folder: Path) -> None:
         path.write_bytes(data)
 
 
-def _versions(files: Mapping[str, bytes]) -> dict[str, int]:
-    """Verified versions by "repository/role#keys": with other keys a role begins anew, or a rotation after a theft of
-    keys could never bring versions back to where they should be."""
-    versions: dict[str, int] = {}
-    for repository in (DIRECTOR, IMAGE):
-        root = _newest_root(repository, files)
-        owners = {role: its["keyids"] for role, its in root["roles"].items()}
-        top = _signed_part(files[f"{repository}/targets.json"])
-        owners |= {role["name"]: role["keyids"] for role in (top.get("delegations") or {}).get("roles", [])}
-        versions[f"{repository}/root"] = root["version"]
-        for role, keys in owners.items():
-            if data := files.get(f"{repository}/{role}.json"):
-                versions[f"{repository}/{role}#{_keys_digest(keys)}"] = _signed_part(data)["version"]
-    return versions
-
-
-def _newest_root(repository: str, files: Mapping[str, bytes]) -> dict[str, Any]:
-    roots = [_signed_part(data) for name, data in files.items() if name.startswith(f"{repository}/root_history/")]
-    return max(roots, key=lambda root: int(root["version"]))
-
-
 def _keys_digest(keys: Sequence[str]) -> str:
     return hashlib.sha256("".join(sorted(keys)).encode()).hexdigest()[:16]
-
-
-def _signed_at_s(files: Mapping[str, bytes]) -> int:
-    timestamps = [_signed_part(files[f"{repository}/timestamp.json"]) for repository in (DIRECTOR, IMAGE)]
-    stamps = [timestamp.get(SIGNED_AT_FIELD, 0) for timestamp in timestamps]
-    return max(stamp if isinstance(stamp, int) else 0 for stamp in stamps)
 
 
 def _content(data: bytes) -> dict[str, Any]:
     """Metadata as plain JSON, for words about what was refused; {} when it isn't even that."""
     try:
-        return msgspec.json.decode(data, type=dict[str, Any])
-    except msgspec.DecodeError:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
         return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _signed_part(data: bytes) -> dict[str, Any]:

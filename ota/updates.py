@@ -8,23 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 from ecu.clock import Clock
 from ecu.disk import Disk
+from ecu.errors import shown
 from ota.audit import Audit
 from ota.denied import Denied
-from ota.errors import Attack, TrustError
-from ota.fetch import Watch, fetch_bundle, fetch_manifest
+from ota.errors import MOST_WORDS, Attack, TrustError
+from ota.fetch import Watch, fetch_bundle, fetch_manifest, seal_bundle
 from ota.floors import Floors
 from ota.kinds import Kind
 from ota.machine import RESTS, Event, State
 from ota.manifest import decode_manifest
-from ota.slots import Installed, Slot, Slots
+from ota.slots import BootRecord, Installed, Slot, Slots
 from ota.source import Source
-from ota.trial import Step, Trial
+from ota.trial import Step, Trial, settled
 from ota.trust import Offer, Roots, Trust, Vehicle
 
 TRIED: Final = (Kind.MODEL,)
@@ -46,7 +47,8 @@ class Want(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What happened to a release, for whoever reports it: `what` is "refused" or the state that was reached."""
+    """What happened to a release, for whoever reports it: `what` is "refused", the state that was reached, or "damaged"
+    where what was kept is no longer whole and another boots in its place."""
 
     what: str
     kind: Kind | None
@@ -87,17 +89,22 @@ class Updates:
     # --- starts and trials ------------------------------------------------------------------------
 
     def begin(self, kind: Kind) -> tuple[Slot, Step | None]:
-        """At the start: the slot to boot, and the step that a trial takes by it."""
+        """At the start: the slot to boot, and the step that a trial takes by it. What it is tried with is looked after
+        first."""
+        for taken in TAKEN:
+            settled(self._slots[taken], self._floors, taken)
+            self._tell_damage(taken)
         slot, step = self._trials[kind].begin()
-        return slot, self._told(step)
+        self._tell_damage(kind)
+        return slot, self._told(kind, step)
 
     def handle(self, kind: Kind, event: Event, words: str) -> Step:
         step = self._trials[kind].handle(event, words)
-        self._told(step)
+        self._told(kind, step)
         return step
 
     def spend(self, kind: Kind, powered_ns: int) -> Step | None:
-        return self._told(self._trials[kind].spend(powered_ns))
+        return self._told(kind, self._trials[kind].spend(powered_ns))
 
     def slots(self, kind: Kind) -> Slots:
         return self._slots[kind]
@@ -117,16 +124,25 @@ class Updates:
     def audit(self) -> Audit:
         return self._audit
 
-    def _told(self, step: Step | None) -> Step | None:
-        if step is not None and step.state is State.INCONCLUSIVE and step.release is not None:
+    def _tell_damage(self, kind: Kind) -> None:
+        damage = self._slots[kind].damage
+        if damage is not None:
+            self._say(Notice("damaged", kind, damage.release, None, damage.words))
+
+    def _told(self, kind: Kind, step: Step | None) -> Step | None:
+        if step is None:
+            return None
+        # One that was damaged here is whole again after the next download.
+        if step.state is State.INCONCLUSIVE and step.event is not Event.DAMAGED and step.release is not None:
             self._tried.add(step.release.digest)
-        if step is not None and step.before is not step.state:
-            self._say(Notice(step.state, Kind.MODEL, step.release, None, step.words or step.event))
+        if step.before is not step.state:
+            self._say(Notice(step.state, kind, step.release, None, step.words or step.event))
         return step
 
     def _say(self, notice: Notice) -> None:
+        notice = replace(notice, words=shown(notice.words)[:MOST_WORDS])
         what = f"{notice.release.title}: " if notice.release is not None else ""
-        self._audit.add(f"update_{notice.what}", f"{what}{notice.words}")
+        self._audit.note(f"update_{notice.what}", f"{what}{notice.words}")
         self._notice(notice)
 
     # --- looking and installing -------------------------------------------------------------------
@@ -156,13 +172,13 @@ class Updates:
             slots.empty(slot)
             with _given_back_if_refused(slots, slot):
                 fetch_bundle(source, decode_manifest(manifest_bytes), slots, slot, watch)
-            installed = slots.seal(slot, manifest_bytes)
+                installed = seal_bundle(manifest_bytes, slots, slot)
         except TrustError as refusal:
             self._refused(refusal)
             raise
         if offer.kind in TRIED:
-            return self._told(self._trials[offer.kind].stage(slot, installed))
-        self._take(slots, slot, installed)
+            return self._told(offer.kind, self._trials[offer.kind].stage(slot, installed))
+        self._take(offer.kind, slot, installed)
         return None
 
     @property
@@ -187,14 +203,14 @@ class Updates:
             return Want.TRYING
         if offer.sha256 in self._denied:
             return Want.DENIED
-        self._floors.demand_newer(offer.kind, offer.release)
+        self._floors.demand_newer(offer.kind, offer.release, good.release if good is not None else 0)
         return Want.TRIED if offer.sha256 in self._tried else Want.NEW
 
-    def _take(self, slots: Slots, slot: Slot, installed: Installed) -> None:
-        record = slots.record
-        slots.write(type(record)(good=slot, slots={**record.slots, slot: installed}))
-        self._floors.raise_release(Kind.EVALUATION, installed.release)
-        self._say(Notice(State.COMMITTED, Kind.EVALUATION, installed, None, "it is whole"))
+    def _take(self, kind: Kind, slot: Slot, installed: Installed) -> None:
+        slots = self._slots[kind]
+        slots.write(BootRecord(good=slot, slots={**slots.record.slots, slot: installed}))
+        self._floors.raise_release(kind, installed.release)
+        self._say(Notice(State.COMMITTED, kind, installed, None, "it is whole"))
 
     def _refused(self, refusal: TrustError) -> None:
         """Once for the same words: a repository under attack is looked at again and again."""

@@ -38,6 +38,7 @@ class Counters:
     pairing_refused: int = 0
     pairing_throttled: int = 0
     updates_served: int = 0
+    updates_unreadable: int = 0
     objects_stored: int = 0
     objects_known: int = 0
     object_slices: int = 0

@@ -33,6 +33,8 @@ class ObjectFiles:
         self._disk = disk
         self._clock = clock
         self._touched_ns: dict[Place, int] = {}
+        self._other: dict[Place, int] = {}
+        """How many bytes there were of a partial file when its digest was last found to be another."""
 
     def open(self) -> None:
         """Makes the folder, and looks which partial files there are."""
@@ -71,34 +73,47 @@ class ObjectFiles:
         try:
             self._disk.write_at(part, offset, data)
             self._disk.sync(part)
-        except DiskFull:
-            with contextlib.suppress(DiskError):
-                self._disk.truncate(part, offset)
-            raise
-        except DiskError:
-            with contextlib.suppress(DiskError):
-                self.discard(vehicle, sha256)
+        except DiskError as error:
+            self._take_back(vehicle, sha256, offset if isinstance(error, DiskFull) else 0)
             raise
         return offset + len(data)
+
+    def _take_back(self, vehicle: str, sha256: str, offset: int) -> None:
+        try:
+            if offset:
+                self._disk.truncate(_part(vehicle, sha256), offset)
+                return
+        except DiskError:
+            pass  # what can't be cut goes altogether
+        with contextlib.suppress(DiskError):
+            self.discard(vehicle, sha256)
 
     def finish(self, vehicle: str, sha256: str) -> int | None:
         """Bytes of the object when all of it is there, durable under its own name; None when it isn't all, or other."""
         whole, part = self.path(vehicle, sha256), _part(vehicle, sha256)
         if self._disk.exists(whole) and _digest(self._disk, whole) == sha256:
-            # A killed process may have left the name in memory only.
+            # A killed process may have left the name in memory only; what was begun anew since is of no use.
             self._disk.sync_folder(vehicle)
+            self.discard(vehicle, sha256)
             return self._disk.size(whole)
-        if not self._disk.exists(part) or _digest(self._disk, part) != sha256:
+        have, place = self.have(vehicle, sha256), (vehicle, sha256)
+        # A vehicle may ask as often as it likes: the same bytes are looked at once.
+        if not have or self._other.get(place) == have:
+            return None
+        if _digest(self._disk, part) != sha256:
+            self._other[place] = have
             return None
         self._disk.sync(part)
         self._disk.rename(part, whole)
-        self._touched_ns.pop((vehicle, sha256), None)
+        self._touched_ns.pop(place, None)
+        self._other.pop(place, None)
         self._disk.sync_folder(vehicle)
         return self._disk.size(whole)
 
     def discard(self, vehicle: str, sha256: str) -> None:
         """Throws away what came of an object."""
         self._touched_ns.pop((vehicle, sha256), None)
+        self._other.pop((vehicle, sha256), None)
         with contextlib.suppress(FileNotFoundError):
             self._disk.remove(_part(vehicle, sha256))
 

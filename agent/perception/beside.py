@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from agent.perception.agreement import Agreement
 from agent.perception.holds import Holds
 from agent.perception.workers import ModelUnfit, WorkerEvents, WorkerPool
-from ecu.errors import OutriderError
+from ecu.errors import EnvironmentFault, OutriderError
 from inference.messages import Filled, Look, Seen, SeenTrack
 
 MAX_DEATHS: Final = 3
@@ -40,6 +40,10 @@ class TrialWatch(Protocol):
         """Its workers died or hung again and again."""
         ...
 
+    def hindered(self, words: str) -> None:
+        """This computer can't start a worker for it: that says nothing of the model."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class TrialStatus:
@@ -54,7 +58,7 @@ class TrialStatus:
 
 
 class Beside:
-    """Holds a frame as long as its worker looks at it; `progress` is set called whenever it has done something."""
+    """Holds a frame as long as its worker looks at it; `progress` is called whenever it has done something."""
 
     def __init__(
         self,
@@ -71,16 +75,13 @@ class Beside:
         self.deaths = 0
         self.agreement = Agreement()
         self._holds = holds
-        self._watch = watch
+        self._watch: TrialWatch | None = watch
         self._progress = progress
         self._was_loaded = False
         self._frame: Filled | None = None
+        self._compared_id: int | None = None
         self._said: Seen | None = None
         self._live_said: Seen | None = None
-
-    @property
-    def looking(self) -> bool:
-        return self._frame is not None
 
     @property
     def has_time(self) -> bool:
@@ -92,23 +93,34 @@ class Beside:
         if self.is_candidate and self.pool.idle:
             self._holds.take(frame.slot)
             self._frame = frame
+            self._compared_id, self._said, self._live_said = frame.frame_id, None, None
             self.pool.look(look)
 
     def live_saw(self, seen: Seen) -> None:
-        self._live_said = seen
-        self._compare()
+        """Before or after the candidate has seen the same frame: it may be the slower one."""
+        if seen.frame_id == self._compared_id:
+            self._live_said = seen
+            self._compare()
+
+    def changed_places(self) -> None:
+        """`pool` and `keeper` are the other model's now."""
+        self.is_candidate = not self.is_candidate
+        self.keeper.remove_done_callback(self._ended)
+        self.keeper.add_done_callback(self._ended)
 
     def candidate_died(self) -> None:
         """Counted also while it is live."""
         self.deaths += 1
-        if self.deaths == MAX_DEATHS:
+        if self.deaths == MAX_DEATHS and self._watch is not None:
             self._watch.crashed(f"its worker ended {self.deaths} times")
 
-    def candidate_gave_up(self, words: str) -> None:
-        self._watch.unfit(words)
-
-    async def stop(self) -> None:
+    def stop(self) -> asyncio.Task[None]:
+        """Ends when its workers are gone. Its watch is told nothing any more, from this instant on."""
+        self._watch = None
         self.keeper.cancel()
+        return asyncio.create_task(self._end())
+
+    async def _end(self) -> None:
         await asyncio.gather(self.keeper, return_exceptions=True)
         await self.pool.stop()
         self._let_go()
@@ -116,7 +128,7 @@ class Beside:
     # --- what its workers tell --------------------------------------------------------------------
 
     def worker_live(self) -> None:
-        if self.is_candidate and not self._was_loaded:
+        if not self._was_loaded and self._watch is not None:
             self._was_loaded = True
             self._watch.loaded()
         self._progress()
@@ -143,15 +155,21 @@ class Beside:
             self._frame = None
 
     def _compare(self) -> None:
-        live, said = self._live_said, self._said
-        if live is not None and said is not None and live.frame_id == said.frame_id:
-            self.agreement = self.agreement.with_frame(_confirmed(live), _confirmed(said))
-            self._said = None
+        if self._live_said is not None and self._said is not None:
+            self.agreement = self.agreement.with_frame(_confirmed(self._live_said), _confirmed(self._said))
 
     def _ended(self, keeper: asyncio.Task[None]) -> None:
-        if not keeper.cancelled() and isinstance(fault := keeper.exception(), ModelUnfit) and self.is_candidate:
-            self.candidate_gave_up(str(fault))
+        """Of the one that is beside now. The live one's end is the perception's business."""
+        if keeper is not self.keeper or keeper.cancelled() or self._watch is None:
+            return
         self._progress()
+        try:
+            keeper.result()
+        except ModelUnfit as unfit:
+            if self.is_candidate:
+                self._watch.unfit(str(unfit))
+        except EnvironmentFault as fault:
+            self._watch.hindered(str(fault))
 
 
 def _confirmed(seen: Seen) -> list[SeenTrack]:

@@ -21,6 +21,7 @@ class Holds:
         self._holders[slot] += 1
 
     def drop(self, slot: int) -> None:
+        assert self._holders[slot] > 0, f"nobody holds slot {slot}"
         self._holders[slot] -= 1
         if not self._holders[slot]:
             del self._holders[slot]

@@ -1,24 +1,24 @@
 """Joins a camera with its workers, and gives every frame exactly one fate (law 2).
 
-Which frame is looked at next is agent/perception/turns.py.
+Which frame is looked at next is agent/perception/turns.py; by which model, agent/perception/models.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.frames import FrameAccount, FrameCounts
 from agent.latency import LatencyHistogram, Percentiles
-from agent.perception.beside import Beside, TrialOver, TrialStatus, TrialWatch
+from agent.perception.beside import TrialStatus, TrialWatch
 from agent.perception.camera import CameraKeeper
 from agent.perception.holds import Holds
+from agent.perception.models import Models
 from agent.perception.onlooker import Onlooker
 from agent.perception.settings import PerceptionSettings, Supervision
 from agent.perception.turns import InOrder, NewestFirst
-from agent.perception.workers import ModelUnfit, WorkerEvents, WorkerPool
 from ecu.clock import Clock
 from ecu.errors import EnvironmentFault, UsageFault
 from inference.frames import FrameRing
@@ -73,34 +73,27 @@ class Perception:
         self._progress = asyncio.Event()
         self.started = asyncio.Event()
         """Set when `start` returned."""
-        self._supervision = supervision
         self._camera_keeper: asyncio.Task[None] | None = None
-        self._worker_keeper: asyncio.Task[None] | None = None
-        self._workers = WorkerPool(settings, supervision, events=self)
-        self._beside: Beside | None = None
-        self._leaving: asyncio.Task[None] | None = None
-        self._swap: asyncio.Future[int] | None = None
         self._camera = CameraKeeper(settings, account, clock, supervision, events=self, from_ns=from_ns)
         self._holds = Holds(self._camera.give_back)
+        self._models = Models(settings, supervision, self, self._holds, self._go_on)
 
     async def start(self) -> None:
         """Returns when frames flow, or at real speed when the camera can't for now. Raises ModelUnfit; in lockstep
         UsageFault for an unusable source, EnvironmentFault for a camera that only dies."""
-        self._worker_keeper = asyncio.create_task(self._workers.run())
+        self._models.start()
         self._camera_keeper = asyncio.create_task(self._camera.run())
-        await self._until(lambda: self._workers.idle and self._can_begin)
+        await self._until(lambda: self._models.live.idle and self._can_begin)
         self.started.set()
 
     async def stop(self) -> None:
-        await self.leave_beside()
-        if self._leaving is not None:
-            await self._leaving
+        await self._models.left()
         for keeper in self._keepers:
             keeper.cancel()
         # What ended a keeper was raised to whoever waited for it; here everything is put away, come what may.
         await asyncio.gather(*self._keepers, return_exceptions=True)
         await self._camera.stop()
-        await self._workers.stop()
+        await self._models.live.stop()
         self._account.settle_loss()
         self._account.close()
 
@@ -125,126 +118,70 @@ class Perception:
             camera=self._settings.camera,
             camera_pid=self._camera.pid,
             camera_fault=self._fault.reason if self._fault is not None else None,
-            live_pid=self._workers.live_pid,
-            standby_pid=self._workers.standby_pid,
-            model=self._workers.title,
+            live_pid=self._models.live.live_pid,
+            standby_pid=self._models.live.standby_pid,
+            model=self._models.live.title,
             frames=frames,
             law_2_holds=frames.holds,
             latency=self._latency.percentiles(),
-            workers_replaced=self._workers.replaced,
+            workers_replaced=self._models.live.replaced,
             cameras_replaced=self._camera.replaced,
-            trial=self._trial_status(),
+            trial=self._models.trial_status(),
         )
 
     @property
     def live_title(self) -> str | None:
         """The live model, for people."""
-        return self._workers.title
+        return self._models.live.title
 
     @property
     def model_digest(self) -> str | None:
         """Digest of the live worker's package, as that worker computed it."""
-        return self._workers.live.digest if self._workers.live is not None else None
+        return self._models.live.model.digest if self._models.live.model is not None else None
 
     @property
     def runtime(self) -> str | None:
         """What the live worker's arithmetic depends on besides the model, as that worker said it."""
-        return self._workers.live.runtime if self._workers.live is not None else None
+        return self._models.live.model.runtime if self._models.live.model is not None else None
 
     # --- a trial ----------------------------------------------------------------------------------
 
     def try_beside(self, package: Path, watch: TrialWatch) -> None:
         """From now on the model in `package` sees the live one's frames, too. Only while nothing else is beside it."""
-        assert self._beside is None
-        settings = replace(self._settings, package=package)
-
-        def make_pool(events: WorkerEvents) -> WorkerPool:
-            pool = WorkerPool(settings, self._supervision, events, leads=False)
-            if self._camera.ring is not None:
-                pool.show(self._camera.ring)
-            return pool
-
-        self._beside = Beside(make_pool, self._holds, watch, self._go_on)
+        self._models.try_beside(package, watch)
 
     async def leave_beside(self) -> None:
         """Stops whatever is beside the live model: the candidate, or the one that was good before it."""
-        beside, self._beside = self._beside, None
-        if self._swap is not None and not self._swap.done():
-            self._swap.set_exception(TrialOver("The model beside the live one was stopped before it could take over."))
-        if beside is not None:
-            # Whoever asked may be cancelled meanwhile; what is being stopped has to be stopped all the same.
-            self._leaving = asyncio.create_task(beside.stop())
-            await asyncio.shield(self._leaving)
-            self._progress.set()
+        await self._models.leave_beside()
+        # In lockstep a frame may have waited for it.
+        self._go_on()
 
     async def swap(self) -> int:
-        """The model beside becomes the live one, between two frames: the id of the first frame that it looks at.
+        """The model beside becomes the live one, between two frames: those from the returned id on are its.
 
         The other stays beside it. No frame is lost by that. Only while something is beside; raises TrialOver when it
-        goes before that.
+        goes before that, or can't go on.
         """
-        assert self._beside is not None
-        swapped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._swap = swapped
-        try:
-            self._show_next()
-            return await swapped
-        finally:
-            self._swap = None
+        return await self._models.swap()
 
-    def _swap_now(self) -> None:
-        beside = self._beside
-        assert beside is not None
-        assert self._worker_keeper is not None
-        was_live, first_track_id = self._workers, max(self._workers.next_track_id, beside.pool.next_track_id)
-        self._workers, beside.pool = beside.pool, was_live
-        self._worker_keeper, beside.keeper = beside.keeper, self._worker_keeper
-        beside.is_candidate = not beside.is_candidate
-        was_live.step_aside(beside)
-        self._workers.lead(self, first_track_id)
-        if self._swap is not None and not self._swap.done():
-            self._swap.set_result(self._waiting.next_id(self._account.next_frame_id))
-        # Who waits for keepers has to wait for others now.
-        self._progress.set()
-
-    def _trial_status(self) -> TrialStatus | None:
-        beside = self._beside
-        if beside is None:
-            return None
-        pool = beside.pool if beside.is_candidate else self._workers
-        return TrialStatus(
-            model=pool.title,
-            pid=pool.live_pid,
-            is_live=not beside.is_candidate,
-            looked_at=beside.looked_at,
-            deaths=beside.deaths,
-            agreement=beside.agreement,
-        )
+    @property
+    def _next_id(self) -> int:
+        """Of the frame that is looked at next, if any of those that are known."""
+        return self._waiting.next_id(self._account.next_frame_id)
 
     # --- waiting ----------------------------------------------------------------------------------
 
     @property
     def _keepers(self) -> tuple[asyncio.Task[None], ...]:
-        return tuple(keeper for keeper in (self._worker_keeper, self._camera_keeper) if keeper is not None)
+        return tuple(keeper for keeper in (self._models.keeper, self._camera_keeper) if keeper is not None)
 
     def _demand_keepers(self) -> None:
         """Raises what ended one; but a live model that can't go on gives way to the one that was good before it."""
-        assert self._worker_keeper is not None
-        if self._worker_keeper.done() and self._can_fall_back:
-            try:
-                self._worker_keeper.result()
-            except ModelUnfit as unfit:
-                self._on_health("model_unfit", str(unfit))
-                self._swap_now()
-                assert self._beside is not None
-                self._beside.candidate_gave_up(str(unfit))
+        if self._models.fall_back(self._next_id):
+            self._show_next()
         for keeper in self._keepers:
             if keeper.done():
                 keeper.result()
-
-    @property
-    def _can_fall_back(self) -> bool:
-        return self._beside is not None and not self._beside.is_candidate and not self._beside.keeper.done()
 
     @property
     def _can_begin(self) -> bool:
@@ -278,11 +215,9 @@ class Perception:
     # --- what the camera tells --------------------------------------------------------------------
 
     def camera_open(self, ring: FrameRing) -> None:
-        self._workers.show(ring)
+        self._models.show(ring)
         if self._onlooker is not None:
             self._onlooker.show(ring)
-        if self._beside is not None:
-            self._beside.pool.show(ring)
         self._progress.set()
 
     def frame_filled(self, frame: Filled) -> None:
@@ -327,8 +262,8 @@ class Perception:
         looked_at, self._looked_at = self._looked_at, None
         assert looked_at is not None
         self._account.processed()
-        if self._beside is not None:
-            self._beside.live_saw(seen)
+        if self._models.beside is not None:
+            self._models.beside.live_saw(seen)
         latency_ns = seen.spent_ns if self._settings.lockstep else self._clock.boot_ns() - looked_at.t_ns
         self._latency.add(latency_ns)
         self._on_seen(seen, latency_ns)
@@ -342,8 +277,8 @@ class Perception:
             self._account.lost_to_fault()
             self._holds.drop(self._looked_at.slot)
             self._looked_at = None
-        if self._beside is not None and not self._beside.is_candidate:
-            self._beside.candidate_died()
+        if self._models.beside is not None and not self._models.beside.is_candidate:
+            self._models.beside.candidate_died()
         self._progress.set()
 
     def health(self, what: str, detail: str) -> None:
@@ -351,11 +286,11 @@ class Perception:
 
     def _show_next(self) -> None:
         """The live worker looks at the frame whose turn it is, and the one beside it, if it has time, too."""
-        beside = self._beside
-        is_asked_to_swap = self._swap is not None and not self._swap.done()
-        if is_asked_to_swap and beside is not None and self._looked_at is None and beside.pool.idle:
-            self._swap_now()
-        if not self._waiting or not self._workers.idle:
+        beside, is_swap_wanted = self._models.beside, self._models.is_swap_wanted
+        if self._looked_at is None and self._models.swap_if_wanted(self._next_id):
+            # Who waits for keepers has to wait for others now.
+            self._progress.set()
+        if not self._waiting or not self._models.live.idle:
             return
         if self._settings.lockstep and (len(self._holds) > 0 or (beside is not None and not beside.has_time)):
             return  # everybody who looks at frames sees the same ones, whatever the load
@@ -367,8 +302,8 @@ class Perception:
             self._looked_at = turn.frame
             self._holds.take(turn.frame.slot)
             look = self._look_at(turn.frame)
-            self._workers.look(look)
-            if beside is not None and not is_asked_to_swap:
+            self._models.live.look(look)
+            if beside is not None and not is_swap_wanted:
                 beside.look(turn.frame, look)
 
     def _show_onlooker(self, frame: Filled, seen: Seen) -> None:

@@ -18,6 +18,11 @@ from inference.messages import FromWorker, Look, Ring, Seen, Start, WorkerFault,
 
 MAX_LOADING_DEATHS: Final = 3
 LOADING_NS: Final = 60 * SECOND_NS
+MAX_TRACKS: Final = 200
+"""In one result: as many as a tracker follows."""
+PATIENCE: Final = 10
+"""So many times longer a worker may take for which nobody on the road waits: it comes last on a busy processor, and
+being starved there is no fault of its model's."""
 
 
 class ModelUnfit(OutriderError):
@@ -65,6 +70,8 @@ class WorkerPool:
         self._ready: dict[int, WorkerReady] = {}
         self._live: Child[FromWorker] | None = None
         self._has_lost_one = False
+        self.replaced = 0
+        """Workers that ended although they were wanted."""
         self._loading_deaths = 0
         self._asked_id: int | None = None
         self._hang: asyncio.TimerHandle | None = None
@@ -78,15 +85,15 @@ class WorkerPool:
         return self._live is not None and self._asked_id is None
 
     @property
-    def live(self) -> WorkerReady | None:
-        """What the live worker said of its model."""
+    def model(self) -> WorkerReady | None:
+        """What the live worker said of it."""
         return self._ready.get(self._live.pid) if self._live is not None else None
 
     @property
     def title(self) -> str | None:
         """The live worker's model, for people."""
-        live = self.live
-        return f"{live.name} {live.version} ({live.variant})" if live is not None else None
+        model = self.model
+        return f"{model.name} {model.version} ({model.variant})" if model is not None else None
 
     @property
     def live_pid(self) -> int | None:
@@ -96,11 +103,6 @@ class WorkerPool:
     def standby_pid(self) -> int | None:
         standby = self._standby()
         return standby.pid if standby is not None else None
-
-    @property
-    def replaced(self) -> int:
-        """Workers started beyond the first ones."""
-        return max(0, self._restarts.started - self._wanted)
 
     async def run(self) -> None:
         """Keeps them going until cancelled. Raises ModelUnfit when no worker can even load the model."""
@@ -161,7 +163,8 @@ class WorkerPool:
         assert self._live is not None
         assert self._asked_id is None
         self._asked_id = look.frame_id
-        self._hang = asyncio.get_running_loop().call_later(self._settings.result_within_ns / SECOND_NS, self._hung)
+        within_ns = self._settings.result_within_ns * (1 if self._leads else PATIENCE)
+        self._hang = asyncio.get_running_loop().call_later(within_ns / SECOND_NS, self._hung)
         self._live.send(look)
 
     async def _start(self) -> Child[FromWorker]:
@@ -224,10 +227,10 @@ class WorkerPool:
                 self._ready[worker.pid] = message
                 if self._live is None:
                     self._promote(worker)
-            case Seen(frame_id) if worker is self._live and frame_id == self._asked_id:
+            case Seen(frame_id) if worker is self._live and frame_id == self._asked_id and self._may_be(message):
                 self._saw(message)
             case Seen():
-                # An answer to nothing asked: it can't be trusted with the next question.
+                # An answer to nothing asked, or one that no tracker gives: who met strangers' bytes isn't asked again.
                 worker.kill()
             case WorkerFault(reason):
                 self._fault = reason
@@ -235,6 +238,14 @@ class WorkerPool:
             case Done():
                 pass
         self._changed.set()
+
+    def _may_be(self, seen: Seen) -> bool:
+        """A tracker numbers without gaps, and follows so many: beyond that an answer would hold up whoever compares it,
+        or use up the numbers. There are no more glimpses, either."""
+        least = self._next_track_id + len(seen.tracks)
+        return max(len(seen.tracks), len(seen.glimpses)) <= MAX_TRACKS and all(
+            track.track_id < least for track in seen.tracks
+        )
 
     def _saw(self, seen: Seen) -> None:
         self._disarm()
@@ -256,7 +267,9 @@ class WorkerPool:
         return next((w for w in self._workers if w is not self._live and w.pid in self._ready), None)
 
     def _closed(self, worker: Child[FromWorker]) -> None:
-        self._has_lost_one = True
+        if len(self._workers) <= self._wanted:
+            self._has_lost_one = True
+            self.replaced += 1
         self._workers.remove(worker)
         self._dying = [other for other in self._dying if not other.is_reaped] + [worker]
         self._ready.pop(worker.pid, None)

@@ -11,6 +11,8 @@ from inference.messages import Ring
 
 PART_BYTES: Final = 96 * 1024
 MAX_PICTURE_BYTES: Final = 4 << 20
+REMEMBERED: Final = 16
+"""Covered pictures that a redactor holds: those before an event are among them."""
 
 
 class Thing(msgspec.Struct, frozen=True):
@@ -26,7 +28,6 @@ class Cover(Message, frozen=True, tag="cover"):
 
     slot: int
     frame_id: int
-    t_ns: int
     width: int
     height: int
     things: tuple[Thing, ...]
@@ -53,19 +54,15 @@ class Covered(Message, frozen=True, tag="covered"):
 
 
 class Part(Message, frozen=True, tag="part"):
-    """A part of a covered JPEG of `whole` bytes; they come in order."""
+    """A part of that frame's covered JPEG, of `whole` bytes; they come in order, one picture after the other."""
 
     frame_id: int
-    t_ns: int
-    width: int
-    height: int
-    regions: int
     whole: int
     data: bytes
 
 
 class Developed(Message, frozen=True, tag="developed"):
-    """All pictures of the last Develop have been told: how many."""
+    """All pictures of that frame's Develop have been told: how many."""
 
     frame_id: int
     pictures: int

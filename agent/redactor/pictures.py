@@ -19,7 +19,6 @@ from agent.children import Child
 from agent.perception.restart import Restarts
 from agent.perception.settings import Supervision
 from agent.redactor.messages import (
-    MAX_PICTURE_BYTES,
     Cover,
     Covered,
     Develop,
@@ -30,7 +29,10 @@ from agent.redactor.messages import (
     RedactorReady,
     Thing,
 )
+from agent.redactor.orders import Orders, Shot, Untrue
+from ecu.channel import Message
 from ecu.clock import SECOND_NS, Clock
+from ecu.errors import EnvironmentFault
 from ecu.urgency import Urgency, may_prefer, prefer
 from inference.frames import FrameRing
 from inference.messages import CameraHello, Filled, Ring, Seen
@@ -38,25 +40,29 @@ from telemetry.privacy.pictures import RedactedPicture
 from telemetry.records import HardBrake, NewTrack, Record
 
 ANSWER_WITHIN_S: Final = 10.0
+READY_WITHIN_S: Final = 60.0
+ENDED: Final = "The redactor's process ended; there are no pictures until it is back."
 
 
 class Why(StrEnum):
     """Why a wanted picture was not taken."""
 
     NO_REDACTOR = "no_redactor"  # its process was down or still loading: nothing uncovered is ever kept
-    REDACTOR_LOST = "redactor_lost"  # it died over it
+    REDACTOR_LOST = "redactor_lost"  # it died over it, or couldn't be believed
     TOO_MANY = "too_many"  # more than the hourly allowance
 
 
 @dataclass(frozen=True, slots=True)
 class PictureSettings:
     """`faces` is the face model's package; every `every`-th frame is remembered, covered, and `before` of those go
-    with a picture. At most `per_hour` events get one."""
+    with a picture. At most `per_hour` events get one. Each question to the redactor has `answer_within_s` for itself,
+    whatever was answered meanwhile."""
 
     faces: Path
     every: int
     before: int
     per_hour: int
+    answer_within_s: float = ANSWER_WITHIN_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,21 +105,23 @@ class PictureSide:
         self._settings = settings
         self._clock = clock
         self._environment = supervision.environment
+        self._start_child = supervision.start
         self._restarts = Restarts(supervision.clock, supervision.rng)
         self._on_picture = on_picture
         self._on_health = on_health
         self._ring: FrameRing | None = None
         self._child: Child[FromRedactor] | None = None
+        self._is_believed = False
         self._ready: RedactorReady | None = None
         self._gone = asyncio.Event()
         self.settled = asyncio.Event()
         """Set once the first redactor is ready, or ended: lockstep waits for it, or pictures would hang on chance."""
         self._fault = ""
+        self._complained = ""  # of what was told last: one that never gets ready is told of once
         self._wanted_next: str | None = None
-        self._covering: tuple[int, Callable[[], None]] | None = None
-        self._developing: deque[tuple[int, str]] = deque()
-        self._parts: dict[int, bytearray] = {}
-        self._alarm: asyncio.TimerHandle | None = None
+        self._orders = Orders()
+        self._done: Callable[[], None] | None = None
+        self._deadlines: deque[asyncio.TimerHandle] = deque()
         self._granted_ns: deque[int] = deque()
         self._wanted = 0
         self._taken = 0
@@ -132,9 +140,9 @@ class PictureSide:
             await self.stop()
 
     async def stop(self) -> None:
+        self._let_go()
         if self._child is not None:
             await self._child.stop()
-        self._let_go()
 
     def status(self) -> PictureStatus:
         child = self._child
@@ -147,23 +155,37 @@ class PictureSide:
         )
 
     def counts(self) -> PictureCounts:
-        waiting = (self._wanted_next is not None) + len(self._developing)
+        waiting = (self._wanted_next is not None) + self._orders.pictures_waiting
         return PictureCounts(self._wanted, self._taken, self._pictures, dict(self._dropped), waiting)
 
     async def _live_once(self) -> None:
         self._restarts.begins()
         self._gone.clear()
-        self._child = await Child.start(
-            "agent.redactor.process", ["--faces", str(self._settings.faces)], FromRedactor, self._told, self._closed,
-            self._environment,
-        )  # fmt: skip
+        try:
+            child = self._child = await self._start_child(
+                "agent.redactor.process", ["--faces", str(self._settings.faces)], FromRedactor, self._told,
+                self._closed, self._environment,
+            )  # fmt: skip
+        except EnvironmentFault as error:
+            # Whatever the computer is short of: records and perception go on without pictures.
+            self._fault = str(error)
+            self.settled.set()
+        else:
+            self._believe(child)
+            await self._gone.wait()
+            await child.reaped()
+        if self._fault != self._complained:
+            self._complained = self._fault
+            self._on_health("redactor_lost", self._fault)
+
+    def _believe(self, child: Child[FromRedactor]) -> None:
+        """Until it is caught lying, or late."""
+        self._is_believed = True
+        self._set_deadline(READY_WITHIN_S)
         if may_prefer():
-            prefer(self._child.pid, Urgency.PATIENT)
+            prefer(child.pid, Urgency.PATIENT)
         if self._ring is not None:
-            self._show_ring(self._ring)
-        await self._gone.wait()
-        await self._child.reaped()
-        self._on_health("redactor_lost", self._fault or "its process ended; there are no pictures until it is back")
+            self._show_ring(child, self._ring)
 
     # --- what is wanted ---------------------------------------------------------------------------
 
@@ -199,28 +221,27 @@ class PictureSide:
 
     def show(self, ring: FrameRing) -> None:
         self._ring = ring
-        if self._child is not None and self._child.alive:
-            self._show_ring(ring)
+        if self._child is not None:
+            self._show_ring(self._child, ring)
 
     def saw(self, frame: Filled, geometry: CameraHello, seen: Seen, done: Callable[[], None]) -> bool:
         wanted = self._wanted_next
         if wanted is None and frame.frame_id % self._settings.every:
             return False
-        if self._ready is None or self._child is None:
+        if self._ready is None:
             self._drop_wanted(Why.NO_REDACTOR)
             return False
-        if self._covering is not None:
+        if self._orders.is_covering:
             return False  # what is wanted waits for the next frame, which shows nearly the same
         tracked = (Thing(track.label, track.box) for track in seen.tracks)
         things = (*tracked, *(Thing(glimpse.label, glimpse.box, tracked=False) for glimpse in seen.glimpses))
-        self._covering = frame.frame_id, done
-        self._wanted_next = None
+        self._done = done
+        self._orders.cover(Shot(frame.frame_id, frame.t_ns, geometry.width, geometry.height))
+        self._ask(Cover(frame.slot, frame.frame_id, geometry.width, geometry.height, things))
         if wanted is not None:
-            self._developing.append((frame.frame_id, wanted))
-        self._set_alarm()
-        self._child.send(Cover(frame.slot, frame.frame_id, frame.t_ns, geometry.width, geometry.height, things))
-        if wanted is not None:
-            self._child.send(Develop(frame.frame_id, self._settings.before))
+            self._wanted_next = None
+            self._orders.develop(frame.frame_id, self._settings.before, wanted)
+            self._ask(Develop(frame.frame_id, self._settings.before))
         return True
 
     def _drop_wanted(self, why: Why) -> None:
@@ -228,89 +249,88 @@ class PictureSide:
             self._wanted_next = None
             self._dropped[why] += 1
 
+    def _ask(self, question: Message) -> None:
+        assert self._child is not None
+        self._set_deadline(self._settings.answer_within_s)
+        self._child.send(question)
+
     # --- what the redactor tells ------------------------------------------------------------------
 
     def _told(self, child: Child[FromRedactor], message: FromRedactor) -> None:
+        if not self._is_believed:
+            return  # said before it was killed, and read after
+        try:
+            self._heed(message)
+        except Untrue as error:
+            self._give_up(str(error))
+
+    def _heed(self, message: FromRedactor) -> None:
+        """Raises Untrue."""
         match message:
             case RedactorReady():
-                self._ready, self._fault = message, ""
+                if self._ready is not None:
+                    raise Untrue("The redactor got ready twice.")
+                self._answered()
+                self._ready, self._fault, self._complained = message, "", ""
                 self.settled.set()
-            case Covered(frame_id) if self._covering is not None and self._covering[0] == frame_id:
+            case Covered():
+                self._orders.covered(message)
+                self._answered()
                 self._release()
-            case Part() if self._developing and message.whole <= MAX_PICTURE_BYTES:
-                self._take_part(message)
-            case Developed(frame_id) if self._developing and self._developing[0][0] == frame_id:
-                self._finish(message.pictures)
+            case Part():
+                if (picture := self._orders.part(message)) is not None:
+                    self._pictures += 1
+                    self._on_picture(picture)
+            case Developed():
+                has_come = self._orders.developed(message)
+                self._answered()
+                self._count(has_come)
             case RedactorFault(reason):
                 self._fault = reason
-            case _:
-                # An answer to nothing asked: what it says can't be trusted to show nobody.
-                child.kill()
 
-    def _take_part(self, part: Part) -> None:
-        whole = self._parts.setdefault(part.frame_id, bytearray())
-        whole += part.data
-        if len(whole) >= part.whole:
-            del self._parts[part.frame_id]
-            self._pictures += 1
-            self._on_picture(
-                RedactedPicture(
-                    jpeg=bytes(whole),
-                    width=part.width,
-                    height=part.height,
-                    frame_id=part.frame_id,
-                    captured_ns=part.t_ns,
-                    covered=part.regions,
-                    reason=self._developing[0][1],
-                )
-            )
-
-    def _finish(self, pictures: int) -> None:
-        self._developing.popleft()
-        self._rest()
-        if pictures:
+    def _count(self, has_come: bool) -> None:
+        if has_come:
             self._taken += 1
         else:
             self._dropped[Why.REDACTOR_LOST] += 1
 
-    def _closed(self, child: Child[FromRedactor]) -> None:
-        self._ready = None
+    def _give_up(self, why: str) -> None:
+        assert self._child is not None
+        self._fault = f"{why} It was killed, and another is started."
+        self._child.kill()
         self._let_go()
-        self.settled.set()
+
+    def _closed(self, child: Child[FromRedactor]) -> None:
+        self._fault = self._fault or ENDED
+        self._let_go()
         self._gone.set()
 
     def _let_go(self) -> None:
         """Nobody covers anything any more: the frame goes back, the picture is lost and counted."""
+        self._is_believed = False
+        self._ready = None
+        while self._deadlines:
+            self._answered()
+        orders, self._orders = self._orders, Orders()
+        for has_come in orders.unfinished():
+            self._count(has_come)
         self._release()
-        self._clear_alarm()
-        self._parts.clear()
-        if self._developing:
-            self._dropped[Why.REDACTOR_LOST] += len(self._developing)
-            self._developing.clear()
+        self.settled.set()
 
     def _release(self) -> None:
-        covering, self._covering = self._covering, None
-        if covering is not None:
-            covering[1]()
-        self._rest()
+        done, self._done = self._done, None
+        if done is not None:
+            done()
 
-    def _rest(self) -> None:
-        """Nothing is owed: it may be silent for as long as it likes."""
-        if self._covering is None and not self._developing:
-            self._clear_alarm()
-
-    def _show_ring(self, ring: FrameRing) -> None:
-        assert self._child is not None
+    def _show_ring(self, child: Child[FromRedactor], ring: FrameRing) -> None:
         reader = ring.reader_fd()
-        self._child.send(Ring(ring.slots, ring.slot_bytes), [reader])
+        child.send(Ring(ring.slots, ring.slot_bytes), [reader])
         os.close(reader)
 
-    def _set_alarm(self) -> None:
-        assert self._child is not None
-        self._clear_alarm()
-        self._alarm = asyncio.get_running_loop().call_later(ANSWER_WITHIN_S, self._child.kill)
+    def _set_deadline(self, within_s: float) -> None:
+        late = f"The redactor didn't answer within {within_s:g} s."
+        self._deadlines.append(asyncio.get_running_loop().call_later(within_s, self._give_up, late))
 
-    def _clear_alarm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+    def _answered(self) -> None:
+        """The oldest question was: answers come in the questions' order."""
+        self._deadlines.popleft().cancel()

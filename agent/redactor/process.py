@@ -8,10 +8,8 @@ nothing anywhere: a core dump of it doesn't exist.
 from __future__ import annotations
 
 import argparse
-import socket
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.redactor.messages import (
+    MAX_PICTURE_BYTES,
     PART_BYTES,
+    REMEMBERED,
     Cover,
     Covered,
     Develop,
@@ -32,7 +32,8 @@ from agent.redactor.messages import (
     ToRedactor,
 )
 from ecu.channel import Channel, ChannelClosed
-from ecu.process import Limits, enter_child, freeze_heap, harden
+from ecu.process import Limits, freeze_heap
+from inference.confined import begin
 from inference.errors import InferenceError
 from inference.faces import FaceDetector, face_detector_of
 from inference.manifest import FacesManifest
@@ -43,22 +44,15 @@ from inference.session import Session
 from telemetry.privacy.covering import Box, cover, person_cover, plate_band_of
 
 ADDRESS_SPACE_BYTES: Final = 2 << 30
-REMEMBERED: Final = 16
 JPEG_QUALITY: Final = 80
-VEHICLES: Final = frozenset({"car", "truck", "bus", "motorcycle", "train"})
 PERSON: Final = "person"
+VEHICLES: Final = frozenset({"car", "truck", "bus", "motorcycle", "train"})
+NOBODYS: Final = frozenset({"bicycle", "traffic_light", "stop_sign", "dog", "cat", "horse"})
+"""What tells of nobody. A label that is in none of these is covered whole: a later model may call a person anything."""
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A covered frame, encoded."""
-
-    frame_id: int
-    t_ns: int
-    width: int
-    height: int
-    regions: int
-    jpeg: bytes
+class NoPicture(Exception):
+    """What was asked for can't be a picture; the process ends after saying so."""
 
 
 class Redactor:
@@ -69,10 +63,10 @@ class Redactor:
         self._trusted_px = trusted_px
         self._channel = channel
         self._memory: FrameMemory | None = None
-        self._remembered: OrderedDict[int, Picture] = OrderedDict()
+        self._remembered: OrderedDict[int, bytes] = OrderedDict()
 
     def run(self) -> None:
-        """Until the agent goes (ChannelClosed) or the model fails (InferenceError)."""
+        """Until the agent goes (ChannelClosed), the model fails (InferenceError) or a frame is none (NoPicture)."""
         while True:
             message, descriptors = self._channel.receive()
             match message:
@@ -85,24 +79,26 @@ class Redactor:
 
     def _cover(self, asked: Cover) -> None:
         assert self._memory is not None, "a Cover came before the Ring"
+        if min(asked.width, asked.height) < 1:
+            raise NoPicture(
+                f"A frame of {asked.width}x{asked.height} pixels has nothing to cover. Look at the camera's settings."
+            )
         frame = self._memory.frame(asked.slot, asked.height, asked.width)
         covered, regions = redacted(frame, asked.things, self._faces, self._trusted_px)
         # Its slot may go back now: nothing of the frame as it was is looked at again.
         self._channel.send(Covered(asked.frame_id, regions))
         done, jpeg = cv2.imencode(".jpg", covered, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        if done:
-            picture = Picture(asked.frame_id, asked.t_ns, asked.width, asked.height, regions, jpeg.tobytes())
-            self._remembered[asked.frame_id] = picture
+        if done and len(jpeg) <= MAX_PICTURE_BYTES:
+            self._remembered[asked.frame_id] = jpeg.tobytes()
         while len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)
 
     def _develop(self, frame_id: int, before: int) -> None:
-        earlier = [picture for picture in self._remembered.values() if picture.frame_id < frame_id]
-        wanted = earlier[len(earlier) - before :] if before else []
-        if frame_id in self._remembered:
-            wanted.append(self._remembered[frame_id])
-        for picture in wanted:
-            for part in _parts(picture):
+        earlier = [remembered for remembered in self._remembered if remembered < frame_id]
+        wanted = earlier[max(0, len(earlier) - before) :]
+        wanted += [frame_id] if frame_id in self._remembered else []
+        for remembered in wanted:
+            for part in _parts(remembered, self._remembered[remembered]):
                 self._channel.send(part)
         self._channel.send(Developed(frame_id, len(wanted)))
 
@@ -120,20 +116,22 @@ def redacted(
     looked_at = [person.box for person in persons if person.tracked]
     found = faces.detect(frame, np.array(looked_at, np.float32).reshape(-1, 4))
     boxes: list[Box] = [(float(x1), float(y1), float(x2), float(y2)) for x1, y1, x2, y2 in found.boxes]
-    boxes += [person_cover(person.box, trusted_px if person.tracked else None) for person in persons]
-    boxes += [plate_band_of(thing.box) for thing in things if thing.label in VEHICLES]
+    boxes += [cover_of(thing, trusted_px) for thing in things if thing.label not in NOBODYS]
     picture = frame.copy()
     cover(picture, boxes)
     return picture, len(boxes)
 
 
-def _parts(picture: Picture) -> Iterator[Part]:
-    whole = len(picture.jpeg)
-    for at in range(0, whole, PART_BYTES):
-        yield Part(
-            picture.frame_id, picture.t_ns, picture.width, picture.height, picture.regions, whole,
-            picture.jpeg[at : at + PART_BYTES],
-        )  # fmt: skip
+def cover_of(thing: Thing, trusted_px: float | None) -> Box:
+    """What to cover of something that may tell of somebody: what is neither a person nor a vehicle, all of it."""
+    if thing.label in VEHICLES:
+        return plate_band_of(thing.box)
+    return person_cover(thing.box, trusted_px if thing.label == PERSON and thing.tracked else None)
+
+
+def _parts(frame_id: int, jpeg: bytes) -> Iterator[Part]:
+    for at in range(0, len(jpeg), PART_BYTES):
+        yield Part(frame_id, len(jpeg), jpeg[at : at + PART_BYTES])
 
 
 def main() -> None:
@@ -141,11 +139,8 @@ def main() -> None:
     parser.add_argument("--faces", type=Path, required=True)
     parser.add_argument("--channel", type=int, required=True)
     arguments = parser.parse_args()
-    enter_child()
-    cv2.setNumThreads(1)
-    channel: Channel[ToRedactor] = Channel(socket.socket(fileno=arguments.channel), ToRedactor)
-    # From here on it meets what a model's author wrote.
-    harden(Limits(address_space_bytes=ADDRESS_SPACE_BYTES))
+    limits = Limits(address_space_bytes=ADDRESS_SPACE_BYTES)
+    channel: Channel[ToRedactor] = begin(arguments.channel, ToRedactor, limits)
     try:
         package = load_package(arguments.faces)
         manifest = package.manifest_of(FacesManifest)
@@ -153,7 +148,7 @@ def main() -> None:
         freeze_heap()
         channel.send(RedactorReady(package.title))
         Redactor(detector, manifest.recall.trusted_person_px, channel).run()
-    except InferenceError as fault:
+    except (InferenceError, NoPicture) as fault:
         channel.send(RedactorFault(str(fault)))
     except ChannelClosed:
         pass

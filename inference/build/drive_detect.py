@@ -10,7 +10,6 @@ give other bytes, and the manifest's `built_on` says which one gave these.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ecu.errors import OutriderError
 from inference.build import pins
 from inference.build.card import CARD_FILE, card_text
+from inference.build.command import run
 from inference.build.frames import every_frame
 from inference.build.kernels import Kernels, options_for
 from inference.build.packing import (
@@ -31,13 +30,12 @@ from inference.build.packing import (
     Canvas,
     built_on,
     canvas_files,
-    demand_golden,
+    deliver,
     digest,
     entry,
     expected,
     golden,
     shown,
-    write_package,
 )
 from inference.build.quantize import INPUT_NAME, at_input_size, quantize
 from inference.build.releases import (
@@ -79,8 +77,7 @@ from inference.manifest import (
     Thresholds,
     Variant,
 )
-from inference.package import load_package
-from inference.session import Engine, Session, contract_for
+from inference.session import Engine, contract_for
 
 Frames = Sequence[NDArray[np.uint8]]
 
@@ -233,25 +230,8 @@ def build(weights: Path, calibration: Path, drive: Path, out: Path) -> None:
     inputs = _inputs(weights, calibration, drive)
     reference = fp32_reference(inputs)
     for release in RELEASES:
-        folder = out / f"{NAME}-{release.version}"
-        write_package(folder, build_release(release, inputs, reference))
-        package = load_package(folder)
-        demand_golden(package)
-        print(f"{folder}  sha256:{package.digest}  {Session(package).chosen.reason}", flush=True)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Builds the packages drive-detect 1.0 and 2.0.")
-    for name in ("weights", "calibration", "drive", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    args = parser.parse_args()
-    try:
-        build(args.weights, args.calibration, args.drive, args.out)
-    except OutriderError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
+        deliver(out / f"{NAME}-{release.version}", build_release(release, inputs, reference))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("Builds the packages drive-detect 1.0 and 2.0.", build, "weights", "calibration", "drive", "out"))

@@ -9,7 +9,6 @@ Counts and hashes are computed here, the words are inference.build.road's. A fra
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import sys
@@ -18,7 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ecu.errors import OutriderError, UsageFault
+from ecu.errors import UsageFault
+from inference.build.command import run, write_folder
 from inference.build.evaluation_card import CARD_FILE, About, evaluation_card
 from inference.build.road import ROAD
 from inference.evaluation import (
@@ -74,18 +74,6 @@ def build(labels: Labels, jpegs: Mapping[str, bytes], about: About) -> dict[str,
     card = evaluation_card(draft).encode()
     manifest = draft.model_copy(update={"card": _entry(CARD_FILE, card)})
     return {EVALUATION_FILE: _shown(manifest), CARD_FILE: card, **jpegs}
-
-
-def write_set(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Into an empty folder, or over a set. Raises UsageFault for a folder that holds anything else."""
-    folder.mkdir(parents=True, exist_ok=True)
-    old = list(folder.iterdir())
-    if old and not (folder / EVALUATION_FILE).is_file():
-        raise UsageFault(f"{folder} isn't empty and isn't an evaluation set. Choose another --out.")
-    for path in old:
-        path.unlink()
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
 
 
 def _manifest(labels: Labels, frames: list[LabelledFrame], size: tuple[int, int], about: About) -> EvaluationManifest:
@@ -150,25 +138,17 @@ def _lines(value: Any) -> str:
     return "[\n" + ",\n".join(f"  {json.dumps(one, ensure_ascii=False)}" for one in value) + "\n ]"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Builds the evaluation set road.")
-    for name in ("labels", "frames", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    args = parser.parse_args()
+def write_set(labels: Path, frames: Path, out: Path) -> None:
+    """The set into `out`, an empty folder or one of a set before; tells of it. Raises OutriderError."""
     try:
-        text = read_plain(args.labels.parent, args.labels.name, MAX_EVALUATION_BYTES)
-        labels = parse_closed(Labels.model_validate_json, args.labels.name, text)
-        jpegs = {frame.file: read_plain(args.frames, frame.file, MAX_JPEG_BYTES) for frame in labels.frames}
-        write_set(args.out, build(labels, jpegs, ROAD))
-        print(f"{args.out}  sha256:{load_evaluation(args.out).digest}")
+        text = read_plain(labels.parent, labels.name, MAX_EVALUATION_BYTES)
+        parsed = parse_closed(Labels.model_validate_json, labels.name, text)
+        jpegs = {frame.file: read_plain(frames, frame.file, MAX_JPEG_BYTES) for frame in parsed.frames}
     except Unlike as unlike:
-        print(f"The labels can't be used: {unlike}.", file=sys.stderr)
-        return UsageFault.exit_code
-    except OutriderError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
+        raise UsageFault(f"The labels can't be used: {unlike}.") from unlike
+    write_folder(out, build(parsed, jpegs, ROAD), EVALUATION_FILE, "an evaluation set")
+    print(f"{out}  sha256:{load_evaluation(out).digest}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("Builds the evaluation set road.", write_set, "labels", "frames", "out"))

@@ -9,7 +9,6 @@ bits depend on the processor and on OpenCV.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ecu.errors import OutriderError
 from inference.blazeface import FaceDecoder
 from inference.build import blazeface, pins
+from inference.build.command import run
 from inference.build.face_card import CARD_FILE, card_text
 from inference.build.face_recall import report
 from inference.build.frames import every_frame
@@ -33,12 +32,11 @@ from inference.build.packing import (
     Canvas,
     built_on,
     canvas_files,
-    demand_golden,
+    deliver,
     entry,
     expected,
     golden,
     shown,
-    write_package,
 )
 from inference.build.portraits import Portrait, collins, hopper
 from inference.build.scenes import compose
@@ -58,8 +56,7 @@ from inference.manifest import (
     Thresholds,
     Variant,
 )
-from inference.package import load_package
-from inference.session import Engine, Session, contract_for
+from inference.session import Engine, contract_for
 
 NAME: Final = "face-blur"
 VERSION: Final = "1.0"
@@ -181,25 +178,8 @@ def build(wheel: Path, portraits: Path, drive: Path, out: Path) -> None:
     """The package into `out`; tells of it when it is done. Raises OutriderError."""
     pins.demand_sha256(drive, pins.DRIVE_SHA256)
     inputs = Inputs(blazeface.build(wheel), (collins(), hopper(portraits)), list(every_frame(drive)), pins.DRIVE_SHA256)
-    folder = out / f"{NAME}-{VERSION}"
-    write_package(folder, build_package(inputs))
-    package = load_package(folder)
-    demand_golden(package)
-    print(f"{folder}  sha256:{package.digest}  {Session(package).chosen.reason}", flush=True)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Builds the package face-blur 1.0.")
-    for name in ("wheel", "portraits", "drive", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    args = parser.parse_args()
-    try:
-        build(args.wheel, args.portraits, args.drive, args.out)
-    except OutriderError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
+    deliver(out / f"{NAME}-{VERSION}", build_package(inputs))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("Builds the package face-blur 1.0.", build, "wheel", "portraits", "drive", "out"))

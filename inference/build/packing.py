@@ -13,14 +13,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ecu.errors import EnvironmentFault, UsageFault
+from ecu.errors import EnvironmentFault
+from inference.build.command import write_folder
 from inference.build.host import instruction_set
 from inference.build.kernels import Kernels, options_for
 from inference.detections import Detections
 from inference.manifest import MANIFEST_FILE, AnyManifest, BuiltOn, ExpectedObject, Golden, PackageFile, Part, Runtime
-from inference.package import ModelPackage
+from inference.package import ModelPackage, load_package
 from inference.runtime import ort
-from inference.session import Engine, contract_of, golden_fault
+from inference.session import Engine, Session, contract_of, golden_fault
 
 Canvas = NDArray[np.uint8]
 
@@ -89,14 +90,16 @@ def shown_part(part: Part) -> bytes:
 
 def write_package(folder: Path, files: Mapping[str, bytes]) -> None:
     """Into an empty folder, or over a package. Raises UsageFault for a folder that holds anything else."""
-    folder.mkdir(parents=True, exist_ok=True)
-    old = list(folder.iterdir())
-    if old and not (folder / MANIFEST_FILE).is_file():
-        raise UsageFault(f"{folder} isn't empty and isn't a model package. Choose another --out.")
-    for path in old:
-        path.unlink()
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
+    write_folder(folder, files, MANIFEST_FILE, "a model package")
+
+
+def deliver(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Writes the package, looks whether it loads and is right, and tells of it. Raises as write_package and
+    demand_golden."""
+    write_package(folder, files)
+    package = load_package(folder)
+    demand_golden(package)
+    print(f"{folder}  sha256:{package.digest}  {Session(package).chosen.reason}", flush=True)
 
 
 def demand_golden(package: ModelPackage) -> None:

@@ -17,8 +17,9 @@ ROAD: Final = About(
         "3 % of a side above.",
         "An object counts when its visible part is 14 px or more in width and height and it is at most about half "
         "hidden; at the picture's border when a third or more of its width is in the picture.",
-        "Ignored: what is smaller, more hidden, beyond a barrier on the other carriageway, of a class that can't be "
-        "told (open-bed pickups, a panel van), or not to be told from its neighbour; distant traffic as one region.",
+        "Ignored: what is smaller, more hidden, of a class that can't be told (open-bed pickups, a panel van), or not "
+        "to be told from its neighbour; distant traffic as one region; and what is beyond a barrier on the other "
+        "carriageway, but for twelve cars of clip b that are plainly seen there.",
         "Saloons, estates, minivans and off-roaders are cars. Signs, billboards and posts are nothing.",
         "Frames of clip b are none that drive-detect was calibrated on, nor within 2 frames of one.",
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from ecu.clock import Clock
 from ecu.disk import Disk
@@ -13,9 +14,13 @@ from ota.errors import RepositoryFault
 from ota.kinds import Kind
 from ota.manifest import BundleManifest, bundle_digest, encode_manifest
 from ota.repository.director import Assignment, Director, demand_one_a_kind, folder_of
-from ota.repository.images import Draft, ImageRepository
-from ota.repository.keys import KeyFolder, Owners, online_keys
-from ota.repository.metadata import Lifetimes, Standing
+from ota.repository.images import Draft, ImageRepository, everyone_of, owners_by_role
+from ota.repository.keys import KeyFolder, Owners, demand_distinct, fixed_owners, online_keys
+from ota.repository.metadata import Lifetimes, Standing, expiry
+
+_SOON_DAYS: Final = 30
+_ONLINE: Final = ("snapshot", "timestamp")
+"""Every publication makes these anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +34,15 @@ class RootDigests:
 @dataclass(frozen=True, slots=True)
 class Published:
     """What a publication changed: kinds whose drafts became current, vehicles that are to have something else now, and
-    vehicles whose assignment lasts longer; `left` are those for which the director's keys weren't there."""
+    vehicles whose assignment lasts longer; `left` are those for which the director's keys weren't there. `ending` are
+    the roles that no publication lets last longer and that end within a month: vehicles refuse all that is signed by
+    them then."""
 
     kinds: tuple[Kind, ...]
     assigned: tuple[Assignment, ...]
     renewed: tuple[Assignment, ...]
     left: tuple[Assignment, ...]
+    ending: tuple[Standing, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,7 @@ class Note:
     """All that a repository says at this moment."""
 
     roots: RootDigests
+    director: Standing
     roles: tuple[Standing, ...]
     releases: tuple[Release, ...]
     drafts: tuple[Draft, ...]
@@ -62,6 +71,7 @@ class Desk:
     """Raises RepositoryFault, DiskError."""
 
     def __init__(self, disk: Disk, clock: Clock, lifetimes: Lifetimes | None = None) -> None:
+        self._clock = clock
         self.images = ImageRepository(disk, clock, lifetimes)
         self.director = Director(disk, clock, lifetimes)
 
@@ -69,6 +79,8 @@ class Desk:
         """Both, empty. Cut short, it is done again from the beginning: the image repository's timestamp comes last."""
         if self.images.is_founded:
             raise RepositoryFault("There is a repository in this folder already. Choose another --repo.")
+        both = {f"{role} of the director": its for role, its in fixed_owners("director").items()}
+        demand_distinct(owners_by_role(everyone_of(owners)) | both, keys)
         self.director.init(keys)
         self.images.init(keys, owners)
         return self.roots()
@@ -91,7 +103,7 @@ class Desk:
         snapshot, timestamp = keys.signers(["image-snapshot"]), keys.signers(["image-timestamp"])
         is_online = keys.holds(online_keys("director"))
         if vehicles or is_online:
-            keys.signers(online_keys("director"))
+            self.director.demand_keys(keys)
         kinds = self.images.publish(snapshot, timestamp, with_drafts)
         for vehicle in vehicles:
             self.director.assign(vehicle, [self.images.target(path) for path in targets], keys)
@@ -99,14 +111,20 @@ class Desk:
             self.director.assign(other.vehicle, [self.images.target(path) for path in other.targets], keys)
         renewed = [self.director.assignment(other.vehicle) for other in others if is_online]
         assigned = [self.director.assignment(vehicle) for vehicle in vehicles]
-        return Published(tuple(kinds), tuple(assigned), tuple(renewed), () if is_online else tuple(others))
+        left = () if is_online else tuple(others)
+        return Published(tuple(kinds), tuple(assigned), tuple(renewed), left, self._ending())
+
+    def _ending(self) -> tuple[Standing, ...]:
+        roles = (self.director.standing(), *self.images.standings())
+        soon = expiry(self._clock, _SOON_DAYS)
+        return tuple(its for its in roles if its.role not in _ONLINE and its.expires < soon)
 
     def note(self) -> Note:
         roles = self.images.standings()
         by = {standing.role: standing.signed_by for standing in roles}
         releases = tuple(_release(manifest, by) for manifest in self.images.releases())
         vehicles = tuple(map(self.director.assignment, self.director.vehicles()))
-        return Note(self.roots(), roles, releases, self.images.drafts(), vehicles)
+        return Note(self.roots(), self.director.standing(), roles, releases, self.images.drafts(), vehicles)
 
     def release(self, target: str) -> Release:
         """A published one. Raises RepositoryFault."""
@@ -119,13 +137,21 @@ class Desk:
         for vehicle in vehicles:
             folder_of(vehicle)
         demand_one_a_kind(targets)
-        drafted = [change.target for draft in self.images.drafts() for change in draft.changes if change.sha256]
-        known = {*self.images.targets(), *(drafted if with_drafts else ())}
-        for path in (*targets, *(path for other in others for path in other.targets)):
+        changes = [change for draft in self.images.drafts() for change in draft.changes if with_drafts]
+        known = {*self.images.targets(), *(change.target for change in changes)}
+        known -= {change.target for change in changes if not change.sha256}
+        for path in targets:
             if path not in known:
                 raise RepositoryFault(
                     f"There is no release {shown(path)} here. There are: {', '.join(sorted(known)) or 'none'}."
                 )
+        for other in others:
+            for path in other.targets:
+                if path not in known:
+                    raise RepositoryFault(
+                        f"{other.vehicle} is to have {shown(path)}, which would be no release any more. Assign it "
+                        f"something else with this publication: --vehicle {other.vehicle}."
+                    )
 
 
 def _release(manifest: BundleManifest, signed_by: Mapping[str, tuple[str, ...]]) -> Release:

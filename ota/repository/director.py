@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -19,11 +19,13 @@ from ecu.disk import Disk
 from ecu.errors import shown
 from ota.errors import RepositoryFault
 from ota.layout import VEHICLE_FIELD, published
-from ota.repository.keys import ROOT_THRESHOLD, KeyFolder, key_names
+from ota.repository.keys import ROOT_THRESHOLD, KeyFolder, root_keys
 from ota.repository.metadata import (
     Lifetimes,
+    Standing,
     demand_signed,
     expiry,
+    foreign,
     latest,
     new_root,
     new_timestamp,
@@ -31,6 +33,7 @@ from ota.repository.metadata import (
     read_root,
     read_signed,
     sign,
+    standing,
     write,
 )
 
@@ -60,7 +63,7 @@ class Director:
         """A new root; over one that no vehicle can have seen, since the founding was cut short."""
         if self._disk.exists(_VEHICLES):
             raise RepositoryFault("There is a director in this folder already. Choose another --repo.")
-        roots = [name for name in key_names("director") if "-root-" in name]
+        roots = root_keys("director")
         roles = {role: [keys.signer(f"director-{role}")] for role in (Targets.type, Snapshot.type, Timestamp.type)}
         expires = expiry(self._clock, self._lifetimes.root)
         root = new_root({Root.type: keys.signers(roots), **roles}, ROOT_THRESHOLD, expires)
@@ -70,6 +73,12 @@ class Director:
         """The first root: what a vehicle leaves the factory with."""
         return read_bytes(self._disk, f"{_METADATA}/1.{Root.type}.json")
 
+    def standing(self) -> Standing:
+        """Its newest root's."""
+        root = read_root(self._disk, _METADATA)
+        its = standing(root, root.signed, Root.type, _METADATA)
+        return replace(its, role="director root")
+
     def vehicles(self) -> list[str]:
         """All that have something assigned, be it nothing."""
         names = self._disk.names(_VEHICLES) if self._disk.exists(_VEHICLES) else []
@@ -77,21 +86,36 @@ class Director:
 
     def assignment(self, vehicle: str) -> Assignment:
         """As its own metadata says. Raises RepositoryFault for a vehicle without any."""
+        self.demand_known(vehicle)
         folder = folder_of(vehicle)
+        root = read_root(self._disk, _METADATA).signed
+        timestamp = read_signed(self._disk, f"{folder}/{Timestamp.type}.json", Timestamp, root, Timestamp.type).signed
+        snapshot_path = f"{folder}/{timestamp.snapshot_meta.version}.{Snapshot.type}.json"
+        snapshot = read_signed(self._disk, snapshot_path, Snapshot, root, Snapshot.type).signed
+        version = snapshot.meta[f"{Targets.type}.json"].version
+        path = f"{folder}/{version}.{Targets.type}.json"
+        targets = read_signed(self._disk, path, Targets, root, Targets.type).signed
+        if (named := targets.unrecognized_fields.get(VEHICLE_FIELD)) != vehicle:
+            raise RepositoryFault(f"{path} of the repository is for {shown(named)}. Remove that folder, or restore it.")
+        expires = min(timestamp.expires, snapshot.expires, targets.expires)
+        return Assignment(vehicle, version, expires, tuple(sorted(targets.targets)))
+
+    def demand_known(self, vehicle: str) -> None:
+        """Raises RepositoryFault for a vehicle that nothing was ever assigned to."""
+        folder_of(vehicle)
         if vehicle not in (known := self.vehicles()):
             names = ", ".join(known[:20]) or "none"
             raise RepositoryFault(
                 f"The director has assigned nothing to {shown(vehicle)}. It knows: {names}. Assign: outrider ota "
                 "publish --vehicle NAME --target TARGET."
             )
+
+    def demand_keys(self, keys: KeyFolder) -> None:
+        """Those that sign assignments are there, and are the ones that the root names. Raises RepositoryFault."""
         root = read_root(self._disk, _METADATA).signed
-        timestamp = read_signed(self._disk, f"{folder}/{Timestamp.type}.json", Timestamp, root, Timestamp.type).signed
-        snapshot_path = f"{folder}/{timestamp.snapshot_meta.version}.{Snapshot.type}.json"
-        snapshot = read_signed(self._disk, snapshot_path, Snapshot, root, Snapshot.type).signed
-        version = snapshot.meta[f"{Targets.type}.json"].version
-        targets = read_signed(self._disk, f"{folder}/{version}.{Targets.type}.json", Targets, root, Targets.type).signed
-        expires = min(timestamp.expires, snapshot.expires, targets.expires)
-        return Assignment(vehicle, version, expires, tuple(sorted(targets.targets)))
+        for role in (Targets.type, Snapshot.type, Timestamp.type):
+            if keys.key_id(f"director-{role}") not in root.roles[role].keyids:
+                raise foreign(role, "director")
 
     def assign(self, vehicle: str, targets: Sequence[TargetFile], keys: KeyFolder) -> None:
         """From now on the vehicle is to have these releases and no others."""

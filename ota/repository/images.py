@@ -36,7 +36,7 @@ from ota.kinds import Kind
 from ota.layout import target_path
 from ota.manifest import BundleManifest, bundle_digest, decode_manifest, encode_manifest
 from ota.repository.files import Watch, entry_of, files_of, is_stored, stored_path, take
-from ota.repository.keys import ROOT_THRESHOLD, KeyFolder, Owners, key_names
+from ota.repository.keys import ROOT_THRESHOLD, KeyFolder, Owners, demand_distinct, fixed_owners, root_keys
 from ota.repository.metadata import (
     Lifetimes,
     Standing,
@@ -54,6 +54,7 @@ from ota.repository.metadata import (
     standing,
     write,
 )
+from ota.trust import ANY_HARDWARE
 
 _METADATA: Final = "image/metadata"
 _DRAFTS: Final = "drafts"
@@ -122,12 +123,11 @@ class ImageRepository:
         among `owners` is signed by the one key of its name."""
         if self.is_founded:
             raise RepositoryFault("There is a repository in this folder already. Choose another --repo.")
-        everyone = {kind: owners.get(kind, Owners(1, (kind.value,))) for kind in Kind}
-        roots = [name for name in key_names("image") if "-root-" in name]
+        everyone = everyone_of(owners)
+        roots = root_keys("image")
         roles = {role: [keys.signer(f"image-{role}")] for role in (Targets.type, Snapshot.type, Timestamp.type)}
         signers = {kind: keys.signers(its.keys) for kind, its in everyone.items()}
-        online = {role: Owners(1, (f"image-{role}",)) for role in roles}
-        _demand_distinct(online | {kind.value: its for kind, its in everyone.items()}, keys)
+        demand_distinct(owners_by_role(everyone), keys)
         root = new_root(
             {Root.type: keys.signers(roots), **roles}, ROOT_THRESHOLD, expiry(self._clock, self._lifetimes.root)
         )
@@ -187,6 +187,17 @@ class ImageRepository:
         draft.signed.targets[manifest.target] = target
         self._begin(manifest.kind, draft)
 
+    def not_below(self, manifest: BundleManifest) -> list[str]:
+        """The releases, published or waiting, from which no vehicle would go on to this one: of its kind, for the same
+        hardware, with its number or a higher one."""
+        waiting = self._waiting(manifest.kind)
+        known = (waiting or self._published(manifest.kind)).signed.targets
+        return [
+            path
+            for path, target in sorted(known.items())
+            if path != manifest.target and _release_of(target) >= manifest.release and _may_meet(target, manifest)
+        ]
+
     def renew(self, kind: Kind) -> None:
         """A draft in which nothing changes but its expiry, unless one waits already."""
         if self._waiting(kind) is None:
@@ -200,6 +211,7 @@ class ImageRepository:
                 f"Nothing of kind {kind} waits for a signature. Add a release first, or renew what is published: "
                 f"outrider ota sign --role {kind} --renew."
             )
+        self._demand_plain(kind, draft)
         for signer in signers:
             self._demand_owner(kind, signer.public_key.keyid)
             draft.sign(signer, append=True)
@@ -347,6 +359,18 @@ class ImageRepository:
                     "folder again: outrider ota add."
                 )
 
+    def _demand_plain(self, kind: Kind, draft: Metadata[Targets]) -> None:
+        """Besides its releases, which are shown to whoever signs, it says nothing: no further delegations, no number
+        that leaves others out."""
+        its = draft.signed
+        plain = Targets(its.version, its.spec_version, its.expires, its.targets)
+        if its != plain or its.version > latest(self._disk, _METADATA, kind) + 1:
+            path = _draft_path(kind)
+            raise RepositoryFault(
+                f"{path} says more than what its releases are: somebody changed it. Remove it and add its releases "
+                "again."
+            )
+
     def _demand_owner(self, kind: Kind, key_id: str) -> None:
         delegations = self._view().top.signed.delegations
         owners = {} if delegations is None else delegations.roles or {}
@@ -359,6 +383,7 @@ class ImageRepository:
             )
 
     def _demand_publishable(self, kind: Kind, draft: Metadata[Targets]) -> None:
+        self._demand_plain(kind, draft)
         path = _draft_path(kind)
         its = standing(draft, self._view().top.signed, kind, path)
         if not its.is_signed:
@@ -430,6 +455,22 @@ def _release_of(target: TargetFile) -> int:
     return release if isinstance(release, int) else 0
 
 
+def _may_meet(target: TargetFile, manifest: BundleManifest) -> bool:
+    """Whether some vehicle could have either."""
+    custom: Any = target.custom
+    theirs, its = set(custom["hardware"]), set(manifest.hardware)
+    return ANY_HARDWARE in theirs | its or bool(theirs & its)
+
+
+def everyone_of(owners: Mapping[Kind, Owners]) -> dict[Kind, Owners]:
+    """A kind that isn't among `owners` is signed by the one key of its name."""
+    return {kind: owners.get(kind, Owners(1, (kind.value,))) for kind in Kind}
+
+
+def owners_by_role(everyone: Mapping[Kind, Owners]) -> dict[str, Owners]:
+    return fixed_owners("image") | {kind.value: its for kind, its in everyone.items()}
+
+
 def _delegations(owners: Mapping[Kind, tuple[int, Sequence[Signer]]]) -> Delegations:
     roles, keys = dict[str, DelegatedRole](), dict[str, Key]()
     for kind, (threshold, signers) in owners.items():
@@ -437,25 +478,6 @@ def _delegations(owners: Mapping[Kind, tuple[int, Sequence[Signer]]]) -> Delegat
         keys |= {signer.public_key.keyid: signer.public_key for signer in signers}
         roles[kind.value] = DelegatedRole(kind.value, ids, threshold, terminating=True, paths=[kind.paths])
     return Delegations(keys, roles)
-
-
-def _demand_distinct(owners: Mapping[str, Owners], keys: KeyFolder) -> None:
-    """Every kind has enough keys, and no key is for two things: it could sign what isn't its owner's."""
-    taken: dict[str, str] = {}
-    for role, its in owners.items():
-        if not 1 <= its.threshold <= len(its.keys):
-            raise RepositoryFault(
-                f"{role} wants {its.threshold} signatures by {len(its.keys)} keys. Give it at least one, and as many "
-                "keys as signatures."
-            )
-        for name in its.keys:
-            key_id = keys.key_id(name)
-            if key_id in taken:
-                raise RepositoryFault(
-                    f"The key {name} of {role} is {taken[key_id]}'s already. A key signs one thing only: make another "
-                    "one with outrider ota keygen."
-                )
-            taken[key_id] = role
 
 
 def _unfit(error: ValidationError, folder: Path) -> RepositoryFault:

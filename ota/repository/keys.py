@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,8 +34,11 @@ _KEY_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,47}", re.ASCII)
 
 def key_names(repository: str) -> tuple[str, ...]:
     """The keys of "image" or "director", without those of the kinds."""
-    roots = tuple(f"{repository}-root-{number}" for number in range(1, ROOT_KEYS + 1))
-    return roots + online_keys(repository)
+    return root_keys(repository) + online_keys(repository)
+
+
+def root_keys(repository: str) -> tuple[str, ...]:
+    return tuple(f"{repository}-root-{number}" for number in range(1, ROOT_KEYS + 1))
 
 
 def online_keys(repository: str) -> tuple[str, ...]:
@@ -52,6 +55,31 @@ class Owners:
 
     threshold: int
     keys: tuple[str, ...]
+
+
+def fixed_owners(repository: str) -> dict[str, Owners]:
+    """Of every role but the kinds."""
+    online = {role: Owners(1, (f"{repository}-{role}",)) for role in _ONLINE}
+    return {"root": Owners(ROOT_THRESHOLD, root_keys(repository)), **online}
+
+
+def demand_distinct(owners: Mapping[str, Owners], keys: KeyFolder) -> None:
+    """By role: each has enough keys, and no key is for two things: it could sign what isn't its owner's."""
+    taken: dict[str, str] = {}
+    for role, its in owners.items():
+        if not 1 <= its.threshold <= len(its.keys):
+            raise RepositoryFault(
+                f"{role} wants {its.threshold} signatures by {len(its.keys)} keys. Give it at least one, and as many "
+                "keys as signatures."
+            )
+        for name in its.keys:
+            key_id = keys.key_id(name)
+            if key_id in taken:
+                raise RepositoryFault(
+                    f"The key {name} of {role} is {taken[key_id]}'s already. A key signs one thing only: make another "
+                    "one with outrider ota keygen."
+                )
+            taken[key_id] = role
 
 
 class KeyFolder:

@@ -87,10 +87,23 @@ def read_signed(disk: Disk, path: str, kind: type[T], by: Root | Targets, role: 
 
 
 def read_root(disk: Disk, folder: str) -> Metadata[Root]:
-    """The newest root, as its own keys signed it. Raises RepositoryFault."""
-    path = f"{folder}/{max(1, latest(disk, folder, Root.type))}.{Root.type}.json"
-    root = read(disk, path, Root)
-    return read_signed(disk, path, Root, root.signed, Root.type)
+    """The newest root: the first one as its own keys signed it, each further one also as those of the one before did
+    (TUF specification section 5.3). Raises RepositoryFault."""
+    first = f"{folder}/1.{Root.type}.json"
+    root = read_signed(disk, first, Root, read(disk, first, Root).signed, Root.type)
+    for number in range(2, latest(disk, folder, Root.type) + 1):
+        path = f"{folder}/{number}.{Root.type}.json"
+        newer = read_signed(disk, path, Root, root.signed, Root.type)
+        root = read_signed(disk, path, Root, newer.signed, Root.type)
+    return root
+
+
+def is_root(data: bytes) -> bool:
+    """Of some repository, whoever signed it."""
+    try:
+        return isinstance(Metadata[Root].from_bytes(data).signed, Root)
+    except RepositoryError:
+        return False
 
 
 def standing(metadata: Metadata[T], by: Root | Targets, role: str, path: str) -> Standing:
@@ -106,10 +119,14 @@ def standing(metadata: Metadata[T], by: Root | Targets, role: str, path: str) ->
 def demand_signed(metadata: Metadata[T], root: Root, role: str, repository: str) -> None:
     """Before it is published: these were the right keys. Raises RepositoryFault."""
     if not standing(metadata, root, role, f"The new {role}").is_signed:
-        raise RepositoryFault(
-            f"The key {repository}-{role} in --keys isn't the one that this repository's root names, so no vehicle "
-            "would believe what it signs. Give the folder with the keys that the repository was made with."
-        )
+        raise foreign(role, repository)
+
+
+def foreign(role: str, repository: str) -> RepositoryFault:
+    return RepositoryFault(
+        f"The key {repository}-{role} in --keys isn't the one that this repository's root names, so no vehicle "
+        "would believe what it signs. Give the folder with the keys that the repository was made with."
+    )
 
 
 def write(disk: Disk, path: str, metadata: Metadata[T]) -> None:

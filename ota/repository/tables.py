@@ -21,8 +21,8 @@ _ID_CHARACTERS: Final = 16
 def note_tables(note: Note, now: datetime) -> Iterator[RenderableType]:
     """What is published, by whom, until when; what waits; what each vehicle is to have."""
     yield f"director root sha256:{note.roots.director}\nimage root    sha256:{note.roots.image}"
-    roles = Table("role", "version", "signatures", "by keys", "expires", title="Image repository")
-    for its in note.roles:
+    roles = Table("role", "version", "signatures", "by keys", "expires", title="Roles")
+    for its in (note.director, *note.roles):
         signatures = f"{len(its.signed_by)} of {its.threshold}"
         roles.add_row(escape(its.role), str(its.version), signatures, key_ids(its.signed_by), until(its.expires, now))
     yield roles
@@ -46,12 +46,13 @@ def note_tables(note: Note, now: datetime) -> Iterator[RenderableType]:
 
 def drafts_table(drafts: Iterable[Draft]) -> Table:
     """Whoever signs reads the manifests' digests here: they are what the signature is for."""
-    table = Table("kind", "signatures", "changes", "release", "SHA-256 of the manifest", title="Drafts")
+    table = Table("kind", "signatures", "changes", "release", "SHA-256 of the manifest", "expires", title="Drafts")
     for column in table.columns:
         column.overflow = "fold"
     for draft in drafts:
         signatures = f"{len(draft.standing.signed_by)} of {draft.standing.threshold}"
-        table.add_row(draft.kind, signatures, "" if draft.changes else "only its expiry", "", "")
+        what = "" if draft.changes else "only its expiry"
+        table.add_row(draft.kind, signatures, what, "", "", f"{draft.standing.expires:%Y-%m-%d}")
         for change in draft.changes:
             digest = change.sha256 or "[red]taken out[/red]"
             table.add_row("", "", escape(shown(change.target)), str(change.release), digest)
@@ -98,6 +99,15 @@ def published_tables(published: Published, now: datetime) -> Iterator[Renderable
         yield vehicles_table("Assigned", published.assigned, now)
     if published.renewed:
         yield vehicles_table("As before, for longer", published.renewed, now)
+    if published.ending:
+        table = Table("role", "expires", title="Ends soon")
+        for its in published.ending:
+            table.add_row(escape(its.role), until(its.expires, now))
+        yield table
+        yield (
+            "[yellow]Vehicles refuse what hangs on these when they have expired. A kind: outrider ota sign --role KIND "
+            "--renew. A root, and targets: those who hold the root keys.[/]"
+        )
     if published.left:
         yield "[yellow]The director's keys aren't in --keys, so these assignments end when they did before.[/]"
         yield vehicles_table("As before, and no longer", published.left, now)

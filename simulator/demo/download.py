@@ -91,13 +91,15 @@ def _updates(paired: Paired, folder: Path, clock: Clock) -> Updates:
 
 
 def _fetch(car: Updates, source: Source) -> bool:
-    """Whether the model that the vehicle is to have came whole; False when the network let it down."""
+    """Whether the model that the vehicle is to have came whole; False when the network let it down, or none is
+    offered."""
     try:
-        (offer,) = (offer for offer in car.check(source) if offer.kind is Kind.MODEL)
-        car.install(source, offer, lambda progress: None)
+        offers = [offer for offer in car.check(source) if offer.kind is Kind.MODEL]
+        for offer in offers:
+            car.install(source, offer, lambda progress: None)
     except FetchError:
         return False
-    return True
+    return bool(offers)
 
 
 def _is_there(kind: Path, digest: str) -> bool:

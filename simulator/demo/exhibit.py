@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -43,7 +44,7 @@ CELL_M: Final = 500.0
 DEED_NAMES: Final = {
     Deed.KILL_WORKER: "worker killed",
     Deed.RELEASE: "new model",
-    Deed.KEPT: "new model kept",
+    Deed.KEPT: "new model due",
     Deed.CUT_LINK: "link cut",
     Deed.KILL_REDACTOR: "redactor killed",
     Deed.KILL_CAMERA: "camera killed",
@@ -63,7 +64,7 @@ def host() -> Host:
     wide = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "asimddp", "i8mm") if flag in flags]
     return Host(
         cpu=names[0] if names else platform.processor() or "unknown",
-        cores=len(names) or 1,
+        cores=os.cpu_count() or 1,
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         onnxruntime=ort.__version__,

@@ -10,6 +10,13 @@ import zlib
 from pathlib import Path
 from typing import Any, Final
 
+from ecu.errors import OutriderError
+
+
+class FlashFault(OutriderError):
+    """What lies on flash can't have been left by any order of writes and kills."""
+
+
 _HEAD: Final = struct.Struct("<4sIIQI")
 _CRC_FROM: Final = 12
 _DENIED_LINE_BYTES: Final = 74
@@ -17,16 +24,18 @@ _NEVER_WRITTEN: Final[dict[str, Any]] = {"good": "factory", "trial": None, "stat
 
 
 def boot_record(kind: Path) -> dict[str, Any]:
-    """The newest whole one of the kind's folder. Raises ValueError when there were some and none is whole."""
+    """The newest whole one of the kind's folder. Raises FlashFault when there were some and none is whole."""
     paths = [path for path in (kind / "boot.0", kind / "boot.1") if path.exists()]
     blocks = [block for path in paths if (block := _block(path.read_bytes())) is not None]
     if paths and not blocks:
-        raise ValueError(f"No boot record in {kind} is whole.")
+        raise FlashFault(f"No boot record in {kind} is whole.")
     record: dict[str, Any] = json.loads(max(blocks)[1]) if blocks else {}
     return {**_NEVER_WRITTEN, **record}
 
 
 def _block(data: bytes) -> tuple[int, bytes] | None:
+    if len(data) < _HEAD.size:
+        return None
     magic, version, crc, number, length = _HEAD.unpack_from(data)
     end = _HEAD.size + length
     if (magic, version) != (b"OTWN", 1) or zlib.crc32(data[_CRC_FROM:end]) != crc:
@@ -46,11 +55,14 @@ def slot_files(kind: Path, slot: str) -> Path:
 
 def is_whole(kind: Path, slot: str, digest: str) -> bool:
     """Whether the slot holds the manifest of that digest, and the files that it names, and no others."""
-    manifest = (kind / slot / "bundle.json").read_bytes()
+    try:
+        manifest = (kind / slot / "bundle.json").read_bytes()
+    except FileNotFoundError:
+        return False
     if hashlib.sha256(manifest).hexdigest() != digest:
         return False
     named = {entry["path"]: entry["sha256"] for entry in json.loads(manifest)["files"]}
-    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in slot_files(kind, slot).iterdir()}
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in slot_files(kind, slot).glob("*")}
     return files == named
 
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from agent.apiclient import AgentNotRunning, ask_status
 from ecu.clock import SystemClock
@@ -27,6 +27,7 @@ from inference.package import find_package
 from ota.kinds import Kind
 from ota.manifest import BundleManifest
 from simulator.demo.script import Script
+from simulator.demo.settings import Sections, write_settings
 from simulator.demo.signing import SigningDesk
 from simulator.faults.net import FaultProxy
 
@@ -162,19 +163,19 @@ class Stage:
 
     async def start_receiver(self) -> None:
         """On ports of its own choice the first time, on the same ones ever after."""
-        reading, writing = os.pipe()
         self._write_config()
-        try:
-            await self._start(
-                "receiver", ["outrider", "receiver", "run", "--state", str(self.places.receiver), "--config",
-                             str(self.places.config), "--ready-fd", str(writing)], (writing,),
-            )  # fmt: skip
-        finally:
-            os.close(writing)
-        if self.shares_the_road:
-            prefer(self.pid("receiver"), Urgency.PATIENT)
-        with os.fdopen(reading) as pipe:
-            line = await self._within(asyncio.to_thread(pipe.readline), "receiver", "to be ready")
+        reading, writing = os.pipe()
+        with os.fdopen(reading, "rb", 0) as pipe:
+            try:
+                await self._start(
+                    "receiver", ["outrider", "receiver", "run", "--state", str(self.places.receiver), "--config",
+                                 str(self.places.config), "--ready-fd", str(writing)], (writing,),
+                )  # fmt: skip
+            finally:
+                os.close(writing)
+            if self.shares_the_road:
+                prefer(self.pid("receiver"), Urgency.PATIENT)
+            line = await self._within(first_line(pipe), "receiver", "to be ready")
         if not line:
             raise StageFault(f"The receiver ended before it was ready. {self._last_words('receiver')}")
         self._receiver_ports = json.loads(line)
@@ -270,57 +271,37 @@ class Stage:
             )  # fmt: skip
 
     def _write_config(self, wall_error_s: float = 0.0, parked: bool = False) -> None:
-        """One file for agent and receiver; JSON's strings are TOML's."""
-        ports = self._receiver_ports
-        mqtt, https = ports.get("mqtt_port", 0), ports.get("https_port", 0)
-        link_port = self.proxy.port if self.proxy is not None else 0
+        """One file for agent and receiver."""
+        write_settings(self.places.config, {**self._agent_sections(wall_error_s, parked), **self._link_sections()})
+
+    def _agent_sections(self, wall_error_s: float, parked: bool) -> Sections:
         lockstep = self._script.lockstep and not parked
-        camera = "" if parked else f"video:{self._drive}?loop=1"
-        signals = "" if parked else f"unix:{self.places.signals}"
-        self.places.config.write_text(f"""# Written by `outrider demo`.
-[run]
-lockstep = {str(lockstep).lower()}
-wall_error_s = {wall_error_s}
+        return {
+            "run": {"lockstep": lockstep, "wall_error_s": wall_error_s},
+            "camera": {"source": "" if parked else f"video:{self._drive}?loop=1"},
+            "signals": {"source": "" if parked else f"unix:{self.places.signals}"},
+            "privacy": {"consents": ["safety", "driving", "perception", "operation"]},
+            "perception": {"model": OLD_MODEL},
+            "updates": {
+                "poll_s": 1.0,
+                "shadow_frames": self._script.shadow_frames,
+                "prove_frames": self._script.prove_frames,
+            },
+            "pictures": {"every": LOCKSTEP_PICTURES_EVERY if lockstep else PICTURES_EVERY},
+            "objects": {"bytes_per_s": OBJECTS_BYTES_PER_S},
+            "witness": {"socket": str(self.places.witness)},
+        }
 
-[camera]
-source = {json.dumps(camera)}
-
-[signals]
-source = {json.dumps(signals)}
-
-[privacy]
-consents = ["safety", "driving", "perception", "operation"]
-
-[perception]
-model = {json.dumps(OLD_MODEL)}
-
-[updates]
-poll_s = 1.0
-shadow_frames = {self._script.shadow_frames}
-prove_frames = {self._script.prove_frames}
-
-[pictures]
-every = {LOCKSTEP_PICTURES_EVERY if lockstep else PICTURES_EVERY}
-
-[objects]
-bytes_per_s = {OBJECTS_BYTES_PER_S}
-
-[uplink]
-backoff_base_s = 0.2
-backoff_cap_s = 1.0
-
-[link]
-port = {link_port}
-timeout_s = 3.0
-
-[witness]
-socket = {json.dumps(str(self.places.witness))}
-
-[receiver]
-updates = {json.dumps(self._served)}
-mqtt_port = {mqtt}
-https_port = {https}
-""")
+    def _link_sections(self) -> Sections:
+        return {
+            "uplink": {"backoff_base_s": 0.2, "backoff_cap_s": 1.0},
+            "link": {"port": self.proxy.port if self.proxy is not None else 0, "timeout_s": 3.0},
+            "receiver": {
+                "updates": self._served,
+                "mqtt_port": self._receiver_ports.get("mqtt_port", 0),
+                "https_port": self._receiver_ports.get("https_port", 0),
+            },
+        }
 
     def _agent_answers(self) -> bool:
         try:
@@ -349,3 +330,16 @@ https_port = {https}
         log = self.places.logs / f"{name}.log"
         lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
         return f"It said: {' / '.join(lines[-3:]) if lines else 'nothing'}"
+
+
+async def first_line(pipe: BinaryIO) -> bytes:
+    """Empty when the other end is closed before. It can be given up: a thread that reads could not, nor the pipe be
+    closed beside it."""
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), pipe
+    )
+    try:
+        return await reader.readline()
+    finally:
+        transport.close()

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from agent.pairing import KEYS_FOLDER, pair, tls_context
 from ecu.clock import Clock, SystemClock
@@ -197,15 +197,9 @@ class _Workshop:
     async def _try(self, car: WorkshopCar, flaw: Flaw, release: BundleManifest) -> Tried:
         digest = digest_of(release)
         end = await car.told(digest, *ENDS)
-        said = {word.what for word in car.words if word.digest == digest}
-        record = boot_record(car.models)
-        good = record["slots"].get(record["good"], {}).get("digest")
-        was_kept = (
-            bool(said & {State.SWITCHED, State.COMMITTED})
-            or any(release.version in model for model in car.seen_live)
-            or good == digest
-        )
-        return Tried(flaw, end.what, digest in denied(car.state / "updates"), was_kept, end.words)
+        said = [word.what for word in car.words if word.digest == digest]
+        kept = was_live(release.version, said, car.seen_live) or would_boot(digest, boot_record(car.models))
+        return Tried(flaw, end.what, digest in denied(car.state / "updates"), kept, end.words)
 
     # --- what needs no agent ----------------------------------------------------------------------
 
@@ -217,6 +211,17 @@ class _Workshop:
 
     async def _offer(self) -> None:
         self._proof.refusals = await asyncio.to_thread(refusals, self._folder / "offers", self._clock)
+
+
+def was_live(version: str, said: Iterable[str], seen_live: Iterable[str]) -> bool:
+    """By what the agent told of the release, or by the models that its status ever called live."""
+    return not {State.SWITCHED, State.COMMITTED}.isdisjoint(said) or any(f" {version} " in model for model in seen_live)
+
+
+def would_boot(digest: str, record: Mapping[str, Any]) -> bool:
+    """Whether that release lies in the slot that the boot record calls good."""
+    good: Mapping[str, Any] = record["slots"].get(record["good"], {})
+    return good.get("digest") == digest
 
 
 def digest_of(release: BundleManifest) -> str:

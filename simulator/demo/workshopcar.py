@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -16,10 +15,10 @@ import msgspec
 
 from agent.apiclient import AgentNotRunning, ask_status
 from ecu.process import PARENT_VARIABLE
-from inference.manifest import MANIFEST_FILE
 from inference.package import find_package
 from simulator.demo.flash import boot_record, fingerprint, is_whole, slot_files
 from simulator.demo.observer import LINE_LIMIT, RECONNECT_S
+from simulator.demo.settings import Sections, write_settings
 from simulator.demo.stage import StageFault
 
 FACTORY_MODEL: Final = "drive-detect@1.0"
@@ -80,7 +79,7 @@ class WorkshopCar:
         return self.state / "updates" / "model"
 
     async def __aenter__(self) -> WorkshopCar:
-        self._config.write_text(self._settings())
+        write_settings(self._config, self._settings())
         self._listening = asyncio.create_task(self._listen())
         return self
 
@@ -112,11 +111,11 @@ class WorkshopCar:
 
     # --- what it says -----------------------------------------------------------------------------
 
-    async def told(self, digest: str, *what: str, after: int = 0) -> Word:
-        """The first word about the release that is one of `what`, from the `after`-th word on. Raises StageFault."""
+    async def told(self, digest: str, *what: str) -> Word:
+        """The first word about the release that is one of `what`. Raises StageFault."""
 
         def found() -> Word | None:
-            heard = (word for word in self.words[after:] if word.digest == digest and word.what in what)
+            heard = (word for word in self.words if word.digest == digest and word.what in what)
             return next(heard, None)
 
         await self._until(lambda: found() is not None, f"to say {' or '.join(what)}")
@@ -127,20 +126,27 @@ class WorkshopCar:
     async def booted(self) -> Booted:
         """Once a worker is live."""
 
-        def live() -> bool:
-            return bool((self._status().get("perception") or {}).get("live_pid"))
+        found: tuple[str, Path] | None = None
 
-        await self._until(live, "to look at frames")
-        perception = self._status()["perception"]
-        folder = _package_of(perception["live_pid"])
-        return Booted(str(perception["model"]), fingerprint(folder), self._is_the_good_slot(folder))
+        def is_live() -> bool:
+            nonlocal found
+            perception = self._status().get("perception") or {}
+            folder = _package_of(pid) if (pid := perception.get("live_pid")) is not None else None
+            found = (str(perception["model"]), folder) if folder is not None else None
+            return found is not None
+
+        await self._until(is_live, "to look at frames")
+        assert found is not None
+        model, folder = found
+        return Booted(model, fingerprint(folder), self._is_the_good_slot(folder))
 
     def _is_the_good_slot(self, folder: Path) -> bool:
         record = boot_record(self.models)
         good = record["good"]
         if good == "factory":
             return folder == find_package(FACTORY_MODEL)
-        return folder == slot_files(self.models, good) and is_whole(self.models, good, record["slots"][good]["digest"])
+        digest = record["slots"].get(good, {}).get("digest", "")
+        return folder == slot_files(self.models, good) and is_whole(self.models, good, digest)
 
     async def until_live(self, version: str) -> None:
         """Its live model is the one under trial, of that version; or nothing is under trial any more."""
@@ -194,25 +200,14 @@ class WorkshopCar:
         elif kind == "status" and event["perception"] is not None:
             self.seen_live.add(str(event["perception"]["model"]))
 
-    def _settings(self) -> str:
-        """JSON's strings are TOML's."""
-        return f"""# Written by `outrider demo`.
-[camera]
-source = {json.dumps(f"video:{self._setting.drive}?loop=1")}
-
-[perception]
-model = {json.dumps(FACTORY_MODEL)}
-# On a busy computer a slow release must be found slow, not hung.
-hang_ms = {HANG_MS}
-
-[objects]
-enabled = false
-
-[updates]
-poll_s = {POLL_S}
-shadow_frames = {SHADOW_FRAMES}
-prove_frames = {PROVE_FRAMES}
-"""
+    def _settings(self) -> Sections:
+        return {
+            "camera": {"source": f"video:{self._setting.drive}?loop=1"},
+            # On a busy computer a slow release must be found slow, not hung.
+            "perception": {"model": FACTORY_MODEL, "hang_ms": HANG_MS},
+            "objects": {"enabled": False},
+            "updates": {"poll_s": POLL_S, "shadow_frames": SHADOW_FRAMES, "prove_frames": PROVE_FRAMES},
+        }
 
 
 async def _events(socket: Path) -> AsyncIterator[tuple[str, Any]]:
@@ -231,9 +226,11 @@ async def _events(socket: Path) -> AsyncIterator[tuple[str, Any]]:
         writer.close()
 
 
-def _package_of(worker: int) -> Path:
-    """The folder that a worker's process was given: what it runs, whatever anybody says."""
-    arguments = Path(f"/proc/{worker}/cmdline").read_bytes().decode().split("\0")
-    folder = Path(arguments[arguments.index("--package") + 1])
-    assert (folder / MANIFEST_FILE).is_file()
-    return folder
+def _package_of(worker: int) -> Path | None:
+    """The folder that a worker's process was given: what it runs, whatever anybody says. None when it is gone."""
+    try:
+        arguments = Path(f"/proc/{worker}/cmdline").read_bytes().decode().split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # One that has ended and isn't buried yet has no arguments.
+    return Path(arguments[arguments.index("--package") + 1]) if "--package" in arguments else None

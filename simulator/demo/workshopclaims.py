@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from ota.machine import State
@@ -15,7 +16,11 @@ OFFERS_BAR: Final = 6
 AGAIN_BAR_MIB: Final = 1.0
 CUT_SLACK: Final = 0.05
 _MIB: Final = 1 << 20
-_VERDICTS: Final = ("too slow", "the candidate finds none", "the candidate doesn't know", ": worse by more")
+_SLOWER: Final = ("; too slow",)
+_BLINDER: Final = (": the candidate finds none", ": worse by more")
+_VERDICTS: Final = (*_SLOWER, *_BLINDER)
+_MEANT: Final = MappingProxyType({Flaw.SCRAMBLED: _BLINDER, Flaw.SLOW: _SLOWER, Flaw.MUTE: _BLINDER})
+"""What the judge has to say of each: a judge that refuses everything judges nothing."""
 
 
 def claims(proof: WorkshopProof) -> tuple[Claim, ...]:
@@ -42,13 +47,14 @@ def _worse(proof: WorkshopProof) -> Claim:
         return holds(name, None, why)
     held = all(_is_out(tried) for tried in proof.tried)
     words = "; ".join(f"{tried.flaw} {_told(tried)}" for tried in proof.tried)
-    return holds(name, held, why, measured=words, bar="none ever live or kept")
+    return holds(name, held, why, measured=words, bar="none ever live or kept, each for its own flaw")
 
 
 def _is_out(tried: Tried) -> bool:
     """Given up undecided it may be tried again; found worse it mustn't."""
-    ended_well = tried.ended == State.INCONCLUSIVE or (tried.ended == State.ROLLED_BACK and tried.is_denied)
-    return ended_well and not tried.was_kept
+    was_seen_through = any(verdict in tried.words for verdict in _MEANT[tried.flaw])
+    is_out = tried.ended == State.ROLLED_BACK and tried.is_denied and was_seen_through
+    return (tried.ended == State.INCONCLUSIVE or is_out) and not tried.was_kept
 
 
 def _told(tried: Tried) -> str:
@@ -58,10 +64,9 @@ def _told(tried: Tried) -> str:
 
 def _reason(words: str) -> str:
     """The part of the judge's words that decided."""
-    for part in words.split("; "):
-        for verdict in _VERDICTS:
-            if (at := part.find(verdict)) >= 0:
-                return part[at:].removeprefix(": ")
+    for verdict in _VERDICTS:
+        if (at := words.find(verdict)) >= 0:
+            return words[at + 2 :].split("; ")[0]
     return words
 
 

@@ -62,7 +62,11 @@ class Learner:
 def learners_of(crops: Crops, hands: Sequence[Places], plan: Plan) -> list[Learner]:
     """Those that have seen enough for the plan."""
     return [
-        Learner(f"car-{number:02}", Examples(crops.pictures[hand], crops.labels[hand]), np.zeros(plan.parameters, np.float32))
+        Learner(
+            f"car-{number:02}",
+            Examples(crops.pictures[hand], crops.labels[hand]),
+            np.zeros(plan.parameters, np.float32),
+        )
         for number, hand in enumerate(hands, 1)
         if len(hand) >= plan.min_examples
     ]

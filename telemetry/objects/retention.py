@@ -1,4 +1,4 @@
-"""Which objects have to go when they take more than they may. Pure; the acts are in store.py."""
+"""Which objects have to go when they take more than they may. Pure; the acts are in departures.py."""
 
 from __future__ import annotations
 

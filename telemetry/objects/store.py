@@ -5,17 +5,17 @@ Its counts are law: telemetry/objects/counts.py. It takes redacted pictures and 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, assert_never
 
-from ecu.disk import Disk, DiskError, DiskFault, DiskFull, WatchedDisk, beside, replace_file
-from telemetry.objects.books import Books, Page
+from ecu.disk import Disk, DiskError, DiskFault, DiskFull, WatchedDisk, replace_file
+from telemetry.objects.books import Books
 from telemetry.objects.config import ObjectsConfig
 from telemetry.objects.counts import Damaged, Dropped, ObjectCounts, Totals, counted, reconcile
+from telemetry.objects.departures import Departures, finished
 from telemetry.objects.errors import BadObject, NotKept, ObjectGone
 from telemetry.objects.format import (
     OVERHEAD_BYTES,
@@ -29,10 +29,9 @@ from telemetry.objects.format import (
     unpack_object,
 )
 from telemetry.objects.recovery import Found, survey
-from telemetry.objects.retention import to_evict
 from telemetry.privacy.pictures import RedactedPicture
 from telemetry.records import Lane, Purpose
-from telemetry.spool.counts import Counters, with_added
+from telemetry.spool.counts import Counters
 from telemetry.spool.vault import KeyLost, Sealer, Vault
 
 LANE: Final = Lane.P3
@@ -50,9 +49,8 @@ class ObjectStore:
         counters: Counters,
         vault: Vault,
         books: Books,
-        page: Page,
+        departures: Departures,
         found: Found,
-        ledger_lost: bool,
     ) -> None:
         self._disk = disk
         self._entropy = entropy
@@ -60,17 +58,14 @@ class ObjectStore:
         self._counters = counters
         self._vault = vault
         self._books = books
-        self._page = page
-        self._next_serial = max(page.next_serial, found.next_serial)
-        self._kept = {ref.serial: ref for ref in found.kept}
-        self._doomed = set[int]()
+        self._departures = departures
+        self._kept = departures.kept
         self._aside = set[int]()  # kept, and flash doesn't give them back now
         self._unknown = found.unreadable  # as these, from the start on
-        self._ledger_lost = ledger_lost
+        self._ledger_lost = counters.was_lost
         self._last_refusal: str | None = None
-        self._fault: str | None = None
         self._turn = threading.Lock()  # held over flash
-        self._look = threading.Lock()  # never held over flash
+        self._look = departures.look  # never held over flash
 
     @classmethod
     def open(
@@ -98,12 +93,12 @@ class ObjectStore:
             watched.remove(name)
         # Names and removals that a killed process left in memory only: from here on the books count on them.
         watched.sync_folder("")
-        page = _finished(page)
+        page = finished(page)
         ledger = counted(dict.fromkeys(counters.values(), 0) if books.lost else counters.values())
         opening, totals = reconcile(ledger, page.totals, _on_flash(found))
         counters.set(**opening.as_values())
-        page = replace(page, totals=totals)
-        store = cls(watched, entropy, limits, counters, vault, books, page, found, counters.was_lost)
+        departures = Departures(watched, books, replace(page, totals=totals), vault, counters, found)
+        store = cls(watched, entropy, limits, counters, vault, books, departures, found)
         store._settle(found)
         return store
 
@@ -121,7 +116,7 @@ class ObjectStore:
             try:
                 return self._keep(picture.jpeg, purpose)
             except DiskError as error:
-                self._fault = str(error)
+                self._departures.fault = str(error)
                 why = Dropped.DISK_FULL if isinstance(error, DiskFull) else Dropped.DISK_FAULT
                 raise self._dropped(why, f"A picture of {len(picture.jpeg)} bytes isn't kept: {error}") from error
 
@@ -160,7 +155,7 @@ class ObjectStore:
                 ) from error
             except (BadObject, KeyLost, FileNotFoundError) as error:
                 why = _damage(error)
-                self._leave([ref.serial], self._damaged({ref.serial: why}))
+                self._departures.write_off({ref.serial: why})
                 raise ObjectGone(f"Object {ref.sha256} is lost ({why}): {error}") from error
 
     def stored(self, ref: ObjectRef) -> bool:
@@ -179,19 +174,13 @@ class ObjectStore:
         that finishes it if flash took the news of it: say it again after one.
         """
         with self._turn:
-            doomed = {serial for serial, ref in self._kept.items() if ref.purpose is purpose}
-            erasing = {**self._page.erasing, purpose: self._page.erasing.get(purpose, 0) + len(doomed)}
-            # Begun whatever flash says: it may have the news although it failed, and no new object may meet its end.
-            self._doomed |= doomed
-            self._enter(replace(self._page, erasing=erasing), doomed)
-            self._finish_erasing()
-            return len(doomed)
+            return self._departures.erase(purpose)
 
     # --- the rest ---
 
     def counts(self) -> ObjectCounts:
         with self._look:
-            counters, page = counted(self._counters.values()), self._page
+            counters, page = counted(self._counters.values()), self._departures.page
             return ObjectCounts(
                 offered=counters.offered,
                 durable=counters.durable,
@@ -208,13 +197,13 @@ class ObjectStore:
                 ledger_lost=self._ledger_lost,
                 books_lost=self._books.lost,
                 last_refusal=self._last_refusal,
-                fault=self._fault,
+                fault=self._departures.fault,
             )
 
     def close(self) -> None:
         """The planned end: what was dropped is written down. Raises DiskError; nothing durable is lost then."""
         with self._turn:
-            self._turn_page(self._page)
+            self._departures.write_down()
 
     # --- within: one at a time ---
 
@@ -226,20 +215,20 @@ class ObjectStore:
                 return ref
         if (refusal := self._refusal(len(plain))) is not None:
             raise refusal
-        self._catch_up()
+        # Nothing is added to a pile that can't be taken from.
+        self._departures.catch_up(self._limits.max_bytes)
         self._vault.make_sure(LANE, purpose)
-        ref = ObjectRef(self._next_serial, sha256, len(plain), purpose)
-        self._next_serial += 1
+        ref = ObjectRef(self._departures.next_serial, sha256, len(plain), purpose)
+        self._departures.next_serial += 1
         header = ObjectHeader(ref, self._entropy(SALT_BYTES))
         cipher = self._vault.cipher(LANE, purpose, bytes.fromhex(sha256), header.salt)
         self._lay_down(ref.serial, pack_object(header, cipher, plain))
         with self._look:
             self._kept[ref.serial] = ref
             self._counters.add(durable=1)
-        self._fault = None
+        self._departures.fault = None
         # Only now: a picture that there was no room for must not have cost another one.
-        with self._noted():
-            self._evict()
+        self._departures.evict_if_possible(self._limits.max_bytes)
         return ref
 
     def _refusal(self, size: int) -> NotKept | None:
@@ -251,22 +240,11 @@ class ObjectStore:
             return self._dropped(Dropped.TOO_LARGE, words)
         return None
 
-    def _catch_up(self) -> None:
-        """Does what flash refused before. Raises DiskError when it still does: nothing is added to a pile that can't
-        be taken from."""
-        self._finish_erasing()
-        if self._page.leaving:
-            self._sweep()
-        self._evict()
-
     def _lay_down(self, serial: int, data: bytes) -> None:
         try:
             replace_file(self._disk, file_name(serial), data)
         except DiskError:
-            # It may have its name all the same: it has left before it came, and no start may find it.
-            self._page = replace(self._page, leaving=self._page.leaving | {serial})
-            with contextlib.suppress(DiskError):
-                self._sweep()
+            self._departures.never_came(serial)
             raise
 
     def _plain(self, ref: ObjectRef) -> bytes:
@@ -280,60 +258,22 @@ class ObjectStore:
     def _set_aside(self, ref: ObjectRef, fault: str) -> None:
         with self._look:
             self._aside.add(ref.serial)
-            self._fault = fault
-
-    def _evict(self) -> None:
-        doomed = to_evict(self._kept.values(), self._limits.max_bytes)
-        if doomed:
-            totals = replace(self._page.totals, evicted=self._page.totals.evicted + len(doomed))
-            self._leave([ref.serial for ref in doomed], totals)
+            self._departures.fault = fault
 
     def _depart(self, ref: ObjectRef, counted_as: Callable[[Totals], Totals]) -> bool:
         with self._turn:
             if ref.serial not in self._kept:
                 return False
-            self._leave([ref.serial], counted_as(self._page.totals))
+            self._departures.leave([ref.serial], counted_as(self._departures.page.totals))
             return True
-
-    def _leave(self, serials: Iterable[int], totals: Totals, both: bool = False) -> None:
-        """They have left when this returns, as `totals` count it, whatever comes. Raises DiskError: none has."""
-        gone = set(serials)
-        self._turn_page(replace(self._page, totals=totals, leaving=self._page.leaving | gone), gone, both)
-        with self._noted():
-            self._sweep()
-
-    def _sweep(self) -> None:
-        """Removes the files of what has left; what flash doesn't let go stays named in the books."""
-        for serial in self._page.leaving:
-            for name in (file_name(serial), beside(file_name(serial))):
-                with contextlib.suppress(FileNotFoundError):
-                    self._disk.remove(name)
-        self._disk.sync_folder("")
-        if not self._disk.names_doubtful:
-            self._page = replace(self._page, leaving=frozenset())
-
-    def _finish_erasing(self) -> None:
-        if not self._page.erasing:
-            return
-        # Both twins, before the key goes: a flipped bit must not make an erasure look like damage.
-        self._turn_page(self._page, both=True)
-        for purpose in self._page.erasing:
-            self._vault.shred(purpose)
-        for serial in self._doomed:
-            with contextlib.suppress(FileNotFoundError):
-                self._disk.remove(file_name(serial))
-        self._disk.sync_folder("")
-        # Both again: an older page would take what is kept for this purpose from here on.
-        self._turn_page(_finished(self._page, self._doomed if self._disk.names_doubtful else ()), both=True)
-        self._doomed.clear()
 
     def _settle(self, found: Found) -> None:
         """A start's last acts: what can't be read has left, and so has what is too much now."""
         with self._turn:
             damaged = {**dict.fromkeys(found.corrupt, Damaged.CORRUPT), **self._keyless()}
             # In both twins: an older page of an erasure would take what is kept for its purpose from here on.
-            self._leave(damaged, self._damaged(damaged), both=True)
-            self._evict()
+            self._departures.write_off(damaged, both=True)
+            self._departures.evict(self._limits.max_bytes)
 
     def _keyless(self) -> dict[int, Damaged]:
         """Looked for before a new key of the same purpose can be made: that one wouldn't open them either."""
@@ -342,36 +282,9 @@ class ObjectStore:
             try:
                 self._vault.cipher(LANE, purpose, b"", b"")
             except KeyLost as error:
-                self._fault = str(error)
+                self._departures.fault = str(error)
                 lost.add(purpose)
         return {serial: Damaged.KEY_LOST for serial, ref in self._kept.items() if ref.purpose in lost}
-
-    def _damaged(self, damaged: dict[int, Damaged]) -> Totals:
-        tally = self._page.totals.damaged
-        for why in damaged.values():
-            tally = with_added(tally, why, 1)
-        return replace(self._page.totals, damaged=tally)
-
-    def _turn_page(self, page: Page, gone: Iterable[int] = (), both: bool = False) -> None:
-        """What the page says is true from here on. Raises DiskError: then what the last one said still is."""
-        dropped = counted(self._counters.values()).dropped
-        page = replace(page, next_serial=self._next_serial, totals=replace(page.totals, dropped=dropped))
-        self._books.write(page, both)
-        self._enter(page, gone)
-
-    def _enter(self, page: Page, gone: Iterable[int]) -> None:
-        with self._look:
-            self._page = page
-            for serial in gone:
-                self._kept.pop(serial, None)
-
-    @contextlib.contextmanager
-    def _noted(self) -> Iterator[None]:
-        """What goes wrong can wait, and is done by whoever comes next; it is shown until something goes right."""
-        try:
-            yield
-        except DiskError as error:
-            self._fault = str(error)
 
     def _dropped(self, why: Dropped, words: str) -> NotKept:
         self._count(**{f"dropped_{why.value}": 1})
@@ -380,12 +293,6 @@ class ObjectStore:
     def _count(self, **deltas: int) -> None:
         with self._look:
             self._counters.add(**deltas)
-
-
-def _finished(page: Page, leaving: Iterable[int] = ()) -> Page:
-    """Its erasures are done."""
-    totals = replace(page.totals, erased=page.totals.erased + sum(page.erasing.values()))
-    return replace(page, totals=totals, leaving=page.leaving.union(leaving), erasing={})
 
 
 def _on_flash(found: Found) -> int:

@@ -8,21 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import Final, ParamSpec, Protocol, TypeVar
 
-from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock
+from ecu.clock import SECOND_NS, Clock
 from ecu.disk import DiskError
-from telemetry.backoff import backoff_s
-from telemetry.links.link import LinkError, Refused, Throttled, Unauthorized, Unreachable
+from telemetry.links.link import LinkError, Refused, Unauthorized, Unreachable
 from telemetry.objects.config import ObjectsConfig
 from telemetry.objects.errors import ObjectGone
 from telemetry.objects.format import ObjectRef
 from telemetry.objects.link import Mismatch, ObjectLink
 from telemetry.objects.status import Board, ObjectUplinkState, ObjectUplinkStatus
 from telemetry.objects.wire import ByteRange, Have
+from telemetry.uplink.away import Away
 from telemetry.uplink.config import UplinkConfig
 
 EXCHANGE_S: Final = 120.0
 """One question and its answer, all in all: what a time-out for each piece of it doesn't bound."""
-LOOK_AGAIN_NS: Final = 100 * MILLISECOND_NS
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,10 +45,23 @@ class Objects(Protocol):
     async def refused(self, ref: ObjectRef, reason: str) -> bool: ...
 
 
+class Records(Protocol):
+    """What goes first: `telemetry.spool.keeper`."""
+
+    @property
+    def any_spooled(self) -> bool:
+        """Whether a record waits to be sent."""
+        ...
+
+    async def left(self) -> None:
+        """Until some of them have left."""
+        ...
+
+
 class ObjectUplink:
     """Brings objects to the receiver for as long as `run` runs; what it can't bring stays where it is.
 
-    `records_wait` says whether records have something to send: then no slice begins. Its waits are those of [uplink].
+    While `records` have something to send no slice begins. Its waits are those of [uplink].
     """
 
     def __init__(
@@ -60,21 +72,18 @@ class ObjectUplink:
         rng: Random,
         config: ObjectsConfig | None = None,
         waits: UplinkConfig | None = None,
-        records_wait: Callable[[], bool] = lambda: False,
+        records: Records | None = None,
         exchange_s: float = EXCHANGE_S,
     ) -> None:
         self._link = link
         self._objects = objects
         self._clock = clock
-        self._rng = rng
+        self._away = Away(clock, rng, waits or UplinkConfig())
         self._config = config or ObjectsConfig()
-        self._waits = waits or UplinkConfig()
-        self._records_wait = records_wait
+        self._records = records
         self._exchange_s = exchange_s
         self._network = ThreadPoolExecutor(1, thread_name_prefix="object-link")
         self._board = Board(since_ns=clock.boot_ns())
-        self._nudged = asyncio.Event()
-        self._attempt = 0
         self._free_ns = clock.boot_ns()
         self._mismatched: ObjectRef | None = None
 
@@ -83,8 +92,7 @@ class ObjectUplink:
 
     def nudge(self) -> None:
         """Something changed for the better (a network, a certificate): try again now."""
-        self._attempt = 0
-        self._nudged.set()
+        self._away.nudge()
 
     async def run(self) -> None:
         """Until cancelled, which ends it at once: a call on the network ends by itself, in its thread."""
@@ -104,7 +112,7 @@ class ObjectUplink:
     # --- one object ---
 
     async def _try(self, ref: ObjectRef) -> None:
-        self._nudged.clear()
+        self._away.forget_nudge()
         self._board.sending, self._board.there = ref, 0
         try:
             await self._deliver(ref)
@@ -126,8 +134,9 @@ class ObjectUplink:
         have = self._noted(await self._ask(self._link.look, ref.sha256))
         for _ in range(_most_slices(ref, self._config.slice_bytes)):
             if have.stored:
+                self._demand_whole(ref, have)
                 await self._objects.stored(ref)
-                self._attempt = 0
+                self._away.attempt = 0
                 self._board.count(stored=1)
                 return
             have = await self._send(ref, have.bytes if have.bytes < ref.bytes else 0)
@@ -137,22 +146,31 @@ class ObjectUplink:
 
     async def _send(self, ref: ObjectRef, start: int) -> Have:
         part = ByteRange(start, min(ref.bytes, start + self._config.slice_bytes), ref.bytes)
-        data = await self._objects.read(ref, part.start, part.size)
         await self._turn()
+        # Only now: what was erased while it waited its turn must not be in our hands.
+        data = await self._objects.read(ref, part.start, part.size)
         self._free_ns = self._clock.boot_ns() + int(part.size / self._config.bytes_per_s * SECOND_NS)
         have = self._noted(await self._ask(self._link.send, ref.sha256, part, data))
         self._board.count(slices_sent=1, bytes_sent=part.size)
         if have.stored or have.bytes > part.start:
-            self._attempt = 0
+            self._away.attempt = 0
         return have
 
     async def _turn(self) -> None:
         """Waits until the network may be used: at its rate, and while no record wants it."""
         await self._clock.sleep_until(self._free_ns)
-        while self._records_wait():
+        while self._records is not None and self._records.any_spooled:
             self._enter(ObjectUplinkState.BEHIND_RECORDS)
-            await self._clock.sleep_until(self._clock.boot_ns() + LOOK_AGAIN_NS)
+            await self._records.left()
         self._enter(ObjectUplinkState.SENDING)
+
+    def _demand_whole(self, ref: ObjectRef, have: Have) -> None:
+        """Nothing is forgotten for a word that can't be true."""
+        if have.bytes != ref.bytes:
+            raise Unreachable(
+                f"The receiver says that it has stored {have.bytes} bytes of {ref.sha256}, an object of {ref.bytes}."
+                " That can't be: nothing is forgotten, and it is asked again later."
+            )
 
     def _noted(self, have: Have) -> Have:
         self._board.there = have.bytes
@@ -178,32 +196,9 @@ class ObjectUplink:
             self._board.count(refused=1)
 
     async def _stay_away(self, error: LinkError | DiskError) -> None:
-        match error:
-            case Unauthorized():
-                self._enter(ObjectUplinkState.UNAUTHORIZED, str(error))
-                await self._pause(self._waits.unauthorized_pause_s)
-            case Throttled(after_s=after_s):
-                self._enter(ObjectUplinkState.WAITING, str(error))
-                await self._pause(max(0.0, min(self._waits.throttle_cap_s, after_s)) + self._backoff_s())
-            case _:
-                self._enter(ObjectUplinkState.WAITING, str(error))
-                await self._pause(self._backoff_s())
-
-    def _backoff_s(self) -> float:
-        self._attempt += 1
-        return backoff_s(self._attempt - 1, self._rng, self._waits.backoff_base_s, self._waits.backoff_cap_s)
-
-    async def _pause(self, seconds: float) -> None:
-        """Ends early by `nudge`."""
-        until_ns = self._clock.boot_ns() + int(seconds * SECOND_NS)
-        slept = asyncio.ensure_future(self._clock.sleep_until(until_ns))
-        nudged = asyncio.ensure_future(self._nudged.wait())
-        try:
-            await asyncio.wait((slept, nudged), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            slept.cancel()
-            nudged.cancel()
-            await asyncio.gather(slept, nudged, return_exceptions=True)
+        state = ObjectUplinkState.UNAUTHORIZED if isinstance(error, Unauthorized) else ObjectUplinkState.WAITING
+        self._enter(state, str(error))
+        await self._away.after(error)
 
     async def _ask(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """In the link's own thread, bounded as a whole."""

@@ -38,6 +38,7 @@ class SpoolKeeper:
         self._sooner = asyncio.Event()
         self._asleep_until_ns: int | None = None
         self._durable = asyncio.Event()
+        self._some_left = asyncio.Event()
         self._after: dict[Lane, blocks.BlockRef] = {}
         self._closed = False
         self._ended = False
@@ -80,6 +81,8 @@ class SpoolKeeper:
             if batch is None:
                 return
             confirmed = self._spool.settle(await self._in_writer(self._spool.write, batch))
+        # Whatever there was no room for was evicted.
+        self._tell_some_left()
         if confirmed:
             if self._on_confirmed is not None:
                 self._on_confirmed(confirmed)
@@ -103,10 +106,10 @@ class SpoolKeeper:
         return await self._in_writer(self._spool.load, _own(ref))
 
     async def acknowledge(self, receipt: Receipt) -> int:
-        return await self._in_writer(self._spool.acknowledge, receipt)
+        return await self._freeing(self._spool.acknowledge, receipt)
 
     async def quarantine(self, ref: BlockRef, reason: str) -> None:
-        await self._in_writer(self._spool.quarantine, _own(ref), reason)
+        await self._freeing(self._spool.quarantine, _own(ref), reason)
 
     async def wait(self) -> None:
         await self._durable.wait()
@@ -115,6 +118,25 @@ class SpoolKeeper:
 
     def counts(self) -> SpoolCounts:
         return self._spool.counts()
+
+    @property
+    def any_spooled(self) -> bool:
+        """Whether a durable record waits to be sent."""
+        return any(lane.spooled for lane in self.counts().lanes)
+
+    async def left(self) -> None:
+        """Until records have left for whatever reason, or may have."""
+        await self._some_left.wait()
+
+    async def _freeing(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """After it some records may have left, also when whoever asked for it has stopped waiting."""
+        turn = asyncio.ensure_future(self._in_writer(act, *args, **kwargs))
+        turn.add_done_callback(lambda _: self._tell_some_left())
+        return await asyncio.shield(turn)
+
+    def _tell_some_left(self) -> None:
+        self._some_left.set()
+        self._some_left = asyncio.Event()
 
     async def erase(self, purpose: Purpose) -> int:
         """Drops what waits for a purpose and makes what lies on flash for it unreadable; the records that were.
@@ -125,7 +147,7 @@ class SpoolKeeper:
 
     async def _erase(self, purpose: Purpose) -> int:
         async with self._committing:
-            return self._spool.withdraw(purpose) + await self._in_writer(self._spool.erase, purpose)
+            return self._spool.withdraw(purpose) + await self._freeing(self._spool.erase, purpose)
 
     async def close(self, within_ns: int) -> bool:
         """Makes all durable and ends in order; False when flash didn't manage in time. Raises DiskError.

@@ -9,9 +9,9 @@ from random import Random
 
 from ecu.clock import SECOND_NS, Clock
 from ecu.errors import UsageFault
-from telemetry.backoff import backoff_s
 from telemetry.links.link import Acks, ClockUntrusted, Hint, Link, LinkError, Throttled, Unauthorized
 from telemetry.records import TelemetryError
+from telemetry.uplink.away import Away
 from telemetry.uplink.backlog import Backlog
 from telemetry.uplink.config import UplinkConfig
 from telemetry.uplink.connection import Connection
@@ -64,20 +64,18 @@ class Uplink:
         self._backlog = backlog
         self._clock = clock
         self._rng = rng
+        self._away = Away(clock, rng, self._config)
         self._hooks = hooks or Hooks()
         self._board = Board(since_ns=clock.boot_ns())
         self._schedule = Schedule()
         self._ledger = Ledger()
-        self._attempt = 0
-        self._nudged = asyncio.Event()
 
     def status(self) -> UplinkStatus:
         return self._board.status(law6_held=self._link.acks is Acks.STORED)
 
     def nudge(self) -> None:
         """Something changed for the better (a network, a certificate): try again now. A throttled link stays so."""
-        self._attempt = 0
-        self._nudged.set()
+        self._away.nudge()
 
     async def run(self) -> None:
         """Until cancelled; closes the link then. What isn't a LinkError ends it, in an ExceptionGroup."""
@@ -92,14 +90,14 @@ class Uplink:
         """Connects and works until it's over; why it is."""
         self._enter(UplinkState.CONNECTING)
         self._board.count(attempts=1)
-        self._nudged.clear()
+        self._away.forget_nudge()
         if self._hooks.connecting is not None:
             self._hooks.connecting()
         try:
             await self._link.connect()
         except LinkError as error:
             return error
-        self._nudged.clear()
+        self._away.forget_nudge()
         return await self._work()
 
     async def _work(self) -> LinkError:
@@ -114,7 +112,7 @@ class Uplink:
         _heed_cancellation()
         lasted_s = (self._clock.boot_ns() - began_ns) / SECOND_NS
         if connection.progressed or lasted_s >= self._config.backoff_cap_s:
-            self._attempt = 0
+            self._away.attempt = 0
         return max(over, key=_gravity)
 
     def _connection(self) -> Connection:
@@ -136,45 +134,24 @@ class Uplink:
         match error:
             case Unauthorized():
                 self._enter(UplinkState.UNAUTHORIZED, error)
-                await self._pause(self._config.unauthorized_pause_s)
             case ClockUntrusted():
                 self._enter(UplinkState.CLOCK_UNTRUSTED, error)
                 await self._ask_for_time()
-                await self._pause(self._backoff_s())
-            case Throttled(after_s=after_s):
-                self._enter(UplinkState.WAITING, error)
-                await self._pause(max(0.0, min(self._config.throttle_cap_s, after_s)) + self._backoff_s())
             case _:
                 self._enter(UplinkState.WAITING, error)
-                await self._pause(self._backoff_s())
+        await self._away.after(error)
 
     async def _ask_for_time(self) -> None:
         if self._hooks.clock_untrusted is None:
             return
-        attempt = self._attempt
+        attempt = self._away.attempt
         try:
             await self._hooks.clock_untrusted()
         except LinkError as error:
             self._enter(UplinkState.CLOCK_UNTRUSTED, error)
         # A hook that nudges must not turn dates that stay untrusted into a spin.
-        self._attempt = attempt
-        self._nudged.clear()
-
-    def _backoff_s(self) -> float:
-        self._attempt += 1
-        return backoff_s(self._attempt - 1, self._rng, self._config.backoff_base_s, self._config.backoff_cap_s)
-
-    async def _pause(self, seconds: float) -> None:
-        """Ends early by `nudge`."""
-        until_ns = self._clock.boot_ns() + int(seconds * SECOND_NS)
-        slept = asyncio.ensure_future(self._clock.sleep_until(until_ns))
-        nudged = asyncio.ensure_future(self._nudged.wait())
-        try:
-            await asyncio.wait((slept, nudged), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            slept.cancel()
-            nudged.cancel()
-            await asyncio.gather(slept, nudged, return_exceptions=True)
+        self._away.attempt = attempt
+        self._away.forget_nudge()
 
     def _enter(self, state: UplinkState, error: LinkError | None = None) -> None:
         self._board.enter(state, "" if error is None else str(error), self._clock.boot_ns())

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from agent.children import Child
 from agent.frames import FrameAccount, FrameCounts
 from agent.perception import Perception, PerceptionSettings, Supervision
-from ecu.channel import Message
+from ecu.channel import Done, Message
 from ecu.clock import MILLISECOND_NS, SECOND_NS, boot_id
 from ecu.ledger import Ledger
 from inference.camera import LEDGER_NAMES
@@ -63,6 +63,8 @@ class Puppet(Child[Any]):
         self.alive = True
         self.heard: list[Message] = []
         self.was_killed = False
+        self.stops_within_s = 0.0
+        self._is_heard = True
         self.born_s = asyncio.get_running_loop().time()
         self.died_s: float | None = None
         self._on_message = on_message
@@ -70,13 +72,14 @@ class Puppet(Child[Any]):
         self._reaped = asyncio.Event()
 
     def says(self, message: Message) -> None:
-        self._on_message(self, message)
+        if self._is_heard:
+            self._on_message(self, message)
 
     def hangs(self) -> None:
         """Nothing comes of it any more."""
 
     def dies(self) -> None:
-        if self.alive and not self.is_reaped:
+        if self.alive and self._is_heard and not self.is_reaped:
             self.alive = False
             self.died_s = asyncio.get_running_loop().time()
             self._on_closed(self)
@@ -96,6 +99,9 @@ class Puppet(Child[Any]):
         asyncio.get_running_loop().call_soon(self.dies)
 
     async def stop(self) -> None:
+        self._is_heard = False
+        if self.stops_within_s:
+            await asyncio.sleep(self.stops_within_s)
         self._bury()
 
     @property
@@ -121,6 +127,10 @@ class PuppetCamera(Puppet):
 
     def opens(self) -> None:
         self.says(HELLO)
+
+    def says_done(self, t_ns: int) -> None:
+        """Lockstep: nothing more is due up to that instant."""
+        self.says(Done(t_ns))
 
     def comes_back_larger(self) -> None:
         self.says(CameraHello(HELLO.width * 2, HELLO.height, HELLO.period_ns))
@@ -148,11 +158,13 @@ class PuppetCamera(Puppet):
 
 
 class PuppetWorker(Puppet):
-    """Numbers what it sees from where its Start says."""
+    """Numbers what it sees from where its latest Start says."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, arguments: Sequence[str], *others: Any) -> None:
+        super().__init__(arguments, *others)
+        self.package = Path(arguments[arguments.index("--package") + 1])
         self._objects = 0
+        self._answers = 0
 
     def loads(self) -> None:
         self.says(READY)
@@ -162,12 +174,23 @@ class PuppetWorker(Puppet):
         """What it was asked last."""
         return self.heard_of(Look)[-1]
 
+    @property
+    def owes(self) -> bool:
+        """Whether it was asked, and hasn't answered."""
+        return self._answers < len(self.heard_of(Look))
+
     def sees(self, objects: int = 0) -> None:
         """Answers, with so many objects that were never seen before."""
         first = self.heard_of(Start)[-1].first_track_id + self._objects
         self._objects += objects
+        self._answers += 1
         tracks = (SeenTrack(first + n, "car", 0.9, (0.0, 0.0, 9.0, 9.0), 1, True) for n in range(objects))
         self.says(result(self.asked.frame_id, *tracks))
+
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        super().send(message, descriptors)
+        if isinstance(message, Start):
+            self._objects = 0
 
 
 def result(frame_id: int, *tracks: SeenTrack) -> Seen:
@@ -184,18 +207,41 @@ def says_its_source_is(reason: str, usage: bool = True) -> Callable[[PuppetCamer
     return act
 
 
+class Watch:
+    """What whoever tries a model was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def loaded(self) -> None:
+        self.told.append("loaded")
+
+    def unfit(self, words: str) -> None:
+        self.told.append("unfit")
+
+    def crashed(self, words: str) -> None:
+        self.told.append("crashed")
+
+    def hindered(self, words: str) -> None:
+        self.told.append(f"hindered: {words}")
+
+
 CameraAct = Callable[[PuppetCamera], None]
 WorkerAct = Callable[[PuppetWorker], None]
 
 
 @dataclass
 class Stage:
-    """What was started, and what the perception told. `cameras` and `workers` are in the order of their births."""
+    """What was started, and what the perception told. `cameras` and `workers` are in the order of their births.
+
+    Instead of another worker being born, `stillborn` is raised.
+    """
 
     cameras: list[PuppetCamera] = field(default_factory=list)
     workers: list[PuppetWorker] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     health: list[str] = field(default_factory=list)
+    stillborn: Exception | None = None
     perception: Perception = field(init=False)
 
     @property
@@ -247,6 +293,8 @@ async def on_stage(
             stage.cameras.append(camera)
             loop.call_soon(next(camera_acts), camera)
             return camera
+        if stage.stillborn is not None:
+            raise stage.stillborn
         worker = PuppetWorker(arguments, on_message, on_closed, next(numbers))
         stage.workers.append(worker)
         loop.call_soon(next(worker_acts), worker)

@@ -16,9 +16,8 @@ import pytest
 
 from agent.frames import FrameAccount
 from agent.perception import Perception, PerceptionSettings, Supervision
-from agent.perception.agreement import Agreement
 from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock, SteppingClock, SystemClock
-from inference.messages import Seen, SeenTrack
+from inference.messages import Seen
 from inference.package import find_package
 from simulator.demo.demo import DRIVE
 
@@ -49,6 +48,9 @@ class Trying:
 
     def crashed(self, words: str) -> None:
         self._tell(f"crashed: {words}")
+
+    def hindered(self, words: str) -> None:
+        self._tell(f"hindered: {words}")
 
     def on_seen(self, seen: Seen, latency_ns: int) -> None:
         self.seen.append(seen)
@@ -239,18 +241,3 @@ async def test_everything_beside_ends_with_the_perception(tmp_path: Path, when: 
     for pid in filter(None, pids):
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
-
-
-def track(label: str, *box: float) -> SeenTrack:
-    x1, y1, x2, y2 = box
-    return SeenTrack(1, label, 0.9, (x1, y1, x2, y2), 5, True)
-
-
-def test_agreement_counts_each_object_once() -> None:
-    car, far_car, truck = track("car", 0, 0, 10, 10), track("car", 50, 0, 60, 10), track("truck", 0, 0, 10, 10)
-    assert Agreement().with_frame([car], [car]) == Agreement(1, 1, 0, 0)
-    assert Agreement().with_frame([car], [truck]) == Agreement(1, 0, 1, 1)
-    assert Agreement().with_frame([car, car], [car]) == Agreement(1, 1, 1, 0)
-    assert Agreement().with_frame([car, far_car], [far_car]).f1 == pytest.approx(2 / 3)
-    assert Agreement().with_frame([], []).f1 == 1.0
-    assert Agreement().with_frame([car], [track("car", 10, 10, 20, 20)]) == Agreement(1, 0, 1, 1)

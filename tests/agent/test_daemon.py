@@ -9,8 +9,15 @@ from pathlib import Path
 
 from agent.config import AgentConfig, CameraSection, LinkSection
 from agent.daemon import Daemon, _leaves
+from ecu.clock import SystemClock
 from ecu.disk import DiskFull
+from ota.errors import Attack
+from ota.kinds import Kind
+from ota.slots import Installed
+from ota.updates import Notice
 from simulator.demo.demo import DRIVE
+from simulator.demo.observer import Observations, Observer
+from telemetry.records import Lane
 from tests.agent.hanging import first_camera_hangs
 
 CONFIG = AgentConfig(camera=CameraSection(source=f"video:{DRIVE}?loop=1"), link=LinkSection(kind="none"))
@@ -24,7 +31,8 @@ async def at_work(daemon: Daemon) -> AsyncIterator[asyncio.Event]:
         yield stop
     finally:
         stop.set()
-        await asyncio.wait_for(running, 30)
+        async with asyncio.timeout(30):
+            await running
 
 
 async def test_a_camera_that_never_opens_holds_up_neither_the_spool_nor_the_end(tmp_path: Path) -> None:
@@ -34,6 +42,30 @@ async def test_a_camera_that_never_opens_holds_up_neither_the_spool_nor_the_end(
         while not any(lane.durable for lane in daemon.status().spool.lanes):
             await asyncio.sleep(0.01)
         assert daemon.status().law_1_holds
+
+
+async def test_what_became_of_a_release_is_told_here_and_becomes_a_record(tmp_path: Path) -> None:
+    daemon = Daemon(AgentConfig(link=LinkSection(kind="none")), tmp_path / "state", {})
+    release = Installed("ab" * 32, 3, "model drive-detect 2.1 (release 3)")
+    refused = Notice("refused", Kind.MODEL, release, Attack.ROLLBACK, "rollback: offered release 3, installed 5")
+    heard = Observations(0)
+    async with asyncio.timeout(60), at_work(daemon):
+        listening = asyncio.create_task(Observer(tmp_path / "state" / "agent.sock", SystemClock(), heard).run())
+        while not heard.readings:
+            await asyncio.sleep(0.01)
+        daemon._update(refused)
+        daemon._update(Notice("committed", None, None, None, ""))
+        while len(heard.updates) < 2:
+            await asyncio.sleep(0.01)
+        listening.cancel()
+        lanes = {lane.lane: lane.offered for lane in daemon.status().spool.lanes}
+    told, bare = heard.updates
+    assert (told.what, told.unit, told.title, told.attack, told.words) == (
+        "refused", "model", release.title, "rollback", refused.words,
+    )  # fmt: skip
+    assert (bare.what, bare.unit, bare.title, bare.attack, bare.words) == ("committed", "", "", "", "")
+    assert {lane for lane, offered in lanes.items() if offered} == {Lane.P1}
+    assert lanes[Lane.P1] == 2
 
 
 def test_what_failed_in_nested_tasks_is_told_by_its_own_words() -> None:

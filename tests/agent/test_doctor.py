@@ -124,6 +124,20 @@ def test_what_is_wrong_comes_with_what_to_do(subject: str) -> None:
     assert diagnose(BAD[subject])[0].advice
 
 
+def test_a_wanted_picture_of_which_nobody_knows_what_became_is_wrong() -> None:
+    lost = replace(NO_FACES, fault="", counts=replace(COUNTS, taken=1))
+    finding = diagnose(replace(HEALTHY, gallery=GalleryStatus(lost, 0, KEPT, None)))[0]
+    assert (finding.gravity, finding.subject) == (Gravity.BAD, "pictures")
+    assert "accounted for" in finding.words
+    assert finding.advice
+
+
+def test_a_flash_that_takes_no_pictures_is_wrong() -> None:
+    full = replace(KEPT, fault="the medium failed")
+    finding = diagnose(replace(HEALTHY, gallery=GalleryStatus(None, 0, full, None)))[0]
+    assert (finding.gravity, finding.subject, finding.words) == (Gravity.BAD, "flash", "the medium failed")
+
+
 def test_a_link_that_has_only_just_come_back_owes_no_receipt_yet() -> None:
     since = replace(UPLINK, counts=Counts(last_receipt_ns=NOW_NS - 600 * SECOND_NS))
     assert {f.gravity for f in diagnose(replace(HEALTHY, cloud=replace(CLOUD, uplink=since)))} == {Gravity.GOOD}

@@ -91,7 +91,7 @@ EVENTS = (
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(EVENTS), max_size=30))
 @example(["frame", "live dies"])
 @example(["frame", "frame", "time", "result"])

@@ -81,7 +81,7 @@ class FrameLife(RuleBasedStateMachine):
 
 
 TestFrameLife = FrameLife.TestCase
-TestFrameLife.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestFrameLife.settings = settings(max_examples=40, stateful_step_count=30)
 
 
 def test_a_lost_ledger_on_either_side_begins_both_anew(tmp_path: Path) -> None:

@@ -87,7 +87,6 @@ async def test_whichever_byte_a_connection_is_cut_at_the_picture_arrives_and_lit
                     at = began + 500 + number * 7_500
                     await until(lambda at=at: proxy.counters.up_bytes >= at)  # type: ignore[misc]
                     proxy.cut()
-                    await asyncio.sleep(0.01)
                     proxy.restore()
                     await car.emptied()
                     # One slice lost with its answer, and the handshakes of a few connections.
@@ -135,10 +134,10 @@ async def test_an_interrupted_wait_ends_at_once(tmp_path: Path) -> None:
             link = link_of(vehicle, proxy.port)
             await asyncio.to_thread(link.look, named(PICTURE))
             proxy.shape(down=Flow(stalled=True))
+            asked = proxy.counters.up_bytes
             waiting = asyncio.create_task(asyncio.to_thread(link.look, named(PICTURE)))
-            await asyncio.sleep(0.05)
+            await until(lambda: proxy.counters.up_bytes > asked)
             link.interrupt()
-            proxy.shape(down=Flow(stalled=True))
             async with asyncio.timeout(2):
                 with pytest.raises(Unreachable):
                     await waiting
@@ -279,6 +278,20 @@ async def test_a_revoked_vehicle_is_let_in_no_more_and_keeps_what_it_has(tmp_pat
         async with car.sending(link_of(vehicle)) as uplink:
             await until(lambda: uplink.status().state is ObjectUplinkState.UNAUTHORIZED)
         assert car.store.counts().kept == 1
+
+
+async def test_a_renewed_certificate_is_shown_at_the_next_question_after_a_refusal(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle = await a_vehicle(receiver, tmp_path)
+        context, paired = vehicle.context(), vehicle.paired
+        link = HttpsObjectLink(paired.host, paired.https_port, context, SystemClock(), timeout_s=10)
+        assert await asyncio.to_thread(link.look, named(PICTURE)) == Have(0, stored=False)
+        await receiver.operator.revoke(VEHICLE)
+        with pytest.raises(Unauthorized):
+            await asyncio.to_thread(link.look, named(PICTURE))
+        (await a_vehicle(receiver, tmp_path, name="veh-002")).keys.load_identity(context)
+        assert await asyncio.to_thread(link.look, named(PICTURE)) == Have(0, stored=False)
+        link.close()
 
 
 async def test_two_vehicles_with_one_picture_have_it_each_and_neither_sees_the_others(tmp_path: Path) -> None:

@@ -172,16 +172,16 @@ async def test_a_model_that_no_worker_can_load_ends_the_perception_in_words(tmp_
 async def test_a_camera_that_hangs_before_its_first_word_is_killed_said_and_tried_again(tmp_path: Path) -> None:
     account = FrameAccount(tmp_path / "camera.ledger", tmp_path / "frames.ledger")
     told: list[str] = []
+    sees = asyncio.Event()
     perception = Perception(
         replace(REAL_TIME, stall_ns=2 * SECOND_NS), account, SystemClock(),
-        Supervision(Random(5), first_camera_hangs(tmp_path)), lambda seen, _: None,
+        Supervision(Random(5), first_camera_hangs(tmp_path)), lambda seen, _: sees.set(),
         lambda what, detail: told.append(f"{what}: {detail}"),
     )  # fmt: skip
     try:
         await perception.start()
         async with asyncio.timeout(60):
-            while perception.status().frames.processed == 0:
-                await asyncio.sleep(0.01)
+            await sees.wait()
     finally:
         await perception.stop()
     assert told[0].startswith("camera_lost"), told

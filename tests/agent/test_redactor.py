@@ -3,29 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from agent.frames import FrameAccount
 from agent.perception import Perception, PerceptionSettings, Supervision
 from agent.redactor import PictureSettings, PictureSide
-from agent.redactor.messages import Thing
+from agent.redactor.messages import (
+    REMEMBERED,
+    Cover,
+    Covered,
+    Develop,
+    Developed,
+    FromRedactor,
+    Part,
+    Thing,
+    ToRedactor,
+)
 from agent.redactor.pictures import Why
-from agent.redactor.process import redacted
+from agent.redactor.process import NOBODYS, PERSON, VEHICLES, NoPicture, Redactor, redacted
+from ecu.channel import Channel, ChannelClosed, Message, pair
 from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock, SteppingClock, SystemClock
-from inference.messages import Seen
-from inference.package import find_package
+from inference.detections import Detections
+from inference.messages import Ring, Seen
+from inference.package import find_package, load_package
 from simulator.demo.demo import DRIVE
+from telemetry.privacy.covering import GREY
 from telemetry.privacy.pictures import RedactedPicture
 from telemetry.records import HardBrake, Health, NewTrack, record_of
 from tests.agent.canary import AT, FACES, detector, portrait, road_frame, sees_canary, with_canary
@@ -86,6 +105,27 @@ def test_who_may_be_a_person_is_covered_whole_and_no_face_is_looked_for() -> Non
     assert faces.asked == 1
 
 
+def test_of_a_vehicle_all_above_its_plates_stays() -> None:
+    frame = np.full((400, 400, 3), 200, np.uint8)
+    picture, regions = redacted(frame, (Thing("car", (100, 100, 300, 300)),), Faceless(), TRUSTED_PX)  # type: ignore[arg-type]
+    assert regions == 1
+    assert (picture[100:180, 100:300] == 200).all()
+    assert (picture[180:300, 100:300] == GREY).all()
+
+
+def test_a_face_is_looked_for_in_every_persons_box() -> None:
+    asked: list[Any] = []
+
+    class Asked(Faceless):
+        def detect(self, frame: NDArray[np.uint8], persons: NDArray[np.float32]) -> Detections:
+            asked.append(persons.tolist())
+            return super().detect(frame, persons)
+
+    things = (Thing("person", (1, 2, 3, 4)), Thing("car", (0, 0, 9, 9)), Thing("person", (5, 6, 7, 8)))
+    redacted(np.zeros((40, 40, 3), np.uint8), things, Asked(), TRUSTED_PX)  # type: ignore[arg-type]
+    assert asked == [[[1, 2, 3, 4], [5, 6, 7, 8]]]
+
+
 def test_a_plate_band_loses_what_it_could_be_read_by() -> None:
     frame = road_frame()
     picture, _ = redacted(frame, (CAR,), detector(), TRUSTED_PX)
@@ -100,6 +140,187 @@ def test_every_pixel_outside_the_covered_regions_is_as_it_was() -> None:
     assert (picture[changed] == picture[changed][0]).all()
     assert 0 < changed.mean() < 0.05
     assert (marked == with_canary(road_frame())).all(), "the frame itself is read-only"
+
+
+# --- what it answers ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Desk:
+    """A redactor without a process: it answers all that was asked when `answers` is called."""
+
+    faces: Any = field(default_factory=lambda: Faceless())
+    frames: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((2, 24, 32, 3), np.uint8))
+
+    def answers(self, *questions: Message) -> list[FromRedactor]:
+        ours, theirs = pair()
+        told: list[FromRedactor] = []
+        with ours, memory_of(self.frames) as fd, ThreadPoolExecutor(1) as elsewhere:
+            agent = Channel[FromRedactor](ours, FromRedactor)
+            agent.send(Ring(len(self.frames), self.frames[0].nbytes), [fd])
+            for question in questions:
+                agent.send(question)
+            ours.shutdown(socket.SHUT_WR)
+            running = elsewhere.submit(self._answer_all, theirs)
+            with contextlib.suppress(ChannelClosed):
+                while True:
+                    told.append(agent.receive()[0])
+            running.result()
+        return told
+
+    def _answer_all(self, end: socket.socket) -> None:
+        with end, contextlib.suppress(ChannelClosed):
+            Redactor(self.faces, TRUSTED_PX, Channel[ToRedactor](end, ToRedactor)).run()
+
+
+@contextlib.contextmanager
+def memory_of(frames: NDArray[np.uint8]) -> Iterator[int]:
+    fd = os.memfd_create("frames")
+    os.write(fd, frames.tobytes())
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+class Faceless:
+    def detect(self, frame: NDArray[np.uint8], persons: NDArray[np.float32]) -> Detections:
+        return Detections.none()
+
+
+def cover_asked(frame_id: int, *things: Thing, slot: int = 0) -> Cover:
+    return Cover(slot, frame_id, 32, 24, things)
+
+
+def pictures_in(told: list[FromRedactor]) -> list[int]:
+    return [message.frame_id for message in told if isinstance(message, Part)]
+
+
+@pytest.mark.parametrize("before", range(8))
+def test_as_many_pictures_from_before_an_event_as_there_are_and_were_asked_for(before: int) -> None:
+    for remembered in range(6):
+        earlier = range(0, 2 * remembered, 2)
+        told = Desk().answers(*map(cover_asked, earlier), cover_asked(50), Develop(50, before))
+        expected = [*list(earlier)[max(0, remembered - before) :], 50]
+        assert pictures_in(told) == expected
+        assert told[-1] == Developed(50, len(expected))
+
+
+def test_no_more_than_a_few_pictures_are_remembered_and_none_from_after() -> None:
+    frames = range(3 * REMEMBERED)
+    told = Desk().answers(*map(cover_asked, frames), Develop(frames[-2], 3 * REMEMBERED))
+    assert pictures_in(told) == list(frames[-REMEMBERED:-1])
+
+
+def test_a_frame_that_was_never_covered_has_no_picture() -> None:
+    assert Desk().answers(cover_asked(1), Develop(9, 0)) == [Covered(1, 0), Developed(9, 0)]
+
+
+def test_a_picture_is_told_in_parts_that_make_it_whole() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (1, 360, 480, 3), np.uint8)
+    told = Desk(frames=noise).answers(Cover(0, 1, 480, 360, ()), Develop(1, 0))
+    parts = [message for message in told if isinstance(message, Part)]
+    whole = b"".join(part.data for part in parts)
+    assert len(parts) > 1
+    assert {part.whole for part in parts} == {len(whole)}
+    picture = cv2.imdecode(np.frombuffer(whole, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    assert picture.shape == (360, 480, 3)
+
+
+def test_a_picture_that_is_too_large_to_be_told_is_none() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (1, 3000, 3200, 3), np.uint8)
+    assert Desk(frames=noise).answers(Cover(0, 1, 3200, 3000, ()), Develop(1, 0)) == [Covered(1, 0), Developed(1, 0)]
+
+
+def test_a_picture_holds_nothing_but_its_pixels() -> None:
+    told = Desk().answers(cover_asked(1), Develop(1, 0))
+    jpeg = b"".join(message.data for message in told if isinstance(message, Part))
+    segments = dict(segments_of(jpeg))
+    assert set(segments) <= {0xE0, 0xDB, 0xC0, 0xC4, 0xDA}, "no APP1 and above, no comment"
+    assert segments[0xE0][:5] == b"JFIF\0"
+    assert segments[0xE0][12:] == b"\0\0", "and no thumbnail in it"
+    assert jpeg.endswith(b"\xff\xd9")
+    assert jpeg.count(b"\xff\xd9") == 1
+
+
+def segments_of(jpeg: bytes) -> Iterator[tuple[int, bytes]]:
+    """Marker and content of each segment up to the scan (ITU-T T.81, annex B)."""
+    assert jpeg[:2] == b"\xff\xd8"
+    at, marker = 2, 0
+    while marker != 0xDA:
+        assert jpeg[at] == 0xFF
+        marker, length = jpeg[at + 1], int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        yield marker, jpeg[at + 4 : at + 2 + length]
+        at += 2 + length
+
+
+def test_the_frame_is_let_go_only_when_nothing_of_it_is_looked_at_any_more() -> None:
+    """Once it says Covered the camera may write into the slot: what comes of it must not be in the picture."""
+    frames = np.full((1, 24, 32, 3), 200, np.uint8)
+    ours, theirs = pair()
+    fd = os.memfd_create("frames")
+    os.write(fd, frames.tobytes())
+
+    class Reused(Channel[Any]):
+        def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+            super().send(message, descriptors)
+            if isinstance(message, Covered):
+                os.pwrite(fd, bytes(frames.nbytes), 0)
+
+    with ours, theirs:
+        agent = Channel[FromRedactor](ours, FromRedactor)
+        agent.send(Ring(1, frames.nbytes), [fd])
+        agent.send(cover_asked(1))
+        agent.send(Develop(1, 0))
+        ours.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ChannelClosed):
+            Redactor(Faceless(), TRUSTED_PX, Reused(theirs, ToRedactor)).run()  # type: ignore[arg-type]
+        assert isinstance(agent.receive()[0], Covered)
+        part = agent.receive()[0]
+    os.close(fd)
+    assert isinstance(part, Part)
+    shown = cv2.imdecode(np.frombuffer(part.data, np.uint8), cv2.IMREAD_COLOR)
+    assert shown is not None
+    assert shown.min() > 190
+
+
+@pytest.mark.parametrize(("width", "height"), [(0, 0), (0, 24), (32, 0), (-1, 24)])
+def test_a_frame_without_pixels_ends_it_in_words(width: int, height: int) -> None:
+    with pytest.raises(NoPicture, match=f"{width}x{height}"):
+        Desk().answers(Cover(0, 1, width, height, ()))
+
+
+def test_what_a_later_model_calls_by_another_name_is_covered_whole() -> None:
+    frame = np.full((400, 400, 3), 200, np.uint8)
+    picture, regions = redacted(frame, (Thing("pedestrian", (100, 100, 150, 300)),), Faceless(), TRUSTED_PX)  # type: ignore[arg-type]
+    assert regions == 1
+    assert (picture[100:300, 100:150] == GREY).all()
+
+
+def test_every_class_of_the_models_that_ship_is_known() -> None:
+    for name in ("drive-detect@1.0", "drive-detect@2.0"):
+        classes = load_package(find_package(name)).manifest.classes
+        assert set(classes) <= {PERSON, *VEHICLES, *NOBODYS}
+
+
+@pytest.mark.parametrize("nothing", sorted(NOBODYS))
+def test_what_tells_of_nobody_stays(nothing: str) -> None:
+    frame = np.full((40, 40, 3), 200, np.uint8)
+    picture, regions = redacted(frame, (Thing(nothing, (0, 0, 40, 40)),), Faceless(), TRUSTED_PX)  # type: ignore[arg-type]
+    assert regions == 0
+    assert (picture == frame).all()
+
+
+@given(st.tuples(*[st.floats(allow_nan=True, allow_infinity=True, width=32)] * 4), st.sampled_from(["car", "person"]))
+def test_no_box_however_odd_stops_the_covering_of_the_rest(box: Any, label: str) -> None:
+    frame = np.full((60, 80, 3), 200, np.uint8)
+    person = Thing("person", (10, 10, 30, 50))
+    picture, regions = redacted(frame, (Thing(label, box), person), Faceless(), TRUSTED_PX)  # type: ignore[arg-type]
+    assert regions == 2
+    assert (picture[10:50, 10:30] == GREY).all()
+    if any(np.isnan(box)):
+        assert (picture == GREY).all()
 
 
 # --- the process --------------------------------------------------------------------------------------
@@ -175,6 +396,24 @@ def decoded(picture: RedactedPicture) -> NDArray[np.uint8]:
     image = cv2.imdecode(np.frombuffer(picture.jpeg, np.uint8), cv2.IMREAD_COLOR)
     assert image is not None
     return np.asarray(image, np.uint8)
+
+
+async def test_its_process_leaves_no_core_dump_and_can_open_no_socket_and_write_no_file(tmp_path: Path) -> None:
+    """Law 5: what it sees before it is covered can go nowhere."""
+    async with at_work(tmp_path, LOCKSTEP, SteppingClock()) as taking:
+        await taking.ready()
+        taking.ask_at.add(0)
+        await taking.perception.advance(80 * MILLISECOND_NS)
+        await taking.until(lambda: taking.side.counts().taken == 1)
+        process = Path(f"/proc/{taking.side.status().pid}")
+        status = (process / "status").read_text()
+        assert "NoNewPrivs:\t1" in status
+        assert "Seccomp:\t2" in status
+        (core,) = [line for line in (process / "limits").read_text().splitlines() if line.startswith("Max core file")]
+        assert core.split()[4:6] == ["0", "0"]
+        frames = [line for line in (process / "maps").read_text().splitlines() if "outrider-frames" in line]
+        assert frames
+        assert all(line.split()[1] == "r--s" for line in frames)
 
 
 async def test_an_event_gets_the_picture_of_its_frame_and_one_from_before(tmp_path: Path) -> None:

@@ -6,20 +6,24 @@ import asyncio
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
+from agent.children import Child
 from agent.frames import FrameAccount
 from agent.perception import Perception, PerceptionSettings, Supervision
+from agent.perception.settings import In, StartsChildren
 from agent.updates import Opinion, TrialRules, UpdateSide
 from ecu.clock import SECOND_NS, SystemClock
 from ecu.disk import RealDisk
+from ecu.errors import EnvironmentFault
 from inference.messages import Seen
 from inference.package import find_package
 from ota.denied import Denied
@@ -83,7 +87,9 @@ class Car:
 
 
 @asynccontextmanager
-async def driving(folder: Path, fleet: Fleet, judge: Says, source: Source | None = None) -> AsyncIterator[Car]:
+async def driving(
+    folder: Path, fleet: Fleet, judge: Says, source: Source | None = None, start: StartsChildren = Child.start
+) -> AsyncIterator[Car]:
     folder.mkdir(exist_ok=True)
     notices: list[Notice] = []
     news = asyncio.Event()
@@ -107,8 +113,9 @@ async def driving(folder: Path, fleet: Fleet, judge: Says, source: Source | None
         car.news.set()
 
     perception = Perception(
-        settings, account, SystemClock(), Supervision(Random(2), os.environ), seen, lambda what, detail: None
-    )
+        settings, account, SystemClock(), Supervision(Random(2), os.environ, start=start), seen,
+        lambda what, detail: None,
+    )  # fmt: skip
     car = Car(updates, perception, notices=notices, news=news)
     try:
         await perception.start()
@@ -184,6 +191,32 @@ async def test_a_release_that_doesnt_load_is_denied_in_words(todays: Fleet, tmp_
     async with driving(tmp_path / "car", todays, Says(None)) as car:
         over = await car.until_noticed(State.ROLLED_BACK)
         assert "refused" in over.words
+    assert set(car.versions) == {"1.0"}
+
+
+async def test_a_release_whose_worker_the_computer_cant_start_is_left_and_not_denied(
+    todays: Fleet, tmp_path: Path
+) -> None:
+    async def start(
+        module: str,
+        arguments: Sequence[str],
+        accepts: Any,
+        on_message: Callable[[Child[In], In], None],
+        on_closed: Callable[[Child[In]], None],
+        environment: Mapping[str, str],
+    ) -> Child[In]:
+        if module == "inference.worker" and str(OLD) not in arguments:
+            raise EnvironmentFault("no more processes")
+        return await Child.start(module, arguments, accepts, on_message, on_closed, environment)
+
+    released(todays)
+    async with driving(tmp_path / "car", todays, Says(Event.PASSED), start=start) as car:
+        over = await car.until_noticed(State.INCONCLUSIVE)
+        assert "no more processes" in over.words
+        assert over.release is not None
+        assert over.release.digest not in Denied(RealDisk(tmp_path / "car/updates"))
+        seen = len(car.seen)
+        await car.until(lambda: len(car.seen) > seen)
     assert set(car.versions) == {"1.0"}
 
 

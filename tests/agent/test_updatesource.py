@@ -90,7 +90,6 @@ async def test_each_vehicle_sees_the_directors_word_for_itself_alone(todays: Fle
             await asyncio.to_thread(lambda: list(source.read("director/timestamp.json", 0, 10_000)))
         with pytest.raises(NotThere):
             await asyncio.to_thread(lambda: list(source.read(f"director/vehicles/{CAR}/timestamp.json", 0, 10_000)))
-        source.close()
         # A receiver that shows it another vehicle's all the same is found out.
         folder = todays.repo / "director/vehicles"
         (folder / "veh-002").symlink_to(folder / CAR)

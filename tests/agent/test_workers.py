@@ -14,7 +14,7 @@ from agent.perception.workers import LOADING_NS
 from ecu.clock import SECOND_NS
 from ecu.urgency import Urgency, may_prefer
 from inference.messages import Look, Start
-from tests.agent.puppets import HANG_S, PuppetWorker, on_stage, result
+from tests.agent.puppets import HANG_S, PuppetWorker, Watch, on_stage, result
 from tests.agent.virtualtime import in_virtual_time, passes, settled
 from tests.ecu.urgencies import has_urgency, urgencies_of
 
@@ -141,7 +141,7 @@ async def test_a_worker_that_loaded_in_time_may_live_beyond_the_deadline(tmp_pat
 @pytest.fixture
 def sleepers() -> Iterator[list[int]]:
     """Real processes, to be preferred."""
-    processes = [subprocess.Popen(["sleep", "600"]) for _ in range(5)]
+    processes = [subprocess.Popen(["sleep", "600"]) for _ in range(6)]
     yield [process.pid for process in processes]
     for process in processes:
         process.kill()
@@ -163,6 +163,28 @@ async def test_at_real_speed_what_the_road_waits_for_goes_first_and_the_standby_
         await settled()
         assert has_urgency(standby.pid, Urgency.ROAD)
         assert has_urgency(stage.standby.pid, Urgency.PATIENT)
+
+
+@in_virtual_time
+async def test_whoever_leads_goes_first_and_whoever_is_beside_it_last_also_when_started_again(
+    tmp_path: Path, sleepers: list[int]
+) -> None:
+    if not may_prefer():
+        pytest.skip("this user may not make processes more urgent (CAP_SYS_NICE)")
+    async with on_stage(tmp_path, pids=iter(sleepers)) as stage:
+        old = stage.live
+        stage.perception.try_beside(Path("candidate"), Watch())
+        await settled()
+        candidate = stage.workers[-1]
+        assert has_urgency(candidate.pid, Urgency.PATIENT)
+        await stage.perception.swap()
+        assert has_urgency(candidate.pid, Urgency.ROAD)
+        assert has_urgency(old.pid, Urgency.PATIENT)
+        await settled()
+        old.dies()
+        await settled()
+        assert stage.workers[-1].package == old.package
+        assert has_urgency(stage.workers[-1].pid, Urgency.PATIENT)
 
 
 @in_virtual_time

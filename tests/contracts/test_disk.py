@@ -206,6 +206,4 @@ def _answer(act: Callable[[Disk], object], disk: Disk) -> object:
 
 
 test_the_fake_answers_as_the_file_system_does = Twins.TestCase
-Twins.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-)
+Twins.TestCase.settings = settings(max_examples=40, stateful_step_count=25, suppress_health_check=list(HealthCheck))

@@ -26,7 +26,7 @@ from ecu.keys import (
 from tests.ecu.authority import Authority, common_name, verify
 
 AUTHORITY = Authority()
-any_bytes = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+any_bytes = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 
 
 @pytest.fixture(params=["memory", "crash", "files"])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from ecu.crashdisk import Call, CrashDisk, CrashState, violation
-from ecu.disk import DiskFault
+from ecu.disk import DiskError, DiskFault
 from ecu.keys import MemoryKeyStore
 from telemetry.objects.errors import NotKept, ObjectGone
 from telemetry.objects.format import ObjectRef
@@ -184,6 +184,16 @@ def an_objects_sync_fails(story: Story) -> None:
     story.put(12)
 
 
+def an_erasures_names_sync_fails(story: Story) -> None:
+    # Mutation: forgetting their names lets a power cut bring files back whose key is gone, as damage.
+    story.put(10)
+    story.fail_once(lambda call: call.act == "sync_folder")
+    with contextlib.suppress(DiskError):
+        story.erase(Purpose.PERCEPTION)
+    story.put(11)
+    story.put(12)
+
+
 STORIES = [
     pictures_come_and_go,
     a_full_store_evicts,
@@ -192,6 +202,7 @@ STORIES = [
     a_names_sync_fails,
     a_departed_names_sync_fails,
     an_objects_sync_fails,
+    an_erasures_names_sync_fails,
 ]
 
 

@@ -256,4 +256,4 @@ class Lives(RuleBasedStateMachine):
 
 
 test_no_order_of_writes_errors_kills_flips_and_cuts_loses_the_record = Lives.TestCase
-Lives.TestCase.settings = settings(max_examples=60, stateful_step_count=15, deadline=None)
+Lives.TestCase.settings = settings(max_examples=60, stateful_step_count=15)

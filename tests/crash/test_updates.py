@@ -92,6 +92,7 @@ def an_allowed_release_boots(state: CrashState) -> None:
     assert floors.release(Kind.MODEL) == release, "what boots is the floor"
     assert (digest_of(2) in denied) or not latest(state, "denied")
     assert digest_of(4) not in denied
+    assert trial.release is None or trial.release.digest not in denied, "nothing that was found worse is tried"
 
 
 def whatever_was_cut_short_can_be_finished(state: CrashState) -> None:

@@ -42,7 +42,7 @@ def test_a_new_ledger_counts_from_zero_and_lost_nothing(ledger: Ledger, path: Pa
 counts = st.integers(0, 2**64 - 1)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(st.lists(st.dictionaries(st.sampled_from(NAMES), counts, max_size=3), max_size=6))
 def test_writer_reader_and_next_writer_agree(
     tmp_path_factory: pytest.TempPathFactory, updates: list[dict[str, int]]

@@ -279,3 +279,27 @@ def test_peek_changes_nothing_on_the_disk() -> None:
     before = len(disk.calls)
     assert record(disk).peek() == b"a"
     assert {call.act for call in disk.calls[before:]} == {"read"}
+
+
+def test_the_only_twin_there_is_damaged_is_lost_and_not_nothing() -> None:
+    disk = CrashDisk()
+    TwinRecord(disk, "record").write_both(b"one")
+    disk.remove("record.1")
+    disk.flip_bit("record.0", 200)
+    with pytest.raises(TwinLost):
+        TwinRecord(disk, "record").read()
+
+
+def test_a_write_after_a_failed_sync_is_durable_when_it_returns() -> None:
+    disk = CrashDisk()
+    record = TwinRecord(disk, "record")
+    record.write_both(b"one")
+    disk.fail(lambda call: call.act == "sync", DiskFault("worn"))
+    with pytest.raises(DiskFault):
+        record.write(b"two")
+    disk.heal()
+    record.write(b"three")
+    disk.mark("three")
+    for state in disk.after_crash():
+        if "three" in state.acknowledged:
+            assert TwinRecord(state.disk, "record").read() == b"three", state.describe

@@ -7,14 +7,16 @@ import json
 import os
 import platform
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ecu.errors import UsageFault
-from inference.build import drive_detect, face_blur, nanodet, packing, pins
+from inference.build import drive_detect, face_blur, nanodet, pins
 from inference.build.__main__ import DEFAULT_DRIVE, fetch, fetch_faces
+from inference.build.command import run, write_folder
 from inference.build.frames import every_frame
 from inference.build.host import instruction_set
 from inference.build.releases import CLASSES
@@ -50,17 +52,34 @@ def test_every_frame_of_the_drive_comes_once_and_steps_skip() -> None:
     assert sum(1 for _ in every_frame(ROOT / DEFAULT_DRIVE, step=50)) == 5
 
 
-def test_a_package_is_never_written_over_anything_else(tmp_path: Path) -> None:
+def test_nothing_is_written_over_what_isnt_of_its_kind(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(UsageFault, match="isn't a model package"):
-        packing.write_package(tmp_path, {"model.json": b"{}"})
+        write_folder(tmp_path, {"model.json": b"{}"}, "model.json", "a model package")
     assert (tmp_path / "letter.txt").read_text() == "dear"
 
 
-def test_a_package_replaces_the_one_before_as_a_whole(tmp_path: Path) -> None:
+def test_a_folder_replaces_the_one_before_as_a_whole(tmp_path: Path) -> None:
     write_package(tmp_path)
-    packing.write_package(tmp_path, {"model.json": b"{}", "one.onnx": b"1"})
+    write_folder(tmp_path, {"model.json": b"{}", "one.onnx": b"1"}, "model.json", "a model package")
     assert sorted(os.listdir(tmp_path)) == ["model.json", "one.onnx"]
+
+
+def test_a_script_takes_paths_and_ends_by_its_faults_own_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[Path, Path]] = []
+
+    def build(drive: Path, out: Path) -> None:
+        asked.append((drive, out))
+        if len(asked) == 2:
+            raise UsageFault("There is no file.")
+
+    monkeypatch.setattr(sys, "argv", ["build", "--out", "here", "--drive", "video.mp4"])
+    assert run("Builds.", build, "drive", "out") == 0
+    assert run("Builds.", build, "drive", "out") == UsageFault.exit_code
+    assert asked == [(Path("video.mp4"), Path("here"))] * 2
+    assert capsys.readouterr().err == "There is no file.\n"
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def as_box(box: NDArray[np.float32]) -> Box:
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(FACE_PX))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_scenes_face_lies_in_the_frame_and_its_head_is_at_the_top_of_its_person(seed: int, size: int) -> None:
     road = np.full((540, 960, 3), 90, np.uint8)
     scene = compose(collins(), road, size, np.random.default_rng(seed))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from inference.blazeface import FaceDecoder
+from inference.blazeface import MAX_CANDIDATES, FaceDecoder
 from inference.build.face_card import card_text
 from inference.build.kernels import Kernels, options_for
 from inference.detector import detector_of
@@ -24,8 +24,7 @@ from inference.manifest import MANIFEST_FILE, FacesManifest, Margin
 from inference.package import ModelPackage, find_package, load_package
 from inference.session import Engine, Runner, Session, contract_of, golden_fault, open_engine, read_canvas
 from inference.verify import verify
-from tests.inference.test_package import put
-from tests.inference.tiny import Manifest
+from tests.inference.tiny import Manifest, put
 
 FACES = "face-blur@1.0"
 CELLS = 48 * 48
@@ -73,6 +72,12 @@ def covered(regions: list[Region], frame_hw: tuple[int, int]) -> NDArray[np.bool
     for region in regions:
         seen[region.y : region.y + region.height, region.x : region.x + region.width] = True
     return seen
+
+
+@pytest.mark.parametrize("frame_hw", [(0, 0), (0, 9), (9, 0)])
+def test_a_frame_without_pixels_is_refused(frame_hw: tuple[int, int], manifest: FacesManifest) -> None:
+    with pytest.raises(ValueError, match="no pixels"):
+        detector(Bright(), manifest).detect(np.zeros((*frame_hw, 3), np.uint8))
 
 
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(32, 300), st.integers(0, 60))
@@ -135,8 +140,46 @@ def test_a_box_of_nobody_is_looked_at_by_nobody(person: list[float], manifest: F
     assert runner.looks == 2 * looks
 
 
+def test_no_canvas_has_more_faces_than_can_be_compared_and_the_surest_stay() -> None:
+    decoder, boxes = FaceDecoder((192, 192), 4), np.full((CELLS, 4), 8, np.float32)
+    scores = np.linspace(0.2, 1, CELLS, dtype=np.float32)[:, None]
+    found = decoder.candidates(scores, boxes, 0.2)
+    assert len(found) == MAX_CANDIDATES
+    assert found.scores.min() == np.sort(scores[:, 0])[-MAX_CANDIDATES]
+
+
+def test_a_face_at_the_threshold_is_one() -> None:
+    scores, boxes = np.zeros((CELLS, 1), np.float32), np.full((CELLS, 4), 8, np.float32)
+    scores[7] = np.float32(0.2)
+    assert len(FaceDecoder((192, 192), 4).candidates(scores, boxes, 0.2)) == 1
+
+
+def test_where_a_persons_head_must_be_a_face_is_believed_sooner(manifest: FacesManifest) -> None:
+    """Nowhere else is an unsure one: signs and wheels would cover the picture."""
+
+    class Unsure(Bright):
+        def run(self, canvas: NDArray[np.uint8]) -> Outputs:
+            scores, boxes = super().run(canvas)
+            scores[scores > 0] = (manifest.search.head_score + manifest.thresholds.score) / 2
+            return scores, boxes
+
+    assert manifest.search.head_score < manifest.thresholds.score
+    frame = np.zeros((540, 960, 3), np.uint8)
+    frame[102:118, 412:428] = 255
+    someone, elsewhere = [400.0, 100.0, 440.0, 200.0], [700.0, 300.0, 740.0, 400.0]
+    seen = detector(Unsure(), manifest)
+    assert len(seen.detect(frame)) == 0
+    assert len(seen.detect(frame, np.array([elsewhere], np.float32))) == 0
+    (box,) = seen.detect(frame, np.array([elsewhere, someone], np.float32)).boxes
+    assert np.abs((box[:2] + box[2:]) / 2 - (420, 110)).max() <= 12
+
+
 def test_a_heads_region_holds_the_upper_part_of_an_upright_person() -> None:
     assert head_region([400, 100, 440, 200], (540, 960), 0.6) == Region(390, 80, 60, 60)
+
+
+def test_a_heads_region_is_as_wide_as_who_sits_or_rides() -> None:
+    assert head_region([400, 200, 600, 250], (540, 960), 0.6) == Region(400, 105, 200, 200)
 
 
 @pytest.mark.parametrize("frame_hw", [(540, 960), (720, 1280), (192, 192), (100, 700), (1080, 320)])
@@ -153,6 +196,15 @@ def test_a_face_is_told_in_the_frames_pixels_widened_and_clipped(
         middle = (seen.boxes[:, :2] + seen.boxes[:, 2:]) / 2
         assert ((seen.boxes >= 0) & (seen.boxes <= (*frame_hw[::-1], *frame_hw[::-1]))).all()
         assert (np.abs(middle - (x, y)) <= (seen.boxes[:, 2:] - seen.boxes[:, :2]) / 2 + 12).all()
+
+
+def test_hair_and_chin_belong_to_every_face_that_is_told(manifest: FacesManifest) -> None:
+    frame = np.zeros((192, 192, 3), np.uint8)
+    frame[88:104, 88:104] = 255
+    margin = manifest.search.margin
+    (box,) = detector(Bright(), manifest).detect(frame).boxes
+    assert box[2] - box[0] == pytest.approx(20 * (1 + 2 * margin.sides))
+    assert box[3] - box[1] == pytest.approx(20 * (1 + margin.up + margin.down))
 
 
 def test_a_margin_is_added_on_its_own_side() -> None:

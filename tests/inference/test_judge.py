@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,13 +14,24 @@ import pytest
 from ecu.channel import MAX_MESSAGE_BYTES, Channel, ChannelClosed, pair
 from ecu.process import cpu_ns
 from ecu.spawn import spawn
-from inference.comparison import load_comparison
+from inference.comparison import load_comparison, rules_of
 from inference.errors import Party, Unjudgeable
 from inference.evaluation import DEFAULT_EVALUATION, EVALUATION_FILE
+from inference.judge import ADDRESS_SPACE_BYTES
+from inference.judging import Rules
 from inference.messages import FromJudge, JudgedModel, JudgeFault, JudgeProgress, JudgeVerdict
 from inference.package import find_package
 from inference.verdict import Outcome, Verdict
-from tests.inference.labelled import FRAMES, Manifest, afraid_of_the_dark, half_blind, mute, slow, write_evaluation
+from tests.inference.labelled import (
+    CLIP_FRAMES,
+    FRAMES,
+    Manifest,
+    afraid_of_the_dark,
+    half_blind,
+    mute,
+    slow,
+    write_evaluation,
+)
 from tests.inference.tiny import Change, graph, write_package
 
 
@@ -124,6 +135,70 @@ def test_each_model_is_used_at_its_own_score_threshold(tmp_path: Path, live: Pat
     assert (car.candidate.found, car.outcome) == (0, Outcome.FAILED)
 
 
+def calling_cars(*classes: str) -> Callable[[Manifest], None]:
+    """The package's model by other names: the first is what it calls a car."""
+
+    def change(manifest: Manifest) -> None:
+        names = dict(zip(manifest["classes"], classes, strict=True))
+        manifest["classes"] = list(classes)
+        for seen in (seen for variant in manifest["variants"] for canvas in variant["golden"] for seen in canvas):
+            seen["label"] = names[seen["label"]]
+
+    return change
+
+
+def test_a_car_that_is_taken_for_a_truck_is_missed(tmp_path: Path, live: Path, labelled: Path) -> None:
+    confused = write_package(tmp_path / "confused", change=calling_cars("truck", "car"))
+    (car,) = compared(live, confused, labelled).classes
+    assert car.candidate is not None
+    assert (car.candidate.found, car.candidate.false, car.candidate.missed) == (0, 0, car.objects)
+    assert car.outcome is Outcome.FAILED
+
+
+def test_a_class_that_one_model_doesnt_know_is_one_of_which_it_finds_none(
+    tmp_path: Path, live: Path, labelled: Path
+) -> None:
+    without = write_package(tmp_path / "without", change=calling_cars("van", "truck"))
+    (car,) = compared(without, live, labelled).classes
+    assert (car.live, car.outcome) == (None, Outcome.PASSED)
+    assert car.low > 0.5
+    (car,) = compared(live, without, labelled).classes
+    assert (car.candidate, car.outcome) == (None, Outcome.FAILED)
+
+
+def test_objects_of_another_class_arent_judged(tmp_path: Path, live: Path) -> None:
+    def say_truck(manifest: Manifest) -> None:
+        for frame in manifest["frames"][::2]:
+            for seen in frame["objects"]:
+                seen["label"] = "truck"
+        counted = sum(seen["label"] == "car" for frame in manifest["frames"] for seen in frame["objects"])
+        manifest["classes"][0] |= {"objects": counted}
+        manifest["min_objects"] = 10
+
+    (car,) = compared(live, live, write_evaluation(tmp_path / "set", say_truck)).classes
+    assert car.live is not None
+    assert (car.live.found, car.live.missed) == (car.objects, 0)
+    assert car.live.false > 0
+
+
+def test_the_set_says_by_which_rules_it_judges(tmp_path: Path, live: Path) -> None:
+    def demand_more(manifest: Manifest) -> None:
+        manifest |= {"match_iou": 0.9, "min_objects": 31, "margin": 0.02, "cpu_ratio_at_most": 1.5}
+        for frame in manifest["frames"]:
+            for seen in frame["objects"]:
+                # Half of a box overlaps the whole by less than 0.9.
+                x1, y1, x2, y2 = seen["box"]
+                seen["box"] = [x1, y1, x2, (y1 + y2) / 2]
+
+    comparison = load_comparison(live, live, write_evaluation(tmp_path / "set", demand_more))
+    rules = rules_of(comparison.evaluation.manifest)
+    assert rules == Rules(("car",), rules.clips, min_objects=31, margin=0.02, cpu_ratio_at_most=1.5)
+    assert rules.clips == ("first",) * CLIP_FRAMES + ("second",) * CLIP_FRAMES
+    (car,) = comparison.run(cpu_ns, lambda done, of: None).classes
+    assert car.live is not None
+    assert car.live.found == 0
+
+
 def test_ignoring_every_frame_excuses_false_detections_alone(tmp_path: Path, live: Path) -> None:
     def forget(manifest: Manifest) -> None:
         """Half of the objects are no longer labelled: who sees them sees falsely."""
@@ -206,6 +281,14 @@ async def test_a_model_whose_golden_vectors_dont_hold_is_at_fault_itself(
 
 
 @pytest.mark.parametrize("party", [Party.LIVE, Party.CANDIDATE])
+async def test_a_model_of_another_task_is_at_fault_itself(live: Path, labelled: Path, party: Party) -> None:
+    faces = find_package("face-blur@1.0")
+    said = await (fault(live, faces, labelled) if party is Party.CANDIDATE else fault(faces, live, labelled))
+    assert said.party is party
+    assert "is for the task faces" in said.reason
+
+
+@pytest.mark.parametrize("party", [Party.LIVE, Party.CANDIDATE])
 def test_a_model_that_fails_on_a_frame_is_at_fault_itself(
     tmp_path: Path, live: Path, labelled: Path, party: Party
 ) -> None:
@@ -248,7 +331,7 @@ async def test_a_judge_that_nobody_listens_to_ends_by_itself_and_calmly() -> Non
         assert await judge.wait() == 0
 
 
-async def test_it_runs_behind_everything_else_and_can_open_no_socket() -> None:
+async def test_it_runs_behind_everything_else_within_its_memory_and_can_open_no_socket() -> None:
     one, two = find_package("drive-detect@1.0"), find_package("drive-detect@2.0")
     async with judging(one, two, DEFAULT_EVALUATION) as (judge, channel):
         pid = judge.pid
@@ -257,6 +340,10 @@ async def test_it_runs_behind_everything_else_and_can_open_no_socket() -> None:
         status = Path(f"/proc/{pid}/status").read_text()
         assert "NoNewPrivs:\t1" in status
         assert "Seccomp:\t2" in status
+        limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+        hard = {line[:25].strip(): line[25:].split()[1] for line in limits}
+        assert int(hard["Max address space"]) == ADDRESS_SPACE_BYTES
+        assert hard["Max core file size"] == "0"
 
 
 @pytest.mark.soak

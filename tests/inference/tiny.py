@@ -36,6 +36,18 @@ Change = Callable[[onnx.ModelProto], None]
 Manifest = dict[str, Any]
 
 
+def put(*path: str | int, value: Any) -> Callable[[Manifest], None]:
+    """A change of a manifest at one place."""
+
+    def change(manifest: Manifest) -> None:
+        inner: Any = manifest
+        for step in path[:-1]:
+            inner = inner[step]
+        inner[path[-1]] = value
+
+    return change
+
+
 def graph(change: Change | None = None, gain: float = 1.0) -> bytes:
     """The ONNX file. `change` may spoil it; `gain` scales how sure it is."""
     nodes = [

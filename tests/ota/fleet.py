@@ -94,7 +94,14 @@ class Fleet:
     def source(self, vehicle: str = CAR) -> Source:
         return FolderSource(self.repo, vehicle)
 
-    def trust(self, state: Path, clock: Clock | None = None, vehicle: str = CAR, hardware: str = HARDWARE) -> Trust:
+    def trust(
+        self,
+        state: Path,
+        clock: Clock | None = None,
+        vehicle: str = CAR,
+        hardware: str = HARDWARE,
+        scratch: Path | None = None,
+    ) -> Trust:
         state.mkdir(parents=True, exist_ok=True)
         disk = RealDisk(state)
-        return Trust(disk, self.roots, Vehicle(vehicle, hardware), Floors(disk), clock or self.clock)
+        return Trust(disk, self.roots, Vehicle(vehicle, hardware), Floors(disk), clock or self.clock, scratch)

@@ -131,6 +131,37 @@ def test_an_entry_that_failed_leaves_nothing_in_the_next_ones_way(act: str, erro
     assert opened(disk).first_break() is None
 
 
+def test_what_found_no_room_is_said_later_in_order_and_what_was_too_much_is_counted() -> None:
+    disk = with_entries(2)
+    audit = opened(disk)
+    disk.fail(lambda call: call.act == "write_at", DiskFull("no space"))
+    for number in range(3, 3 + 70):
+        audit.note("update_refused", f"{number}")
+    assert said(audit) == [1, 2]
+    disk.heal()
+    audit.note("update_refused", "73")
+    entries = opened(disk).entries()
+    assert entries[2].event == "audit_gap"
+    dropped = int(entries[2].detail.split()[0])
+    assert said(opened(disk)) == [1, 2, dropped, *range(3 + dropped, 74)]
+    audit.note("update_refused", "74")
+    assert said(opened(disk))[-2:] == [73, 74]
+    assert opened(disk).first_break() is None
+
+
+@pytest.mark.parametrize("act", ["sync_folder", "create"])
+def test_a_full_file_that_could_be_put_aside_and_not_begun_anew_breaks_no_chain(act: str) -> None:
+    disk = with_entries(FULL, LONG)
+    audit = opened(disk)
+    disk.fail(lambda call: call.act == act, DiskFault("worn"))
+    with pytest.raises(DiskFault):
+        audit.add("update_refused", f"{FULL + 1} {LONG}")
+    disk.heal()
+    audit.add("update_refused", f"{FULL + 1}")
+    assert said(audit) == said(opened(disk)) == [FULL + 1]
+    assert audit.first_break() is None
+
+
 # --- a full file ------------------------------------------------------------------------------------
 
 LONG = "x" * 100_000

@@ -98,3 +98,11 @@ def test_whatever_a_trial_ends_with_its_end_is_recorded(words: str) -> None:
     assert record.state is State.ROLLED_BACK
     assert record.words.isprintable()
     assert 0 < len(record.words) <= 400
+
+
+def test_whoever_empties_a_slot_under_trial_ends_its_trial() -> None:
+    disk = on_disk(VECTOR["payload"].encode())
+    Slots(disk, Kind.MODEL).empty(Slot.B)
+    record = Slots(disk, Kind.MODEL).record
+    assert (record.trial, record.state, set(record.slots)) == (None, State.INCONCLUSIVE, {Slot.A})
+    assert Trial(Slots(disk, Kind.MODEL), Floors(disk), Denied(disk), Kind.MODEL).begin()[1] is None

@@ -24,7 +24,9 @@ from ecu.disk import DiskDenied, DiskFull
 from ecu.errors import EXIT_ENVIRONMENT, EXIT_NO, EXIT_USAGE, OutriderError
 from ota.cli import _on_the_disk_of
 from ota.errors import NoRoomForUpdate
+from ota.kinds import Kind
 from ota.repository import Desk, KeyFolder
+from ota.repository.alone import LOCK, alone
 from ota.repository.keys import ALL_KEYS
 from outrider import ClickException, run
 from tests.ota.fleet import DAY_NS, Fleet, Unsynced
@@ -108,7 +110,9 @@ def empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Office:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Every file's content, without the lock, which has none."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != LOCK)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 # --- the whole way ----------------------------------------------------------------------------------
@@ -269,6 +273,28 @@ def test_an_unknown_kind_is_refused_with_those_that_there_are(office: Office, ki
         assert ("Did you mean model?" in words) == (kind == "modle")
 
 
+def test_a_folder_that_isnt_there_is_named_before_anything_else_is_asked_for(office: Office) -> None:
+    before = tree(office.repo)
+    for words in (
+        office.refused(EXIT_USAGE, "add", office.folder / "none", "--kind", "model", "--release", "1"),
+        office.refused(EXIT_USAGE, "add", PACKAGE / "model.json", "--kind", "model", "--release", "1"),
+    ):
+        assert words.startswith("Can't read the folder ")
+    assert tree(office.repo) == before
+
+
+def test_a_release_number_that_vehicles_would_refuse_is_told_to_whoever_adds_it(office: Office) -> None:
+    office.released("1.0", 5)
+    folder = office.folder / "in"
+    folder.mkdir()
+    (folder / "a").touch()
+    about: list[str | Path] = [folder, "--kind", "model", "--name", "drive", "--version", "1.1"]
+    assert office.told("add", *about, "--release", "5")["not_below"] == ["model/drive-1.0.json"]
+    assert "isn't above that of model/drive-1.0.json: a vehicle" in office.said("add", *about, "--release", "4")
+    assert office.told("add", *about, "--release", "6")["not_below"] == []
+    assert "isn't above" not in office.said("add", *about, "--release", "6")
+
+
 def test_nothing_is_signed_by_another_kinds_key_or_without_a_draft(office: Office) -> None:
     assert "Nothing of kind model waits" in office.refused(EXIT_USAGE, "sign", "--role", "model")
     office.told("add", PACKAGE, "--kind", "model", "--release", "1")
@@ -421,6 +447,24 @@ def test_looking_changes_nothing(office: Office) -> None:
     assert tree(office.folder) == before
 
 
+def test_what_somebody_changed_in_the_directors_folder_is_an_attack_for_a_vehicle(office: Office) -> None:
+    office.released()
+    path = office.repo / "director/vehicles/car-1/timestamp.json"
+    path.write_bytes(path.read_bytes().replace(b'"version": 1', b'"version": 7'))
+    attacked(office, "tampered")
+    path.write_bytes(b"{}")
+    attacked(office, "malformed")
+
+
+def test_what_is_no_root_is_a_fault_of_usage(office: Office) -> None:
+    office.released()
+    other = office.folder / "some"
+    timestamp = (office.repo / "image/metadata/timestamp.json").read_bytes()
+    for content in (b"", b"{}", b"\xff", timestamp):
+        other.write_bytes(content)
+        assert "is no root" in office.refused(EXIT_USAGE, "verify", "--vehicle", "car-1", "--image-root", other)
+
+
 # --- the computer -----------------------------------------------------------------------------------
 
 
@@ -428,6 +472,53 @@ def test_an_option_that_is_missing_is_a_fault_of_usage(office: Office) -> None:
     with pytest.raises(ClickException) as wrong:
         run(["ota", "publish", "--repo", str(office.repo)])
     assert wrong.value.exit_code == EXIT_USAGE
+
+
+def test_two_desks_never_write_at_once_and_looking_waits_for_nobody(office: Office) -> None:
+    target = office.released()
+    add = "add", PACKAGE, "--kind", "model", "--release", "2"
+    verbs: list[tuple[str | Path, ...]] = [("init",), add, ("sign", "--role", "model"), ("publish",)]
+    with alone(office.repo):
+        before = tree(office.repo)
+        for verb, *arguments in verbs:
+            words = office.refused(EXIT_ENVIRONMENT, str(verb), *arguments)
+            assert words.startswith("Another outrider ota is at work in ")
+        assert tree(office.repo) == before
+        assert target in office.said("inspect")
+        assert office.told("verify", "--vehicle", "car-1")["ok"]
+    assert office.told("add", *add[1:])["is_draft"]
+
+
+def test_a_desk_that_was_killed_keeps_nobody_out(office: Office) -> None:
+    held = "import sys; from pathlib import Path; from ota.repository.alone import alone\n"
+    held += "with alone(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", held, str(office.repo)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        assert "is at work in" in office.refused(EXIT_ENVIRONMENT, "publish")
+        other.kill()
+    office.told("publish")
+
+
+def test_what_ends_soon_is_told_at_every_publication(office: Office) -> None:
+    def ending() -> list[str]:
+        return [its["role"] for its in office.told("publish")["ending"]]
+
+    assert ending() == []
+    keys, now_ns = KeyFolder(office.keys), SystemClock().wall_ns()
+    kinds = [kind.value for kind in Kind]
+    for days, roles in ((59, []), (61, kinds), (334, kinds), (336, ["director root", "root", "targets", *kinds])):
+        then = Desk(Unsynced(office.repo), SteppingClock(wall_ns=now_ns + days * DAY_NS))
+        assert [its.role for its in then.publish(keys).ending] == roles
+    late = Desk(Unsynced(office.repo), SteppingClock(wall_ns=now_ns - 80 * DAY_NS))
+    late.images.renew(Kind.MODEL)
+    office.told("sign", "--role", "model")
+    said = office.said("publish")
+    assert "Ends soon" in said
+    assert "outrider ota sign --role KIND --renew" in " ".join(said.split())
+    assert "director root" in office.said("inspect")
 
 
 def limited(blocks: int) -> Callable[[], None]:
@@ -474,5 +565,6 @@ def test_a_full_disk_and_a_forbidden_one_are_told_in_a_desks_words(office: Offic
         raise DiskFull("the spool's words")
     assert full.value.exit_code == EXIT_ENVIRONMENT
     words = "Permission denied. Run as the owner of that folder"
-    with pytest.raises(DiskDenied, match=words), _on_the_disk_of(office.repo):
-        raise DiskDenied("the spool's words") from PermissionError(13, "Permission denied")
+    for where, named in ((None, office.repo), (str(office.keys), office.keys)):
+        with pytest.raises(DiskDenied, match=f"write {named}: {words}"), _on_the_disk_of(office.repo):
+            raise DiskDenied("the spool's words") from PermissionError(13, "Permission denied", where)

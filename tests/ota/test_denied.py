@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -100,6 +101,36 @@ def test_a_torn_last_line_costs_itself_alone_and_the_next_stands_behind_it(torn:
     assert [digest in denied for digest in (FIRST, SECOND, THIRD)] == [True, True, False]
     denied.add(THIRD)
     assert all(digest in Denied(disk) for digest in (FIRST, SECOND, THIRD))
+
+
+def test_room_that_was_made_is_for_the_next_alone_and_denies_nothing() -> None:
+    disk = with_three()
+    for _ in range(3):
+        Denied(disk).make_room()
+    assert disk.size("denied") == 4 * 74
+    assert OTHER not in Denied(disk)
+    disk.fail(lambda call: call.act == "create" or (call.act == "write_at" and call.path != "denied"), DiskFull("full"))
+    Denied(disk).add(OTHER)
+    assert disk.size("denied") == 4 * 74
+    assert all(digest in Denied(disk) for digest in (FIRST, SECOND, THIRD, OTHER))
+
+
+def makes_room_and_denies(disk: CrashDisk) -> None:
+    for digest in (FIRST, SECOND):
+        Denied(disk).make_room()
+        disk.mark(f"room for {digest}")
+        Denied(disk).add(digest)
+        disk.mark(digest)
+
+
+def denied_stays_and_room_stands(state: CrashState) -> None:
+    rooms = {mark for mark in state.acknowledged if mark.startswith("room")}
+    assert not rooms or state.disk.size("denied") >= 74 * len(rooms)
+    whoever_was_denied_still_is(replace(state, acknowledged=state.acknowledged - rooms))
+
+
+def test_no_power_cut_takes_back_a_denial_or_the_room_for_it() -> None:
+    assert violation(makes_room_and_denies, denied_stays_and_room_stands, CrashDisk()) is None
 
 
 def test_after_a_full_disk_it_can_be_denied_again() -> None:

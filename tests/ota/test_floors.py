@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from ecu.crashdisk import CrashDisk, CrashState, unnoticed_without, violation
 from ecu.disk import DiskFull
+from ecu.twin import TwinRecord
 from ota.errors import Attack, TrustError
 from ota.floors import Floors, FloorsLost
 from ota.kinds import Kind
@@ -63,10 +64,21 @@ def test_a_kinds_release_is_the_highest_that_was_ever_committed(commits: list[tu
     for kind in Kind:
         highest = max((release for other, release in commits if other is kind), default=0)
         assert Floors(disk).release(kind) == highest
-        Floors(disk).demand_newer(kind, highest + 1)
+        Floors(disk).demand_newer(kind, highest + 1, highest)
         with pytest.raises(TrustError, match=f"offered release {highest}, installed {highest}") as refused:
-            Floors(disk).demand_newer(kind, highest)
+            Floors(disk).demand_newer(kind, highest, highest)
         assert refused.value.attack is Attack.ROLLBACK
+
+
+@given(floor=st.integers(1, 9), held=st.integers(0, 9), offered=st.integers(1, 10))
+def test_what_was_lost_to_damage_may_come_again_and_nothing_below_it(floor: int, held: int, offered: int) -> None:
+    disk = CrashDisk()
+    Floors(disk).raise_release(Kind.MODEL, floor)
+    if offered > max(floor, held) or (offered == floor and held < floor):
+        Floors(disk).demand_newer(Kind.MODEL, offered, held)
+    else:
+        with pytest.raises(TrustError):
+            Floors(disk).demand_newer(Kind.MODEL, offered, held)
 
 
 def test_a_version_below_its_floor_is_a_rollback_with_both_numbers() -> None:
@@ -76,6 +88,20 @@ def test_a_version_below_its_floor_is_a_rollback_with_both_numbers() -> None:
     with pytest.raises(TrustError, match="offered image/model version 6, seen 7") as refused:
         floors.demand_current({"image/model#02": 6})
     assert refused.value.attack is Attack.ROLLBACK
+
+
+def test_room_for_a_floor_lowers_none_and_is_made_once() -> None:
+    disk = CrashDisk()
+    floors = Floors(disk)
+    floors.make_room()
+    sizes = [disk.size(f"floors.release.{twin}") for twin in (0, 1)]
+    disk.fail(lambda call: call.act == "create", DiskFull("no space"))
+    floors.raise_release(Kind.MODEL, 3)
+    calls = len(disk.calls)
+    floors.make_room()
+    assert {call.act for call in disk.calls[calls:]} <= {"read", "size"}
+    assert Floors(disk).release(Kind.MODEL) == 3
+    assert [disk.size(f"floors.release.{twin}") for twin in (0, 1)] == sizes
 
 
 def test_what_raises_nothing_writes_nothing() -> None:
@@ -183,13 +209,27 @@ def test_both_twins_lost_is_never_zero(record: str) -> None:
         ),
         "floors.release": (
             lambda: floors.release(Kind.MODEL),
-            lambda: floors.demand_newer(Kind.MODEL, 9),
+            lambda: floors.demand_newer(Kind.MODEL, 9, 0),
             lambda: floors.raise_release(Kind.MODEL, 9),
         ),
     }
     for act in ask[record]:
         with pytest.raises(FloorsLost, match="refused until this vehicle is provisioned anew"):
             act()
+
+
+@pytest.mark.parametrize(
+    ("record", "ask"),
+    [
+        ("floors.metadata", lambda floors: floors.signed_at_s),
+        ("floors.release", lambda floors: floors.release(Kind.MODEL)),
+    ],
+)
+def test_a_floor_that_isnt_understood_is_never_zero(record: str, ask: Callable[[Floors], object]) -> None:
+    disk = CrashDisk()
+    TwinRecord(disk, record).write_both(b'{"versions": "all", "model": true}')
+    with pytest.raises(FloorsLost, match="provisioned anew"):
+        ask(Floors(disk))
 
 
 def test_a_full_disk_refuses_the_raise_and_keeps_the_floor() -> None:

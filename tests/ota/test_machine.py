@@ -38,6 +38,18 @@ def test_no_order_of_events_commits_without_loading_passing_and_proving_in_this_
             assert tuple(path[last + 1 :]) == PATH[1:]
 
 
+@pytest.mark.parametrize(
+    ("state", "only"),
+    [
+        (State.SHADOW, {(State.STAGED, Event.LOADED)}),
+        (State.SWITCHED, {(State.SHADOW, Event.PASSED)}),
+        (State.COMMITTED, {(State.SWITCHED, Event.PROVEN)}),
+    ],
+)
+def test_there_is_one_way_to_each_state_towards_being_kept(state: State, only: set[tuple[State, Event]]) -> None:
+    assert {pair for pair, (after, _) in TRANSITIONS.items() if after is state} == only
+
+
 @given(st.lists(st.sampled_from(list(Event)), max_size=30))
 def test_floors_rise_only_with_a_commit_and_only_the_worse_is_denied(events: list[Event]) -> None:
     for state, effects in walked(events):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tuf.api.metadata import Metadata, Targets
+from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, Targets
 
 from ecu.clock import SteppingClock
 from ecu.crashdisk import Call, CrashDisk
@@ -29,8 +29,8 @@ from ota.layout import published
 from ota.manifest import BLOCK_BYTES, BundleManifest, decode_manifest, encode_manifest
 from ota.repository import Desk, KeyFolder
 from ota.repository.files import entry_of, take
-from ota.repository.keys import ALL_KEYS, Owners
-from ota.repository.metadata import Lifetimes
+from ota.repository.keys import ALL_KEYS, Owners, online_keys, root_keys
+from ota.repository.metadata import Lifetimes, sign
 from ota.source import PART_BYTES, Source
 from ota.trust import Roots, Trust, Vehicle
 from tests.ota.changed import Open
@@ -133,11 +133,11 @@ def test_a_publication_without_drafts_makes_everything_last_longer_and_changes_n
 
 def test_without_the_directors_keys_vehicles_are_left_as_they_are_and_that_is_said(fleet: Fleet, state: Path) -> None:
     fleet.assign(fleet.release("1.0", 1))
-    for path in (fleet.folder / "keys").glob("director-*"):
-        path.unlink()
     desk = Desk(Unsynced(fleet.repo), fleet.clock)
-    told = desk.publish(fleet.keys)
-    assert [its.vehicle for its in told.left] == [CAR]
+    for name in online_keys("director"):
+        (fleet.folder / f"keys/{name}.pem").unlink()
+        told = desk.publish(fleet.keys)
+        assert [its.vehicle for its in told.left] == [CAR]
     assert installs(fleet, state) == ["model/drive-1.0.json 1"]
     before = tree(fleet.repo)
     refusal(lambda: desk.publish(fleet.keys, [CAR], ["model/drive-1.0.json"]))
@@ -230,6 +230,15 @@ def shared(tmp_path: Path) -> Fleet:
     return fleet
 
 
+def test_each_kind_is_delegated_alone_and_nobody_is_asked_after_it(fleet: Fleet) -> None:
+    top = Metadata[Targets].from_file(str(fleet.repo / "image/metadata/1.targets.json")).signed
+    assert top.delegations is not None
+    roles = (top.delegations.roles or {}).values()
+    assert [(role.name, role.paths, role.terminating) for role in roles] == [
+        (kind.value, [f"{kind}/*"], True) for kind in Kind
+    ]
+
+
 def test_where_two_of_three_sign_one_and_its_double_are_too_few(shared: Fleet, state: Path) -> None:
     add(shared, "1.0", 1)
     for signers in (["anna"], ["anna"], ["anna", "anna"]):
@@ -264,6 +273,9 @@ def test_two_of_three_root_keys_make_a_root_and_one_makes_none(shared: Fleet) ->
         ({Kind.MODEL: Owners(1, ("anna", "anna"))}, "is model's already"),
         ({Kind.MODEL: Owners(1, ("anna",)), Kind.CONFIG: Owners(1, ("anna",))}, "anna of config is model's already"),
         ({Kind.MODEL: Owners(1, ("image-timestamp",))}, "is timestamp's already"),
+        ({Kind.MODEL: Owners(1, ("image-root-1",))}, "image-root-1 of model is root's already"),
+        ({Kind.MODEL: Owners(1, ("director-targets",))}, "of the director is model's already"),
+        ({Kind.MODEL: Owners(1, ("director-root-3",))}, "of the director is model's already"),
         ({Kind.MODEL: Owners(1, ("copy",)), Kind.CONFIG: Owners(1, ("anna",))}, "anna of config is model's already"),
     ],
 )
@@ -273,7 +285,7 @@ def test_a_key_is_for_one_thing_also_under_another_name(tmp_path: Path, owners: 
     shutil.copy(tmp_path / "keys/anna.pem", tmp_path / "keys/copy.pem")
     (tmp_path / "repo").mkdir()
     assert words in refusal(lambda: Desk(RealDisk(tmp_path / "repo"), SteppingClock()).found(keys, owners))
-    assert not Desk(RealDisk(tmp_path / "repo"), SteppingClock()).images.is_founded
+    assert tree(tmp_path / "repo") == {}
 
 
 def test_online_keys_of_another_fleet_publish_nothing(fleet: Fleet, tmp_path: Path, state: Path) -> None:
@@ -282,7 +294,7 @@ def test_online_keys_of_another_fleet_publish_nothing(fleet: Fleet, tmp_path: Pa
     stranger.generate()
     before = tree(fleet.repo)
     words = refusal(lambda: Desk(Unsynced(fleet.repo), fleet.clock).publish(stranger))
-    assert "image-snapshot in --keys isn't the one" in words
+    assert "in --keys isn't the one that this repository" in words
     assert "director-targets in --keys isn't the one" in refusal(fleet.director.assign, CAR, [], stranger)
     for name in ("image-timestamp", "director-snapshot", "director-timestamp"):
         mixed = KeyFolder(shutil.copytree(fleet.folder / "keys", tmp_path / name))
@@ -290,6 +302,9 @@ def test_online_keys_of_another_fleet_publish_nothing(fleet: Fleet, tmp_path: Pa
         act = fleet.director.assign if name.startswith("director") else None
         words = refusal(act, CAR, [], mixed) if act else refusal(Desk(Unsynced(fleet.repo), fleet.clock).publish, mixed)
         assert f"The key {name} in --keys" in words
+        # All that can be refused is, before anything is written.
+        refusal(Desk(Unsynced(fleet.repo), fleet.clock).publish, mixed)
+        refusal(Desk(Unsynced(fleet.repo), fleet.clock).publish, mixed, [CAR], ["model/drive-1.0.json"])
     assert tree(fleet.repo) == before
     assert installs(fleet, state) == ["model/drive-1.0.json 1"]
 
@@ -310,6 +325,27 @@ def test_the_same_version_with_other_bytes_needs_a_higher_release(fleet: Fleet, 
     Desk(Unsynced(fleet.repo), fleet.clock).publish(fleet.keys)
     # Whoever was to have this version has its newer release: renewed assignments follow what is published.
     assert installs(fleet, state) == ["model/drive-1.0.json 6"]
+
+
+def test_the_releases_from_which_no_vehicle_would_go_on_are_named(fleet: Fleet) -> None:
+    def of(version: str, release: int, *hardware: str) -> list[str]:
+        files = add(fleet, "9.0", 9, kind=Kind.CONFIG).files
+        return fleet.images.not_below(
+            BundleManifest(
+                kind=Kind.MODEL, name="drive", version=version, release=release, hardware=hardware, files=files
+            )
+        )
+
+    fleet.release("1.0", 5, hardware=("x86_64", "aarch64"))
+    add(fleet, "2.0", 7)
+    one, two = "model/drive-1.0.json", "model/drive-2.0.json"
+    assert of("3.0", 8, "any") == []
+    assert of("3.0", 7, "any") == of("3.0", 7, HARDWARE) == [two]
+    assert of("3.0", 6, "any") == [two]
+    assert of("3.0", 5, "any") == [one, two]
+    assert of("3.0", 5, "aarch64") == [one]
+    assert of("3.0", 5, "riscv64") == []
+    assert of("1.0", 5, "any") == [two]
 
 
 def test_a_draft_may_be_corrected_before_it_is_published(fleet: Fleet) -> None:
@@ -458,6 +494,80 @@ def test_a_draft_that_takes_something_out_says_so(fleet: Fleet) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("more", ["delegation", "field", "number"])
+def test_a_draft_that_says_more_than_its_releases_is_neither_signed_nor_published(fleet: Fleet, more: str) -> None:
+    """Whoever signs is shown releases: a delegation to a stranger would come under the signature unseen."""
+    add(fleet, "1.0", 1)
+    path = fleet.repo / "drafts/model.json"
+    draft = Metadata[Targets].from_file(str(path))
+    match more:
+        case "delegation":
+            key = fleet.keys.signer("campaign").public_key
+            role = DelegatedRole("planted", [key.keyid], 1, terminating=True, paths=["model/*"])
+            draft.signed.delegations = Delegations({key.keyid: key}, {"planted": role})
+        case "field":
+            draft.signed.unrecognized_fields["x-more"] = 1
+        case _:
+            draft.signed.version = 1 << 31
+    draft.to_file(str(path))
+    assert "says more than what its releases are" in refusal(
+        fleet.images.sign, Kind.MODEL, [fleet.keys.signer("model")]
+    )
+    draft.sign(fleet.keys.signer("model"))
+    draft.to_file(str(path))
+    assert "says more than what its releases are" in refusal(fleet.publish)
+
+
+def test_a_release_that_a_vehicle_is_to_have_is_not_taken_out_behind_its_back(fleet: Fleet, state: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    add(fleet, "2.0", 2)
+    path = fleet.repo / "drafts/model.json"
+    draft = Metadata[Targets].from_file(str(path))
+    del draft.signed.targets["model/drive-1.0.json"]
+    draft.to_file(str(path))
+    fleet.images.sign(Kind.MODEL, [fleet.keys.signer("model")])
+    desk, before = Desk(Unsynced(fleet.repo), fleet.clock), tree(fleet.repo)
+    words = refusal(desk.publish, fleet.keys)
+    assert words.startswith(f"{CAR} is to have model/drive-1.0.json, which would be no release any more.")
+    assert "There is no release" in refusal(desk.publish, fleet.keys, [CAR], ["model/drive-1.0.json"])
+    assert tree(fleet.repo) == before
+    desk.publish(fleet.keys, with_drafts=False)
+    desk.publish(fleet.keys, [CAR], ["model/drive-2.0.json"])
+    assert installs(fleet, state) == ["model/drive-2.0.json 2"]
+
+
+def test_a_root_that_the_one_before_did_not_sign_is_not_believed(fleet: Fleet, tmp_path: Path) -> None:
+    """Its own keys signed it: those of whoever put it there."""
+    fleet.assign(fleet.release("1.0", 1))
+    stranger = KeyFolder(tmp_path / "stranger")
+    stranger.generate()
+    for name in ("image", "director"):
+        root = Metadata[Root].from_file(str(fleet.repo / name / "metadata/1.root.json"))
+        root.signed.version = 2
+        at = fleet.repo / name / "metadata/2.root.json"
+        for signer in stranger.signers(root_keys(name)):
+            root.signed.add_key(signer.public_key, "root")
+        sign(root, [*stranger.signers(root_keys(name)), fleet.keys.signer(f"{name}-root-1")]).to_file(str(at))
+        desk = Desk(RealDisk(fleet.repo), fleet.clock)
+        assert "2.root.json of the repository isn't what the keys of root signed" in refusal(desk.note)
+        # Signed by those of the one before, and by too few of its own.
+        root.signed.roles["root"].keyids = [one.public_key.keyid for one in stranger.signers(root_keys(name))]
+        sign(root, fleet.keys.signers(root_keys(name))).to_file(str(at))
+        assert "2.root.json of the repository isn't what the keys of root signed" in refusal(desk.note)
+        sign(root, [*fleet.keys.signers(root_keys(name)), *stranger.signers(root_keys(name))]).to_file(str(at))
+        assert desk.note().releases
+
+
+def test_a_vehicle_gets_no_assignment_that_was_made_for_another(fleet: Fleet) -> None:
+    """Copied within the folder by whoever holds no key, it would come under the director's signature."""
+    fleet.assign(fleet.release("1.0", 1))
+    folder = fleet.repo / "director/vehicles"
+    shutil.copytree(folder / CAR, folder / "car-2")
+    desk, before = Desk(Unsynced(fleet.repo), fleet.clock), tree(fleet.repo)
+    assert f"car-2/1.targets.json of the repository is for {CAR}." in refusal(desk.publish, fleet.keys)
+    assert tree(fleet.repo) == before
+
+
 def test_a_draft_from_before_another_publication_is_not_published(fleet: Fleet, state: Path) -> None:
     path = fleet.repo / "drafts/model.json"
     add(fleet, "1.0", 1)
@@ -496,6 +606,34 @@ def test_a_number_that_was_used_is_never_used_for_another_draft(fleet: Fleet) ->
     assert (fleet.repo / "image/metadata/3.model.json").exists()
 
 
+def test_what_a_cut_publication_may_have_shown_is_not_released_again_with_other_bytes(fleet: Fleet) -> None:
+    add(fleet, "1.0", 1)
+    fleet.images.sign(Kind.MODEL, [fleet.keys.signer("model")])
+    shutil.move(fleet.repo / "drafts/model.json", fleet.repo / "image/metadata/2.model.json")
+    assert "published with other bytes as release 1" in refusal(add, fleet, "1.0", 1, b"other")
+    assert add(fleet, "1.0", 2, b"other").release == 2
+
+
+def test_a_manifest_is_no_release_without_its_files(fleet: Fleet) -> None:
+    manifest = add(fleet, "1.0", 1)
+    (fleet.repo / "drafts/model.json").unlink()
+    (fleet.repo / "image/files" / manifest.files[0].sha256).unlink()
+    assert "The repository lacks image/files/" in refusal(fleet.images.add_manifest, encode_manifest(manifest))
+    assert fleet.images.drafts() == ()
+
+
+def test_what_somebody_left_in_its_folders_is_no_version(fleet: Fleet, state: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    for folder in ("image/metadata", f"director/vehicles/{CAR}"):
+        for name in ("old.snapshot.json", "copy-of-2.targets.json", "2.model.json.bak", ".model.json"):
+            (fleet.repo / folder / name).write_bytes(b"?")
+    (fleet.repo / "director/vehicles/README").write_bytes(b"?")
+    (fleet.repo / "director/vehicles/car-2").mkdir()
+    fleet.assign(fleet.release("2.0", 2))
+    Desk(Unsynced(fleet.repo), fleet.clock).publish(fleet.keys)
+    assert installs(fleet, state) == ["model/drive-2.0.json 2"]
+
+
 def test_a_manifest_that_isnt_the_signed_one_is_not_shown(fleet: Fleet) -> None:
     fleet.release("1.0", 1)
     (path,) = (fleet.repo / "image/targets").rglob("*.json")
@@ -508,7 +646,7 @@ def test_a_manifest_that_isnt_the_signed_one_is_not_shown(fleet: Fleet) -> None:
     ["image/metadata/1.root.json", "image/metadata/1.targets.json", "image/metadata/2.snapshot.json",
      "image/metadata/timestamp.json", "image/metadata/2.model.json", "drafts/config.json",
      "director/metadata/1.root.json", f"director/vehicles/{CAR}/timestamp.json",
-     f"director/vehicles/{CAR}/1.snapshot.json", f"director/vehicles/{CAR}/1.targets.json", "image/targets"],
+     f"director/vehicles/{CAR}/1.snapshot.json", f"director/vehicles/{CAR}/1.targets.json", "image/targets/model"],
 )  # fmt: skip
 def test_damage_anywhere_is_one_paragraph_that_names_the_file(fleet: Fleet, path: str) -> None:
     fleet.assign(fleet.release("1.0", 1))

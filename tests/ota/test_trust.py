@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from ecu.clock import SteppingClock
 from ecu.crashdisk import CrashDisk
-from ecu.disk import DiskError, DiskFault, RealDisk
+from ecu.disk import DiskError, DiskFault, DiskFull, RealDisk
 from ota.errors import Attack, FetchError, NotThere, TrustError
 from ota.floors import Floors, FloorsLost
 from ota.kinds import Kind
@@ -106,6 +105,32 @@ def test_any_flipped_bit_in_the_cache_costs_a_fetch_and_nothing_else(fleet: Flee
         for bit in (0, 7):
             cache.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
             assert trust.refresh(fleet.source()) == offers
+
+
+def test_a_cache_full_of_nonsense_costs_a_fetch_and_nothing_else(fleet: Fleet, state: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    trust = fleet.trust(state)
+    offers = trust.refresh(fleet.source())
+    cache = state / "metadata.cache"
+    whole = cache.read_bytes()
+    # Zeros, or a way out of the folder, where a name was.
+    for at in (at for at in range(len(whole)) if whole.startswith((b"director/", b"image/"), at)):
+        for nonsense in (bytes(6), b"../../"):
+            cache.write_bytes(whole[:at] + nonsense + whole[at + 6 :])
+            assert trust.refresh(fleet.source()) == offers
+
+
+def test_on_a_full_disk_a_look_is_taken_and_its_floors_rise(fleet: Fleet) -> None:
+    manifest = fleet.release("1.0", 1)
+    fleet.assign(manifest)
+    disk = CrashDisk()
+    trust = Trust(disk, fleet.roots, Vehicle(CAR, HARDWARE), Floors(disk), fleet.clock)
+    offers = trust.refresh(fleet.source())
+    fleet.pass_days(1)
+    fleet.assign(manifest)
+    disk.fail(lambda call: call.act == "create", DiskFull("no space"))
+    assert trust.refresh(fleet.source()) == offers
+    assert Floors(disk).signed_at_s == fleet.clock.wall_ns() // 10**9
 
 
 def test_a_cache_that_the_medium_cant_give_back_is_written_anew(fleet: Fleet) -> None:
@@ -234,6 +259,37 @@ def test_a_director_alone_can_change_no_byte(fleet: Fleet, state: Path) -> None:
     refused(fleet.trust(state), fleet.source(), Attack.ARBITRARY_SOFTWARE, "disagree about model/drive-1.0.json")
 
 
+def test_a_director_alone_can_change_no_byte_of_the_same_length(fleet: Fleet, state: Path) -> None:
+    target = fleet.images.target(fleet.release("1.0", 1).target)
+    target.hashes["sha256"] = "0" * 64
+    fleet.director.assign(CAR, [target], fleet.keys)
+    refused(fleet.trust(state), fleet.source(), Attack.ARBITRARY_SOFTWARE, "disagree about")
+
+
+def directed_by_hand(fleet: Fleet, edit: Callable[[Targets], None]) -> None:
+    path = fleet.repo / f"director/vehicles/{CAR}/1.targets.json"
+    targets = Metadata[Targets].from_file(str(path))
+    edit(targets.signed)
+    targets.sign(fleet.keys.signer("director-targets"))
+    targets.to_file(str(path))
+
+
+def test_a_director_that_delegates_is_refused(fleet: Fleet, state: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    images = Metadata[Targets].from_file(str(fleet.repo / "image/metadata/1.targets.json"))
+    directed_by_hand(fleet, lambda signed: setattr(signed, "delegations", images.signed.delegations))
+    refused(fleet.trust(state), fleet.source(), Attack.MALFORMED, "which a director's never do")
+
+
+def test_a_kind_that_nobody_knows_is_refused(fleet: Fleet, state: Path) -> None:
+    manifest = fleet.release("1.0", 1)
+    fleet.assign(manifest)
+    known = fleet.images.target(manifest.target)
+    other = type(known).from_dict(known.to_dict(), "firmware/drive-1.0.json")
+    directed_by_hand(fleet, lambda signed: signed.targets.update({other.path: other}))
+    refused(fleet.trust(state), fleet.source(), Attack.MALFORMED, "of no kind that is known here")
+
+
 def test_a_director_cant_raise_a_release_counter(fleet: Fleet, state: Path) -> None:
     target = fleet.images.target(fleet.release("1.0", 1).target)
     target.unrecognized_fields["custom"]["release"] = 9
@@ -250,12 +306,8 @@ def test_a_release_for_other_hardware_is_refused(fleet: Fleet, state: Path) -> N
 def test_two_releases_of_one_kind_are_refused(fleet: Fleet, state: Path) -> None:
     fleet.assign(first := fleet.release("1.0", 1))
     second = fleet.images.target(fleet.release("2.0", 2).target)
-    path = fleet.repo / f"director/vehicles/{CAR}/1.targets.json"
-    targets = Metadata[Targets].from_file(str(path))
-    assert list(targets.signed.targets) == [first.target]
-    targets.signed.targets[second.path] = second
-    targets.sign(fleet.keys.signer("director-targets"))
-    targets.to_file(str(path))
+    assert first.target != second.path
+    directed_by_hand(fleet, lambda signed: signed.targets.update({second.path: second}))
     refused(fleet.trust(state), fleet.source(), Attack.MALFORMED, "two releases of one kind")
 
 
@@ -264,6 +316,15 @@ def test_expired_metadata_is_refused_as_a_freeze(fleet: Fleet, state: Path) -> N
     fleet.pass_days(8)
     words = refused(fleet.trust(state), fleet.source(), Attack.FREEZE)
     assert words == "freeze: director/timestamp expired on 2027-01-22T08:00:00Z, today is 2027-01-23T08:00:00Z"
+
+
+def test_a_kind_whose_signature_ran_out_is_named(fleet: Fleet, state: Path) -> None:
+    manifest = fleet.release("1.0", 1)
+    fleet.pass_days(91)
+    fleet.publish()
+    fleet.assign(manifest)
+    words = refused(fleet.trust(state), fleet.source(), Attack.FREEZE)
+    assert words == "freeze: image/model expired on 2027-04-15T08:00:00Z, today is 2027-04-16T08:00:00Z"
 
 
 def test_time_is_the_clocks_and_not_the_computers(fleet: Fleet, state: Path) -> None:
@@ -294,6 +355,30 @@ def test_older_metadata_is_a_rollback_whatever_became_of_the_cache(fleet: Fleet,
     assert contents(state) == before
 
 
+def test_older_images_are_a_rollback_though_the_cache_is_lost_and_the_director_is_in_on_it(
+    fleet: Fleet, state: Path
+) -> None:
+    manifest = fleet.release("1.0", 1)
+    fleet.assign(manifest)
+    old = (fleet.repo / "image/metadata/timestamp.json").read_bytes()
+    fleet.release("2.0", 2)
+    trust = fleet.trust(state)
+    trust.refresh(fleet.source())
+    (state / "metadata.cache").unlink()
+    (fleet.repo / "image/metadata/timestamp.json").write_bytes(old)
+    refused(trust, fleet.source(), Attack.ROLLBACK, r"offered image/timestamp version \d, seen \d")
+
+
+def test_a_look_that_finds_nothing_new_writes_nothing(fleet: Fleet) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    disk = CrashDisk()
+    trust = Trust(disk, fleet.roots, Vehicle(CAR, HARDWARE), Floors(disk), fleet.clock)
+    trust.refresh(fleet.source())
+    calls = len(disk.calls)
+    trust.refresh(fleet.source())
+    assert {call.act for call in disk.calls[calls:]} <= {"read", "size"}
+
+
 def test_a_snapshot_of_another_state_is_mixed_and_matched(fleet: Fleet, state: Path) -> None:
     manifest = fleet.release("1.0", 1)
     fleet.assign(manifest)
@@ -319,7 +404,7 @@ def test_metadata_without_end_is_left_at_its_limit(fleet: Fleet, state: Path) ->
                 yield bytes(65_536)
 
     refused(fleet.trust(state), Endless(), Attack.ENDLESS_DATA, "director/timestamp.json")
-    assert taken <= 4 * 65_536
+    assert taken == 2 * 65_536, "one part, in each of two looks"
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[1, 2", b'{"signed": {"_type": "timestamp"}}', bytes(100)])
@@ -327,6 +412,45 @@ def test_what_isnt_metadata_is_refused_as_malformed(fleet: Fleet, state: Path, d
     fleet.assign(fleet.release("1.0", 1))
     source = Changed(fleet.source(), lambda path, was: data if path == "director/timestamp.json" else was)
     refused(fleet.trust(state), source, Attack.MALFORMED, "director/timestamp.json")
+
+
+@pytest.mark.parametrize("junk", ["NaN", "1e999", '"\\ud800"', "[" * 500 + "]" * 500, "1" * 4000])
+@pytest.mark.parametrize("role", ["director/timestamp", "director/1.snapshot", "image/1.targets", "image/2.model"])
+def test_what_stands_beside_the_signed_part_changes_nothing_that_is_believed(
+    fleet: Fleet, state: Path, role: str, junk: str
+) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+
+    def beside(path: str, data: bytes) -> bytes:
+        return data.rstrip().removesuffix(b"}") + f', "comment": {junk}}}'.encode() if role in path else data
+
+    trust = fleet.trust(state)
+    offers = trust.refresh(Changed(fleet.source(), beside))
+    assert offers == fleet.trust(state / "other").refresh(fleet.source())
+    assert trust.refresh(fleet.source()) == offers
+
+
+def test_words_about_what_was_refused_are_short_and_printable_however_much_is_offered(
+    fleet: Fleet, state: Path
+) -> None:
+    target = fleet.images.target(fleet.release("1.0", 1).target)
+    forged = type(target).from_dict(target.to_dict(), "model/\x1b[2J" + "x" * 100_000)
+    fleet.director.assign(CAR, [forged], fleet.keys)
+    words = refused(fleet.trust(state), fleet.source(), Attack.ARBITRARY_SOFTWARE)
+    assert words.isprintable()
+    assert len(words) <= 400
+
+
+@pytest.mark.parametrize("version", [10**4000, (1 << 53) + 1, True])
+def test_a_version_that_no_floor_can_hold_is_refused(fleet: Fleet, state: Path, version: int) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    path = fleet.repo / f"director/vehicles/{CAR}/timestamp.json"
+    timestamp = Metadata[Timestamp].from_file(str(path))
+    timestamp.signed.version = version
+    timestamp.sign(fleet.keys.signer("director-timestamp"))
+    timestamp.to_file(str(path))
+    refused(fleet.trust(state), fleet.source(), Attack.MALFORMED, "the version of director/timestamp is no number")
+    assert contents(state) == {}
 
 
 @pytest.mark.parametrize("custom", [None, {}, {"release": "1", "hardware": ["any"]}, {"release": 1, "hardware": "any"}])
@@ -341,7 +465,60 @@ def test_a_release_that_doesnt_say_what_it_is_for_is_refused(fleet: Fleet, state
     refused(fleet.trust(state), fleet.source(), Attack.MALFORMED, "says no release and hardware")
 
 
+@pytest.mark.parametrize(
+    ("path", "hashes"),
+    [
+        ("model/drive-\u00e9.json", {"sha256": "0" * 64}),
+        ("model/drive 1.0.json", {"sha256": "0" * 64}),
+        ("model/drive-1.0.json", {"sha256": "0" * 63 + "\n"}),
+        ("model/drive-1.0.json", {"sha256": "/../" + "0" * 60}),
+        ("model/drive-1.0.json", {"sha512": "0" * 128}),
+    ],
+)
+def test_a_name_that_nobody_can_ask_for_is_refused_though_both_have_signed_it(
+    fleet: Fleet, state: Path, path: str, hashes: dict[str, str]
+) -> None:
+    known = fleet.images.target(fleet.release("1.0", 1).target)
+    target = type(known).from_dict({**known.to_dict(), "hashes": hashes}, path)
+    model = Metadata[Targets].from_file(str(fleet.repo / "image/metadata/2.model.json"))
+    model.signed.targets = {path: target}
+    model.signed.version = 3
+    model.sign(fleet.keys.signer("model"))
+    published_by_hand(fleet, "model", model)
+    fleet.director.assign(CAR, [target], fleet.keys)
+    refused(fleet.trust(state), fleet.source(), Attack.MALFORMED, "nobody can ask for")
+
+
 # --- clocks, floors and links -----------------------------------------------------------------------
+
+
+def test_a_kind_begins_anew_with_other_keys_though_an_earlier_look_kept_it_by_the_old_ones(
+    fleet: Fleet, state: Path
+) -> None:
+    manifest = fleet.release("1.0", 1)
+    target = fleet.images.target(manifest.target)
+    fleet.assign(manifest)
+    trust = fleet.trust(state)
+    trust.refresh(fleet.source())
+    # The owners give the kind to another key, and for now vehicles are to have nothing.
+    targets = Metadata[Targets].from_file(str(fleet.repo / "image/metadata/1.targets.json"))
+    assert targets.signed.delegations is not None
+    targets.signed.revoke_key(fleet.keys.signer("model").public_key.keyid, "model")
+    targets.signed.add_key(fleet.keys.signer("runtime").public_key, "model")
+    targets.signed.version = 2
+    targets.sign(fleet.keys.signer("image-targets"))
+    published_by_hand(fleet, "targets", targets)
+    fleet.assign()
+    assert trust.refresh(fleet.source()) == ()
+    # Then the new key signs, from the first version on.
+    model = Metadata[Targets].from_file(str(fleet.repo / "image/metadata/1.model.json"))
+    model.signed.targets[target.path] = target
+    model.signatures.clear()
+    model.sign(fleet.keys.signer("runtime"))
+    published_by_hand(fleet, "model", model)
+    fleet.director.assign(CAR, [target], fleet.keys)
+    (state / "metadata.cache").unlink()
+    assert [offer.release for offer in trust.refresh(fleet.source())] == [1]
 
 
 def test_a_clock_before_what_was_signed_is_not_believed(fleet: Fleet, state: Path) -> None:
@@ -361,6 +538,18 @@ def test_whoever_signs_with_a_clock_of_the_future_lifts_no_floor_into_it(fleet: 
     trust = fleet.trust(state)
     assert trust.refresh(fleet.source())
     assert trust.refresh(fleet.source())
+
+
+@pytest.mark.parametrize("stamp", ["yesterday", None, -5, True, [1 << 40]])
+def test_a_timestamp_that_says_nonsense_of_its_time_lifts_no_floor(fleet: Fleet, state: Path, stamp: object) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    for path in ("image/metadata/timestamp.json", f"director/vehicles/{CAR}/timestamp.json"):
+        timestamp = Metadata[Timestamp].from_file(str(fleet.repo / path))
+        timestamp.signed.unrecognized_fields["x-outrider-signed-at"] = stamp
+        timestamp.sign(fleet.keys.signer(f"{path.partition('/')[0]}-timestamp"))
+        timestamp.to_file(str(fleet.repo / path))
+    assert fleet.trust(state).refresh(fleet.source())
+    assert Floors(RealDisk(state)).signed_at_s <= 1
 
 
 def test_lost_floors_refuse_every_update(fleet: Fleet, state: Path) -> None:
@@ -385,15 +574,31 @@ def test_one_flipped_bit_lowers_no_floor(fleet: Fleet, state: Path) -> None:
 
 @pytest.mark.parametrize("makes", ["file", "nothing"])
 def test_a_temporary_folder_that_cant_be_used_is_the_disks_matter(
-    fleet: Fleet, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, makes: str
+    fleet: Fleet, state: Path, tmp_path: Path, makes: str
 ) -> None:
     fleet.assign(fleet.release("1.0", 1))
     if makes == "file":
         (tmp_path / "tmp").touch()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     with pytest.raises(DiskError, match=r"temporary folder: (Not a directory|No such file)"):
-        fleet.trust(state).refresh(fleet.source())
+        fleet.trust(state, scratch=tmp_path / "tmp").refresh(fleet.source())
     assert contents(state) == {}
+
+
+def test_of_a_look_nothing_stays_in_the_temporary_folder(fleet: Fleet, state: Path, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    seen: list[int] = []
+
+    def watched(path: str, data: bytes) -> bytes:
+        seen.append(len(list(scratch.iterdir())))
+        return data
+
+    trust = fleet.trust(state, scratch=scratch)
+    assert trust.refresh(Changed(fleet.source(), watched))
+    refused(trust, Changed(fleet.source(), lambda path, data: b""), Attack.MALFORMED)
+    assert set(seen) == {1}
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_source_that_is_away_is_no_attack(fleet: Fleet, state: Path) -> None:

@@ -7,20 +7,26 @@ from random import Random
 
 import pytest
 
-from ecu.disk import RealDisk
-from ota.errors import Attack, TrustError
+from ecu.crashdisk import Call, CrashDisk, CrashState, violation
+from ecu.disk import DiskError, DiskFault, DiskFull, RealDisk
+from ota.audit import Audit
+from ota.errors import Attack, NoRoomForUpdate, TrustError
+from ota.floors import Floors, FloorsLost
 from ota.kinds import Kind
 from ota.machine import Event, State
 from ota.manifest import BLOCK_BYTES
+from ota.slots import Slot
 from ota.trust import Vehicle
 from ota.updates import Notice, Updates
 from tests.ota.changed import Changed
 from tests.ota.fleet import CAR, HARDWARE, Fleet
 
 
-def opened(fleet: Fleet, state: Path, notices: list[Notice]) -> Updates:
-    state.mkdir(exist_ok=True)
-    updates = Updates(RealDisk(state), fleet.roots, Vehicle(CAR, HARDWARE), fleet.clock, notices.append)
+def opened(fleet: Fleet, state: Path | CrashDisk, notices: list[Notice]) -> Updates:
+    if isinstance(state, Path):
+        state.mkdir(exist_ok=True)
+    disk = RealDisk(state) if isinstance(state, Path) else state
+    updates = Updates(disk, fleet.roots, Vehicle(CAR, HARDWARE), fleet.clock, notices.append)
     updates.begin(Kind.MODEL)
     return updates
 
@@ -103,3 +109,354 @@ def test_a_labelled_set_comes_before_the_model_that_it_judges_and_is_taken_at_on
     model, evaluation = updates.status()
     assert evaluation.good is not None
     assert model.trial is not None
+    floors = Floors(RealDisk(state))
+    assert (floors.release(Kind.EVALUATION), floors.release(Kind.MODEL)) == (1, 0)
+
+
+def test_a_start_that_changes_nothing_about_a_trial_tells_nothing(fleet: Fleet) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    disk = CrashDisk()
+    notices: list[Notice] = []
+    install(fleet, opened(fleet, disk, []))
+    updates = opened(fleet, disk, notices)
+    assert notices == []
+    # Back from further on is told.
+    updates.handle(Kind.MODEL, Event.LOADED, "")
+    opened(fleet, disk, notices)
+    assert [notice.what for notice in notices] == ["shadow", "staged"]
+
+
+def test_what_the_fleet_still_wants_is_known_from_the_start_and_anew_after_each_look(fleet: Fleet) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    disk = CrashDisk()
+    install(fleet, opened(fleet, disk, []))
+    updates = opened(fleet, disk, [])
+    assert updates.is_trial_wanted
+    assert updates.check(fleet.source()) == ()
+    assert updates.is_trial_wanted
+    fleet.assign()
+    assert updates.check(fleet.source()) == ()
+    assert not updates.is_trial_wanted
+
+
+def test_while_one_is_tried_no_other_is_offered_and_the_last_answer_stands(fleet: Fleet) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    updates = opened(fleet, CrashDisk(), [])
+    install(fleet, updates, Event.LOADED)
+    fleet.assign(fleet.release("2.0", 2))
+    assert updates.check(fleet.source()) == ()
+    updates.handle(Kind.MODEL, Event.CANCELLED, "")
+    assert [offer.release for offer in updates.check(fleet.source())] == [2]
+
+
+def test_the_same_refusal_is_told_again_after_a_look_that_held(fleet: Fleet) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    notices: list[Notice] = []
+    updates = opened(fleet, CrashDisk(), notices)
+    for _ in range(2):
+        with pytest.raises(TrustError):
+            updates.check(Changed(fleet.source(), lambda path, data: b"{}"))
+        updates.check(fleet.source())
+    assert [notice.what for notice in notices] == ["refused", "refused"]
+
+
+def test_a_kind_that_isnt_installed_here_is_left_alone(fleet: Fleet) -> None:
+    fleet.assign(fleet.release("1.0", 1, kind=Kind.CONFIG))
+    assert opened(fleet, CrashDisk(), []).check(fleet.source()) == ()
+
+
+# --- damage -----------------------------------------------------------------------------------------
+
+
+def with_two_kept(fleet: Fleet, kind: Kind = Kind.MODEL) -> CrashDisk:
+    """Release 1 in slot a, and release 2, the good one, in slot b."""
+    disk = CrashDisk()
+    for release in (1, 2):
+        fleet.assign(fleet.release(f"{release}.0", release, bytes([release]) * 5_000, kind=kind))
+        install(fleet, opened(fleet, disk, []), *(KEPT if kind is Kind.MODEL else ()))
+    return disk
+
+
+def good_release(updates: Updates, kind: Kind) -> int | None:
+    return next(status.good.release if status.good else None for status in updates.status() if status.kind is kind)
+
+
+@pytest.mark.parametrize("kind", [Kind.MODEL, Kind.EVALUATION])
+def test_what_was_kept_and_then_damaged_is_told_of_and_comes_again(fleet: Fleet, kind: Kind) -> None:
+    disk = with_two_kept(fleet, kind)
+    disk.flip_bit(f"{kind}/b/files/model.onnx", 8)
+    notices: list[Notice] = []
+    updates = opened(fleet, disk, notices)
+    assert good_release(updates, kind) == 1
+    ((what, told_kind, release, words),) = [(n.what, n.kind, n.release, n.words) for n in notices]
+    assert (what, told_kind) == ("damaged", kind)
+    assert release is not None
+    assert release.release == 2
+    assert "model.onnx in slot b" in words
+    assert "slot a takes its place" in words.lower()
+    # The very release below which nothing is taken: what is missing of it is fetched, and it is kept again.
+    install(fleet, updates, *(KEPT if kind is Kind.MODEL else ()))
+    assert good_release(updates, kind) == 2
+    notices.clear()
+    assert opened(fleet, disk, notices).check(fleet.source()) == ()
+    assert notices == []
+
+
+def test_a_boot_record_that_is_lost_is_told_of_and_what_it_named_comes_again(fleet: Fleet) -> None:
+    disk = with_two_kept(fleet)
+    for twin in (0, 1):
+        disk.flip_bit(f"model/boot.{twin}", 200)
+    notices: list[Notice] = []
+    updates = opened(fleet, disk, notices)
+    assert good_release(updates, Kind.MODEL) is None
+    assert [(notice.what, notice.release, notice.words) for notice in notices] == [
+        ("damaged", None, "both boot records were damaged")
+    ]
+    install(fleet, updates, *KEPT)
+    assert not updates.slots(Kind.MODEL).lost
+    assert good_release(opened(fleet, disk, []), Kind.MODEL) == 2
+
+
+def test_another_release_with_the_number_of_the_kept_one_is_a_rollback(fleet: Fleet, tmp_path: Path) -> None:
+    disk = CrashDisk()
+    fleet.assign(fleet.release("1.0", 1))
+    other = fleet.copy(tmp_path / "other")
+    fleet.assign(fleet.release("2.0", 2))
+    updates = opened(fleet, disk, [])
+    install(fleet, updates, *KEPT)
+    twin = other.release("2.1", 2, b"other weights")
+    other.release("3.0", 3)
+    for _ in range(3):
+        other.assign(twin)
+    with pytest.raises(TrustError, match="offered release 2, installed 2"):
+        updates.check(other.source())
+
+
+BLOCKED = ("model/b/files/model.onnx", "model/b/bundle.json", "audit", "denied")
+
+
+@pytest.mark.parametrize("path", BLOCKED)
+def test_a_file_that_cant_be_read_keeps_no_start_from_an_allowed_slot(fleet: Fleet, path: str) -> None:
+    disk = with_two_kept(fleet)
+    fleet.assign(fleet.release("3.0", 3))
+    install(fleet, opened(fleet, disk, []), Event.LOADED, Event.FAILED)
+    fleet.assign(fleet.release("4.0", 4))
+    install(fleet, opened(fleet, disk, []), Event.LOADED)
+    disk.fail(lambda call: call.act in ("read", "read_at") and call.path == path, DiskFault("bad sector"))
+    updates = Updates(disk, fleet.roots, Vehicle(CAR, HARDWARE), fleet.clock, lambda notice: None)
+    slot, step = updates.begin(Kind.MODEL)
+    assert slot is (Slot.FACTORY if path.startswith("model/b") else Slot.B)
+    assert step is not None
+    assert step.state is State.STAGED
+
+
+@pytest.mark.parametrize("path", ["model/b/files/model.onnx", "model/b/bundle.json"])
+def test_a_folder_where_a_file_was_is_damage_too(fleet: Fleet, path: str) -> None:
+    disk = with_two_kept(fleet)
+    disk.remove(path)
+    disk.make_folder(path)
+    assert good_release(opened(fleet, disk, []), Kind.MODEL) == 1
+
+
+def test_an_audit_that_cant_be_read_is_put_aside_and_goes_on(fleet: Fleet) -> None:
+    disk = with_two_kept(fleet)
+    disk.fail(lambda call: call.act == "read" and call.path == "audit", DiskFault("bad sector"))
+    updates = opened(fleet, disk, [])
+    updates.audit().add("update_refused", "later")
+    disk.heal()
+    assert [entry.detail for entry in Audit(disk, fleet.clock, CAR).entries()] == ["later"]
+    assert disk.exists("audit.old")
+
+
+def test_what_cant_be_told_from_a_denied_release_is_not_installed(fleet: Fleet) -> None:
+    disk = with_two_kept(fleet)
+    fleet.assign(fleet.release("3.0", 3))
+    install(fleet, opened(fleet, disk, []), Event.LOADED, Event.FAILED)
+    disk.fail(lambda call: call.act == "read" and call.path == "denied", DiskFault("bad sector"))
+    with pytest.raises(DiskFault):
+        opened(fleet, disk, []).check(fleet.source())
+
+
+def test_lost_floors_refuse_releases_and_no_start(fleet: Fleet) -> None:
+    disk = with_two_kept(fleet)
+    fleet.assign(fleet.release("3.0", 3))
+    updates = opened(fleet, disk, [])
+    install(fleet, updates, Event.LOADED, Event.PASSED)
+    for twin in (0, 1):
+        disk.flip_bit(f"floors.release.{twin}", 200)
+    assert good_release(opened(fleet, disk, []), Kind.MODEL) == 2
+    updates = opened(fleet, disk, [])
+    updates.handle(Kind.MODEL, Event.LOADED, "")
+    updates.handle(Kind.MODEL, Event.PASSED, "")
+    assert updates.handle(Kind.MODEL, Event.PROVEN, "").state is State.COMMITTED
+    fleet.assign(fleet.release("4.0", 4))
+    with pytest.raises(FloorsLost):
+        updates.check(fleet.source())
+
+
+def test_a_trial_whose_bytes_changed_on_flash_isnt_begun_again_and_denies_nothing(fleet: Fleet) -> None:
+    disk = with_two_kept(fleet)
+    fleet.assign(fleet.release("3.0", 3))
+    install(fleet, opened(fleet, disk, []), Event.LOADED)
+    disk.flip_bit("model/a/files/model.onnx", 8)
+    notices: list[Notice] = []
+    updates = opened(fleet, disk, notices)
+    assert [notice.what for notice in notices] == ["inconclusive"]
+    assert "model.onnx in slot a" in notices[0].words
+    install(fleet, updates, *KEPT)
+    assert good_release(updates, Kind.MODEL) == 3
+
+
+def test_a_set_that_was_taken_when_the_power_went_is_its_floor_at_the_next_start(fleet: Fleet) -> None:
+    disk = with_two_kept(fleet, Kind.EVALUATION)
+    for twin in (0, 1):
+        disk.remove(f"floors.release.{twin}")
+    opened(fleet, disk, [])
+    assert Floors(disk).release(Kind.EVALUATION) == 2
+
+
+# --- a full disk ------------------------------------------------------------------------------------
+
+
+def test_on_a_full_disk_a_trial_is_left_and_the_good_slot_boots_and_the_audit_follows(fleet: Fleet) -> None:
+    disk = with_two_kept(fleet)
+    fleet.assign(fleet.release("3.0", 3))
+    install(fleet, opened(fleet, disk, []), Event.LOADED, Event.PASSED)
+    disk.fail(lambda call: call.path.startswith("audit") and call.act in ("create", "write_at"), DiskFull("no space"))
+    notices: list[Notice] = []
+    fleet.pass_days(1)
+    happened_ns = fleet.clock.wall_ns()
+    updates = Updates(disk, fleet.roots, Vehicle(CAR, HARDWARE), fleet.clock, notices.append)
+    assert updates.begin(Kind.MODEL)[0] is Slot.B
+    assert updates.handle(Kind.MODEL, Event.CANCELLED, "").effects
+    assert [notice.what for notice in notices] == ["staged", "inconclusive"]
+    disk.heal()
+    fleet.pass_days(1)
+    fleet.assign(fleet.release("4.0", 4))
+    install(fleet, updates)
+    audit = Audit(disk, fleet.clock, CAR)
+    assert [entry.event for entry in audit.entries()][-3:] == ["update_staged", "update_inconclusive", "update_staged"]
+    assert [entry.wall_ns for entry in audit.entries()][-3:-1] == [happened_ns] * 2
+    assert audit.first_break() is None
+
+
+def test_on_a_full_disk_what_is_found_worse_is_denied_all_the_same(fleet: Fleet) -> None:
+    disk = with_two_kept(fleet)
+    fleet.assign(fleet.release("3.0", 3))
+    updates = opened(fleet, disk, [])
+    install(fleet, updates, Event.LOADED)
+
+    def takes_space(call: Call) -> bool:
+        return call.act == "create" or (call.act == "write_at" and call.path == "audit")
+
+    size = disk.size("denied")
+    disk.fail(takes_space, DiskFull("no space"))
+    assert updates.handle(Kind.MODEL, Event.FAILED, "worse").state is State.ROLLED_BACK
+    assert disk.size("denied") == size
+    assert updates.check(fleet.source()) == ()
+
+
+def test_on_a_full_disk_the_first_release_is_kept_all_the_same(fleet: Fleet) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    disk = CrashDisk()
+    updates = opened(fleet, disk, [])
+    install(fleet, updates, Event.LOADED, Event.PASSED)
+    disk.fail(lambda call: call.act == "create" or call.path == "audit", DiskFull("no space"))
+    updates.handle(Kind.MODEL, Event.PROVEN, "")
+    assert Floors(disk).release(Kind.MODEL) == 1
+
+
+@pytest.mark.parametrize("error", [DiskFull("no space"), DiskFault("worn")])
+def test_a_floor_that_cant_be_raised_now_keeps_no_start_and_nothing_older_is_taken(
+    fleet: Fleet, error: DiskError, tmp_path: Path
+) -> None:
+    disk = CrashDisk()
+    fleet.assign(oldest := fleet.release("1.0", 1))
+    other = fleet.copy(tmp_path / "other")
+    fleet.assign(fleet.release("2.0", 2))
+    install(fleet, opened(fleet, disk, []), *KEPT)
+    for twin in (0, 1):
+        disk.remove(f"floors.release.{twin}")
+    disk.fail(lambda call: call.act in ("create", "write_at") and call.path.startswith("floors.release"), error)
+    updates = opened(fleet, disk, [])
+    assert good_release(updates, Kind.MODEL) == 2
+    other.release("3.0", 3)
+    for _ in range(3):
+        other.assign(oldest)
+    with pytest.raises(TrustError, match="offered release 1, installed"):
+        updates.check(other.source())
+
+
+def test_a_trial_that_couldnt_be_denied_isnt_begun(fleet: Fleet) -> None:
+    disk = with_two_kept(fleet)
+    fleet.assign(fleet.release("3.0", 3))
+    updates = opened(fleet, disk, [])
+    disk.fail(lambda call: call.path == "denied", DiskFull("no space"))
+    with pytest.raises(DiskFull):
+        install(fleet, updates)
+    disk.heal()
+    assert good_release(opened(fleet, disk, []), Kind.MODEL) == 2
+    install(fleet, updates, *KEPT)
+    assert good_release(updates, Kind.MODEL) == 3
+
+
+def test_a_refusal_that_found_no_room_in_the_audit_is_still_a_refusal(fleet: Fleet) -> None:
+    fleet.assign(fleet.release("1.0", 1), vehicle="car-2")
+    disk = CrashDisk()
+    notices: list[Notice] = []
+    updates = opened(fleet, disk, notices)
+    disk.fail(lambda call: call.path == "audit", DiskFull("no space"))
+    for _ in range(2):
+        with pytest.raises(TrustError, match="wrong-vehicle"):
+            updates.check(fleet.source("car-2"))
+    assert [notice.what for notice in notices] == ["refused"]
+
+
+def test_a_disk_that_is_full_before_a_release_is_whole_gives_its_space_back(fleet: Fleet) -> None:
+    disk = with_two_kept(fleet)
+    fleet.assign(fleet.release("3.0", 3))
+    updates = opened(fleet, disk, [])
+    disk.fail(lambda call: call.act == "create" and "bundle.json" in call.path, DiskFull("no space"))
+    with pytest.raises(NoRoomForUpdate, match="the installed release goes on"):
+        install(fleet, updates)
+    assert disk.names("model/a/files") == []
+    disk.heal()
+    install(fleet, updates, *KEPT)
+    assert good_release(updates, Kind.MODEL) == 3
+
+
+def test_words_of_a_trial_are_short_and_printable_wherever_they_go(fleet: Fleet) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    disk = CrashDisk()
+    notices: list[Notice] = []
+    updates = opened(fleet, disk, notices)
+    install(fleet, updates)
+    updates.handle(Kind.MODEL, Event.UNFIT, "\x1b[2J" + "x" * 100_000)
+    assert notices[-1].words.isprintable()
+    assert len(notices[-1].words) <= 400
+    assert disk.size("audit") < 5_000
+
+
+# --- power cuts -------------------------------------------------------------------------------------
+
+
+def test_at_any_instant_of_taking_a_set_the_one_before_or_the_new_one_is_whole_and_the_floor(fleet: Fleet) -> None:
+    disk = CrashDisk()
+    fleet.assign(fleet.release("1.0", 1, b"first", kind=Kind.EVALUATION))
+    install(fleet, opened(fleet, disk, []))
+    fleet.assign(fleet.release("2.0", 2, b"second", kind=Kind.EVALUATION))
+
+    def takes(disk: CrashDisk) -> None:
+        install(fleet, opened(fleet, disk, []))
+        disk.mark("taken")
+
+    def one_of_them_is_whole(state: CrashState) -> None:
+        updates = opened(fleet, state.disk, [])
+        slots = updates.slots(Kind.EVALUATION)
+        assert slots.damage is None
+        release = good_release(updates, Kind.EVALUATION)
+        assert release in ((2,) if state.acknowledged else (1, 2))
+        assert Floors(state.disk).release(Kind.EVALUATION) == release
+        assert updates.audit().first_break() is None
+
+    assert violation(takes, one_of_them_is_whole, disk.after_shutdown()) is None

@@ -163,7 +163,7 @@ async def test_coverage_is_merged_whatever_the_order_and_survives_a_restart(tmp_
     await store.close()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(batches=st.lists(sendings, min_size=1, max_size=6))
 def test_a_commit_that_reads_only_what_is_near_judges_as_if_it_had_read_all(batches: list[list[Sent]]) -> None:
     engine = sqlalchemy.create_engine("sqlite://")

@@ -113,3 +113,54 @@ def test_only_so_many_are_begun_and_partials_are_counted_and_found_again() -> No
     assert again.waited_since(clock.boot_ns()) == []
     assert len(again.waited_since(clock.boot_ns() + 1)) == 2 * PARTIALS_PER_VEHICLE
     assert len(files.waited_since(clock.boot_ns())) == 2 * PARTIALS_PER_VEHICLE - 2
+
+
+def test_what_was_begun_anew_of_an_object_that_is_there_goes_when_that_is_found() -> None:
+    disk = CrashDisk()
+    files = files_on(disk)
+    assert bring(files) == len(DATA)
+    files.take(VEHICLE, NAME, 0, DATA[:500])
+    assert files.finish(VEHICLE, NAME) == len(DATA)
+    assert disk.names(VEHICLE) == [NAME]
+    assert files.waited_since(1 << 62) == []
+
+
+def test_asking_again_and_again_reads_a_partial_file_once() -> None:
+    # Mutation: without it a question of a few bytes costs the receiver all that has come.
+    disk = CrashDisk()
+    files = files_on(disk)
+
+    def reads() -> int:
+        return sum(call.act == "read" for call in disk.calls)
+
+    files.take(VEHICLE, NAME, 0, DATA[:500])
+    for _ in range(5):
+        assert files.finish(VEHICLE, NAME) is None
+    assert reads() == 1
+    files.take(VEHICLE, NAME, 500, b"x" * 1000)
+    assert files.finish(VEHICLE, NAME) is None
+    assert reads() == 2
+    # As many bytes again, and others.
+    files.discard(VEHICLE, NAME)
+    assert bring(files) == len(DATA)
+
+
+def test_what_can_neither_be_kept_nor_cut_goes_altogether() -> None:
+    disk = CrashDisk()
+    files = files_on(disk)
+    files.take(VEHICLE, NAME, 0, DATA[:500])
+    disk.fail(lambda call: call.act == "write_at", DiskFull("full"))
+    disk.fail(lambda call: call.act == "truncate", DiskFault("worn"))
+    with pytest.raises(DiskFull):
+        files.take(VEHICLE, NAME, 500, DATA[500:])
+    assert files.have(VEHICLE, NAME) == 0
+
+
+def test_a_full_disk_costs_the_slice_and_nothing_before_it() -> None:
+    disk = CrashDisk()
+    files = files_on(disk)
+    files.take(VEHICLE, NAME, 0, DATA[:500])
+    disk.fail(lambda call: call.act == "write_at", DiskFull("full"))
+    with pytest.raises(DiskFull):
+        files.take(VEHICLE, NAME, 500, DATA[500:])
+    assert files.have(VEHICLE, NAME) == 500

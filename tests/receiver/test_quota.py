@@ -39,3 +39,23 @@ def test_names_do_not_share_and_are_kept_in_bounded_number() -> None:
     assert quota.take("c", 1, 0) == 0.0  # forgets the one charged longest ago: "a"
     assert quota.take("b", 1, 0) > 0.0
     assert quota.take("a", 1, 0) == 0.0
+
+
+def test_no_idle_time_saves_up_more_than_the_burst() -> None:
+    quota = Quota(per_s=1.0, burst=2.0)
+    quota.charge("a", 1, 0)
+    assert [quota.take("a", 1, 100 * SECOND_NS) for _ in range(3)] == [0.0, 0.0, 1.0]
+
+
+def test_more_than_the_burst_may_be_had_once_the_bucket_is_full() -> None:
+    quota = Quota(per_s=1.0, burst=2.0)
+    assert quota.take("a", 5, 0) == 0.0
+    assert quota.wait_s("a", 5, 0) == 5.0
+
+
+def test_of_too_many_names_the_one_that_was_charged_longest_ago_is_forgotten() -> None:
+    quota = Quota(per_s=1.0, burst=1.0, names_kept=2)
+    for name in ("a", "b", "a", "c"):
+        quota.charge(name, 1, 0)
+    assert quota.wait_s("b", 1, 0) == 0.0
+    assert quota.wait_s("a", 1, 0) > 0.0

@@ -15,7 +15,7 @@ CLAIM = "live model while another looks on"
 @after("agent.perception.perception")
 def the_look_says_so(perception: Any) -> None:
     def look_at(self: Any, frame: Any) -> Any:
-        return msgspec.structs.replace(honest(self, frame), fingerprint=self._beside is not None)
+        return msgspec.structs.replace(honest(self, frame), fingerprint=self._models.beside is not None)
 
     honest = put(perception.Perception, "_look_at", look_at)
 

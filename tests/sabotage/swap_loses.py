@@ -9,11 +9,11 @@ from tests.sabotage.afterimport import after, put
 CLAIM = "frames lost by the swap"
 
 
-@after("agent.perception.perception")
-def a_frame_is_given_up(perception: Any) -> None:
-    def swap_now(self: Any) -> None:
-        self._account.received()
-        self._account.lost_to_fault()
-        honest(self)
+@after("agent.perception.models")
+def a_frame_is_given_up(models: Any) -> None:
+    def change_places(self: Any, beside: Any) -> None:
+        self._events._account.received()
+        self._events._account.lost_to_fault()
+        honest(self, beside)
 
-    honest = put(perception.Perception, "_swap_now", swap_now)
+    honest = put(models.Models, "_change_places", change_places)

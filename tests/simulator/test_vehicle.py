@@ -61,7 +61,7 @@ def brakes_told(plan: Plan, seconds: float) -> list[int]:
     return told
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seeds)
 def test_there_is_one_hard_brake_in_every_twenty_seconds(seed: int) -> None:
     told = brakes_told(Plan(drive=DrivePlan(seed)), 5 * CYCLE_S)

@@ -26,7 +26,7 @@ from tests.simulator.demo.soundworkshop import sound_workshop
 WALL_MINUS_BOOT_NS = 1_700_000_000 * SECOND_NS
 EPOCH = bytes(range(16))
 FRAME_NS = 40 * MILLISECOND_NS
-TRIAL_S = STAGED_S, _, SWITCHED_S, COMMITTED_S = 4.0, 5.0, 7.0, 8.0
+TRIAL_S = STAGED_S, SHADOW_S, SWITCHED_S, COMMITTED_S = 4.0, 5.0, 7.0, 8.0
 OLD, NEW = "drive-detect 1.0 (u8s8)", "drive-detect 2.0 (u8s8)"
 CUT_S, RESTORED_S, KILLED_S, BACK_S, WOKEN_S = 10.0, 20.0, 30.0, 32.0, 50.0
 SUMMARY = VehicleSummary({vss.SPEED: 88.0, vss.BRAKE_PEDAL: 0.0, vss.LATITUDE: 48.1, vss.LONGITUDE: 11.5})
@@ -144,11 +144,7 @@ def _seen() -> Observations:
     title = "model drive-detect 2.0 (release 1)"
     for at_s, what in zip(TRIAL_S, ("staged", "shadow", "switched", "committed"), strict=True):
         seen.updates.append(UpdateHeard(boot_ns(at_s), what, "model", title, "", "better"))
-    status = {
-        "spool": {"lanes": [lane(n) for n in range(4)]}, "law_1_holds": True, "law_2_holds": True,
-        "perception": {"frames": {"lost_to_fault": 3}},
-    }  # fmt: skip
-    seen.readings += [Reading(boot_ns(second), status) for second in range(60)]
+    seen.readings += [Reading(boot_ns(second), _status(second)) for second in range(60)]
     seen.deeds += [
         Done(Deed.RELEASE, boot_ns(STAGED_S), boot_ns(COMMITTED_S)),
         Done(Deed.CUT_LINK, boot_ns(CUT_S), boot_ns(RESTORED_S)),
@@ -156,6 +152,15 @@ def _seen() -> Observations:
         Done(Deed.DEAD_CLOCK, boot_ns(WOKEN_S), boot_ns(WOKEN_S + 5)),
     ]
     return seen
+
+
+def _status(second: int) -> dict[str, object]:
+    """Frames are lost to faults now and then, but not at the swap."""
+    lost = 1 + (second > SWITCHED_S + 1) + 2 * (second > KILLED_S) - (second < STAGED_S)
+    return {
+        "spool": {"lanes": [lane(n) for n in range(4)]}, "law_1_holds": True, "law_2_holds": True,
+        "perception": {"frames": {"lost_to_fault": lost}},
+    }  # fmt: skip
 
 
 def failed(proof: Proof) -> list[str]:

@@ -10,7 +10,11 @@ from simulator.demo.releases import Flaw
 from simulator.demo.workshop import KILLED_IN, Kill, Tried, WorkshopProof
 
 SIZE = 8_000_000
-JUDGED = "on road@1.0: car: F1 0.64 -> 0.00, difference -0.689 to -0.571: the candidate finds none; 1.0 times; 9 frames"
+JUDGED = {
+    Flaw.SCRAMBLED: "on road@1.0: car: F1 0.64 -> 0.00, -0.69 to -0.57: the candidate finds none; 9 frames",
+    Flaw.SLOW: "on road@1.0: car: F1 0.64 -> 0.64; too slow: 4.1 times the live model's time; 9 frames",
+    Flaw.MUTE: "on road@1.0: car: F1 0.64 -> 0.31, -0.4 to -0.2: worse by more than 0.05; 1.0 times; 9 frames",
+}
 OFFERED = (
     Attack.TAMPERED, Attack.FREEZE, Attack.ROLLBACK, Attack.WRONG_VEHICLE, Attack.WRONG_SIGNER, Attack.WRONG_SIGNER
 )  # fmt: skip
@@ -20,7 +24,7 @@ def sound_workshop() -> WorkshopProof:
     return WorkshopProof(
         kills=[Kill(state, state, "drive-detect 1.0 (u8s8)", is_allowed=True) for state in KILLED_IN],
         committed=True,
-        tried=[Tried(flaw, State.ROLLED_BACK, is_denied=True, was_kept=False, words=JUDGED) for flaw in Flaw],
+        tried=[Tried(flaw, State.ROLLED_BACK, is_denied=True, was_kept=False, words=JUDGED[flaw]) for flaw in Flaw],
         refusals=[
             Refusal(f"offer {number}", attack, attack, (), is_audited=True, twin_taken=True)
             for number, attack in enumerate(OFFERED)

@@ -16,13 +16,15 @@ SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 class Agent:
     """Starts a redactor anew whenever it is gone. It is ready `ready_after` looks later, and an event comes each look
-    from the tenth on."""
+    from the tenth on. One `waits` from before, and is dropped then."""
 
-    def __init__(self, ready_after: int = 10**6, counts_drops: bool = True) -> None:
+    def __init__(self, ready_after: int = 10**6, counts_drops: bool = True, waits: bool = False) -> None:
         self._lives = ExitStack()
         self._redactor: subprocess.Popen[bytes] | None = self._born()
         self._ready_after = ready_after
         self._counts_drops = counts_drops
+        self._waits = waits
+        self.settled_at = 0
         self._young = 0
         self._wanted = 0
         self._ready = True
@@ -45,8 +47,10 @@ class Agent:
         return {"pid": self._redactor.pid, "model": "face-blur" if self._ready else None, "counts": self._counted()}
 
     def _counted(self) -> dict[str, object]:
-        dropped = {"too_many": 1, "no_redactor": self._wanted if self._counts_drops else 0}
-        return {"wanted": 5 + self._wanted, "taken": 4, "pictures": 4, "dropped": dropped, "waiting": 0}
+        waiting = int(self._waits and self.looks <= 10)
+        late = int(self._waits) - waiting
+        dropped = {"too_many": 1, "no_redactor": self._wanted + late if self._counts_drops else 0}
+        return {"wanted": 5 + self._wanted, "taken": 4, "pictures": 4, "dropped": dropped, "waiting": waiting}
 
     def drive_s(self) -> float:
         return self.looks / 10
@@ -54,10 +58,11 @@ class Agent:
     def newest_frame(self) -> int:
         return self.looks
 
-    async def settled(self) -> None: ...
+    async def settled(self) -> None:
+        self.settled_at = self.looks
 
-    async def darken(self, within_s: float = 20.0) -> Blackout | None:
-        return await Darkness(self.pictures, self.drive_s, self.newest_frame, self.settled, within_s).fall(1.0)
+    async def darken(self, within_s: float = 20.0, for_s: float = 1.0) -> Blackout | None:
+        return await Darkness(self.pictures, self.drive_s, self.newest_frame, self.settled, within_s).fall(for_s)
 
     def close(self) -> None:
         if self._redactor is not None:
@@ -80,7 +85,30 @@ async def test_whoever_comes_back_too_early_is_killed_again(agent: Agent) -> Non
     assert dark.taken == 0
     assert dark.wanted > 0
     assert dark.all_counted
-    assert len(dark.frames) > 5
+    assert len(dark.frames) >= 10
+    assert dark.frames.start > agent.settled_at > 0
+
+
+async def test_a_blackout_lasts_until_a_picture_was_wanted(agent: Agent) -> None:
+    dark = await agent.darken(for_s=0.0)
+    assert dark is not None
+    assert dark.wanted > 0
+
+
+async def test_one_that_waited_when_it_fell_dark_has_to_be_counted_too() -> None:
+    agent = Agent(ready_after=3, waits=True)
+    dark = await agent.darken()
+    agent.close()
+    assert dark is not None
+    assert dark.all_counted
+    assert dark.dropped == dark.wanted
+
+
+async def test_where_it_never_gets_dark_there_is_no_blackout() -> None:
+    async def settled() -> None: ...
+
+    working = {"pid": None, "model": "face-blur", "counts": {"wanted": 0, "waiting": 0, "taken": 0, "dropped": {}}}
+    assert await Darkness(lambda: working, lambda: 0.0, lambda: 0, settled, within_s=0.1).fall(1.0) is None
 
 
 async def test_a_drop_that_nobody_counts_is_noticed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,8 +17,8 @@ from simulator.demo.demo import DRIVE
 from simulator.demo.exhibit import SceneBuilder, evidence, frame_size, host
 from simulator.demo.judge import Proof, claims
 from simulator.demo.observer import Done, Observations, Reading
-from simulator.demo.script import script
-from simulator.display import Way
+from simulator.demo.script import Deed, script
+from simulator.display import State, Way
 from simulator.report.evidence import Evidence
 from tests.simulator.demo.sound import CUT_S, KILLED_S, RESTORED_S, boot_ns, lane, sound
 
@@ -102,7 +103,7 @@ def test_a_run_that_saw_nothing_is_shown_too() -> None:
 
 
 def test_numbers_stand_beside_the_computer_they_were_taken_on() -> None:
-    assert host().cores >= 1
+    assert host().cores == os.cpu_count()
     assert host().onnxruntime
     assert host().cpu
 
@@ -141,6 +142,27 @@ def test_the_scene_tells_the_newest_of_everything() -> None:
     assert scene.frames_per_s == pytest.approx(25.0)
     assert scene.view is not None
     assert scene.view.boxes == seen.sightings[-1].boxes
+
+
+def test_a_scene_tells_which_processes_start_which_came_back_and_whether_the_link_is_up() -> None:
+    seen = sound().seen
+    perception = {"camera_pid": None, "live_pid": 2, "standby_pid": 3, "workers_replaced": 1, "cameras_replaced": 0}
+    seen.readings.append(Reading(boot_ns(60), {"perception": perception, "cloud": {"uplink": {"state": "connected"}}}))
+    scene = builder(seen).scene(boot_ns(60), {"agent": 1})
+    assert scene.link is Way.OPEN
+    assert {process.name: process.state for process in scene.processes} == {
+        "agent": State.UP, "camera": State.STARTING, "worker": State.RESTARTED, "standby": State.UP,
+    }  # fmt: skip
+
+
+def test_of_many_happenings_the_newest_are_told() -> None:
+    seen = Observations(0)
+    seen.health += [(boot_ns(second), "worker_lost", f"pid {second}") for second in range(9)]
+    seen.deeds.append(Done(Deed.STRANGER, boot_ns(1), boot_ns(2), "refused"))
+    told = builder(seen).scene(boot_ns(10), {}).happenings
+    assert [happening.text for happening in told] == [f"worker lost: pid {second}" for second in range(4, 9)]
+    seen.deeds.append(Done(Deed.STRANGER, boot_ns(20), boot_ns(21), "refused"))
+    assert builder(seen).scene(boot_ns(30), {}).happenings[-1].text == "stranger: refused"
 
 
 def test_acts_become_phases_and_the_last_happenings_are_kept() -> None:

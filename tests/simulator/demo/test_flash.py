@@ -15,7 +15,7 @@ from ota.slots import BootRecord, Slot, Slots
 from ota.source import FolderSource
 from ota.trust import ANY_HARDWARE, Vehicle
 from ota.updates import Updates
-from simulator.demo.flash import boot_record, denied, fingerprint, is_whole, slot_files
+from simulator.demo.flash import FlashFault, boot_record, denied, fingerprint, is_whole, slot_files
 from simulator.demo.signing import SigningDesk
 
 CAR = "car-1"
@@ -55,14 +55,46 @@ def test_a_slot_with_another_byte_is_not_whole(car: Path, name: str) -> None:
     assert not is_whole(car / "model", "a", digest)
 
 
+@pytest.mark.parametrize("name", ["files/weights", "files", "bundle.json"])
+def test_a_slot_that_lacks_something_is_not_whole(car: Path, name: str) -> None:
+    digest = boot_record(car / "model")["slots"]["a"]["digest"]
+    (car / "model" / "a" / name).rename(car / "elsewhere")
+    assert not is_whole(car / "model", "a", digest)
+    assert not is_whole(car / "model", "b", digest)
+
+
+def test_a_slot_with_a_file_that_nobody_named_is_not_whole(car: Path) -> None:
+    digest = boot_record(car / "model")["slots"]["a"]["digest"]
+    (car / "model" / "a" / "files" / "more").touch()
+    assert not is_whole(car / "model", "a", digest)
+
+
 def test_the_newer_of_two_records_counts_and_a_torn_one_does_not(car: Path) -> None:
     slots = Slots(RealDisk(car), Kind.MODEL)
     slots.write(BootRecord(good=Slot.B, state=State.COMMITTED))
     assert boot_record(car / "model")["good"] == "b"
     (car / "model" / "boot.0").write_bytes(bytes(4096))
     assert boot_record(car / "model")["good"] == "b"
-    (car / "model" / "boot.1").write_bytes(bytes(4096))
-    with pytest.raises(ValueError, match="No boot record"):
+    for torn in (bytes(4096), b"", b"OTWN"):
+        (car / "model" / "boot.1").write_bytes(torn)
+        with pytest.raises(FlashFault, match="No boot record"):
+            boot_record(car / "model")
+
+
+@pytest.mark.parametrize("name", ["boot.0", "boot.1"])
+def test_of_two_whole_records_the_newer_one_counts_wherever_it_lies(car: Path, name: str) -> None:
+    older = (car / "model" / name).read_bytes()
+    Slots(RealDisk(car), Kind.MODEL).write(BootRecord(good=Slot.B, state=State.COMMITTED))
+    (car / "model" / name).write_bytes(older)
+    assert boot_record(car / "model")["good"] == "b"
+
+
+def test_a_record_with_another_bit_is_none(car: Path) -> None:
+    Slots(RealDisk(car), Kind.MODEL).write(BootRecord(good=Slot.B, state=State.COMMITTED))
+    for name in ("boot.0", "boot.1"):
+        data = (car / "model" / name).read_bytes()
+        (car / "model" / name).write_bytes(data.replace(b'"b"', b'"a"'))
+    with pytest.raises(FlashFault, match="No boot record"):
         boot_record(car / "model")
 
 

@@ -27,18 +27,21 @@ from simulator.demo.judge import (
     percentile_ms,
     spooled_through_cut,
 )
-from simulator.demo.observer import Observations, Sighting, UpdateHeard
+from simulator.demo.observer import Done, Observations, Sighting, UpdateHeard
 from simulator.demo.proofs import KeyWatch
 from simulator.demo.script import Deed
-from simulator.demo.updateclaims import Models
+from simulator.demo.updateclaims import LEFT_OUT_BAR, Models
 from simulator.witness import compare
 from telemetry.records import Lane
 from tests.simulator.demo.sound import (
     BACK_S,
+    COMMITTED_S,
     CUT_S,
     KILLED_S,
     NEW,
+    OLD,
     RESTORED_S,
+    SHADOW_S,
     STAGED_S,
     SWITCHED_S,
     WALL_MINUS_BOOT_NS,
@@ -131,12 +134,44 @@ def updates(change: Callable[[list[UpdateHeard]], list[UpdateHeard]]) -> Damage:
 
 
 def lost_a_frame(proof: Proof) -> Proof:
-    """Between the last reading before the swap and the first one behind it."""
-    for number, reading in enumerate(proof.seen.readings):
-        if reading.heard_ns >= boot_ns(SWITCHED_S):
-            status = {**reading.status, "perception": {"frames": {"lost_to_fault": 4}}}
-            proof.seen.readings[number] = replace(reading, status=status)
+    """Between the last reading before the swap and the first one behind it, although one was taken in between."""
+    swap_ns = boot_ns(SWITCHED_S)
+    behind = next(number for number, reading in enumerate(proof.seen.readings) if reading.heard_ns >= swap_ns)
+    between = replace(proof.seen.readings[behind - 1], heard_ns=swap_ns - 1)
+    for number, reading in enumerate(proof.seen.readings[behind:], behind):
+        lost = reading.status["perception"]["frames"]["lost_to_fault"] + 1
+        status = {**reading.status, "perception": {"frames": {"lost_to_fault": lost}}}
+        proof.seen.readings[number] = replace(reading, status=status)
+    proof.seen.readings.insert(behind, between)
     return proof
+
+
+def blind_at(second: float) -> Damage:
+    """That reading tells of no perception."""
+
+    def damage(proof: Proof) -> Proof:
+        for number, reading in enumerate(proof.seen.readings):
+            if reading.heard_ns == boot_ns(second):
+                proof.seen.readings[number] = replace(reading, status={**reading.status, "perception": None})
+        return proof
+
+    return damage
+
+
+def called(old: str, new: str) -> Damage:
+    """A model that goes by another name."""
+    return sightings(lambda seen: [replace(one, model=one.model.replace(old, new)) for one in seen])
+
+
+def swapped_late(frames: int) -> Damage:
+    """So many frames before the swap's first one were seen by neither model."""
+
+    def damage(proof: Proof) -> Proof:
+        first = next(n for n, one in enumerate(proof.seen.sightings) if one.model == NEW)
+        del proof.seen.sightings[first - frames : first]
+        return proof
+
+    return damage
 
 
 def disturbed(proof: Proof) -> Proof:
@@ -146,6 +181,26 @@ def disturbed(proof: Proof) -> Proof:
         for one in proof.seen.sightings
     ]
     return proof
+
+
+def excused(proof: Proof) -> Proof:
+    """As `disturbed`; and what was slow for another reason, getting ready or a kill, was slower still."""
+    kill = Done(Deed.KILL_WORKER, boot_ns(2.0), boot_ns(2.5))
+    proof = disturbed(proof)
+    proof.seen.deeds.insert(0, kill)
+    proof.seen.sightings[:] = [
+        replace(one, latency_ns=35 * MILLISECOND_NS)
+        if number < 25 or kill.began_ns <= one.heard_ns <= kill.ended_ns
+        else one
+        for number, one in enumerate(proof.seen.sightings)
+    ]
+    return proof
+
+
+def once_slow(number: int, one: Sighting) -> Sighting:
+    """Two in a hundred of the frames beside a candidate come late, and very few of all."""
+    is_beside = boot_ns(SHADOW_S) <= one.heard_ns <= boot_ns(SWITCHED_S)
+    return replace(one, latency_ns=one.latency_ns + MILLISECOND_NS) if is_beside and number % 50 == 0 else one
 
 
 def without_readings(proof: Proof) -> Proof:
@@ -235,8 +290,12 @@ DAMAGES: list[tuple[str, Damage]] = [
     (STRANGER, put(stranger_refused_by=None)),
     (CLOCK, records(knew_the_time)),
     (KEPT, updates(lambda told: [one for one in told if one.what != "committed"])),
+    (KEPT, updates(lambda told: [*told[:-1], replace(told[-1], heard_ns=told[-2].heard_ns - 1)])),
     (SWAP, lost_a_frame),
+    (SWAP, swapped_late(LEFT_OUT_BAR + 1)),
     (SHADOW, disturbed),
+    (SHADOW, excused),
+    (SHADOW, sightings(lambda seen: [once_slow(number, one) for number, one in enumerate(seen)])),
     (DIGEST, put(digests=["sha256:" + "ab" * 32, "sha256:" + "ab" * 31 + "ac"])),
     (DIGEST, put(other_digest="sha256:" + "ab" * 32)),
 ]
@@ -249,12 +308,23 @@ NOTHING_SEEN: list[tuple[str, Damage]] = [
     (LATENCY, sightings(lambda _: [])),
     (FIDELITY, put(agreement={})),
     (KEPT, put(models=Models(None, None))),
+    (KEPT, put(models=Models(None, Agreement(1.0, 1.0, 1.0, 1.0, 1.0)))),
+    (KEPT, put(models=Models(Agreement(1.0, 1.0, 1.0, 1.0, 1.0), None))),
     (KEPT, updates(lambda _: [])),
+    (KEPT, updates(lambda told: [one for one in told if one.what != "switched"])),
+    (KEPT, updates(lambda told: [one for one in told if one.what != "staged"])),
+    (KEPT, sightings(lambda seen: [s for s in seen if s.heard_ns <= boot_ns(COMMITTED_S)])),
+    (KEPT, sightings(lambda seen: [*seen[:-1], replace(seen[-1], model=OLD)])),
     (SWAP, without(Deed.RELEASE)),
     (SWAP, sightings(lambda seen: [s for s in seen if s.model == NEW])),
     (SWAP, without_readings),
+    (SWAP, blind_at(SWITCHED_S - 1)),
+    (SWAP, blind_at(SWITCHED_S)),
+    (SWAP, called(" 1.0 ", " 0.9 ")),
+    (SWAP, called(" 2.0 ", " 2.1 ")),
     (SHADOW, updates(lambda told: [one for one in told if one.what != "shadow"])),
     (SHADOW, sightings(lambda seen: [s for s in seen if s.heard_ns > boot_ns(STAGED_S)])),
+    (SHADOW, sightings(lambda seen: [s for s in seen if not boot_ns(SHADOW_S) <= s.heard_ns < boot_ns(SWITCHED_S)])),
     (SPOOLED, without(Deed.CUT_LINK)),
     (SPOOLED, records(lambda told: [*told[:9], *told[-20:]])),
     (CAME_BACK, put(deaths=[])),
@@ -309,6 +379,21 @@ def test_numbers_that_were_not_taken_are_called_that() -> None:
         assert told[claim].startswith(NOT_MEASURED)
 
 
+# --- the swap ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_frame_left_out_at_the_swap_is_a_busy_computers_at_real_speed_and_lost_in_lockstep() -> None:
+    assert failed(swapped_late(LEFT_OUT_BAR)(sound())) == []
+    assert failed(swapped_late(1)(sound(lockstep=True))) == [SWAP]
+
+
+def test_a_model_that_comes_back_after_the_swap_proves_no_swap() -> None:
+    def comes_back(seen: list[Sighting]) -> list[Sighting]:
+        return [*seen[:-1], replace(seen[-1], model=OLD)]
+
+    assert SWAP in failed(sightings(comes_back)(sound()))
+
+
 # --- latency ----------------------------------------------------------------------------------------------------------
 
 
@@ -320,6 +405,15 @@ def test_lockstep_is_judged_by_what_we_add_to_most_frames_and_says_so() -> None:
     few, most = (sightings(slow(share))(sound(lockstep=True)) for share in (0.4, 0.6))
     assert failed(few) == []
     assert failed(most) == ["camera to result, over the model's own call"]
+
+
+def test_in_lockstep_a_live_model_is_disturbed_by_what_we_add_while_another_looks_on() -> None:
+    def disturbs(seen: list[Sighting]) -> list[Sighting]:
+        shadow = range(boot_ns(SHADOW_S), boot_ns(SWITCHED_S) + 1)
+        return [replace(s, model_ns=s.model_ns * 3 // 4) if s.heard_ns in shadow else s for s in seen]
+
+    told = failed(sightings(disturbs)(sound(lockstep=True)))
+    assert told == ["live model while another looks on, over the model's own call, over before"]
 
 
 def test_a_slow_computer_slows_the_model_too_and_fails_no_lockstep() -> None:

@@ -22,7 +22,7 @@ from simulator.boxes import Box
 from simulator.demo.canary import FACES, Pixels, make_drive, sees_canary, set_canary
 from simulator.demo.demo import DRIVE
 from simulator.demo.observer import Sighting
-from simulator.demo.pictures import Look, PictureWatch, covered, detail_lost, look_at, watch_pictures
+from simulator.demo.pictures import Look, PictureWatch, covered, detail_lost, look_at, psnr_db, watch_pictures
 from simulator.demo.proofs import StoredRecord, drive_frames
 from telemetry.records import PictureTaken, Stored, encode_event
 
@@ -135,8 +135,20 @@ def test_a_road_is_grey_in_specks_only() -> None:
 
 @pytest.mark.parametrize("car", [(10.0, 10.0, 20.0, 90.0), (10.0, 10.0, 90.0, 30.0), (-50.0, 0.0, 5.0, 90.0)])
 def test_where_no_plate_could_be_read_none_is_looked_for(car: tuple[float, float, float, float]) -> None:
-    picture = np.zeros((100, 100, 3), np.uint8)
+    picture = np.random.default_rng(5).integers(0, 256, (100, 100, 3), np.uint8)
     assert detail_lost(picture, picture, car) is None
+    assert detail_lost(picture, picture, (10.0, 10.0, 90.0, 90.0)) == 0.0
+
+
+@pytest.mark.parametrize("offset", [1, 10, 100])
+def test_psnr_is_that_of_what_is_looked_at_alone(offset: int) -> None:
+    frame = np.full((20, 20, 3), 100, np.uint8)
+    picture, where = frame.copy(), np.zeros((20, 20), np.bool_)
+    picture[:10] += np.uint8(offset)
+    assert psnr_db(picture, frame, where) == 0.0
+    where[:10] = True
+    assert psnr_db(picture, frame, where) == pytest.approx(20 * np.log10(255 / offset))
+    assert psnr_db(picture, frame, ~where) == 99.0
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------
@@ -152,12 +164,14 @@ class Cloud:
         self.folder.mkdir(parents=True)
         self.stored: list[StoredRecord] = []
         self.rows: list[str] = []
+        self.others: list[str] = []
 
-    def add(self, data: bytes, frame_id: int) -> Path:
+    def add(self, data: bytes, frame_id: int, more_told: int = 0) -> Path:
+        """Its record tells of so many bytes too many."""
         sha256 = hashlib.sha256(data).hexdigest()
         (self.folder / sha256).write_bytes(data)
         self.rows.append(sha256)
-        event = PictureTaken("front", frame_id, sha256, len(data), 960, 540, 2, "new_track")
+        event = PictureTaken("front", frame_id, sha256, len(data) + more_told, 960, 540, 2, "new_track")
         record = Stored(0, 0, msgspec.Raw(encode_event(event)))
         self.stored.append(StoredRecord(1, bytes(16), len(self.stored), 0, record))
         return self.folder / sha256
@@ -165,7 +179,8 @@ class Cloud:
     def watch(self) -> PictureWatch:
         with sqlite3.connect(self._root / "receiver.sqlite") as connection:
             connection.execute("create table object (vehicle, sha256)")
-            connection.executemany("insert into object values (?, ?)", [(VEHICLE, sha256) for sha256 in self.rows])
+            rows = [(VEHICLE, sha256) for sha256 in self.rows] + [("veh-002", sha256) for sha256 in self.others]
+            connection.executemany("insert into object values (?, ?)", rows)
         connection.close()
         boxes = (Box(1, "car", 0.9, CAR), Box(2, "person", 0.9, (0.0, 0.0, 99.0, 99.0)))
         sightings = [Sighting(0, frame_id, "", 0, 0, 0, boxes) for frame_id in (7, 228)]
@@ -202,6 +217,23 @@ def test_what_was_cut_lost_or_stored_otherwise_is_counted(cloud: Cloud, frames: 
     cloud.rows += cloud.rows[-1:]
     found = cloud.watch()
     assert (len(found.told), found.missing, found.altered, found.not_once) == (3, 1, 1, 1)
+
+
+def test_a_picture_of_other_bytes_is_altered_though_as_many(cloud: Cloud, frames: dict[int, Pixels]) -> None:
+    path = cloud.add(jpeg(redacted_of(frames[60])), 7)
+    data = path.read_bytes()
+    path.write_bytes(data[:-3] + bytes([data[-3] ^ 1]) + data[-2:])
+    assert cloud.watch().altered == 1
+
+
+def test_what_more_was_told_of_is_altered_and_what_isnt_this_vehicles_or_whole_is_left_out(
+    cloud: Cloud, frames: dict[int, Pixels]
+) -> None:
+    path = cloud.add(jpeg(redacted_of(frames[60])), 7, more_told=1)
+    cloud.others.append(path.name)
+    (path.parent / f"{path.name}.part").write_bytes(b"half")
+    found = cloud.watch()
+    assert (found.altered, found.not_once, len(found.looks)) == (1, 0, 1)
 
 
 def test_what_is_no_picture_at_all_is_looked_at_too(cloud: Cloud) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from ota.machine import State
-from simulator.demo.workshop import WorkshopProof
+from simulator.demo.releases import Flaw
+from simulator.demo.workshop import Tried, WorkshopProof
 from simulator.demo.workshopclaims import claims
-from tests.simulator.demo.soundworkshop import SIZE, sound_workshop
+from tests.simulator.demo.soundworkshop import JUDGED, SIZE, sound_workshop
 
 KILLED, WORSE, OFFERS, DOWNLOAD = (claim.name for claim in claims(WorkshopProof()))
 Damage = Callable[[WorkshopProof], object]
@@ -43,9 +44,15 @@ def download(**changes: Any) -> Damage:
     return damage
 
 
+def perhaps_slow(tried: Tried) -> Tried:
+    words = "on road@1.0: car: worse by more than 0.05; perhaps too slow: 1.1 times the live model's"
+    return replace(tried, words=words) if tried.flaw is Flaw.SLOW else tried
+
+
 DAMAGES: list[tuple[str, Damage]] = [
     (KILLED, each("kills", is_allowed=False)),
     (KILLED, each("kills", found_in=State.COMMITTED)),
+    (KILLED, each("kills", state=State.COMMITTED, found_in=State.COMMITTED)),
     (KILLED, put(committed=False)),
     (KILLED, lambda proof: proof.kills.pop()),
     (KILLED, put(kills=sound_workshop().kills[:1] * 3)),
@@ -53,6 +60,11 @@ DAMAGES: list[tuple[str, Damage]] = [
     (WORSE, each("tried", ended=State.COMMITTED)),
     (WORSE, each("tried", is_denied=False)),
     (WORSE, each("tried", was_kept=True)),
+    (WORSE, each("tried", words=JUDGED[Flaw.SLOW])),
+    (WORSE, each("tried", flaw=Flaw.SLOW)),
+    (WORSE, each("tried", words="its worker ended 3 times")),
+    (WORSE, each("tried", words="on road@1.0: car: F1 0.64 -> 0.60: it may be worse by more than 0.05; 9 frames")),
+    (WORSE, put(tried=[perhaps_slow(tried) for tried in sound_workshop().tried])),
     (WORSE, each("tried", ended=State.INCONCLUSIVE, was_kept=True)),
     (WORSE, lambda proof: proof.tried.pop()),
     (WORSE, put(tried=[])),
@@ -97,7 +109,11 @@ def test_an_undecided_release_that_was_never_live_is_not_kept() -> None:
 
 def test_the_judges_words_are_told_as_far_as_they_decided() -> None:
     told = next(claim.measured for claim in claims(sound_workshop()) if claim.name == WORSE)
-    assert told.startswith("scrambled rolled back (the candidate finds none); slow")
+    assert told == (
+        "scrambled rolled back (the candidate finds none); "
+        "slow rolled back (too slow: 4.1 times the live model's time); "
+        "mute rolled back (worse by more than 0.05)"
+    )
     proof = sound_workshop()
     each("tried", words="its worker ended 3 times", was_kept=True)(proof)
     told = next(claim.measured for claim in claims(proof) if claim.name == WORSE)

@@ -113,6 +113,13 @@ def test_a_head_is_the_top_of_its_person_with_room_beside_and_above(person: Box)
     assert person[1] + 0.249 * (person[3] - person[1]) <= y2 <= person[3] + 1e-9
 
 
+@given(st.floats(10, 500), st.floats(10, 500))
+def test_the_head_of_a_box_as_wide_as_high_is_most_of_it(width: float, height: float) -> None:
+    """Who sits, rides or is half hidden fills a lower box with a larger head."""
+    _, _, _, reach = head_of((0, 0, width, height))
+    assert reach >= min(height, 0.79 * width)
+
+
 @given(sound_boxes)
 def test_a_plate_band_is_the_lower_part_over_the_whole_width(vehicle: Box) -> None:
     x1, y1, x2, y2 = plate_band_of(vehicle)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("agent", "ecu", "inference", "ota", "receiver", "simulator", "telemetry")
-REDACTORS: tuple[str, ...] = ("agent/redactor/pictures.py",)
+REDACTORS: tuple[str, ...] = ("agent/redactor/orders.py",)
 """The files that implement telemetry.privacy.Redactor: whoever adds one has shown what it covers."""
 
 

@@ -171,6 +171,45 @@ async def test_blocks_go_out_once_a_connection_and_again_after_a_new_one(kept: K
         await kept.keeper.load(first)
 
 
+async def test_who_waits_for_records_to_leave_is_told_of_each_way_out(kept: Kept) -> None:
+    async def acknowledge() -> None:
+        ref = kept.keeper.next_unsent(Lane.P1)
+        assert ref is not None
+        kept.keeper.mark_sent(ref)
+        await kept.keeper.acknowledge(receipt_for(ref))
+
+    async def acknowledge_and_leave() -> None:
+        """As a connection that breaks does."""
+        kept.disk.gate.clear()
+        acting = asyncio.ensure_future(acknowledge())
+        await asyncio.sleep(0)
+        acting.cancel()
+        await asyncio.wait((acting,))
+        kept.disk.gate.set()
+
+    async def quarantine() -> None:
+        ref = kept.keeper.next_unsent(Lane.P1)
+        assert ref is not None
+        await kept.keeper.quarantine(ref, "refused")
+
+    async def erase() -> None:
+        await kept.keeper.erase(Purpose.OPERATION)
+
+    for way_out in (acknowledge, quarantine, erase, acknowledge_and_leave):
+        before = kept.keeper.any_spooled
+        kept.keeper.offer(record(1, purpose=Purpose.OPERATION))
+        await kept.keeper.flush()
+        assert (before, kept.keeper.any_spooled) == (False, True)
+        leaving = asyncio.ensure_future(kept.keeper.left())
+        await asyncio.sleep(0)
+        assert not leaving.done()
+        await way_out()
+        async with asyncio.timeout(10):
+            await leaving
+        assert not kept.keeper.any_spooled, way_out.__name__
+        kept.keeper.rewind()
+
+
 async def test_a_ref_of_another_backlog_is_a_mistake(kept: Kept) -> None:
     with pytest.raises(TypeError, match="another backlog"):
         kept.keeper.mark_sent(MemoryRef(Lane.P1, bytes(16), 0, 1, 100))

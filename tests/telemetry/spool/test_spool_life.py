@@ -91,5 +91,5 @@ class SpoolLife(RuleBasedStateMachine):
         assert len(known.keys() - there.keys() - self.rig.stored.keys()) <= gone
 
 
-SpoolLife.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+SpoolLife.TestCase.settings = settings(max_examples=40, stateful_step_count=30)
 TestSpoolLife = SpoolLife.TestCase

@@ -105,7 +105,7 @@ async def travel(journey: Journey) -> tuple[WatchedBacklog, ScriptedLink, Uplink
     return backlog, link, uplink
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 @given(journeys)
 def test_every_block_is_acknowledged_once_in_effect_and_every_poison_quarantined_once(journey: Journey) -> None:
     # Mutations this caught while it was written: publishing before mark_sent (receipts ignored, never drained),

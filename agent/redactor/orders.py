@@ -1,0 +1,126 @@
+"""What a redactor was asked and has not answered yet. No process and no clock: the agent's side keeps those.
+
+It answers in the order of the questions. What it says is held against what it was asked, and what a picture is of is
+told by the camera, not by it: an answer that can't be means that nothing it says shows nobody.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+
+from agent.redactor.messages import MAX_PICTURE_BYTES, REMEMBERED, Covered, Developed, Part
+from telemetry.privacy.pictures import RedactedPicture
+
+
+class Untrue(Exception):
+    """The redactor's answer can't be: nothing that it says is believed any more. The message says what it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A frame as its camera told of it. `t_ns` is boot time of its capture."""
+
+    frame_id: int
+    t_ns: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Covering:
+    shot: Shot
+
+
+@dataclass(slots=True)
+class _Developing:
+    """`most` pictures at most, by rising frame; `last_id` is the last one's, `begun` what has come of the next."""
+
+    frame_id: int
+    reason: str
+    most: int
+    pictures: int = 0
+    last_id: int = -1
+    begun: bytearray = field(default_factory=bytearray)
+
+    @property
+    def has_own(self) -> bool:
+        return self.last_id == self.frame_id
+
+
+class Orders:
+    """One redactor's, for its life."""
+
+    def __init__(self) -> None:
+        self._asked: deque[_Covering | _Developing] = deque()
+        self._covered: OrderedDict[int, tuple[Shot, int]] = OrderedDict()
+
+    @property
+    def is_covering(self) -> bool:
+        return any(isinstance(asked, _Covering) for asked in self._asked)
+
+    @property
+    def pictures_waiting(self) -> int:
+        return len(self._developing())
+
+    def cover(self, shot: Shot) -> None:
+        self._asked.append(_Covering(shot))
+
+    def develop(self, frame_id: int, before: int, reason: str) -> None:
+        self._asked.append(_Developing(frame_id, reason, before + 1))
+
+    def covered(self, answer: Covered) -> None:
+        """Raises Untrue."""
+        match self._head():
+            case _Covering(shot) if shot.frame_id == answer.frame_id:
+                self._asked.popleft()
+                self._covered[shot.frame_id] = shot, answer.regions
+                while len(self._covered) > REMEMBERED:
+                    self._covered.popitem(last=False)
+            case _:
+                raise Untrue(f"The redactor covered frame {answer.frame_id}, which it wasn't asked to.")
+
+    def part(self, answer: Part) -> RedactedPicture | None:
+        """The picture, once all of it has come. Raises Untrue."""
+        order = self._head()
+        if not isinstance(order, _Developing) or not self._may_come(order, answer):
+            raise Untrue(f"The redactor told a picture of frame {answer.frame_id}, which it wasn't asked for.")
+        order.last_id = answer.frame_id
+        order.begun += answer.data
+        if not answer.data or not len(order.begun) <= answer.whole <= MAX_PICTURE_BYTES:
+            raise Untrue(f"The redactor told a picture of {answer.whole} bytes, and {len(order.begun)} came.")
+        if len(order.begun) < answer.whole:
+            return None
+        jpeg, order.begun = bytes(order.begun), bytearray()
+        order.pictures += 1
+        shot, regions = self._covered[answer.frame_id]
+        return RedactedPicture(jpeg, shot.width, shot.height, shot.frame_id, shot.t_ns, regions, order.reason)
+
+    def developed(self, answer: Developed) -> bool:
+        """Whether the frame's own picture came. Raises Untrue."""
+        match self._head():
+            case _Developing(frame_id, pictures=pictures, begun=begun) as order if frame_id == answer.frame_id:
+                if begun or pictures != answer.pictures:
+                    raise Untrue(f"The redactor told {pictures} pictures and says that they were {answer.pictures}.")
+                self._asked.popleft()
+                return order.has_own
+            case _:
+                raise Untrue(f"The redactor developed frame {answer.frame_id}, which it wasn't asked to.")
+
+    def unfinished(self) -> list[bool]:
+        """Of each picture that it still owes, whether it has come nevertheless."""
+        return [order.has_own and not order.begun for order in self._developing()]
+
+    def _head(self) -> _Covering | _Developing | None:
+        return self._asked[0] if self._asked else None
+
+    def _developing(self) -> list[_Developing]:
+        return [asked for asked in self._asked if isinstance(asked, _Developing)]
+
+    def _may_come(self, order: _Developing, answer: Part) -> bool:
+        """The next part of what was begun, or a picture of a later frame that it has covered: none is later than the
+        one asked for, since that must be answered before the next is covered."""
+        if order.begun:
+            return answer.frame_id == order.last_id
+        is_next = order.last_id < answer.frame_id and order.pictures < order.most
+        return is_next and answer.frame_id in self._covered

@@ -1,0 +1,616 @@
+"""A trial is conducted one step after the other, whatever comes late, hangs, breaks or sleeps meanwhile.
+
+A real signing desk, real slots and a real perception, whose camera and workers do what the test says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any, cast
+
+import pytest
+
+from agent.perception import Perception, TrialWatch
+from agent.updates import (
+    HINTS_APART_NS,
+    MOST_DOUBLINGS,
+    MOST_WORDS,
+    TICK_NS,
+    NoWayBack,
+    Opinion,
+    TrialRules,
+    UpdateSide,
+)
+from ecu.clock import SECOND_NS, SteppingClock
+from ecu.disk import RealDisk
+from inference.messages import Look
+from ota.denied import Denied
+from ota.kinds import Kind
+from ota.machine import DEADLINES_NS, Event, State
+from ota.manifest import BLOCK_BYTES
+from ota.source import Source
+from ota.trust import Vehicle
+from ota.updates import Notice
+from tests.agent.puppets import PuppetWorker, Stage, WorkerAct, on_stage
+from tests.ota.changed import Changed, Open
+from tests.ota.fleet import CAR, HARDWARE, NOW_NS, Fleet
+
+RULES = TrialRules(poll_ns=3600 * SECOND_NS, shadow_frames=2, prove_frames=5, swap_within_s=0.2)
+
+
+@pytest.fixture(scope="module")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
+    return Fleet(tmp_path_factory.mktemp("founded") / "fleet")
+
+
+@pytest.fixture
+def fleet(founded: Fleet, tmp_path: Path) -> Fleet:
+    return founded.copy(tmp_path / "fleet")
+
+
+class Judge:
+    """Speaks when it is told to, and is only gone once `may_go`."""
+
+    def __init__(self) -> None:
+        self.opinion: asyncio.Future[Opinion] = asyncio.get_running_loop().create_future()
+        self.asked: list[tuple[Path, Path, Path | None]] = []
+        self.is_asked = asyncio.Event()
+        self.may_go = asyncio.Event()
+        self.may_go.set()
+        self.is_being_stopped = asyncio.Event()
+        self.is_gone = asyncio.Event()
+
+    async def judge(self, live: Path, candidate: Path, evaluation: Path | None) -> Opinion:
+        self.asked.append((live, candidate, evaluation))
+        self.is_asked.set()
+        try:
+            return await asyncio.shield(self.opinion)
+        finally:
+            self.is_being_stopped.set()
+            await self.may_go.wait()
+            self.is_gone.set()
+
+    def says(self, event: Event) -> None:
+        self.opinion.set_result(Opinion(event, f"the judge says {event}"))
+
+
+class Alarms(SteppingClock):
+    """Knows who sleeps until when."""
+
+    def __init__(self, news: asyncio.Event) -> None:
+        super().__init__(wall_ns=NOW_NS)
+        self.set_for: set[int] = set()
+        self._news = news
+
+    async def sleep_until(self, boot_ns: int) -> None:
+        self.set_for.add(boot_ns)
+        self._news.set()
+        await super().sleep_until(boot_ns)
+
+
+class Overheard:
+    """A perception, and who watches what is tried on it."""
+
+    def __init__(self, perception: Perception) -> None:
+        self._perception = perception
+        self.watches: list[TrialWatch] = []
+
+    def try_beside(self, package: Path, watch: TrialWatch) -> None:
+        self.watches.append(watch)
+        self._perception.try_beside(package, watch)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._perception, name)
+
+
+@dataclass
+class Road:
+    """A vehicle on trial: what it told, and the means to let time pass and frames come."""
+
+    stage: Stage
+    updates: UpdateSide
+    judge: Judge
+    clock: Alarms
+    news: asyncio.Event
+    notices: list[Notice]
+    overheard: Overheard
+    work: asyncio.Task[None]
+    answered: dict[int, int] = field(default_factory=dict)
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        """Raises what ended the work before."""
+        async with asyncio.timeout(30):
+            while not reached():
+                self.news.clear()
+                heard = asyncio.ensure_future(self.news.wait())
+                await asyncio.wait({heard, self.work}, return_when=asyncio.FIRST_COMPLETED)
+                heard.cancel()
+                if self.work.done():
+                    self.work.result()
+
+    async def until_noticed(self, what: str, version: str = "") -> Notice:
+        await self.until(lambda: self.told(what, version) is not None)
+        told = self.told(what, version)
+        assert told is not None
+        return told
+
+    def told(self, what: str, version: str = "") -> Notice | None:
+        """The first such notice; of the release of that version where one is given."""
+        return next(
+            (it for it in self.notices if it.what == what and version in (it.release.title if it.release else "")), None
+        )
+
+    @property
+    def candidate(self) -> PuppetWorker:
+        """The worker that was started last."""
+        return self.stage.workers[-1]
+
+    async def tick(self, ns: int = TICK_NS) -> None:
+        """Time passes, and what that brings about is durable and carried out."""
+        self.clock.advance(self.clock.boot_ns() + ns)
+        await self.until(lambda: self.clock.boot_ns() + TICK_NS in self.clock.set_for)
+
+    async def frames(self, count: int, but: Sequence[PuppetWorker] = ()) -> None:
+        """So many come; everybody who is asked to look does, `but` some."""
+        for _ in range(count):
+            self.stage.camera.captures()
+            for worker in self.stage.workers:
+                looks = len(worker.heard_of(Look))
+                if worker.alive and worker not in but and looks > self.answered.get(worker.pid, 0):
+                    self.answered[worker.pid] = looks
+                    worker.sees()
+
+    async def look_again(self) -> None:
+        """Somebody hints, and the look that comes of it has been had."""
+        self.updates.hint()
+        self.clock.advance(self.clock.boot_ns() + HINTS_APART_NS)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await self.thread_idle()
+
+    async def thread_idle(self) -> None:
+        """Whatever the thread that looks and installs was asked for so far is done, and so is what comes of that."""
+        for _ in range(3):
+            await self.updates._do(lambda: None)
+
+
+@asynccontextmanager
+async def on_trial(
+    tmp_path: Path, fleet: Fleet, candidates: Sequence[WorkerAct] = (PuppetWorker.loads,), source: Source | None = None
+) -> AsyncIterator[Road]:
+    """The live model and its standby load; the workers after them do as `candidates`."""
+    state = tmp_path / "updates"
+    state.mkdir()
+    news = asyncio.Event()
+    clock, judge = Alarms(news), Judge()
+    notices: list[Notice] = []
+
+    def noticed(notice: Notice) -> None:
+        notices.append(notice)
+        news.set()
+
+    async with on_stage(tmp_path, workers=[PuppetWorker.loads, PuppetWorker.loads, *candidates]) as stage:
+        updates = UpdateSide(
+            state, fleet.roots, Vehicle(CAR, HARDWARE), source or fleet.source(), tmp_path, judge, RULES, clock,
+            Random(1), noticed,
+        )  # fmt: skip
+        overheard = Overheard(stage.perception)
+        work = asyncio.create_task(updates.run(cast("Perception", overheard)))
+        try:
+            yield Road(stage, updates, judge, clock, news, notices, overheard, work)
+        finally:
+            judge.may_go.set()
+            work.cancel()
+            await asyncio.wait({work})
+
+
+def denied(tmp_path: Path, notice: Notice) -> bool:
+    assert notice.release is not None
+    return notice.release.digest in Denied(RealDisk(tmp_path / "updates"))
+
+
+async def in_shadow(road: Road, version: str = "") -> None:
+    """The candidate looks on, has seen enough, and the judge is busy with it."""
+    await road.until_noticed("shadow", version)
+    await road.judge.is_asked.wait()
+    await road.frames(RULES.shadow_frames)
+
+
+async def taken_over(road: Road) -> None:
+    await in_shadow(road)
+    road.judge.says(Event.PASSED)
+    await road.tick()
+    await road.until_noticed("switched")
+    await road.tick()
+    trial = road.stage.perception.status().trial
+    assert trial is not None
+    assert trial.is_live
+
+
+async def test_what_is_told_late_of_an_earlier_trial_says_nothing_about_the_next(fleet: Fleet, tmp_path: Path) -> None:
+    one, two = fleet.release("1.0", 1), fleet.release("2.0", 2)
+    fleet.assign(one)
+    async with on_trial(tmp_path, fleet) as road:
+        await in_shadow(road, "1.0")
+        fleet.assign(two)
+        await road.look_again()
+        await road.until_noticed("inconclusive", "1.0")
+        await road.look_again()
+        await road.until_noticed("shadow", "2.0")
+        first, second = road.overheard.watches
+        first.crashed("late")
+        first.unfit("late")
+        await road.tick()
+        assert road.notices[-1].what == "shadow"
+        second.crashed("in time")
+        assert (await road.until_noticed("rolled_back", "2.0")).words == "in time"
+
+
+async def test_a_trial_isnt_put_away_with_the_one_before_it(fleet: Fleet, tmp_path: Path) -> None:
+    one, two = fleet.release("1.0", 1), fleet.release("2.0", 2)
+    fleet.assign(one)
+    async with on_trial(tmp_path, fleet) as road:
+        await in_shadow(road, "1.0")
+        road.judge.may_go.clear()
+        fleet.assign(two)
+        await road.look_again()
+        await road.judge.is_being_stopped.wait()
+        await road.look_again()
+        assert road.told("staged", "2.0") is None
+        road.judge.may_go.set()
+        await road.until_noticed("shadow", "2.0")
+        trial = road.stage.perception.status().trial
+        assert trial is not None
+        assert trial.pid == road.candidate.pid
+
+
+async def test_a_judge_with_a_bug_ends_the_work_and_not_in_silence(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    async with on_trial(tmp_path, fleet) as road:
+        await in_shadow(road)
+        road.judge.opinion.set_exception(ZeroDivisionError("a bug"))
+        with pytest.raises(ExceptionGroup) as ended:
+            await road.until(lambda: False)
+        assert ended.group_contains(ZeroDivisionError, match="a bug")
+
+
+async def test_at_the_end_the_judge_is_gone_before_anybody_goes_on(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    async with on_trial(tmp_path, fleet) as road:
+        await in_shadow(road)
+        road.judge.may_go.clear()
+        road.work.cancel()
+        await road.judge.is_being_stopped.wait()
+        assert not road.work.done()
+        road.judge.may_go.set()
+        await asyncio.wait({road.work})
+        assert road.judge.is_gone.is_set()
+
+
+# --- time ---------------------------------------------------------------------------------------------
+
+
+async def test_a_computer_that_sleeps_spends_nothing_of_a_deadline(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    async with on_trial(tmp_path, fleet) as road:
+        await in_shadow(road)
+        await road.tick(2 * DEADLINES_NS[State.SHADOW])
+        road.judge.says(Event.UNDECIDED)
+        await road.tick()
+        assert "the judge says" in (await road.until_noticed("inconclusive")).words
+
+
+@pytest.mark.parametrize("flow", [True, False])
+async def test_a_state_lasts_as_long_as_its_deadline_in_seconds_with_frames(
+    fleet: Fleet, tmp_path: Path, flow: bool
+) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    async with on_trial(tmp_path, fleet, [PuppetWorker.hangs]) as road:
+        await road.until_noticed("staged")
+        await road.tick()
+        for _ in range(DEADLINES_NS[State.STAGED] // SECOND_NS):
+            assert road.told("inconclusive") is None
+            await road.frames(int(flow))
+            await road.tick()
+        over = road.told("inconclusive")
+        assert (over is not None) == flow
+        assert over is None or over.words == "staged lasted 600 s"
+
+
+async def test_a_word_that_comes_with_the_deadline_comes_too_late(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    async with on_trial(tmp_path, fleet, [PuppetWorker.hangs]) as road:
+        await road.until_noticed("staged")
+        for _ in range(DEADLINES_NS[State.STAGED] // SECOND_NS - 1):
+            await road.frames(1)
+            await road.tick()
+        (watch,) = road.overheard.watches
+        await road.frames(1)
+        over = asyncio.create_task(road.tick())
+        await asyncio.sleep(0)
+        watch.loaded()
+        await over
+        await road.tick()
+        assert road.notices[-1].what == "inconclusive"
+
+
+async def test_a_candidate_is_kept_after_so_many_frames_of_its_own(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    async with on_trial(tmp_path, fleet) as road:
+        await road.frames(3 * RULES.prove_frames)
+        await taken_over(road)
+        await road.frames(RULES.prove_frames - 1)
+        await road.tick()
+        assert road.notices[-1].what == "switched"
+        await road.frames(1)
+        await road.tick()
+        assert (await road.until_noticed("committed")).words == "5 frames live, 0 deaths"
+
+
+async def test_an_opinion_waits_until_the_candidate_has_seen_enough_of_this_road(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    async with on_trial(tmp_path, fleet) as road:
+        await road.until_noticed("shadow")
+        await road.judge.is_asked.wait()
+        road.judge.says(Event.UNDECIDED)
+        await road.frames(RULES.shadow_frames - 1)
+        await road.tick()
+        assert road.notices[-1].what == "shadow"
+        await road.frames(1)
+        await road.tick()
+        assert "; 2 frames beside the live one" in (await road.until_noticed("inconclusive")).words
+
+
+async def test_a_candidate_that_its_fleet_withdraws_goes_also_when_it_is_live_already(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    async with on_trial(tmp_path, fleet) as road:
+        await taken_over(road)
+        fleet.assign()
+        await road.look_again()
+        await road.frames(RULES.prove_frames)
+        await road.tick()
+        over = await road.until_noticed("inconclusive")
+        assert over.words == "its fleet no longer wants it"
+        assert not denied(tmp_path, over)
+        assert road.stage.perception.status().trial is None
+        assert road.told("committed") is None
+
+
+async def test_what_is_live_no_longer_is_never_found_proven(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    async with on_trial(tmp_path, fleet) as road:
+        await taken_over(road)
+        await road.stage.perception.swap()
+        await road.frames(2 * RULES.prove_frames)
+        await road.tick()
+        assert road.notices[-1].what == "switched"
+
+
+async def test_what_a_model_says_of_itself_comes_short_and_fit_for_a_terminal(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    async with on_trial(tmp_path, fleet) as road:
+        await in_shadow(road)
+        road.overheard.watches[0].unfit("\x1b[2J" + "no model " * 10_000)
+        words = (await road.until_noticed("rolled_back")).words
+        assert words.startswith("\\x1b[2Jno model")
+        assert len(words) <= MOST_WORDS
+
+
+# --- the swap -----------------------------------------------------------------------------------------
+
+
+async def test_a_candidate_that_cant_take_over_in_time_decides_nothing(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    async with on_trial(tmp_path, fleet) as road:
+        await in_shadow(road)
+        candidate = road.candidate
+        await road.frames(1, but=[candidate])
+        road.judge.says(Event.PASSED)
+        await road.tick()
+        await road.until_noticed("switched")
+        await road.tick()
+        over = await road.until_noticed("inconclusive")
+        assert over.words == "it couldn't take over within 0.2 s"
+        assert not denied(tmp_path, over)
+        await road.thread_idle()
+        await road.frames(3)
+        assert road.stage.perception.status().trial is None
+
+
+async def test_where_the_good_model_cant_come_back_the_agent_ends_in_words(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    async with on_trial(tmp_path, fleet, [PuppetWorker.loads, PuppetWorker.loads, PuppetWorker.hangs]) as road:
+        await taken_over(road)
+        good = next(it for it in road.stage.workers[:2] if it.alive)
+        started = len(road.stage.workers)
+        good.dies()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(road.stage.workers) == started + 1
+        (watch,) = road.overheard.watches
+        watch.crashed("again and again")
+        with pytest.raises(ExceptionGroup) as ended:
+            await road.until(lambda: False)
+        assert ended.group_contains(NoWayBack, match="its next start begins with that model")
+        rolled_back = road.told("rolled_back")
+        assert rolled_back is not None
+        assert rolled_back.words == "again and again"
+
+
+# --- what flash did -----------------------------------------------------------------------------------
+
+
+def damage(folder: Path) -> None:
+    path = next(folder.iterdir())
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    path.write_bytes(data)
+
+
+async def test_a_candidate_that_flash_has_damaged_is_given_up_but_not_denied(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    async with on_trial(tmp_path, fleet) as road:
+        await in_shadow(road)
+        damage(road.judge.asked[0][1])
+        road.judge.says(Event.FAILED)
+        await road.tick()
+        over = await road.until_noticed("inconclusive")
+        assert "isn't what was installed" in over.words
+        assert "the judge says failed" in over.words
+        assert not denied(tmp_path, over)
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+async def test_a_candidate_is_judged_by_the_signed_set_alone_and_not_by_what_flash_made_of_it(
+    fleet: Fleet, tmp_path: Path, damaged: bool
+) -> None:
+    labelled, model = fleet.release("1.0", 1, b"frames", Kind.EVALUATION), fleet.release("1.0", 1)
+    fleet.assign(labelled)
+    async with on_trial(tmp_path, fleet) as road:
+        await road.until_noticed("committed")
+        folder = tmp_path / "updates/evaluation/a/files"
+        if damaged:
+            damage(folder)
+        fleet.assign(labelled, model)
+        await road.look_again()
+        await road.until_noticed("shadow")
+        await road.frames(RULES.shadow_frames)
+        if damaged:
+            await road.tick()
+            assert "there is nothing to judge it by" in (await road.until_noticed("inconclusive")).words
+        else:
+            await road.judge.is_asked.wait()
+        assert [evaluation for _, _, evaluation in road.judge.asked] == ([] if damaged else [folder])
+
+
+async def test_while_a_model_is_tried_nothing_else_is_fetched(fleet: Fleet, tmp_path: Path) -> None:
+    model, labelled = fleet.release("1.0", 1), fleet.release("1.0", 1, b"frames", Kind.EVALUATION)
+    fleet.assign(model)
+    source = Changed(fleet.source())
+    async with on_trial(tmp_path, fleet, source=source) as road:
+        await in_shadow(road)
+        fleet.assign(model, labelled)
+        source.asked.clear()
+        await road.look_again()
+        assert any(path == "director/timestamp.json" for path, _, _ in source.asked)
+        assert not any(path.startswith("files/") for path, _, _ in source.asked)
+        road.judge.says(Event.UNDECIDED)
+        await road.tick()
+        await road.until_noticed("inconclusive")
+        await road.look_again()
+        await road.until_noticed("committed")
+
+
+# --- the thread ---------------------------------------------------------------------------------------
+
+
+class Gated(Open):
+    """Stops after the first block of a bundle's file until `go`."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.given = 0
+        self.looks = 0
+        self.reached = threading.Event()
+        self.go = threading.Event()
+
+    def read(self, path: str, offset: int, most: int) -> Iterator[bytes]:
+        self.looks += path == "director/timestamp.json"
+        for part in self._source.read(path, offset, most):
+            if path.startswith("files/"):
+                if self.given == BLOCK_BYTES:
+                    self.reached.set()
+                    self.go.wait(30)
+                self.given += len(part)
+            yield part
+
+
+async def test_a_hint_that_comes_while_it_looks_is_a_reason_to_look_again(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1, bytes(2 * BLOCK_BYTES)))
+    source = Gated(fleet.source())
+    async with on_trial(tmp_path, fleet, source=source) as road:
+        await asyncio.to_thread(source.reached.wait, 30)
+        assert road.updates.status().fetched == BLOCK_BYTES
+        road.updates.hint()
+        source.go.set()
+        soon_ns = road.clock.boot_ns() + HINTS_APART_NS
+        await road.until(lambda: soon_ns in road.clock.set_for)
+        assert (source.looks, road.updates.status().fetched) == (1, 0)
+        road.clock.advance(soon_ns)
+        await road.until(lambda: soon_ns + HINTS_APART_NS in road.clock.set_for or source.looks == 2)
+        await road.thread_idle()
+        assert source.looks == 2
+        road.clock.advance(soon_ns + HINTS_APART_NS)
+        await road.thread_idle()
+        assert source.looks == 2, "one hint, one look"
+
+
+def sleeps_longer_than(road: Road, boot_ns: int) -> bool:
+    return any(at > boot_ns for at in road.clock.set_for)
+
+
+async def test_what_is_fetched_in_vain_is_fetched_again_later_and_later(fleet: Fleet, tmp_path: Path) -> None:
+    """By the hour a spoiled source would cost a fleet its bytes for nothing."""
+
+    def flipped(path: str, data: bytes) -> bytes:
+        return data[:-1] + bytes([data[-1] ^ 1]) if path.startswith("files/") else data
+
+    fleet.assign(fleet.release("1.0", 1))
+    source = Changed(fleet.source(), flipped)
+    async with on_trial(tmp_path, fleet, source=source) as road:
+        pauses = []
+        for _ in range(7):
+            began_ns = road.clock.boot_ns()
+            await road.until(partial(sleeps_longer_than, road, began_ns + TICK_NS))
+            until_ns = max(road.clock.set_for)
+            pauses.append((until_ns - began_ns) / RULES.poll_ns)
+            road.clock.set_for.clear()
+            road.clock.advance(until_ns + HINTS_APART_NS)
+            await road.thread_idle()
+    for number, pause in enumerate(pauses, 1):
+        assert 0.5 <= pause / 2 ** min(number, MOST_DOUBLINGS) <= 1.0, pauses
+
+
+class LetGo(Gated):
+    """Goes on when it is closed, too."""
+
+    def close(self) -> None:
+        self.go.set()
+
+
+async def test_a_download_ends_with_the_agent_even_where_its_source_goes_on(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1, bytes(8 * BLOCK_BYTES)))
+    source = Gated(fleet.source())
+    async with on_trial(tmp_path, fleet, source=source) as road:
+        await asyncio.to_thread(source.reached.wait, 30)
+        road.work.cancel()
+        await asyncio.wait({road.work})
+        source.go.set()
+        await the_thread_ends()
+    assert source.given == 2 * BLOCK_BYTES
+
+
+async def test_a_read_that_waits_is_let_go_at_the_end(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1, bytes(2 * BLOCK_BYTES)))
+    source = LetGo(fleet.source())
+    async with on_trial(tmp_path, fleet, source=source) as road:
+        await asyncio.to_thread(source.reached.wait, 30)
+        road.work.cancel()
+        await asyncio.wait({road.work})
+        await the_thread_ends()
+
+
+async def the_thread_ends() -> None:
+    for thread in threading.enumerate():
+        if thread.name.startswith("updates"):
+            await asyncio.to_thread(thread.join, 10)
+            assert not thread.is_alive()

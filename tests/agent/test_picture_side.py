@@ -1,0 +1,456 @@
+"""What the agent believes of a redactor: nothing late, nothing that wasn't asked for, and every picture is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.children import Child
+from agent.perception import Supervision
+from agent.redactor import PictureSettings, PictureSide
+from agent.redactor.messages import (
+    MAX_PICTURE_BYTES,
+    REMEMBERED,
+    Cover,
+    Covered,
+    Develop,
+    Developed,
+    Part,
+    RedactorFault,
+    RedactorReady,
+)
+from agent.redactor.pictures import ANSWER_WITHIN_S, READY_WITHIN_S, Why
+from ecu.channel import Message
+from ecu.clock import SECOND_NS, Clock, SteppingClock
+from ecu.errors import EnvironmentFault
+from inference.frames import FrameRing
+from inference.messages import CameraHello, Filled, Ring
+from telemetry.privacy.pictures import RedactedPicture
+from telemetry.records import HardBrake, record_of
+from tests.agent.puppets import Puppet, result
+from tests.agent.virtualtime import LoopClock, VirtualTimeLoop, in_virtual_time, passes, settled
+
+GEOMETRY = CameraHello(width=8, height=6, period_ns=1)
+SETTINGS = PictureSettings(Path("faces"), every=5, before=1, per_hour=1000)
+BRAKE = record_of(0, HardBrake(6.0, None, {}))
+READY = RedactorReady("faces 1.0")
+JPEG = b"a covered picture"
+
+
+@dataclass
+class Table:
+    """A PictureSide, the redactors that it started, and what came of both. `held` are frames not given back yet."""
+
+    redactors: list[Puppet] = field(default_factory=list)
+    pictures: list[RedactedPicture] = field(default_factory=list)
+    health: list[str] = field(default_factory=list)
+    held: list[int] = field(default_factory=list)
+    refused_starts: int = 0
+    side: PictureSide = field(init=False)
+
+    @property
+    def redactor(self) -> Puppet:
+        return self.redactors[-1]
+
+    def sees(self, frame_id: int, brakes: bool = False) -> bool:
+        """A frame, with an event in it or not; whether the redactor got it."""
+        if brakes:
+            self.side.note(BRAKE)
+        frame = Filled(slot=1, frame_id=frame_id, t_ns=frame_id * 10, fresh=False)
+        taken = self.side.saw(frame, GEOMETRY, result(frame_id), lambda: self.held.remove(frame_id))
+        if taken:
+            self.held.append(frame_id)
+        return taken
+
+    def says(self, *messages: Message) -> None:
+        for message in messages:
+            self.redactor.says(message)
+
+    def shows(self, frame_id: int, pictures: int = 1) -> None:
+        """The last words over a frame that was covered."""
+        self.says(Part(frame_id, len(JPEG), JPEG), Developed(frame_id, pictures))
+
+    async def starts_anew(self) -> None:
+        self.redactor.dies()
+        await settled()
+        self.says(READY)
+
+
+@asynccontextmanager
+async def laid(
+    settings: PictureSettings = SETTINGS, refused_starts: int = 0, clock: Clock | None = None
+) -> AsyncIterator[Table]:
+    table = Table(refused_starts=refused_starts)
+
+    async def start(
+        module: str, arguments: Sequence[str], accepts: Any, on_message: Callable[[Child[Any], Any], None],
+        on_closed: Callable[[Child[Any]], None], environment: Any,
+    ) -> Child[Any]:  # fmt: skip
+        if table.refused_starts:
+            table.refused_starts -= 1
+            raise EnvironmentFault("no processes left")
+        table.redactors.append(Puppet(arguments, on_message, on_closed))
+        return table.redactors[-1]
+
+    table.side = PictureSide(
+        settings, clock or LoopClock(), Supervision(Random(1), {}, LoopClock(), start), table.pictures.append,
+        lambda what, detail: table.health.append(detail),
+    )  # fmt: skip
+    running = asyncio.create_task(table.side.run())
+    try:
+        await settled()
+        yield table
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert table.held == []
+    assert table.side.counts().holds
+
+
+@in_virtual_time
+async def test_an_event_gets_its_own_picture_and_the_one_before_as_the_camera_told_of_them() -> None:
+    async with laid() as table:
+        table.says(READY)
+        assert table.sees(5)
+        table.says(Covered(5, regions=2))
+        assert table.sees(7, brakes=True)
+        table.says(Covered(7, regions=3), Part(5, 4, b"ab"), Part(5, 4, b"cd"), Part(7, 2, b"ef"), Developed(7, 2))
+        assert [(p.frame_id, p.jpeg, p.covered, p.captured_ns) for p in table.pictures] == [
+            (5, b"abcd", 2, 50), (7, b"ef", 3, 70),
+        ]  # fmt: skip
+        assert {(p.width, p.height, p.reason) for p in table.pictures} == {(8, 6, "hard_brake")}
+        counts = table.side.counts()
+        assert (counts.wanted, counts.taken, counts.pictures, counts.dropped) == (1, 1, 2, {})
+
+
+LIES: dict[str, tuple[Message, ...]] = {
+    "covers another frame": (Covered(6, 1),),
+    "shows what it hasn't said to be covered": (Part(7, 2, b"ab"),),
+    "is done before it has covered": (Developed(7, 0),),
+    "covers twice": (Covered(7, 1), Covered(7, 1)),
+    "shows a frame that it never got": (Covered(7, 1), Part(6, 2, b"ab")),
+    "shows a later frame": (Covered(7, 1), Part(8, 2, b"ab")),
+    "shows a frame twice": (Covered(7, 1), Part(7, 2, b"ab"), Part(7, 2, b"ab")),
+    "shows an earlier one after it": (Covered(7, 1), Part(7, 2, b"ab"), Part(5, 2, b"ab")),
+    "shows more than was asked for": (
+        Covered(7, 1), Part(0, 2, b"ab"), Part(5, 2, b"ab"), Part(7, 2, b"ab"),
+    ),
+    "tells two at once": (Covered(7, 1), Part(5, 4, b"ab"), Part(7, 4, b"cd")),
+    "tells more than it has": (Covered(7, 1), Part(7, 2, b"abc")),
+    "tells nothing of nothing": (Covered(7, 1), Part(7, 0, b"")),
+    "tells on and on": (Covered(7, 1), Part(7, 2, b"")),
+    "tells too much": (Covered(7, 1), Part(7, MAX_PICTURE_BYTES + 1, b"ab")),
+    "says that it told more": (Covered(7, 1), Developed(7, 1)),
+    "says that it told less": (Covered(7, 1), Part(7, 2, b"ab"), Developed(7, 0)),
+    "stops within one": (Covered(7, 1), Part(7, 4, b"ab"), Developed(7, 0)),
+    "is done with another": (Covered(7, 1), Developed(5, 0)),
+    "is done twice": (Covered(7, 1), Part(7, 2, b"ab"), Developed(7, 1), Developed(7, 1)),
+    "is ready again": (READY,),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+@in_virtual_time
+async def test_who_says_what_cant_be_is_killed_and_not_believed_any_more(lie: tuple[Message, ...]) -> None:
+    async with laid() as table:
+        table.says(READY)
+        for frame_id in (0, 5):
+            table.sees(frame_id)
+            table.says(Covered(frame_id, 0))
+        assert table.sees(7, brakes=True)
+        table.says(*lie[:-1])
+        told = len(table.pictures)
+        table.says(lie[-1])
+        assert table.redactor.was_killed
+        assert table.held == []
+        # What it had on its tongue, all of it right by itself.
+        table.says(READY, Covered(7, 1), Part(7, 2, b"ab"), Developed(7, 1))
+        assert len(table.pictures) == told
+        assert not table.sees(10, brakes=True)
+        counts = table.side.counts()
+        assert counts.holds
+        assert counts.waiting == 0
+        await settled()
+        assert len(table.redactors) == 2
+        assert table.health == [table.side.status().fault]
+
+
+@in_virtual_time
+async def test_a_redactor_that_is_silent_over_a_frame_is_killed_and_the_frame_goes_back() -> None:
+    async with laid() as table:
+        table.says(READY)
+        assert table.sees(7, brakes=True)
+        await passes(ANSWER_WITHIN_S - 0.001)
+        assert table.held == [7]
+        await passes(0.002)
+        assert table.held == []
+        assert table.redactors[0].was_killed
+        assert table.side.counts().dropped == {Why.REDACTOR_LOST: 1}
+        assert "10 s" in table.health[0]
+
+
+@in_virtual_time
+async def test_where_a_busy_computer_may_take_its_time_so_may_a_redactor() -> None:
+    async with laid(replace(SETTINGS, answer_within_s=6 * ANSWER_WITHIN_S)) as table:
+        table.says(READY)
+        table.sees(7, brakes=True)
+        await passes(5 * ANSWER_WITHIN_S)
+        assert not table.redactor.was_killed
+        await passes(2 * ANSWER_WITHIN_S)
+        assert table.redactors[0].was_killed
+
+
+@in_virtual_time
+async def test_pictures_that_dont_come_are_not_waited_for_however_busy_it_is_otherwise() -> None:
+    async with laid() as table:
+        table.says(READY)
+        assert table.sees(7, brakes=True)
+        table.says(Covered(7, 1))
+        await passes(ANSWER_WITHIN_S / 2)
+        assert table.sees(10)
+        table.says(Part(7, 4, b"ab"))
+        await passes(ANSWER_WITHIN_S / 2)
+        assert table.redactors[0].was_killed
+        assert table.side.counts().dropped == {Why.REDACTOR_LOST: 1}
+
+
+@in_virtual_time
+async def test_one_that_answers_in_time_may_be_silent_for_as_long_as_nothing_is_asked() -> None:
+    async with laid() as table:
+        table.says(READY)
+        assert table.sees(7, brakes=True)
+        table.says(Covered(7, 1))
+        table.shows(7)
+        await passes(10 * READY_WITHIN_S)
+        assert not table.redactor.was_killed
+        assert table.side.status().fault == ""
+
+
+@in_virtual_time
+async def test_a_redactor_that_hangs_while_it_loads_is_killed_and_nobody_waits_for_it() -> None:
+    async with laid() as table:
+        await passes(READY_WITHIN_S - 0.001)
+        assert not table.side.settled.is_set()
+        await passes(0.002)
+        assert table.redactors[0].was_killed
+        assert table.side.settled.is_set()
+        assert len(table.redactors) == 2
+
+
+@in_virtual_time
+async def test_a_computer_that_cant_start_a_redactor_goes_on_without_pictures_until_it_can() -> None:
+    async with laid(refused_starts=3) as table:
+        assert table.side.settled.is_set()
+        assert table.side.status().fault == "no processes left"
+        assert not table.sees(5, brakes=True)
+        await passes(60)
+        table.says(READY)
+        assert table.side.status().fault == ""
+        assert table.sees(10)
+        assert table.health == ["no processes left"], "once, however often it is tried"
+        assert table.side.counts().dropped == {Why.NO_REDACTOR: 1}
+
+
+@in_virtual_time
+async def test_a_picture_that_came_whole_counts_as_taken_although_its_redactor_died_over_the_last_word() -> None:
+    async with laid() as table:
+        table.says(READY)
+        table.sees(7, brakes=True)
+        table.says(Covered(7, 1), Part(7, 2, b"ab"))
+        await table.starts_anew()
+        table.sees(8, brakes=True)
+        table.says(Covered(8, 1), Part(8, 2, b"a"))
+        await table.starts_anew()
+        counts = table.side.counts()
+        assert (counts.taken, counts.dropped) == (1, {Why.REDACTOR_LOST: 1})
+
+
+@in_virtual_time
+async def test_what_one_redactor_still_owed_is_not_held_against_the_next() -> None:
+    async with laid() as table:
+        table.says(READY)
+        table.sees(7, brakes=True)
+        await passes(ANSWER_WITHIN_S / 2)
+        await table.starts_anew()
+        await passes(ANSWER_WITHIN_S)
+        assert len(table.redactors) == 2
+        assert not table.redactor.was_killed
+
+
+@in_virtual_time
+async def test_the_frame_itself_must_be_among_its_pictures_to_count_as_taken() -> None:
+    async with laid() as table:
+        table.says(READY)
+        table.sees(5)
+        table.says(Covered(5, 1))
+        table.sees(7, brakes=True)
+        table.says(Covered(7, 1), Part(5, 2, b"ab"), Developed(7, 1))
+        counts = table.side.counts()
+        assert (counts.taken, counts.pictures, counts.dropped) == (0, 1, {Why.REDACTOR_LOST: 1})
+
+
+@in_virtual_time
+async def test_what_an_earlier_redactor_covered_is_not_expected_of_the_next() -> None:
+    async with laid() as table:
+        table.says(READY)
+        table.sees(5)
+        table.says(Covered(5, 1))
+        await table.starts_anew()
+        table.sees(7, brakes=True)
+        table.says(Covered(7, 1), Part(5, 2, b"ab"))
+        assert table.redactors[1].was_killed
+        assert table.pictures == []
+
+
+@pytest.mark.parametrize(("frame_id", "is_remembered"), [(0, False), (5, True)])
+@in_virtual_time
+async def test_only_the_last_few_covered_frames_can_go_with_an_event(frame_id: int, is_remembered: bool) -> None:
+    async with laid() as table:
+        table.says(READY)
+        for earlier in range(0, 5 * REMEMBERED, 5):
+            table.sees(earlier)
+            table.says(Covered(earlier, 0))
+        table.sees(100, brakes=True)
+        table.says(Covered(100, 0), Part(frame_id, 2, b"ab"))
+        assert table.redactor.was_killed is not is_remembered
+        assert len(table.pictures) == is_remembered
+
+
+@in_virtual_time
+async def test_once_it_is_stopped_no_frame_is_held() -> None:
+    async with laid() as table:
+        table.says(READY)
+        table.sees(5)
+        await table.side.stop()
+        assert table.held == []
+        assert not table.sees(10, brakes=True)
+
+
+@in_virtual_time
+async def test_each_redactor_gets_the_frame_memory_and_is_asked_with_the_frame() -> None:
+    async with laid() as table:
+        ring = FrameRing(2, 100)
+        open_files = os.listdir("/proc/self/fd")
+        table.side.show(ring)
+        await table.starts_anew()
+        assert os.listdir("/proc/self/fd") == open_files, "its end of the memory is its own"
+        table.sees(7, brakes=True)
+        assert table.redactors[0].heard_of(Ring) == table.redactors[1].heard_of(Ring) == [Ring(2, ring.slot_bytes)]
+        assert table.redactor.heard_of(Cover) == [Cover(1, 7, 8, 6, ())]
+        assert table.redactor.heard_of(Develop) == [Develop(7, 1)]
+        ring.close()
+
+
+@in_virtual_time
+async def test_why_it_gave_up_is_told_and_forgotten_when_the_next_is_ready() -> None:
+    async with laid() as table:
+        table.says(RedactorFault("no faces in here"))
+        table.redactor.dies()
+        await settled()
+        assert table.health == [table.side.status().fault] == ["no faces in here"]
+        for lives in (1, 2):
+            table.says(READY)
+            assert table.side.status().fault == ""
+            table.redactor.dies()
+            assert table.side.status().fault
+            await settled()
+            assert len(table.health) == 1 + lives, "each loss of one that was ready is news"
+            await passes(10)
+
+
+@in_virtual_time
+async def test_the_hourly_allowance_comes_back_as_the_hour_goes_by() -> None:
+    clock = SteppingClock()
+    async with laid(PictureSettings(Path("faces"), every=1000, before=0, per_hour=2), clock=clock) as table:
+        table.says(READY)
+        for minute, is_taken in ((0, True), (10, True), (20, False), (59.9, False), (60, True), (69.9, False)):
+            clock.advance(int(minute * 60) * SECOND_NS)
+            frame_id = int(minute * 10) + 1
+            assert table.sees(frame_id, brakes=True) is is_taken
+            if is_taken:
+                table.says(Covered(frame_id, 0))
+                table.shows(frame_id)
+        assert table.side.counts().dropped == {Why.TOO_MANY: 3}
+
+
+@in_virtual_time
+async def test_two_events_at_once_share_a_picture_and_the_second_waits_for_a_frame_of_its_own() -> None:
+    async with laid() as table:
+        table.says(READY)
+        table.side.note(BRAKE)
+        assert table.sees(7, brakes=True)
+        assert not table.sees(8, brakes=True)
+        assert table.side.counts().waiting == 2
+        table.says(Covered(7, 0))
+        assert table.sees(9)
+        table.shows(7)
+        table.says(Covered(9, 0))
+        table.shows(9)
+        assert table.side.counts().taken == 2
+
+
+FRAMES = st.integers(0, 12)
+SAID = st.one_of(
+    st.builds(Covered, FRAMES, st.integers(0, 3)),
+    st.builds(Part, FRAMES, st.integers(0, 4), st.binary(max_size=3)),
+    st.builds(Developed, FRAMES, st.integers(0, 3)),
+    st.just(READY),
+    st.just(RedactorFault("broken")),
+)
+ACTS = st.one_of(
+    st.tuples(st.just("frame"), st.booleans()),
+    st.tuples(st.just("honest"), st.none()),
+    st.tuples(st.just("says"), SAID),
+    st.tuples(st.just("dies"), st.none()),
+    st.tuples(st.just("waits"), st.floats(0.1, 20)),
+)
+
+
+@given(st.lists(ACTS, max_size=30))
+def test_whatever_a_redactor_says_or_doesnt_every_picture_is_counted_and_every_frame_comes_back(
+    acts: list[Any],
+) -> None:
+    async def play() -> None:
+        async with laid() as table:
+            seen = set[int]()
+            for act, what in acts:
+                match act:
+                    case "frame":
+                        seen |= {len(seen)} if table.sees(len(seen), brakes=what) else set()
+                    case "honest":
+                        honestly(table)
+                    case "says":
+                        table.says(what)
+                    case "dies":
+                        table.redactor.dies()
+                    case "waits":
+                        await passes(what)
+                await settled()
+                assert table.side.counts().holds
+                assert len(table.held) <= 1
+            assert {picture.frame_id for picture in table.pictures} <= seen
+            assert table.side.counts().pictures == len(table.pictures) >= table.side.counts().taken
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(play())
+
+
+def honestly(table: Table) -> None:
+    """It gets ready, or answers what it was asked last."""
+    if table.side.status().model is None:
+        table.says(READY)
+    elif table.held:
+        frame_id = table.held[0]
+        table.says(Covered(frame_id, 1))
+        if table.side.counts().waiting:
+            table.shows(frame_id)
