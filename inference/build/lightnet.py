@@ -14,10 +14,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from inference.training.autodiff.losses import Loss
+from inference.admission import ElementType, Surface
+from inference.training.autodiff.losses import LABELS, Loss
 from inference.training.autodiff.step import IR_VERSION, Learning, training_step
 from inference.training.autodiff.tape import OPSET
 from inference.training.layout import Layout, Parameter
+from inference.training.trainer import LearningSurface
 
 INPUT: Final = "frame"
 LOGITS: Final = "logits"
@@ -79,6 +81,11 @@ def network(parameters: NDArray[np.float32], batch: int) -> onnx.ModelProto:
     )  # fmt: skip
     opset = [helper.make_opsetid("", OPSET)]
     return helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="outrider")
+
+
+def learning_surface(batch: int) -> LearningSurface:
+    frames = Surface(INPUT, (batch, SIZE, SIZE, 3), ElementType.UINT8)
+    return LearningSurface(frames, Surface(LABELS, (batch,), ElementType.INT64), LAYOUT)
 
 
 def training_graph(batch: int) -> bytes:

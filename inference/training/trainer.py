@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.admission import LEARNING_OPERATORS, Contract, Surface, admit
 from inference.errors import ModelFault, PackageRefused
 from inference.runtime import ort, ort_errors
 from inference.session import session_options
@@ -64,21 +65,43 @@ class Learned:
     losses: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class LearningSurface:
+    """What a training graph takes and gives: batches of `input` and `labels`, and the layout's parameters."""
+
+    input: Surface
+    labels: Surface
+    layout: Layout
+    opset: int = 18
+
+    def contract(self) -> Contract:
+        parameters = [Surface(one.name, one.shape) for one in self.layout.parameters]
+        gradients = [Surface(f"grad.{one.name}", one.shape) for one in self.layout.parameters]
+        weights = Surface(WEIGHTS, self.labels.shape)
+        return Contract(
+            (self.input, *parameters, self.labels, weights), (Surface(LOSS, ()), *gradients), self.opset,
+            LEARNING_OPERATORS,
+        )  # fmt: skip
+
+
 class StepGraph:
     """A training step in ONNX Runtime, of one layout; short batches are padded with what weighs nothing."""
 
-    def __init__(self, graph: bytes, layout: Layout, input_name: str) -> None:
-        """Raises PackageRefused when the graph can't be loaded, or isn't of that layout."""
-        self._layout = layout
-        self._input_name = input_name
+    def __init__(self, graph: bytes, surface: LearningSurface) -> None:
+        """Raises PackageRefused when the graph isn't plain, or not of that surface."""
+        self._surface = surface
+        self._layout = surface.layout
         self._run_options = ort.RunOptions()
+        contract = surface.contract()
         try:
+            admit(graph, contract)
             self._session = ort.InferenceSession(graph, _options(), providers=["CPUExecutionProvider"])
+        except PackageRefused as refusal:
+            raise PackageRefused(f"The training graph is refused: {refusal}. Nothing is learned.") from refusal
         except _ERRORS as error:
             raise PackageRefused(f"ONNX Runtime can't load the training graph: {error}. Nothing is learned.") from error
-        self._outputs = [LOSS, *(f"grad.{one.name}" for one in layout.parameters)]
-        self._shapes = self._demand_surface()
-        self.batch = self._shapes[LABELS][0]
+        self._outputs = [output.name for output in contract.outputs]
+        self.batch = surface.labels.shape[0]
 
     def run(self, parameters: NDArray[np.float32], examples: Examples) -> tuple[float, NDArray[np.float32]]:
         """The mean loss of at most `batch` examples, and its gradient (size,). Raises ModelFault, Stopped."""
@@ -99,21 +122,12 @@ class StepGraph:
         self._run_options.terminate = True
 
     def _padded(self, examples: Examples) -> Mapping[str, NDArray[Any]]:
-        count = len(examples)
-        inputs = np.zeros(self._shapes[self._input_name], examples.inputs.dtype)
-        labels = np.zeros(self._shapes[LABELS], examples.labels.dtype)
-        weights = np.zeros(self._shapes[WEIGHTS], np.float32)
+        count, surface = len(examples), self._surface
+        inputs = np.zeros(surface.input.shape, examples.inputs.dtype)
+        labels = np.zeros(surface.labels.shape, examples.labels.dtype)
+        weights = np.zeros(surface.labels.shape, np.float32)
         inputs[:count], labels[:count], weights[:count] = examples.inputs, examples.labels, 1.0
-        return {self._input_name: inputs, LABELS: labels, WEIGHTS: weights}
-
-    def _demand_surface(self) -> dict[str, tuple[int, ...]]:
-        shapes = {value.name: tuple(value.shape) for value in self._session.get_inputs()}
-        wanted = {self._input_name, LABELS, WEIGHTS, *(one.name for one in self._layout.parameters)}
-        is_layout = all(shapes.get(one.name) == one.shape for one in self._layout.parameters)
-        outputs = [value.name for value in self._session.get_outputs()]
-        if shapes.keys() != wanted or not is_layout or sorted(outputs) != sorted(self._outputs):
-            raise PackageRefused("The training graph isn't of the layout that the package tells. Nothing is learned.")
-        return shapes
+        return {surface.input.name: inputs, LABELS: labels, WEIGHTS: weights}
 
 
 def train(

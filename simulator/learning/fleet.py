@@ -61,12 +61,9 @@ class Learner:
 
 def learners_of(crops: Crops, hands: Sequence[Places], plan: Plan) -> list[Learner]:
     """Those that have seen enough for the plan."""
+    nothing = np.zeros(plan.parameters, np.float32)
     return [
-        Learner(
-            f"car-{number:02}",
-            Examples(crops.pictures[hand], crops.labels[hand]),
-            np.zeros(plan.parameters, np.float32),
-        )
+        Learner(f"car-{number:02}", Examples(crops.pictures[hand], crops.labels[hand]), nothing)
         for number, hand in enumerate(hands, 1)
         if len(hand) >= plan.min_examples
     ]

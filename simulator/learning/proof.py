@@ -10,7 +10,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.build.lightnet import CLASSES, INPUT, LAYOUT, LOGITS, initial_parameters, network, training_graph
+from inference.build.lightnet import (
+    CLASSES,
+    INPUT,
+    LAYOUT,
+    LOGITS,
+    initial_parameters,
+    learning_surface,
+    network,
+    training_graph,
+)
 from inference.crops import Crops, load_crops
 from inference.evaluation import EVALUATIONS_FOLDER
 from inference.runtime import ort
@@ -31,7 +40,7 @@ BUFFERS: Final = 40
 BATCH: Final = 32
 BASE: Final = Schedule(epochs=15)
 CENTRAL: Final = Schedule(epochs=30)
-RULE: Final = ServerRule(clip=1.0, momentum=0.9, rate=0.5)
+RULE: Final = ServerRule(clip=1.0, momentum=0.5, rate=0.5)
 KEEP: Final = LAYOUT.size // 20
 _RESAMPLES: Final = 4000
 
@@ -126,7 +135,7 @@ def _of(crops: Crops, places: NDArray[np.int64]) -> Examples:
 
 
 def step_graph() -> StepGraph:
-    return StepGraph(training_graph(BATCH), LAYOUT, INPUT)
+    return StepGraph(training_graph(BATCH), learning_surface(BATCH))
 
 
 def load() -> tuple[Crops, Crops]:

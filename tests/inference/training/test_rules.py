@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from inference.admission import LEARNING_OPERATORS
 from inference.training.autodiff.losses import Loss
 from inference.training.autodiff.rules import RULES
 from inference.training.autodiff.step import Learning, gradient_name
@@ -133,3 +134,11 @@ def test_a_gradient_is_the_slope_of_the_loss(name: str) -> None:
 def test_every_rule_has_a_network_that_it_is_tried_on() -> None:
     tried = {node.op_type for network in NETWORKS.values() for node in network.model().graph.node}
     assert set(RULES) <= tried
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_vehicle_admits_all_that_a_rule_writes(name: str) -> None:
+    network = NETWORKS[name]
+    step = network.step(Learning(tuple(network.parameters), Loss.SIGMOID, "y"), "float")
+    written = {node.op_type for node in step.graph.node}
+    assert written <= LEARNING_OPERATORS
