@@ -95,7 +95,7 @@ class StepGraph:
         contract = surface.contract()
         try:
             admit(graph, contract)
-            self._session = ort.InferenceSession(graph, _options(), providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(graph, learning_options(), providers=["CPUExecutionProvider"])
         except PackageRefused as refusal:
             raise PackageRefused(f"The training graph is refused: {refusal}. Nothing is learned.") from refusal
         except _ERRORS as error:
@@ -153,7 +153,7 @@ def train(
     return Learned(parameters - start, tuple(losses))
 
 
-def _options() -> ort.SessionOptions:
+def learning_options() -> ort.SessionOptions:
     """No arena: memory that one step needed once would be kept for ever."""
     options = session_options()
     options.enable_cpu_mem_arena = False

@@ -74,7 +74,8 @@ def test_all_plans_together_get_no_more_than_the_vehicles_own_most() -> None:
 
 @given(days=st.lists(st.integers(0, 90), min_size=1, max_size=30).map(sorted))
 def test_within_no_thirty_days_is_more_told_than_the_most(days: list[int]) -> None:
-    told, done = book(CrashDisk()), []
+    told = book(CrashDisk())
+    done: list[int] = []
     plan = PLAN.model_copy(update={"updates": 1000})
     for seq, day in enumerate(days, 1):
         try:
