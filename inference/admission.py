@@ -13,6 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 
 from inference.errors import PackageRefused
 from inference.protobuf import Kind, Malformed, Message, Reader, Table
@@ -24,6 +25,11 @@ OPERATORS = frozenset((
     "MaxPool", "Mul", "PRelu", "QuantizeLinear", "ReduceMean", "Relu", "Reshape", "Resize", "Sigmoid", "Slice",
     "Softmax", "Split", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze",
 ))
+LEARNING_OPERATORS = OPERATORS | frozenset((
+    "Abs", "ConvTranspose", "Equal", "Exp", "Expand", "Greater", "Less", "Log", "LogSoftmax", "Max", "Neg", "Pad",
+    "Reciprocal", "ReduceSum", "Sqrt", "Where",
+))
+"""With what the way back is made of (inference/training/autodiff)."""
 # fmt: on
 DEFAULT_DOMAIN = ("", "ai.onnx")
 IR_VERSIONS = range(7, 11)
@@ -47,14 +53,31 @@ class Limits:
     steps: int = 500_000
 
 
+class ElementType(IntEnum):
+    """As onnx.proto3 numbers them."""
+
+    FLOAT = 1
+    UINT8 = 2
+    INT64 = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """One input or output of a graph."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: ElementType = ElementType.FLOAT
+
+
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """The promised surface: one uint8 input, float32 outputs in this order, each with its shape; one opset."""
+    """What is promised: inputs and outputs in this order, one opset, and operators of these alone."""
 
-    input_name: str
-    input_shape: tuple[int, ...]
-    outputs: tuple[tuple[str, tuple[int, ...]], ...]
+    inputs: tuple[Surface, ...]
+    outputs: tuple[Surface, ...]
     opset: int
+    operators: frozenset[str] = OPERATORS
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +154,14 @@ class _Walk:
 
     def _inputs(self, graph: Message) -> None:
         inputs = [self._surface(run) for run in graph.runs("input")]
-        wanted = (self._contract.input_name, _UINT8, self._contract.input_shape)
-        _demand(inputs == [wanted], f"the graph's inputs are {inputs}, not the promised {[wanted]}")
-        self._define(self._contract.input_name, "the graph's input")
+        wanted = [(one.name, int(one.type), one.shape) for one in self._contract.inputs]
+        _demand(inputs == wanted, f"the graph's inputs are {inputs}, not the promised {wanted}")
+        for name, _, _ in inputs:
+            self._define(name, "a graph's input")
 
     def _outputs(self, graph: Message) -> None:
         outputs = [self._surface(run) for run in graph.runs("output")]
-        wanted = [(name, _FLOAT, shape) for name, shape in self._contract.outputs]
+        wanted = [(one.name, int(one.type), one.shape) for one in self._contract.outputs]
         _demand(outputs == wanted, f"the graph's outputs are {outputs}, not the promised {wanted}")
         for name, _, _ in outputs:
             _demand(name in self._defined, f"the output {name!r} is computed by no node")
@@ -195,7 +219,7 @@ class _Walk:
         )
         _refuse_present(node, {"overload": "an overload", "device_configurations": "a device configuration"}, what)
         self._attributes(node, what)
-        _demand(operator in OPERATORS, f"{what} is the operator {operator}, which isn't on the list")
+        _demand(operator in self._contract.operators, f"{what} is the operator {operator}, which isn't on the list")
         for end in self._ends(node, "input", what):
             _demand(end == "" or end in self._defined, f"{what} reads {end!r}, which nothing before it gives")
         for end in filter(None, self._ends(node, "output", what)):

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.admission import Contract, admit
+from inference.admission import Contract, ElementType, Surface, admit
 from inference.decode import cell_count
 from inference.errors import ModelFault, PackageRefused
 from inference.golden import GoldenCheck
@@ -62,7 +62,7 @@ class Engine:
 
     def __init__(self, model: bytes, contract: Contract, options: ort.SessionOptions) -> None:
         self._contract = contract
-        self._output_names = [name for name, _ in contract.outputs]
+        self._output_names = [output.name for output in contract.outputs]
         try:
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except _ORT_ERRORS as error:
@@ -71,16 +71,15 @@ class Engine:
     def run(self, canvas: NDArray[np.uint8]) -> Outputs:
         """As Runner.run, of a canvas in uint8. Raises ModelFault when the model fails, or answers with
         other shapes or with numbers that aren't finite."""
-        if canvas.shape != self._contract.input_shape[1:] or canvas.dtype != np.uint8:
-            raise ValueError(
-                f"the model takes {self._contract.input_shape[1:]} uint8, not {canvas.shape} {canvas.dtype}"
-            )
+        (wanted,) = self._contract.inputs
+        if canvas.shape != wanted.shape[1:] or canvas.dtype != np.uint8:
+            raise ValueError(f"the model takes {wanted.shape[1:]} uint8, not {canvas.shape} {canvas.dtype}")
         try:
-            arrays = self._session.run(self._output_names, {self._contract.input_name: canvas[None]})
+            arrays = self._session.run(self._output_names, {wanted.name: canvas[None]})
         except _ORT_ERRORS as error:
             raise ModelFault(f"The model failed on a frame: {error}. Roll back to the model before it.") from error
-        for array, (name, shape) in zip(arrays, self._contract.outputs, strict=True):
-            _demand_sane(name, array, shape)
+        for array, output in zip(arrays, self._contract.outputs, strict=True):
+            _demand_sane(output.name, array, output.shape)
         return arrays[0][0], arrays[1][0]
 
 
@@ -149,8 +148,9 @@ def contract_for(model_input: ModelInput, outputs: DetectOutputs | FaceOutputs, 
             cells, places, width = cell_count(canvas_hw, (outputs.stride,)), outputs.boxes, 4
         case _:
             assert_never(outputs)
-    surface = (outputs.scores, (1, cells, classes)), (places, (1, cells, width))
-    return Contract(model_input.name, (1, *canvas_hw, 3), surface, opset)
+    canvas = Surface(model_input.name, (1, *canvas_hw, 3), ElementType.UINT8)
+    surface = Surface(outputs.scores, (1, cells, classes)), Surface(places, (1, cells, width))
+    return Contract((canvas,), surface, opset)
 
 
 def read_canvas(package: ModelPackage, entry: PackageFile) -> NDArray[np.uint8]:

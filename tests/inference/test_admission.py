@@ -6,7 +6,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from inference.admission import OPERATORS, Contract, Limits, admit
+from inference.admission import OPERATORS, Contract, ElementType, Limits, admit
 from inference.errors import PackageRefused
 from inference.package import find_package, load_package
 from inference.session import contract_of
@@ -204,10 +204,14 @@ def test_what_isnt_plain_is_refused_in_one_sentence(change: Change, sentence: st
 @pytest.mark.parametrize(
     "contract",
     [
-        Contract("image", CONTRACT.input_shape, CONTRACT.outputs, 17),
-        Contract("frame", (1, SIDE, SIDE + 1, 3), CONTRACT.outputs, 17),
-        Contract("frame", CONTRACT.input_shape, CONTRACT.outputs[::-1], 17),
-        Contract("frame", CONTRACT.input_shape, CONTRACT.outputs[:1], 17),
+        replace(CONTRACT, inputs=(replace(CONTRACT.inputs[0], name="image"),)),
+        replace(CONTRACT, inputs=(replace(CONTRACT.inputs[0], shape=(1, SIDE, SIDE + 1, 3)),)),
+        replace(CONTRACT, inputs=(replace(CONTRACT.inputs[0], type=ElementType.FLOAT),)),
+        replace(CONTRACT, inputs=()),
+        replace(CONTRACT, inputs=CONTRACT.inputs * 2),
+        replace(CONTRACT, outputs=CONTRACT.outputs[::-1]),
+        replace(CONTRACT, outputs=CONTRACT.outputs[:1]),
+        replace(CONTRACT, outputs=(CONTRACT.outputs[0], replace(CONTRACT.outputs[1], type=ElementType.INT64))),
     ],
 )
 def test_a_graph_with_another_surface_than_promised_is_refused(contract: Contract) -> None:

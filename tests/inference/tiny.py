@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from inference.admission import Contract
+from inference.admission import Contract, ElementType, Surface
 from inference.decode import BINS, STRIDES, Decoder, cell_count
 from inference.manifest import MANIFEST_FILE
 from inference.runtime import ort
@@ -29,7 +29,9 @@ CLASSES = ("car", "truck")
 CELLS = cell_count((SIDE, SIDE))
 ROWS = len(CLASSES) + 4 * BINS
 CONTRACT = Contract(
-    "frame", (1, SIDE, SIDE, 3), (("scores", (1, CELLS, len(CLASSES))), ("reg", (1, CELLS, 4 * BINS))), 17
+    (Surface("frame", (1, SIDE, SIDE, 3), ElementType.UINT8),),
+    (Surface("scores", (1, CELLS, len(CLASSES))), Surface("reg", (1, CELLS, 4 * BINS))),
+    17,
 )
 
 Change = Callable[[onnx.ModelProto], None]
@@ -212,7 +214,7 @@ def _bias(gain: float) -> NDArray[np.float32]:
 
 def _graph(nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto]) -> onnx.GraphProto:
     frame = helper.make_tensor_value_info("frame", TensorProto.UINT8, [1, SIDE, SIDE, 3])
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name, shape in CONTRACT.outputs]
+    outputs = [helper.make_tensor_value_info(one.name, TensorProto.FLOAT, list(one.shape)) for one in CONTRACT.outputs]
     return helper.make_graph(nodes, "tiny", [frame], outputs, constants)
 
 

@@ -1,0 +1,1 @@
+"""A fleet that learns: real labelled crops, dealt unevenly to vehicles that each run the product's own training."""
