@@ -49,7 +49,7 @@ class Layout:
 
     def joined(self, parts: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
         """(size,) float32."""
-        return np.concatenate([parts[one.name].reshape(-1) for one in self.parameters]).astype(np.float32)
+        return self.flat([parts[one.name] for one in self.parameters])
 
     def flat(self, arrays: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """The same of arrays in the layout's order."""

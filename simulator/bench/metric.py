@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, assert_never
 
-Sense = Literal["at least", "at most"]
+Sense = Literal["at least", "at most", "above"]
 _DIGITS: Final = 4
 
 
@@ -25,7 +25,15 @@ class Metric:
     def ok(self) -> bool:
         if self.bar is None:
             return True
-        return self.value >= self.bar if self.sense == "at least" else self.value <= self.bar
+        match self.sense:
+            case "at least":
+                return self.value >= self.bar
+            case "at most":
+                return self.value <= self.bar
+            case "above":
+                return self.value > self.bar
+            case _:
+                assert_never(self.sense)
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""What a graph takes in memory: `python -m simulator.bench.resident FILE`, in a process that does nothing else.
+"""What a graph takes in memory: `python -m simulator.bench.resident FILE infer|learn`, doing nothing else.
 
 Runs the ONNX file a few times on zeros of its own inputs' shapes and prints the MiB that came to be resident since the
 libraries were loaded. A training graph is run as the trainer runs it, without an arena.
@@ -21,9 +21,9 @@ _TYPES: Final = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor
 _RUNS: Final = 5
 
 
-def resident_mib(file: Path) -> float:
+def resident_mib(file: Path, learns: bool) -> float:
     """Measured in a new process."""
-    command = [sys.executable, "-m", "simulator.bench.resident", str(file)]
+    command = [sys.executable, "-m", "simulator.bench.resident", str(file), "learn" if learns else "infer"]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -32,10 +32,9 @@ def _now_mib() -> float:
     return pages * 4096 / 2**20
 
 
-def main(file: str) -> None:
+def main(file: str, how: str) -> None:
     before = _now_mib()
-    learns = "train" in Path(file).name
-    options = learning_options() if learns else session_options()
+    options = learning_options() if how == "learn" else session_options()
     session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     feeds = {value.name: np.zeros(value.shape, _TYPES[value.type]) for value in session.get_inputs()}
     for _ in range(_RUNS):
@@ -44,4 +43,4 @@ def main(file: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.build.lightnet import (
-    CLASSES,
     INPUT,
     LAYOUT,
     LOGITS,
@@ -141,6 +140,3 @@ def step_graph() -> StepGraph:
 def load() -> tuple[Crops, Crops]:
     """(to learn from, held out)."""
     return load_crops(CROPS), load_crops(HELD_OUT)
-
-
-__all__ = ["CLASSES", "accuracy", "gain", "load", "plan_for", "right_with", "step_graph", "trial"]

@@ -49,6 +49,12 @@ def without_looks(change: Callable[[tuple[Look, ...]], tuple[Look, ...]]) -> Dam
     return lambda proof: watch(looks=change(proof.watch.looks))(proof)
 
 
+def one_covered_by_more_than_half(looks: tuple[Look, ...]) -> tuple[Look, ...]:
+    """And by little on average."""
+    first, *others = looks
+    return replace(first, covered=0.5001), *(replace(other, covered=0.0) for other in others)
+
+
 def once_more(proof: PictureProof) -> PictureProof:
     return watch(rows={**proof.watch.rows, NAME: 2})(proof)
 
@@ -64,6 +70,7 @@ DAMAGES: list[tuple[str, Damage]] = [
     (PLATES, look(bands=(0.9499, 1.0))),
     (INTACT, look(psnr_db=29.99)),
     (INTACT, look(covered=0.2501)),
+    (INTACT, without_looks(one_covered_by_more_than_half)),
     (STORED, watch(missing=1)),
     (STORED, watch(altered=1)),
     (STORED, once_more),
