@@ -10,6 +10,8 @@ class Kind(StrEnum):
 
     MODEL = "model"
     EVALUATION = "evaluation"
+    STATE = "state"
+    CROPS = "crops"
     CONFIG = "config"
     CAMPAIGN = "campaign"
     PLAN = "plan"

@@ -16,6 +16,7 @@ from typing import Final, Union
 import msgspec
 
 from ecu.errors import OutriderError
+from telemetry.federated.update import ModelUpdate
 
 
 class TelemetryError(OutriderError):
@@ -47,6 +48,7 @@ class Purpose(IntEnum):
     DRIVING = 2
     PERCEPTION = 3
     OPERATION = 4
+    LEARNING = 5
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="kind"):
@@ -134,8 +136,14 @@ class PictureTaken(Event, frozen=True, tag="picture_taken"):
     reason: str
 
 
+class Learned(Event, frozen=True, tag="learned"):
+    """What this vehicle learned from its own examples (docs/formats/federated.md)."""
+
+    update: ModelUpdate
+
+
 AnyEvent = Union[  # noqa: UP007
-    VehicleSummary, PerceptionSummary, NewTrack, LowConfidence, HardBrake, Health, UpdateReport, PictureTaken
+    VehicleSummary, PerceptionSummary, NewTrack, LowConfidence, HardBrake, Health, UpdateReport, PictureTaken, Learned
 ]
 
 
@@ -159,6 +167,7 @@ PLACES: Final[Mapping[type[Event], tuple[Lane, Purpose]]] = MappingProxyType(
         VehicleSummary: (Lane.P2, Purpose.DRIVING),
         PerceptionSummary: (Lane.P2, Purpose.PERCEPTION),
         PictureTaken: (Lane.P3, Purpose.PERCEPTION),
+        Learned: (Lane.P3, Purpose.LEARNING),
     }
 )
 """Where each kind travels and what it is for."""

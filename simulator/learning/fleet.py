@@ -20,11 +20,11 @@ from inference.crops import Crops
 from inference.training.trainer import Examples, Recipe, StepGraph, train
 from simulator.learning.sgd import varied
 from simulator.learning.shares import Places
-from telemetry.federated.admission import ModelUpdate, signed_part
 from telemetry.federated.aggregation import ServerRule
 from telemetry.federated.compression import compress
 from telemetry.federated.line import Line, base_digest, begin_line, close_buffer, offer
 from telemetry.federated.plan import Plan
+from telemetry.federated.update import ModelUpdate, signed_part
 
 Vector = NDArray[np.float32]
 

@@ -9,36 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
 from telemetry.federated.aggregation import Contribution
 from telemetry.federated.errors import Refusal, UpdateRefused
 from telemetry.federated.payload import decode_delta
 from telemetry.federated.plan import Plan
+from telemetry.federated.update import ModelUpdate, signed_part
 
 MAX_PAYLOAD_BYTES: Final = 64 * 1024
-_DOMAIN: Final = b"outrider model update v1\n"
-
-
-class ModelUpdate(msgspec.Struct, frozen=True):
-    """What one vehicle learned. `seq` counts this vehicle's updates of the plan, from 1; `signature` is its identity
-    key's over all the rest."""
-
-    plan: str
-    base: str
-    graph: str
-    layout: str
-    seq: int
-    payload: bytes
-    signature: bytes = b""
-
-
-_encoder = msgspec.msgpack.Encoder(order="deterministic")
-
-
-def signed_part(update: ModelUpdate) -> bytes:
-    """The bytes that the vehicle signs: a fixed line, then the update as MessagePack with an empty signature."""
-    return _DOMAIN + _encoder.encode(msgspec.structs.replace(update, signature=b""))
 
 
 @dataclass(frozen=True, slots=True)

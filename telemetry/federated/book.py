@@ -13,8 +13,8 @@ import msgspec
 
 from ecu.disk import Disk
 from ecu.twin import TwinLost, TwinRecord
-from telemetry.federated.admission import ModelUpdate
 from telemetry.federated.plan import LearningFloor, Plan
+from telemetry.federated.update import ModelUpdate
 from telemetry.records import TelemetryError
 
 BUDGET_DAYS: Final = 30

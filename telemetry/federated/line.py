@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetry.federated.admission import Known, ModelUpdate, Verify, admit_update
+from telemetry.federated.admission import Known, Verify, admit_update
 from telemetry.federated.aggregation import Contribution, ServerRule, aggregate
 from telemetry.federated.plan import Plan
+from telemetry.federated.update import ModelUpdate
 
 Vector = NDArray[np.float32]
 

@@ -23,7 +23,6 @@ VERSION: Final = 1
 SCALE_EVERY: Final = 256
 """Values that share a scale: with one for all, a layer of small ones would be rounded to nothing."""
 LARGEST: Final = 127
-MOST_PARAMETERS: Final = 1 << 24
 _MAGIC: Final = b"ORF1"
 _HEAD: Final = struct.Struct("<4sHHII")
 _MOST_GAP_BYTES: Final = 4

@@ -13,11 +13,11 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from ecu.errors import shown
-from telemetry.federated.payload import MOST_PARAMETERS
 from telemetry.records import TelemetryError
 
 PLAN_FILE: Final = "plan.json"
 MAX_PLAN_BYTES: Final = 64 * 1024
+MOST_PARAMETERS: Final = 1 << 24
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 PlanName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}$")]

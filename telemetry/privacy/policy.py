@@ -35,7 +35,7 @@ class PrivacyPolicy(BaseModel):
 
     consents: frozenset[Annotated[Purpose, BeforeValidator(_purpose)]] = Field(
         default=frozenset({Purpose.OPERATION}),
-        description="Purposes the owner agreed to: safety, driving, perception, operation.",
+        description="Purposes the owner agreed to: safety, driving, perception, operation, learning.",
     )
     deny: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
         default=(),

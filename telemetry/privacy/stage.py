@@ -17,6 +17,7 @@ from telemetry.records import (
     Event,
     HardBrake,
     Health,
+    Learned,
     LowConfidence,
     NewTrack,
     PerceptionSummary,
@@ -89,7 +90,9 @@ class Privacy:
                 return VehicleSummary(allowed) if allowed else Dropped(Reason.NOTHING_LEFT)
             case HardBrake():
                 return self._hard_brake(event)
-            case PerceptionSummary() | NewTrack() | LowConfidence() | Health() | UpdateReport() | PictureTaken():
+            case PerceptionSummary() | NewTrack() | LowConfidence() | PictureTaken():
+                return event
+            case Health() | UpdateReport() | Learned():
                 return event
             case _:
                 return Dropped(Reason.UNKNOWN_KIND)

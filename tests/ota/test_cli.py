@@ -269,7 +269,7 @@ def test_an_unknown_kind_is_refused_with_those_that_there_are(office: Office, ki
         office.refused(EXIT_USAGE, "add", PACKAGE, "--kind", kind, "--release", "1"),
         office.refused(EXIT_USAGE, "sign", "--role", kind),
     ):
-        assert "The kinds are model, evaluation, config" in words
+        assert "The kinds are model, evaluation, state, crops, config" in words
         assert ("Did you mean model?" in words) == (kind == "modle")
 
 

@@ -16,8 +16,8 @@ from simulator.learning.fleet import Learner, learn_together, learners_of
 from simulator.learning.proof import RULE, accuracy, gain, load, plan_for, step_graph
 from simulator.learning.sgd import Schedule, as_they_are, fit, varied
 from simulator.learning.shares import DARK_KNOWN, YELLOW, YELLOW_KNOWN, dealt, known_at_first
-from telemetry.federated.admission import signed_part
 from telemetry.federated.line import base_digest
+from telemetry.federated.update import signed_part
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from ecu.crashdisk import CrashDisk, CrashState, violation
 from ecu.keys import MemoryKeyStore
-from telemetry.federated.admission import ModelUpdate
 from telemetry.federated.book import BUDGET_DAYS, MOST_PLANS, BookLost, BudgetSpent, LearningBook
 from telemetry.federated.plan import LearningFloor, Plan
+from telemetry.federated.update import ModelUpdate
 from tests.telemetry.federated.test_admission import BASE, PLAN
 
 FLOOR = LearningFloor(enabled=True, updates=3)

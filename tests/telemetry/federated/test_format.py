@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from telemetry.federated.admission import ModelUpdate, signed_part
 from telemetry.federated.payload import SparseDelta, decode_delta, encode_delta
 from telemetry.federated.plan import encode_plan, parse_plan
+from telemetry.federated.update import ModelUpdate, signed_part
 
 VECTOR: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "federated" / "format.json").read_text())
 CHANGE = VECTOR["change"]

@@ -9,11 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from telemetry.federated.admission import ModelUpdate, signed_part
 from telemetry.federated.aggregation import ServerRule
 from telemetry.federated.errors import Refusal, UpdateRefused
 from telemetry.federated.line import Line, base_digest, begin_line, close_buffer, offer
 from telemetry.federated.payload import SparseDelta, encode_delta
+from telemetry.federated.update import ModelUpdate, signed_part
 from tests.telemetry.federated.test_admission import PLAN, sign, verify
 
 PARAMETERS = np.random.default_rng(2).normal(0, 1, 1000).astype(np.float32)

@@ -14,6 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from telemetry.federated.update import ModelUpdate
 from telemetry.privacy import Dropped, Position, Privacy, PrivacyPolicy, Reason, strictest
 from telemetry.records import (
     PLACES,
@@ -22,6 +23,7 @@ from telemetry.records import (
     HardBrake,
     Health,
     Lane,
+    Learned,
     LowConfidence,
     NewTrack,
     PerceptionSummary,
@@ -240,6 +242,7 @@ _EXAMPLES: tuple[AnyEvent, ...] = (
     Health("worker_replaced", "hung"),
     UpdateReport("committed", "model", "drive-detect@2.1", "ab" * 32, "", "it proved itself"),
     PictureTaken("c", 1, "ab" * 32, 50_000, 1280, 720, 2, "hard_brake"),
+    Learned(ModelUpdate("lights", "a" * 64, "b" * 64, "c" * 64, 1, b"change", b"signed")),
 )
 
 
