@@ -1,4 +1,4 @@
-"""The judge of states: better passes, worse in one class fails, too little proves nothing; and what is learned from it."""
+"""The judge of states: better passes, worse in one class fails, too little proves nothing."""
 
 from __future__ import annotations
 
