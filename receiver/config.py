@@ -12,6 +12,19 @@ SECTION = "receiver"
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
 
 
+class HubSection(BaseModel):
+    """An Azure IoT hub that this receiver is behind: docs/clouds.md. Secrets lie in files of their own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field(default="", description="The hub's name, NAME.azure-devices.net; empty for no hub.")
+    port: int = Field(default=443, ge=1, le=65535, description="Of its service API.")
+    policy: str = Field(default="service", description="Shared access policy with ServiceConnect and no more.")
+    key_file: str = Field(default="", description="File with that policy's key, base64.")
+    push_code_file: str = Field(default="", description="File with the code that Event Grid's address for us holds.")
+    ca_file: str = Field(default="", description="PEM of the hub's authority; empty for those this computer trusts.")
+
+
 class ReceiverConfig(BaseModel):
     """Defaults suit one machine that speaks to itself; `listen` and `hosts` open it to a network."""
 
@@ -50,6 +63,8 @@ class ReceiverConfig(BaseModel):
     )
     refusals_at_once: int = Field(default=10, ge=1, description="Refusals of one address or vehicle before it waits.")
     refusals_per_minute: float = Field(default=10.0, gt=0, description="How fast that is forgiven.")
+
+    hub: HubSection = HubSection()
 
     @field_validator("hosts")
     @classmethod

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from starlette.routing import Route
 
 from ecu.clock import SECOND_NS, Clock, SystemClock
 from ecu.disk import RealDisk, state_folder
@@ -26,6 +27,8 @@ from receiver.client import SOCKET
 from receiver.config import ReceiverConfig
 from receiver.counters import Counters
 from receiver.endpoint import Endpoint
+from receiver.eventgrid import EventGridPush
+from receiver.hub import HubDesk, HubService, read_secret
 from receiver.ingest import Ingest, IngestLimits
 from receiver.listener import Listener, listen
 from receiver.objectfiles import ObjectFiles
@@ -37,6 +40,7 @@ from receiver.session import SessionLimits
 from receiver.store import Store, sqlite_url
 from receiver.updates import UpdateShelf
 from receiver.web import Site
+from telemetry.wire import Receipt
 
 log = structlog.get_logger()
 
@@ -110,16 +114,19 @@ async def _serving(
     tasks: asyncio.TaskGroup,
 ) -> AsyncIterator[Receiver]:
     counters = Counters()
-    ingest, endpoint = _endpoint(config, clock, store, counters, tasks)
+    hub = HubDesk(HubService(config.hub, clock), counters, tasks) if config.hub.host else None
+    ingest, endpoint = _endpoint(config, clock, store, counters, tasks, hub)
     address = Address(config.hosts[0], sockets.mqtt.getsockname()[1], sockets.https.getsockname()[1])
     objects = state / OBJECTS_FOLDER
     shelf = UpdateShelf(Path(config.updates) if config.updates else None, store, clock, counters)
     operator = Operator(
-        store, authority, endpoint, clock, counters, address, config.enrolment_minutes * 60, shelf.roots, objects
-    )
+        store, authority, endpoint, clock, counters, address, config.enrolment_minutes * 60, shelf.roots, objects,
+        hub.hint if hub is not None else None,
+    )  # fmt: skip
     refusals = Quota(config.refusals_per_minute / 60, config.refusals_at_once)
     desk = await _desk(config, objects, clock, store, counters, refusals)
-    site = Site(Api(store, authority, clock, refusals, counters, shelf, desk).app(), counters=counters)
+    pushed = _push(config, store, clock, counters, endpoint, hub) if hub is not None else []
+    site = Site(Api(store, authority, clock, refusals, counters, shelf, desk, pushed).app(), counters=counters)
     local = Site(operator.app())
     mqtt_tls = authority.server_context(config.hosts, ssl.CERT_REQUIRED)
     https_tls = authority.server_context(config.hosts, ssl.CERT_OPTIONAL)
@@ -142,17 +149,36 @@ async def _serving(
         for loop in loops:
             loop.cancel()
         await asyncio.gather(endpoint.close(), site.close(), local.close())
+        if hub is not None:
+            await hub.close()
 
 
 def _endpoint(
-    config: ReceiverConfig, clock: Clock, store: Store, counters: Counters, tasks: asyncio.TaskGroup
+    config: ReceiverConfig,
+    clock: Clock,
+    store: Store,
+    counters: Counters,
+    tasks: asyncio.TaskGroup,
+    hub: HubDesk | None,
 ) -> tuple[Ingest, Endpoint]:
+    def tell(vehicle: str, receipt: Receipt) -> None:
+        endpoint.deliver(vehicle, receipt)
+        if hub is not None:
+            hub.deliver(vehicle, receipt)
+
     share = Quota(config.vehicle_bytes_per_s, config.vehicle_burst_bytes)
     queue = IngestLimits(config.queue_blocks, config.queue_bytes)
-    ingest = Ingest(store, clock, share, queue, counters, lambda vehicle, receipt: endpoint.deliver(vehicle, receipt))
+    ingest = Ingest(store, clock, share, queue, counters, tell)
     limits = SessionLimits(config.connect_s, config.keep_alive_max_s, config.receive_maximum, config.max_vehicles)
     endpoint = Endpoint(store, ingest, clock, counters, limits, tasks)
     return ingest, endpoint
+
+
+def _push(
+    config: ReceiverConfig, store: Store, clock: Clock, counters: Counters, endpoint: Endpoint, hub: HubDesk
+) -> list[Route]:
+    code = read_secret(config.hub.push_code_file, "[receiver.hub] push_code_file")
+    return EventGridPush(code, store, clock, counters, endpoint.submit, hub).routes()
 
 
 async def _desk(
