@@ -32,6 +32,7 @@ from telemetry.links.azure.messages import MAX_SENDING_CHARACTERS, SENDING, Refu
 from telemetry.links.pairing import BadMessage, is_vehicle_id
 from telemetry.links.pairing import Refusal as Words
 from telemetry.records import Lane
+from telemetry.wire import BadBlock, unpack_block
 
 EVENTS_PATH: Final = "/v1/hub/events"
 MAX_PUSH_BYTES: Final = 1536 * 1024
@@ -97,6 +98,12 @@ class EventGridPush:
         self._counters = counters
         self._submit = submit
         self._desk = desk
+        self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def stop(self) -> None:
+        """What is being pushed is to be pushed again: nobody commits any more."""
+        if not self._stopped.done():
+            self._stopped.set_result(None)
 
     def routes(self) -> list[Route]:
         return [Route(EVENTS_PATH, self._pushed, methods=["POST"])]
@@ -121,14 +128,39 @@ class EventGridPush:
     async def _taken(self, pushed: list[_Data]) -> Response:
         """200 when each message is stored or its vehicle told why not; 503 brings the whole batch again."""
         messages = [message for data in pushed if (message := self._understood(data)) is not None]
-        now_ns = self._clock.wall_ns()
+        sound = [message for message in messages if not self._is_refused(message)]
+        work = asyncio.ensure_future(self._settle(sound))
+        await asyncio.wait({work, self._stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            work.cancel()
+            return answer(Words("The receiver is stopping. Try later."), 503)
         try:
-            welcome = await self._store.transact(admission.welcome, {m.vehicle for m in messages}, now_ns)
+            work.result()
         except StoreError as error:
-            log.error("hub_push_failed", messages=len(messages), reason=str(error))
+            log.error("hub_push_failed", messages=len(sound), reason=str(error))
             return answer(Words("The receiver's store is out of order. Try later."), 503)
-        await asyncio.gather(*(self._settle(message, welcome) for message in messages))
         return answer({"messages": len(messages)})
+
+    def _is_refused(self, message: Message) -> bool:
+        """What no vehicle could send is refused at once: for that nobody needs the store."""
+        self._counters.hub_messages += 1
+        if (fault := fault_of(message)) is not None:
+            self._counters.blocks_bad += 1
+            self._desk.refuse(message.vehicle, Refusal(message.sending, "refused", fault))
+        return fault is not None
+
+    async def _settle(self, messages: list[Message]) -> None:
+        welcome = await self._store.transact(admission.welcome, {m.vehicle for m in messages}, self._clock.wall_ns())
+        # A vehicle that isn't welcome is not even told so: a name that nobody paired is no reason to call the hub.
+        self._counters.not_admitted += sum(message.vehicle not in welcome for message in messages)
+        await asyncio.gather(*(self._store_one(message) for message in messages if message.vehicle in welcome))
+
+    async def _store_one(self, message: Message) -> None:
+        assert message.lane is not None, "ruled out by fault_of"
+        self._desk.heard(message.vehicle)
+        verdict = await self._submit(message.vehicle, message.lane, message.block)
+        if not verdict.is_stored:
+            self._desk.refuse(message.vehicle, refusal_of(message, verdict))
 
     def _understood(self, data: _Data) -> Message | None:
         try:
@@ -138,19 +170,16 @@ class EventGridPush:
             log.warning("hub_event_ignored", reason=str(error))
             return None
 
-    async def _settle(self, message: Message, welcome: set[str]) -> None:
-        self._counters.hub_messages += 1
-        if message.vehicle not in welcome:
-            # Not even told so: a name that nobody paired is no reason to call the hub.
-            self._counters.not_admitted += 1
-            return
-        self._desk.heard(message.vehicle)
-        if message.lane is None:
-            verdict = Verdict(Outcome.BAD, "the message names no lane")
-        else:
-            verdict = await self._submit(message.vehicle, message.lane, message.block)
-        if not verdict.is_stored:
-            self._desk.refuse(message.vehicle, refusal_of(message, verdict))
+
+def fault_of(message: Message) -> str | None:
+    """Why it is no block of its lane, if it isn't."""
+    if message.lane is None:
+        return "the message names no lane"
+    try:
+        header, _ = unpack_block(message.block)
+    except BadBlock as error:
+        return str(error)
+    return None if header.lane is message.lane else f"a block of {header.lane.name} came as {message.lane.name}"
 
 
 def refusal_of(message: Message, verdict: Verdict) -> Refusal:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-from starlette.routing import Route
 
 from ecu.clock import SECOND_NS, Clock, SystemClock
 from ecu.disk import RealDisk, state_folder
@@ -125,7 +124,8 @@ async def _serving(
     )  # fmt: skip
     refusals = Quota(config.refusals_per_minute / 60, config.refusals_at_once)
     desk = await _desk(config, objects, clock, store, counters, refusals)
-    pushed = _push(config, store, clock, counters, endpoint, hub) if hub is not None else []
+    push = _push(config, store, clock, counters, endpoint, hub) if hub is not None else None
+    pushed = push.routes() if push is not None else []
     site = Site(Api(store, authority, clock, refusals, counters, shelf, desk, pushed).app(), counters=counters)
     local = Site(operator.app())
     mqtt_tls = authority.server_context(config.hosts, ssl.CERT_REQUIRED)
@@ -148,6 +148,8 @@ async def _serving(
         local_server.close()
         for loop in loops:
             loop.cancel()
+        if push is not None:
+            push.stop()
         await asyncio.gather(endpoint.close(), site.close(), local.close())
         if hub is not None:
             await hub.close()
@@ -176,9 +178,9 @@ def _endpoint(
 
 def _push(
     config: ReceiverConfig, store: Store, clock: Clock, counters: Counters, endpoint: Endpoint, hub: HubDesk
-) -> list[Route]:
+) -> EventGridPush:
     code = read_secret(config.hub.push_code_file, "[receiver.hub] push_code_file")
-    return EventGridPush(code, store, clock, counters, endpoint.submit, hub).routes()
+    return EventGridPush(code, store, clock, counters, endpoint.submit, hub)
 
 
 async def _desk(

@@ -91,7 +91,6 @@ class HubDouble:
         self._context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._sessions: dict[str, _Session] = {}
         self._connections: set[_Session] = set()
-        self._calls: dict[str, asyncio.Future[tuple[int, Any]]] = {}
         self._names = itertools.count(1)
 
     @property
@@ -139,17 +138,13 @@ class HubDouble:
         if session is None or _METHODS not in session.filters:
             raise NotOnline(device)
         name = f"{next(self._names):x}"
-        self._calls[name] = answer = asyncio.get_running_loop().create_future()
+        session.calls[name] = answer = asyncio.get_running_loop().create_future()
         session.publish(f"$iothub/methods/POST/{method}/?$rid={name}", payload)
         try:
             async with asyncio.timeout(timeout_s):
                 return await answer
         finally:
-            del self._calls[name]
-
-    def answered(self, name: str, status: int, payload: Any) -> None:
-        if (answer := self._calls.get(name)) is not None and not answer.done():
-            answer.set_result((status, payload))
+            del session.calls[name]
 
     @contextlib.asynccontextmanager
     async def serving(self, listening: socket.socket) -> AsyncIterator[None]:
@@ -189,6 +184,7 @@ class _Session(asyncio.Protocol):
     def __init__(self, hub: HubDouble) -> None:
         self.device = ""
         self.filters: set[str] = set()
+        self.calls: dict[str, asyncio.Future[tuple[int, Any]]] = {}
         self._hub = hub
         self._framer = Framer()
         self._act: Callable[[Publish], None] | None = None
@@ -203,6 +199,9 @@ class _Session(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._hub.left(self)
+        for answer in self.calls.values():
+            if not answer.done():
+                answer.set_exception(NotOnline(self.device))
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -264,7 +263,7 @@ class _Session(asyncio.Protocol):
         elif (found := _TWIN_PATCH.fullmatch(told.topic)) is not None:
             self._reported(device, found[1], told.payload)
         elif (found := _METHOD_ANSWER.fullmatch(told.topic)) is not None:
-            self._hub.answered(found[2], int(found[1]), json.loads(told.payload or b"null"))
+            self._answered(found[2], int(found[1]), json.loads(told.payload or b"null"))
         else:
             raise Malformed(f"{self.device} published {told.topic}")
 
@@ -289,6 +288,10 @@ class _Session(asyncio.Protocol):
     def _answer(self, name: str, status: int, payload: Any) -> None:
         if _TWIN_ANSWERS in self.filters:
             self.publish(f"$iothub/twin/res/{status}/?$rid={name}", payload)
+
+    def _answered(self, name: str, status: int, payload: Any) -> None:
+        if (answer := self.calls.get(name)) is not None and not answer.done():
+            answer.set_result((status, payload))
 
     # --- the provisioning service -----------------------------------------------------------------
 
