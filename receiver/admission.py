@@ -88,7 +88,11 @@ def check(connection: Connection, who: Identity, now_ns: int) -> int:
 
 def welcome(connection: Connection, names: Collection[str], now_ns: int) -> set[str]:
     """Which of these vehicles have a certificate that is neither revoked nor expired."""
-    live = credential.c.vehicle.in_(sorted(names)), credential.c.revoked_ns.is_(None), credential.c.not_after_ns > now_ns
+    live = (
+        credential.c.vehicle.in_(sorted(names)),
+        credential.c.revoked_ns.is_(None),
+        credential.c.not_after_ns > now_ns,
+    )
     return {str(row[0]) for row in connection.execute(select(credential.c.vehicle).where(*live).distinct())}
 
 

@@ -50,12 +50,12 @@ Submit = Callable[[str, Lane, bytes], "asyncio.Future[Verdict]"]
 class _Data(msgspec.Struct, frozen=True):
     body: Any = None
     properties: dict[str, Any] = {}
-    systemProperties: dict[str, Any] = {}  # noqa: N815 - Event Grid's own name
-    validationCode: str = ""  # noqa: N815
+    systemProperties: dict[str, Any] = {}
+    validationCode: str = ""
 
 
 class _Event(msgspec.Struct, frozen=True):
-    eventType: str  # noqa: N815
+    eventType: str
     data: _Data
 
 

@@ -209,7 +209,9 @@ def read_secret(path: str, key: str) -> str:
     try:
         secret = Path(path).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageFault(f"{key} = {path!r} can't be read: {error}. Give a file with the secret in one line.") from error
+        raise UsageFault(
+            f"{key} = {path!r} can't be read: {error}. Give a file with the secret in one line."
+        ) from error
     if not secret:
         raise UsageFault(f"{key} = {path!r} is empty. Put the secret into it, in one line.")
     return secret

@@ -136,9 +136,7 @@ def _event(kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _post(subscriber: Subscriber, kind: str, body: bytes) -> tuple[int, bytes]:
-    line = http.client.HTTPSConnection(
-        subscriber.host, subscriber.port, timeout=TIMEOUT_S, context=subscriber.context
-    )
+    line = http.client.HTTPSConnection(subscriber.host, subscriber.port, timeout=TIMEOUT_S, context=subscriber.context)
     try:
         headers = {"content-type": "application/json", "aeg-event-type": kind}
         line.request("POST", subscriber.path, body, headers)

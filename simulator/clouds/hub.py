@@ -149,9 +149,7 @@ class HubDouble:
     @contextlib.asynccontextmanager
     async def serving(self, listening: socket.socket) -> AsyncIterator[None]:
         # The receiver's own listener: of a refused certificate it says so, which asyncio's server doesn't.
-        listener = Listener(
-            listening, self._context, lambda: _Session(self), lambda: True, SystemClock(), Counters()
-        )
+        listener = Listener(listening, self._context, lambda: _Session(self), lambda: True, SystemClock(), Counters())
         accepting = asyncio.get_running_loop().create_task(listener.run())
         try:
             yield

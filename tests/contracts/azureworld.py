@@ -64,4 +64,3 @@ async def an_azure_world(
         async with a_receiver(folder, clock, **settings) as receiver:
             await azure.join("localhost", receiver.address.https_port, receiver.authority.pem)
             yield AzureWorld(azure, receiver, folder, clock)
-

@@ -49,7 +49,10 @@ PAHO = importlib.metadata.version("paho-mqtt")
 async def a_world(kind: str, folder: Path, strict: bool = False) -> AsyncIterator[World]:
     clock, settings = None, dict[str, object]()
     if strict:
-        clock, settings = todays_clock(), {"vehicle_burst_bytes": 1.5 * cost_of(make_block()), "vehicle_bytes_per_s": 1e5}
+        clock, settings = (
+            todays_clock(),
+            {"vehicle_burst_bytes": 1.5 * cost_of(make_block()), "vehicle_bytes_per_s": 1e5},
+        )
     match kind:
         case "memory":
             yield MemoryWorld(strict)

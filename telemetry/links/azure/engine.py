@@ -103,7 +103,7 @@ class _Pipeline:
             return await answer
         except LinkError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it raises, the caller has one of our decisions to take
+        except Exception as error:
             raise decision(error, self._host) from error
 
     async def end(self) -> None:
@@ -252,5 +252,3 @@ def _settle(answer: asyncio.Future[Any], error: Exception | None, result: Any) -
 def _shut_down(pipeline: Any) -> None:
     with contextlib.suppress(pipeline_exceptions.PipelineException):
         pipeline.shutdown(callback=lambda **_: None)
-
-
