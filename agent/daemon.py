@@ -20,11 +20,12 @@ import structlog
 
 from agent.api import LocalApi
 from agent.clocks import DriveClock
-from agent.cloud import CloudSide, Trust, never_paired
+from agent.cloud import CloudSide, never_paired
 from agent.config import AgentConfig, PicturesSection
 from agent.frames import FrameAccount
 from agent.gallery import Gallery
 from agent.judging import ProcessJudge
+from agent.links import Trust
 from agent.lockstep import LockstepDrive
 from agent.pairing import KEYS_FOLDER, NotPaired, load_paired
 from agent.perception import Perception, PerceptionSettings, Supervision

@@ -10,8 +10,9 @@ from random import Random
 
 from cryptography import x509
 
-from agent.cloud import CloudSide, Trust
+from agent.cloud import CloudSide
 from agent.config import LinkSection
+from agent.links import Trust
 from agent.pairing import renew
 from ecu.clock import SECOND_NS, OffsetClock, SystemClock
 from ecu.disk import DiskFull
