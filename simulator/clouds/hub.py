@@ -138,7 +138,8 @@ class HubDouble:
         if session is None or _METHODS not in session.filters:
             raise NotOnline(device)
         name = f"{next(self._names):x}"
-        session.calls[name] = answer = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[tuple[int, Any]] = asyncio.get_running_loop().create_future()
+        session.calls[name] = answer
         session.publish(f"$iothub/methods/POST/{method}/?$rid={name}", payload)
         try:
             async with asyncio.timeout(timeout_s):

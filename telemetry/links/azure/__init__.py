@@ -1,4 +1,4 @@
-"""A link to our receiver through Azure IoT Hub. Nothing here loads the SDK but `engine`, and it only when it connects."""
+"""A link to our receiver through Azure IoT Hub. Only `engine` loads the SDK, and nobody loads that before a connect."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""azure-iot-device, the only file that loads it: its pipeline driven by callbacks, each of which becomes an answer in the
-event loop.
+"""azure-iot-device, loaded here alone: its pipeline driven by callbacks, each of which becomes an answer in the event
+loop.
 
 Its clients wait for those callbacks without end (a malformed reply, a lost acknowledgement) and hand what comes in to
 several threads at once, which turns its order around. The pipeline under them does neither. Two things of it are
@@ -114,7 +114,7 @@ class _Pipeline:
         self._dialer.cut()
 
     def abandon(self) -> None:
-        """At once, for one that hangs: the wire is cut, which ends what the SDK waits for; the rest is its own thread's."""
+        """At once, for one that hangs: the wire is cut, which ends what the SDK's thread waits for."""
         self._dialer.cut()
         if self._pipeline is not None:
             self._loop.run_in_executor(None, _shut_down, self._pipeline)

@@ -105,7 +105,10 @@ def lane_of(properties: Mapping[str, object]) -> Lane | None:
 
 def reported_of(status: bytes) -> dict[str, Any]:
     """A status as reported properties, within what a twin can hold: integers to 52 bits (larger ones become text),
-    strings to 4 KiB, eight levels, no "$", "." or blank in a name. Raises Refused for more than 32 KiB, or no object."""
+    strings to 4 KiB, eight levels, no "$", "." or blank in a name.
+
+    Raises Refused for more than 32 KiB, or what is no JSON object.
+    """
     try:
         told = msgspec.json.decode(status, type=dict[str, Any])
     except (ValueError, RecursionError) as error:
