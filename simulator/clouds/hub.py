@@ -85,6 +85,9 @@ class HubDouble:
         self.scope = scope
         self.devices: dict[str, Device] = {}
         self.on_telemetry: Callable[[Telemetry], None] = lambda told: None
+        self.sessions_asked_for = 0
+        # On command it falls silent, or talks nonsense.
+        self.greets = True
         self.tells_registrations = True
         self._authority = authority
         self._context = authority.server_context((host,), ssl.CERT_REQUIRED)
@@ -235,6 +238,9 @@ class _Session(asyncio.Protocol):
                 raise Malformed(packet.kind.name)
 
     def _connect(self, connect: mqtt311.Connect) -> None:
+        if not self._hub.greets:
+            return
+        self._hub.sessions_asked_for += not connect.clean
         if (told := _DPS_USER.fullmatch(connect.username)) is not None:
             welcome = told[1] == self._hub.scope and told[2] == connect.client_id == self._common_name
             self._act = self._provision

@@ -41,6 +41,7 @@ class Packet:
 class Connect:
     client_id: str
     username: str
+    clean: bool  # no session before it, and none after
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def read_connect(body: bytes) -> Connect:
     if flags & 0x04:
         _, at = _text(body, at)
         _, at = _bytes(body, at)
-    return Connect(client_id, _text(body, at)[0] if flags & 0x80 else "")
+    return Connect(client_id, _text(body, at)[0] if flags & 0x80 else "", bool(flags & 0x02))
 
 
 def read_publish(packet: Packet) -> Publish:

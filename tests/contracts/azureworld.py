@@ -9,10 +9,11 @@ from random import Random
 
 import msgspec
 
+from agent.azure import proving
 from ecu.clock import SteppingClock, SystemClock
 from receiver.service import Receiver
 from simulator.clouds.azure import Azure, running_azure
-from telemetry.links.azure import HubLink, hub_context
+from telemetry.links.azure import HubLink
 from tests.contracts.worlds import MqttWorld
 from tests.receiver.fleet import VEHICLE, a_receiver
 
@@ -25,12 +26,10 @@ class AzureWorld(MqttWorld):
     async def link(self, vehicle: str = VEHICLE, **settings: object) -> HubLink:
         paired = await self.vehicle(vehicle)
         self.azure.hub.enrol(vehicle)
-        context = hub_context(self.azure.hub.ca_pem)
-        paired.keys.load_identity(context)
         given: dict[str, object] = {
             "host": self.azure.hub.host,
             "device": vehicle,
-            "context": context,
+            "context": lambda: proving(paired.keys, self.azure.hub.ca_pem),
             "clock": paired.clock,
         }
         return HubLink(**(given | settings))  # type: ignore[arg-type]

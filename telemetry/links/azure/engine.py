@@ -234,7 +234,7 @@ def _of_status(words: str, host: str) -> LinkError:
         return Throttled(f"{host} throttles: {words}.", THROTTLED_S)
     if status in (401, 403):
         return Unauthorized(f"{host} doesn't let this vehicle do that: {words}. Enrol and pair it again.")
-    if 400 <= status < 500:
+    if status < 500:
         return Refused(f"{host} will never take this: {words}.")
     return Unreachable(f"{host} is out of order: {words}. Try later.")
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import itertools
 import ssl
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -45,14 +46,14 @@ _NO_SUCH_METHOD: Final = 404
 
 
 class HubLink:
-    """`context` (tls.hub_context) proves who this vehicle is; renewing the identity in it takes effect with the next
-    `connect`. Up to `in_flight` blocks travel at once; further callers wait."""
+    """`context` makes the TLS that proves who this vehicle is (tls.hub_context), anew for each `connect`: so a renewed
+    identity takes effect. Up to `in_flight` blocks travel at once; further callers wait."""
 
     def __init__(
         self,
         host: str,
         device: str,
-        context: ssl.SSLContext,
+        context: Callable[[], ssl.SSLContext],
         clock: Clock,
         *,
         timeout_s: float = 10.0,
@@ -71,9 +72,9 @@ class HubLink:
 
     async def connect(self) -> None:
         await self.close()
-        # Here and not above: an agent that speaks to no hub never loads the SDK.
+        # Only here: an agent that speaks to no hub never loads the SDK.
         engine = await asyncio.to_thread(_engine)
-        dialer = HubDialer(self._context, self._clock, self._host, self._timeout_s)
+        dialer = HubDialer(self._context(), self._clock, self._host, self._timeout_s)
         talk = _Talk(self, lambda events: engine.HubConnection(self._host, self._device, dialer, events))
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -134,13 +135,7 @@ class HubLink:
 
 
 def _engine() -> ModuleType:
-    try:
-        from telemetry.links.azure import engine
-    except ImportError as error:
-        raise Unreachable(
-            f"azure-iot-device isn't installed ({error}), so no hub can be reached. Run: pip install 'outrider[azure]'"
-        ) from error
-    return engine
+    return importlib.import_module("telemetry.links.azure.engine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +165,12 @@ class _Sending:
 class _Talk:
     """What was said on one connection, in the event loop's thread (engine.Events)."""
 
-    def __init__(self, link: HubLink, dial: Any) -> None:
+    def __init__(self, link: HubLink, dial: Callable[[_Talk], HubConnection]) -> None:
         self.receipts: Stream[Receipt] = Stream(RECEIPTS_KEPT)
         self.hints: Stream[Hint] = Stream(HINTS_KEPT)
         self.slots = asyncio.Semaphore(link._in_flight)
         self.over: str | None = None
-        self.line: HubConnection = dial(self)
+        self.line = dial(self)
         self._link = link
         self._names = itertools.count(1)
         self._sendings: dict[str, _Sending] = {}
