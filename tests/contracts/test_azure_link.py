@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 
+import mqtt5
 import pytest
 
 from agent.azure import demand_sdk, proving
 from agent.pairing import renew
 from ecu.clock import SECOND_NS, OffsetClock, SystemClock
+from ecu.disk import RealDisk
 from ecu.errors import UsageFault
+from receiver.pki import Authority
 from simulator.clouds.hub import PORT, listen_anywhere, running_hub
 from telemetry.links.azure import HubLink
 from telemetry.links.link import (
@@ -31,7 +36,7 @@ from telemetry.links.link import (
 from telemetry.records import Lane
 from telemetry.wire import Receipt, pack_receipt
 from tests.contracts.azureworld import AzureWorld, an_azure_world
-from tests.receiver.fleet import EPOCH, VEHICLE, make_block, until
+from tests.receiver.fleet import EPOCH, VEHICLE, RawVehicle, make_block, until
 
 try:
     demand_sdk()
@@ -292,3 +297,56 @@ def test_nobody_loads_the_sdk_but_who_connects() -> None:
     look = "import agent.daemon, agent.links, telemetry.links.azure, sys; print('azure.iot' in str(sorted(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True).stdout
     assert out.strip() == "False"
+
+
+# --- a broker that is no hub -----------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def a_mosquitto(folder: Path, world: AzureWorld) -> AsyncIterator[str]:
+    """Debian's broker on an address of its own; it trusts the receiver's authority, and shows the hub's certificate."""
+    if (program := shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")) is None:
+        pytest.skip("mosquitto isn't installed: apt-get install mosquitto")
+    with contextlib.closing(listen_anywhere(PORT, Random())) as free:
+        host = free.getsockname()[0]
+    folder.mkdir()
+    disk = RealDisk(folder)
+    authority = Authority(disk, SystemClock(), 1)
+    files = {"ca": world.receiver.authority.pem, "hub-ca": authority.pem}
+    for name, text in files.items():
+        (folder / f"{name}.pem").write_text(text)
+    served = authority.server_file((host,))
+    (folder / "mosquitto.conf").write_text(
+        f"user root\nlog_dest stderr\nallow_anonymous false\nlistener {PORT} {host}\ncafile {folder}/ca.pem\n"
+        f"certfile {served}\nkeyfile {served}\nrequire_certificate true\nuse_identity_as_username true\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        program, "-c", str(folder / "mosquitto.conf"), stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(10):
+            while b"running" not in (line := await process.stderr.readline()):
+                assert line, "mosquitto ended at once"
+        yield host
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def test_a_plain_broker_takes_telemetry_in_accepted_mode(tmp_path: Path) -> None:
+    async with an_azure_world(tmp_path) as world, a_mosquitto(tmp_path / "broker", world) as host:
+        vehicle, listener = await world.vehicle(), await world.vehicle(OTHER)
+        ca = (tmp_path / "broker" / "hub-ca.pem").read_text()
+        hearing = RawVehicle(*await asyncio.open_connection(host, PORT, ssl=proving(listener.keys, ca)))
+        await hearing.ask(mqtt5.ConnectPacket("hearing", clean_start=True))
+        await hearing.ask(mqtt5.SubscribePacket(1, [mqtt5.TopicFilter(f"devices/{VEHICLE}/messages/events/#")]))
+        context = proving(vehicle.keys, ca)
+        async with connected(world, host=host, context=lambda: context, acks=Acks.ACCEPTED) as link:
+            for n in range(5):
+                await link.publish(Lane.P2, make_block(3 * n, lane=Lane.P2))
+                heard = await hearing.receive()
+                assert isinstance(heard, mqtt5.PublishPacket)
+                assert bytes(heard.payload or b"") == make_block(3 * n, lane=Lane.P2)
+                assert "lane=p2" in heard.topic
+        await hearing.close()
