@@ -38,6 +38,7 @@ EVENTS_PATH: Final = "/v1/hub/events"
 MAX_PUSH_BYTES: Final = 1536 * 1024
 """Event Grid sends at most 1 MiB at once."""
 THROTTLED_S: Final = 2.0
+NOT_WELCOME: Final = "The receiver lets this vehicle in no more: it is revoked, or expired. Enrol and pair it again."
 _VALIDATION: Final = "Microsoft.EventGrid.SubscriptionValidationEvent"
 _TELEMETRY: Final = "Microsoft.Devices.DeviceTelemetry"
 _DEVICE: Final = "iothub-connection-device-id"
@@ -151,9 +152,17 @@ class EventGridPush:
 
     async def _settle(self, messages: list[Message]) -> None:
         welcome = await self._store.transact(admission.welcome, {m.vehicle for m in messages}, self._clock.wall_ns())
-        # A vehicle that isn't welcome is not even told so: a name that nobody paired is no reason to call the hub.
-        self._counters.not_admitted += sum(message.vehicle not in welcome for message in messages)
-        await asyncio.gather(*(self._store_one(message) for message in messages if message.vehicle in welcome))
+        for message in messages:
+            if not welcome.get(message.vehicle, False):
+                self._turn_away(message, known=message.vehicle in welcome)
+        await asyncio.gather(*(self._store_one(message) for message in messages if welcome.get(message.vehicle, False)))
+
+    def _turn_away(self, message: Message, known: bool) -> None:
+        """A name that nobody enrolled is no reason to call the hub."""
+        self._counters.not_admitted += 1
+        log.warning("not_admitted", vehicle=message.vehicle, known=known)
+        if known:
+            self._desk.refuse(message.vehicle, Refusal(message.sending, "unauthorized", NOT_WELCOME))
 
     async def _store_one(self, message: Message) -> None:
         assert message.lane is not None, "ruled out by fault_of"

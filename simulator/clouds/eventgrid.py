@@ -49,7 +49,7 @@ class EventGrid:
     def __init__(self) -> None:
         self.pushes = 0
         self.failures = 0
-        self._subscriber: Subscriber | None = None
+        self.subscriber: Subscriber | None = None
         self._waiting: deque[dict[str, Any]] = deque(maxlen=WAITING_KEPT)
         self._pushing: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(PUSHES_AT_ONCE, thread_name_prefix="eventgrid")
@@ -62,7 +62,7 @@ class EventGrid:
         status, answer = await self._post(subscriber, "SubscriptionValidation", [event])
         if status != 200 or json.loads(answer).get("validationResponse") != code:
             raise NotValidated(f"The subscriber answered {status}: {answer!r}")
-        self._subscriber = subscriber
+        self.subscriber = subscriber
         self._stir()
 
     def take(self, told: Telemetry) -> None:
@@ -80,8 +80,8 @@ class EventGrid:
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
     def _stir(self) -> None:
-        if self._subscriber is not None and self._waiting and len(self._pushing) < PUSHES_AT_ONCE:
-            push = asyncio.get_running_loop().create_task(self._push(self._subscriber))
+        if self.subscriber is not None and self._waiting and len(self._pushing) < PUSHES_AT_ONCE:
+            push = asyncio.get_running_loop().create_task(self._push(self.subscriber))
             self._pushing.add(push)
             push.add_done_callback(self._pushed)
 

@@ -211,7 +211,9 @@ async def test_a_hub_over_its_quota_keeps_the_block_with_the_vehicle(tmp_path: P
         assert len(await world.stored()) == 1
 
 
-@pytest.mark.parametrize(("status", "kind"), [(429, Throttled), (413, Refused), (403, Unauthorized), (503, Unreachable)])
+@pytest.mark.parametrize(
+    ("status", "kind"), [(429, Throttled), (413, Refused), (403, Unauthorized), (503, Unreachable)]
+)
 async def test_a_twins_refusals_are_told_apart(tmp_path: Path, status: int, kind: type[Exception]) -> None:
     async with an_azure_world(tmp_path) as world, connected(world) as link:
         world.azure.hub.devices[VEHICLE].twin_status = status
@@ -294,7 +296,9 @@ async def test_no_session_outlives_a_connection(tmp_path: Path) -> None:
 
 
 def test_nobody_loads_the_sdk_but_who_connects() -> None:
-    look = "import agent.daemon, agent.links, telemetry.links.azure, sys; print('azure.iot' in str(sorted(sys.modules)))"
+    look = (
+        "import agent.daemon, agent.links, telemetry.links.azure, sys; print('azure.iot' in str(sorted(sys.modules)))"
+    )
     out = subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True).stdout
     assert out.strip() == "False"
 
