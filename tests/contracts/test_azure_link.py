@@ -15,11 +15,10 @@ from random import Random
 import mqtt5
 import pytest
 
-from agent.azure import demand_sdk, proving
+from agent.azure import proving
 from agent.pairing import renew
 from ecu.clock import SECOND_NS, OffsetClock, SystemClock
 from ecu.disk import RealDisk
-from ecu.errors import UsageFault
 from receiver.pki import Authority
 from simulator.clouds.hub import PORT, listen_anywhere, running_hub
 from telemetry.links.azure import HubLink
@@ -36,15 +35,11 @@ from telemetry.links.link import (
 from telemetry.records import Lane
 from telemetry.wire import Receipt, pack_receipt
 from tests.contracts.azureworld import AzureWorld, an_azure_world
+from tests.contracts.test_link import WITHOUT_AZURE
 from tests.receiver.fleet import EPOCH, VEHICLE, RawVehicle, make_block, until
 
-try:
-    demand_sdk()
-    MISSING = ""
-except UsageFault as fault:
-    MISSING = str(fault)
-
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+if WITHOUT_AZURE:
+    pytest.skip(WITHOUT_AZURE, allow_module_level=True)
 
 OTHER = "veh-002"
 YEAR_NS = 365 * 86_400 * SECOND_NS
