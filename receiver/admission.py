@@ -6,7 +6,7 @@ Every function takes a connection and what time it is, and leaves an audit entry
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
@@ -84,6 +84,16 @@ def check(connection: Connection, who: Identity, now_ns: int) -> int:
     if row.not_after_ns <= now_ns:
         raise NotAdmitted(f"The certificate of {who.vehicle} has expired. Enrol and pair the vehicle again.")
     return int(row.not_after_ns)
+
+
+def welcome(connection: Connection, names: Collection[str], now_ns: int) -> set[str]:
+    """Which of these vehicles have a certificate that is neither revoked nor expired."""
+    live = (
+        credential.c.vehicle.in_(sorted(names)),
+        credential.c.revoked_ns.is_(None),
+        credential.c.not_after_ns > now_ns,
+    )
+    return {str(row[0]) for row in connection.execute(select(credential.c.vehicle).where(*live).distinct())}
 
 
 def mark_seen(connection: Connection, seen_ns: Mapping[str, int]) -> None:

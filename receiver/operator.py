@@ -19,6 +19,7 @@ from ecu.errors import OutriderError, UsageFault
 from receiver import admission, journal, objectrows
 from receiver.admission import NotAdmitted
 from receiver.answers import AuditLine, AuditTail, FleetMember, ObjectLine, Revoked, checked_vehicle
+from receiver.behind import Behind
 from receiver.counters import Counters
 from receiver.endpoint import Endpoint
 from receiver.objectfiles import ObjectFiles
@@ -57,6 +58,7 @@ class Operator:
         enrolment_s: float,
         roots: Callable[[], tuple[str, str]],
         objects: Path,
+        behind: Behind | None = None,
     ) -> None:
         self._store = store
         self._authority = authority
@@ -67,6 +69,7 @@ class Operator:
         self._enrolment_ns = int(enrolment_s * SECOND_NS)
         self._roots = roots
         self._objects = objects
+        self._behind = behind
 
     async def enrol(self, vehicle: str) -> PairingFile:
         """What lets `vehicle` pair once. Raises UsageFault for a name that can't be one."""
@@ -94,6 +97,8 @@ class Operator:
     async def revoke(self, vehicle: str) -> Revoked:
         """Durably, and then its live session is cut. Raises NotAdmitted for a vehicle that isn't of the fleet."""
         certificates = await self._store.transact(admission.revoke, vehicle, self._clock.wall_ns())
+        if self._behind is not None:
+            self._behind.forget(vehicle)
         return Revoked(vehicle, certificates, self._endpoint.cut(vehicle, REVOKED))
 
     async def audit(self, last: int) -> AuditTail:
@@ -121,7 +126,9 @@ class Operator:
         """Whether the vehicle was there to hear it. Raises UsageFault for a kind that no vehicle would read."""
         if not kind.isascii() or not 0 < len(kind) <= MAX_HINT_CHARACTERS:
             raise UsageFault(f"A hint has 1 to {MAX_HINT_CHARACTERS} ASCII characters.")
-        return self._endpoint.hint(vehicle, kind)
+        if self._endpoint.hint(vehicle, kind):
+            return True
+        return self._behind is not None and self._behind.hint(vehicle, kind)
 
     def app(self) -> Starlette:
         return Starlette(
