@@ -197,7 +197,7 @@ class Authority:
 
 
 def broker_context(ca_pem: str | None) -> ssl.SSLContext:
-    """TLS to a broker whose authority is `ca_pem`, or one that this computer trusts; the dates are left to the caller."""
+    """TLS to a broker of the authority `ca_pem`, or of one that this computer trusts; dates are left to the caller."""
     context = ssl.create_default_context(cadata=ca_pem)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_flags |= NO_CHECK_TIME
