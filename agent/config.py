@@ -56,6 +56,9 @@ class LinkSection(Section):
     ca_file: str = Field(
         default="", description="PEM of who signs the host's certificate; empty: the receiver's authority."
     )
+    acks: Literal["stored", "accepted"] = Field(
+        default="stored", description="accepted: the broker's word frees records, nobody's that they are stored."
+    )
     timeout_s: float = Field(default=10.0, gt=0, le=120, description="Longest wait for any answer.")
 
 

@@ -306,7 +306,7 @@ class Daemon:
         if self._keys.certificate() is None:
             log.warning("not_paired", reason="The pairing was cut short. Run: outrider pair FILE, once more.")
             return None
-        trust = Trust(paired, self._keys, self._wall)
+        trust = Trust(paired, self._keys, self._wall, self._disk)
         return CloudSide(
             trust, self._keeper, self._clock, self._rng, self._config.link, self._config.uplink, self._hinted
         )

@@ -6,9 +6,11 @@ import ssl
 from dataclasses import dataclass
 from typing import assert_never
 
+from agent.azure import open_hub_link
 from agent.config import LinkSection
 from agent.pairing import Paired
 from ecu.clock import OffsetClock
+from ecu.disk import Disk
 from ecu.errors import UsageFault
 from ecu.keys import KeyStore
 from telemetry.links.link import Link
@@ -23,6 +25,7 @@ class Trust:
     paired: Paired
     keys: KeyStore
     wall: OffsetClock
+    disk: Disk  # the vehicle's state
 
 
 def open_link(link: LinkSection, uplink: UplinkConfig, trust: Trust, context: ssl.SSLContext) -> Link:
@@ -33,7 +36,7 @@ def open_link(link: LinkSection, uplink: UplinkConfig, trust: Trust, context: ss
         case "aws":
             raise UsageFault('[link] kind = "aws" isn\'t in this version.')
         case "azure":
-            raise UsageFault('[link] kind = "azure" isn\'t in this version.')
+            return open_hub_link(link, uplink, trust.paired.vehicle, trust.keys, trust.wall, trust.disk)
         case "none":
             raise UsageFault('[link] kind = "none" is no link.')
         case _:

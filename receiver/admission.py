@@ -86,14 +86,12 @@ def check(connection: Connection, who: Identity, now_ns: int) -> int:
     return int(row.not_after_ns)
 
 
-def welcome(connection: Connection, names: Collection[str], now_ns: int) -> set[str]:
-    """Which of these vehicles have a certificate that is neither revoked nor expired."""
-    live = (
-        credential.c.vehicle.in_(sorted(names)),
-        credential.c.revoked_ns.is_(None),
-        credential.c.not_after_ns > now_ns,
-    )
-    return {str(row[0]) for row in connection.execute(select(credential.c.vehicle).where(*live).distinct())}
+def welcome(connection: Connection, names: Collection[str], now_ns: int) -> dict[str, bool]:
+    """Of these vehicles those of this fleet, and whether each has a certificate neither revoked nor expired."""
+    asked = sorted(names)
+    known = {str(row[0]): False for row in connection.execute(select(vehicle.c.id).where(vehicle.c.id.in_(asked)))}
+    live = credential.c.vehicle.in_(asked), credential.c.revoked_ns.is_(None), credential.c.not_after_ns > now_ns
+    return known | {str(row[0]): True for row in connection.execute(select(credential.c.vehicle).where(*live))}
 
 
 def mark_seen(connection: Connection, seen_ns: Mapping[str, int]) -> None:

@@ -188,7 +188,7 @@ class Behind:
             # No answer: the vehicle keeps its block and comes again.
             log.error("admission_failed", vehicle=vehicle, reason=str(error))
             return
-        if vehicle in welcome:
+        if welcome.get(vehicle, False):
             self._heard(vehicle)
             self._take(vehicle, kind, payload)
         else:

@@ -13,6 +13,19 @@ _BROKER = re.compile(r"mqtts://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
 
 
+class HubSection(BaseModel):
+    """An Azure IoT hub that this receiver is behind: docs/clouds.md. Secrets lie in files of their own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field(default="", description="The hub's name, NAME.azure-devices.net; empty for no hub.")
+    port: int = Field(default=443, ge=1, le=65535, description="Of its service API.")
+    policy: str = Field(default="service", description="Shared access policy with ServiceConnect and no more.")
+    key_file: str = Field(default="", description="File with that policy's key, base64.")
+    push_code_file: str = Field(default="", description="File with the code that Event Grid's address for us holds.")
+    ca_file: str = Field(default="", description="PEM of the hub's authority; empty for those this computer trusts.")
+
+
 class ReceiverConfig(BaseModel):
     """Defaults suit one machine that speaks to itself; `listen` and `hosts` open it to a network."""
 
@@ -60,6 +73,7 @@ class ReceiverConfig(BaseModel):
     broker_client: str = Field(
         default="outrider-receiver", pattern=r"^[A-Za-z0-9-]{1,64}$", description="Its client id there, its alone."
     )
+    hub: HubSection = HubSection()
 
     @field_validator("broker")
     @classmethod

@@ -52,6 +52,12 @@ class Counters:
     broker_messages: int = 0
     broker_ignored: int = 0
     broker_dropped: int = 0
+    hub_messages: int = 0
+    hub_events_ignored: int = 0
+    hub_pushes_refused: int = 0
+    hub_calls: int = 0
+    hub_calls_failed: int = 0
+    hub_dropped: int = 0
 
     def as_dict(self) -> dict[str, int]:
         return asdict(self)

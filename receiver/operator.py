@@ -19,7 +19,6 @@ from ecu.errors import OutriderError, UsageFault
 from receiver import admission, journal, objectrows
 from receiver.admission import NotAdmitted
 from receiver.answers import AuditLine, AuditTail, FleetMember, ObjectLine, Revoked, checked_vehicle
-from receiver.behind import Behind
 from receiver.counters import Counters
 from receiver.endpoint import Endpoint
 from receiver.objectfiles import ObjectFiles
@@ -58,7 +57,8 @@ class Operator:
         enrolment_s: float,
         roots: Callable[[], tuple[str, str]],
         objects: Path,
-        behind: Behind | None = None,
+        hint_elsewhere: Callable[[str, str], bool] | None = None,
+        on_revoked: Callable[[str], None] | None = None,
     ) -> None:
         self._store = store
         self._authority = authority
@@ -69,7 +69,8 @@ class Operator:
         self._enrolment_ns = int(enrolment_s * SECOND_NS)
         self._roots = roots
         self._objects = objects
-        self._behind = behind
+        self._hint_elsewhere = hint_elsewhere
+        self._on_revoked = on_revoked
 
     async def enrol(self, vehicle: str) -> PairingFile:
         """What lets `vehicle` pair once. Raises UsageFault for a name that can't be one."""
@@ -97,8 +98,8 @@ class Operator:
     async def revoke(self, vehicle: str) -> Revoked:
         """Durably, and then its live session is cut. Raises NotAdmitted for a vehicle that isn't of the fleet."""
         certificates = await self._store.transact(admission.revoke, vehicle, self._clock.wall_ns())
-        if self._behind is not None:
-            self._behind.forget(vehicle)
+        if self._on_revoked is not None:
+            self._on_revoked(vehicle)
         return Revoked(vehicle, certificates, self._endpoint.cut(vehicle, REVOKED))
 
     async def audit(self, last: int) -> AuditTail:
@@ -128,7 +129,7 @@ class Operator:
             raise UsageFault(f"A hint has 1 to {MAX_HINT_CHARACTERS} ASCII characters.")
         if self._endpoint.hint(vehicle, kind):
             return True
-        return self._behind is not None and self._behind.hint(vehicle, kind)
+        return self._hint_elsewhere is not None and self._hint_elsewhere(vehicle, kind)
 
     def app(self) -> Starlette:
         return Starlette(

@@ -28,6 +28,8 @@ from receiver.client import SOCKET
 from receiver.config import ReceiverConfig, broker_address
 from receiver.counters import Counters
 from receiver.endpoint import Endpoint
+from receiver.eventgrid import EventGridPush
+from receiver.hub import HubDesk, HubService, read_secret
 from receiver.ingest import Ingest, IngestLimits
 from receiver.listener import Listener, listen
 from receiver.objectfiles import ObjectFiles
@@ -66,6 +68,12 @@ class Teller(Protocol):
     """A way on which vehicles are told what is stored; one that doesn't know a vehicle leaves it to the others."""
 
     def deliver(self, vehicle: str, receipt: Receipt) -> None: ...
+
+
+class Elsewhere(Teller, Protocol):
+    """A way that doesn't end at our endpoint: through a broker, or a cloud's hub."""
+
+    def hint(self, vehicle: str, kind: str) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,28 +128,25 @@ async def _serving(
     tasks: asyncio.TaskGroup,
 ) -> AsyncIterator[Receiver]:
     counters = Counters()
+    hub = HubDesk(HubService(config.hub, clock), counters, tasks) if config.hub.host else None
     tellers: list[Teller] = []
     ingest, endpoint = _endpoint(config, clock, store, counters, tasks, tellers)
     behind = _behind(config, authority, store, endpoint, clock, counters)
-    tellers += [endpoint] if behind is None else [endpoint, behind]
+    elsewhere: list[Elsewhere] = [way for way in (behind, hub) if way is not None]
+    tellers += [endpoint, *elsewhere]
     address = Address(config.hosts[0], sockets.mqtt.getsockname()[1], sockets.https.getsockname()[1])
     objects = state / OBJECTS_FOLDER
     shelf = UpdateShelf(Path(config.updates) if config.updates else None, store, clock, counters)
     operator = Operator(
-        store,
-        authority,
-        endpoint,
-        clock,
-        counters,
-        address,
-        config.enrolment_minutes * 60,
-        shelf.roots,
-        objects,
-        behind,
-    )
+        store, authority, endpoint, clock, counters, address, config.enrolment_minutes * 60, shelf.roots, objects,
+        lambda vehicle, kind: any(way.hint(vehicle, kind) for way in elsewhere),
+        behind.forget if behind is not None else None,
+    )  # fmt: skip
     refusals = Quota(config.refusals_per_minute / 60, config.refusals_at_once)
     desk = await _desk(config, objects, clock, store, counters, refusals)
-    site = Site(Api(store, authority, clock, refusals, counters, shelf, desk).app(), counters=counters)
+    push = _push(config, store, clock, counters, endpoint, hub) if hub is not None else None
+    pushed = push.routes() if push is not None else []
+    site = Site(Api(store, authority, clock, refusals, counters, shelf, desk, pushed).app(), counters=counters)
     local = Site(operator.app())
     mqtt_tls = authority.server_context(config.hosts, ssl.CERT_REQUIRED)
     https_tls = authority.server_context(config.hosts, ssl.CERT_OPTIONAL)
@@ -164,7 +169,11 @@ async def _serving(
         local_server.close()
         for loop in loops:
             loop.cancel()
+        if push is not None:
+            push.stop()
         await asyncio.gather(endpoint.close(), site.close(), local.close())
+        if hub is not None:
+            await hub.close()
 
 
 def _endpoint(
@@ -211,6 +220,13 @@ def _broker_context(config: ReceiverConfig, authority: Authority) -> ssl.SSLCont
         raise UsageFault(
             f"[receiver] {key} can't be used: {error}. Name a PEM file that this user can read."
         ) from error
+
+
+def _push(
+    config: ReceiverConfig, store: Store, clock: Clock, counters: Counters, endpoint: Endpoint, hub: HubDesk
+) -> EventGridPush:
+    code = read_secret(config.hub.push_code_file, "[receiver.hub] push_code_file")
+    return EventGridPush(code, store, clock, counters, endpoint.submit, hub)
 
 
 async def _desk(
