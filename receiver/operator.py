@@ -58,6 +58,7 @@ class Operator:
         roots: Callable[[], tuple[str, str]],
         objects: Path,
         hint_elsewhere: Callable[[str, str], bool] | None = None,
+        on_revoked: Callable[[str], None] | None = None,
     ) -> None:
         self._store = store
         self._authority = authority
@@ -69,6 +70,7 @@ class Operator:
         self._roots = roots
         self._objects = objects
         self._hint_elsewhere = hint_elsewhere
+        self._on_revoked = on_revoked
 
     async def enrol(self, vehicle: str) -> PairingFile:
         """What lets `vehicle` pair once. Raises UsageFault for a name that can't be one."""
@@ -96,6 +98,8 @@ class Operator:
     async def revoke(self, vehicle: str) -> Revoked:
         """Durably, and then its live session is cut. Raises NotAdmitted for a vehicle that isn't of the fleet."""
         certificates = await self._store.transact(admission.revoke, vehicle, self._clock.wall_ns())
+        if self._on_revoked is not None:
+            self._on_revoked(vehicle)
         return Revoked(vehicle, certificates, self._endpoint.cut(vehicle, REVOKED))
 
     async def audit(self, last: int) -> AuditTail:

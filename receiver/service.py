@@ -10,20 +10,22 @@ import resource
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from random import Random
+from typing import Final, Protocol
 
 import structlog
 
 from ecu.clock import SECOND_NS, Clock, SystemClock
 from ecu.disk import RealDisk, state_folder
-from ecu.errors import EnvironmentFault
+from ecu.errors import EnvironmentFault, UsageFault
 from receiver import journal
 from receiver.api import Api
+from receiver.behind import Behind, Broker
 from receiver.client import SOCKET
-from receiver.config import ReceiverConfig
+from receiver.config import ReceiverConfig, broker_address
 from receiver.counters import Counters
 from receiver.endpoint import Endpoint
 from receiver.eventgrid import EventGridPush
@@ -33,7 +35,7 @@ from receiver.listener import Listener, listen
 from receiver.objectfiles import ObjectFiles
 from receiver.objects import ObjectDesk, ObjectRules
 from receiver.operator import Address, Operator
-from receiver.pki import Authority
+from receiver.pki import Authority, broker_context
 from receiver.quota import Quota
 from receiver.session import SessionLimits
 from receiver.store import Store, sqlite_url
@@ -59,6 +61,19 @@ class Receiver:
     counters: Counters
     store: Store
     authority: Authority
+    behind: Behind | None
+
+
+class Teller(Protocol):
+    """A way on which vehicles are told what is stored; one that doesn't know a vehicle leaves it to the others."""
+
+    def deliver(self, vehicle: str, receipt: Receipt) -> None: ...
+
+
+class Elsewhere(Teller, Protocol):
+    """A way that doesn't end at our endpoint: through a broker, or a cloud's hub."""
+
+    def hint(self, vehicle: str, kind: str) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +129,18 @@ async def _serving(
 ) -> AsyncIterator[Receiver]:
     counters = Counters()
     hub = HubDesk(HubService(config.hub, clock), counters, tasks) if config.hub.host else None
-    ingest, endpoint = _endpoint(config, clock, store, counters, tasks, hub)
+    tellers: list[Teller] = []
+    ingest, endpoint = _endpoint(config, clock, store, counters, tasks, tellers)
+    behind = _behind(config, authority, store, endpoint, clock, counters)
+    elsewhere: list[Elsewhere] = [way for way in (behind, hub) if way is not None]
+    tellers += [endpoint, *elsewhere]
     address = Address(config.hosts[0], sockets.mqtt.getsockname()[1], sockets.https.getsockname()[1])
     objects = state / OBJECTS_FOLDER
     shelf = UpdateShelf(Path(config.updates) if config.updates else None, store, clock, counters)
     operator = Operator(
         store, authority, endpoint, clock, counters, address, config.enrolment_minutes * 60, shelf.roots, objects,
-        hub.hint if hub is not None else None,
+        lambda vehicle, kind: any(way.hint(vehicle, kind) for way in elsewhere),
+        behind.forget if behind is not None else None,
     )  # fmt: skip
     refusals = Quota(config.refusals_per_minute / 60, config.refusals_at_once)
     desk = await _desk(config, objects, clock, store, counters, refusals)
@@ -139,11 +159,12 @@ async def _serving(
             Listener(sockets.mqtt, mqtt_tls, endpoint.session, endpoint.has_room, clock, counters).run(),
             Listener(sockets.https, https_tls, site.protocol, site.make_room, clock, counters).run(),
             _keep_certificate(authority, config.hosts, clock, mqtt_tls, https_tls),
+            *([behind.run()] if behind is not None else []),
         )
     ]
     local_server = await asyncio.get_running_loop().create_unix_server(local.protocol, sock=sockets.local)
     try:
-        yield Receiver(address, state / SOCKET, operator, endpoint, counters, store, authority)
+        yield Receiver(address, state / SOCKET, operator, endpoint, counters, store, authority, behind)
     finally:
         local_server.close()
         for loop in loops:
@@ -161,12 +182,11 @@ def _endpoint(
     store: Store,
     counters: Counters,
     tasks: asyncio.TaskGroup,
-    hub: HubDesk | None,
+    tellers: Sequence[Teller],
 ) -> tuple[Ingest, Endpoint]:
     def tell(vehicle: str, receipt: Receipt) -> None:
-        endpoint.deliver(vehicle, receipt)
-        if hub is not None:
-            hub.deliver(vehicle, receipt)
+        for teller in tellers:
+            teller.deliver(vehicle, receipt)
 
     share = Quota(config.vehicle_bytes_per_s, config.vehicle_burst_bytes)
     queue = IngestLimits(config.queue_blocks, config.queue_bytes)
@@ -174,6 +194,32 @@ def _endpoint(
     limits = SessionLimits(config.connect_s, config.keep_alive_max_s, config.receive_maximum, config.max_vehicles)
     endpoint = Endpoint(store, ingest, clock, counters, limits, tasks)
     return ingest, endpoint
+
+
+def _behind(
+    config: ReceiverConfig, authority: Authority, store: Store, endpoint: Endpoint, clock: Clock, counters: Counters
+) -> Behind | None:
+    if not config.broker:
+        return None
+    host, port = broker_address(config.broker)
+    broker = Broker(host, port, lambda: _broker_context(config, authority), config.broker_client)
+    return Behind(broker, store, endpoint, clock, Random(os.urandom(16)), counters)
+
+
+def _broker_context(config: ReceiverConfig, authority: Authority) -> ssl.SSLContext:
+    """Raises UsageFault for files that can't be used."""
+    key = "broker_ca"
+    try:
+        ca_pem = Path(config.broker_ca).read_text("ascii") if config.broker_ca else authority.pem
+        if not config.broker_identity:
+            return authority.client_context(config.broker_client, ca_pem)
+        context, key = broker_context(ca_pem), "broker_identity"
+        context.load_cert_chain(config.broker_identity)
+        return context
+    except (OSError, ValueError) as error:
+        raise UsageFault(
+            f"[receiver] {key} can't be used: {error}. Name a PEM file that this user can read."
+        ) from error
 
 
 def _push(
