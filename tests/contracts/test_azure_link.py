@@ -160,10 +160,11 @@ async def test_without_an_acknowledgement_in_time_the_connection_is_over(tmp_pat
         assert len(await world.stored()) == 1
 
 
-async def test_what_the_hub_took_while_no_receiver_answers_is_accepted_and_receipted_later(tmp_path: Path) -> None:
+async def test_a_receiver_that_does_not_answer_leaves_the_block_with_the_vehicle(tmp_path: Path) -> None:
     async with an_azure_world(tmp_path) as world, connected(world, timeout_s=0.5) as link:
         world.azure.service.status = 503
-        await link.publish(Lane.P1, make_block())
+        with pytest.raises(Throttled, match="no receiver answered"):
+            await link.publish(Lane.P1, make_block())
         assert len(await world.stored()) == 1
         world.azure.service.status = 0
         await link.publish(Lane.P1, make_block())  # sent again, as the uplink does after a while
