@@ -16,7 +16,12 @@ import pytest
 from tests.contracts.test_link import EXPECTED_PAHO, PAHO
 
 ROOT = Path(__file__).parents[2]
-SUITES = ("tests/contracts/test_link.py", "tests/contracts/test_azure_link.py", "tests/agent/test_azure.py")
+SUITES = (
+    "tests/contracts/test_link.py",
+    "tests/contracts/test_azure_link.py",
+    "tests/agent/test_azure.py",
+    "tests/simulator/clouds/test_azure_cloud.py",
+)
 
 
 def sdk_folder() -> Path:
