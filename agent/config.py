@@ -50,9 +50,18 @@ class SignalsSection(Section):
 
 
 class LinkSection(Section):
-    kind: Literal["mqtt", "none"] = Field(default="mqtt", description="How blocks travel to the receiver.")
-    host: str = Field(default="", description="Overrides the receiver's host from pairing.")
-    port: int = Field(default=0, ge=0, le=65535, description="Overrides the receiver's MQTT port from pairing.")
+    kind: Literal["mqtt", "aws", "azure", "none"] = Field(
+        default="mqtt", description="How blocks travel; aws and azure need the extra of that name."
+    )
+    broker: bool = Field(default=False, description="mqtt: host is a broker's, with the receiver behind it.")
+    host: str = Field(default="", description="The broker's or the cloud's; empty for the receiver's from pairing.")
+    port: int = Field(default=0, ge=0, le=65535, description="0: the receiver's from pairing, or 8883 of a cloud.")
+    ca_file: str = Field(
+        default="", description="PEM of who signs the host's certificate; empty: the receiver's authority."
+    )
+    acks: Literal["stored", "accepted"] = Field(
+        default="stored", description="accepted: the broker's word frees records, nobody's that they are stored."
+    )
     timeout_s: float = Field(default=10.0, gt=0, le=120, description="Longest wait for any answer.")
 
 

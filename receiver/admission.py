@@ -6,7 +6,7 @@ Every function takes a connection and what time it is, and leaves an audit entry
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
@@ -84,6 +84,14 @@ def check(connection: Connection, who: Identity, now_ns: int) -> int:
     if row.not_after_ns <= now_ns:
         raise NotAdmitted(f"The certificate of {who.vehicle} has expired. Enrol and pair the vehicle again.")
     return int(row.not_after_ns)
+
+
+def welcome(connection: Connection, names: Collection[str], now_ns: int) -> dict[str, bool]:
+    """Of these vehicles those of this fleet, and whether each has a certificate neither revoked nor expired."""
+    asked = sorted(names)
+    known = {str(row[0]): False for row in connection.execute(select(vehicle.c.id).where(vehicle.c.id.in_(asked)))}
+    live = credential.c.vehicle.in_(asked), credential.c.revoked_ns.is_(None), credential.c.not_after_ns > now_ns
+    return known | {str(row[0]): True for row in connection.execute(select(credential.c.vehicle).where(*live))}
 
 
 def mark_seen(connection: Connection, seen_ns: Mapping[str, int]) -> None:

@@ -9,7 +9,21 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 SECTION = "receiver"
 
+_BROKER = re.compile(r"mqtts://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
+
+
+class HubSection(BaseModel):
+    """An Azure IoT hub that this receiver is behind: docs/clouds.md. Secrets lie in files of their own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field(default="", description="The hub's name, NAME.azure-devices.net; empty for no hub.")
+    port: int = Field(default=443, ge=1, le=65535, description="Of its service API.")
+    policy: str = Field(default="service", description="Shared access policy with ServiceConnect and no more.")
+    key_file: str = Field(default="", description="File with that policy's key, base64.")
+    push_code_file: str = Field(default="", description="File with the code that Event Grid's address for us holds.")
+    ca_file: str = Field(default="", description="PEM of the hub's authority; empty for those this computer trusts.")
 
 
 class ReceiverConfig(BaseModel):
@@ -51,6 +65,23 @@ class ReceiverConfig(BaseModel):
     refusals_at_once: int = Field(default=10, ge=1, description="Refusals of one address or vehicle before it waits.")
     refusals_per_minute: float = Field(default=10.0, gt=0, description="How fast that is forgiven.")
 
+    broker: str = Field(default="", description="Broker to be behind, mqtts://HOST:PORT; empty for none.")
+    broker_ca: str = Field(default="", description="PEM of the broker's authority; empty for this receiver's own.")
+    broker_identity: str = Field(
+        default="", description="PEM of key and certificate for the broker; empty: made by this receiver's authority."
+    )
+    broker_client: str = Field(
+        default="outrider-receiver", pattern=r"^[A-Za-z0-9-]{1,64}$", description="Its client id there, its alone."
+    )
+    hub: HubSection = HubSection()
+
+    @field_validator("broker")
+    @classmethod
+    def _is_broker(cls, url: str) -> str:
+        if url and _BROKER.fullmatch(url) is None:
+            raise ValueError(f"{url!r} isn't mqtts://HOST:PORT")
+        return url
+
     @field_validator("hosts")
     @classmethod
     def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
@@ -58,6 +89,13 @@ class ReceiverConfig(BaseModel):
             if not _is_host(host):
                 raise ValueError(f"{host!r} is neither a host name nor an address")
         return hosts
+
+
+def broker_address(url: str) -> tuple[str, int]:
+    """Host and port of a `broker` that was checked."""
+    found = _BROKER.fullmatch(url)
+    assert found is not None
+    return found[1].strip("[]"), int(found[2])
 
 
 def _is_host(host: str) -> bool:

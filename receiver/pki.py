@@ -10,7 +10,9 @@ import contextlib
 import datetime
 import hashlib
 import ipaddress
+import os
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,6 +121,20 @@ class Authority:
             replace_file(self._disk, SERVER_FILE, _private_pem(key) + _pem(leaf))
         return self._disk.root / SERVER_FILE
 
+    def client_context(self, name: str, ca_pem: str) -> ssl.SSLContext:
+        """TLS to a peer of `ca_pem`, its dates left to the caller, shown a certificate that names this receiver `name`.
+
+        It is for this process alone: a new key each time, never on disk.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        leaf = self._leaf(key.public_key(), name, [x509.DNSName(name)], ExtendedKeyUsageOID.CLIENT_AUTH, SERVER_DAYS)
+        context = broker_context(ca_pem)
+        with os.fdopen(os.memfd_create("receiver"), "wb") as file:
+            file.write(_private_pem(key) + _pem(leaf))
+            file.flush()
+            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+        return context
+
     def server_context(self, hosts: tuple[str, ...], clients: ssl.VerifyMode) -> ssl.SSLContext:
         """TLS 1.3 that shows the receiver's certificate and takes clients' from this authority alone."""
         context = TellingContext(ssl.PROTOCOL_TLS_SERVER)
@@ -156,7 +172,7 @@ class Authority:
         self,
         key: ec.EllipticCurvePublicKey,
         name: str,
-        also: list[x509.UniformResourceIdentifier] | list[x509.GeneralName],
+        also: Sequence[x509.GeneralName],
         usage: x509.ObjectIdentifier,
         days: float,
     ) -> x509.Certificate:
@@ -178,6 +194,14 @@ class Authority:
         now = self._now()
         dated = x509.CertificateBuilder().not_valid_before(now - _BACKDATED)
         return dated.not_valid_after(now + datetime.timedelta(days=days))
+
+
+def broker_context(ca_pem: str | None) -> ssl.SSLContext:
+    """TLS to a broker of the authority `ca_pem`, or of one that this computer trusts; dates are left to the caller."""
+    context = ssl.create_default_context(cadata=ca_pem)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_flags |= NO_CHECK_TIME
+    return context
 
 
 def identify(der: bytes | None) -> Identity:
