@@ -132,7 +132,7 @@ async def _serving(
     tellers: list[Teller] = []
     ingest, endpoint = _endpoint(config, clock, store, counters, tasks, tellers)
     behind = _behind(config, authority, store, endpoint, clock, counters)
-    elsewhere: list[Elsewhere] = [way for way in (behind, hub) if way is not None]
+    elsewhere: list[Elsewhere] = [way for way in (hub, behind) if way is not None]
     tellers += [endpoint, *elsewhere]
     address = Address(config.hosts[0], sockets.mqtt.getsockname()[1], sockets.https.getsockname()[1])
     objects = state / OBJECTS_FOLDER
