@@ -53,13 +53,14 @@ MOST_WAITING: Final = 4096
 
 _TOPIC: Final = re.compile(rf"{re.escape(TOPIC_ROOT)}/([a-z0-9][a-z0-9-]{{2,62}})/up/([a-z0-9]+)")
 _LANES: Final = {lane.name.lower(): lane for lane in Lane}
-_DECISION: Final = {
+DECISION: Final = {
     Outcome.BAD: Decision.REFUSED,
     Outcome.CONFLICT: Decision.REFUSED,
     Outcome.UNSETTLED: Decision.THROTTLED,
     Outcome.THROTTLED: Decision.THROTTLED,
 }
-_STRANGER: Final = "it has no certificate of this receiver that is neither revoked nor expired"
+"""What a vehicle is told of a block that wasn't stored."""
+STRANGER: Final = "it has no certificate of this receiver that is neither revoked nor expired"
 
 log = structlog.get_logger()
 
@@ -206,7 +207,7 @@ class Behind:
             self._counters.not_admitted += 1
             self._welcome.pop(vehicle, None)
             for _, payload in messages:
-                self._refuse(vehicle, payload, Decision.UNAUTHORIZED, _STRANGER)
+                self._refuse(vehicle, payload, Decision.UNAUTHORIZED, STRANGER)
             return
         self._heard(vehicle)
         for kind, payload in messages:
@@ -230,7 +231,7 @@ class Behind:
     def _settle(self, vehicle: str, block: bytes, done: asyncio.Future[Verdict]) -> None:
         if done.cancelled() or (verdict := done.result()).is_stored:
             return  # its receipt comes by itself
-        self._refuse(vehicle, block, _DECISION[verdict.outcome], verdict.words)
+        self._refuse(vehicle, block, DECISION[verdict.outcome], verdict.words)
 
     def _refuse(self, vehicle: str, block: bytes, decision: Decision, words: str) -> None:
         self._tell(vehicle, "refusal", pack_refusal(Refusal(block_name(block), decision, words)))

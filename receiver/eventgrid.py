@@ -23,22 +23,21 @@ from starlette.routing import Route
 
 from ecu.clock import Clock
 from receiver import admission
+from receiver.behind import DECISION, STRANGER
 from receiver.counters import Counters
 from receiver.hub import HubDesk
-from receiver.inbox import Outcome, Verdict
+from receiver.inbox import Verdict
 from receiver.store import Store, StoreError
 from receiver.web import TooLarge, answer, body_of
-from telemetry.links.azure.messages import MAX_SENDING_CHARACTERS, SENDING, Refusal, lane_of
+from telemetry.links.azure.messages import lane_of
 from telemetry.links.pairing import BadMessage, is_vehicle_id
 from telemetry.links.pairing import Refusal as Words
 from telemetry.records import Lane
-from telemetry.wire import BadBlock, unpack_block
+from telemetry.wire import BadBlock, Decision, Refusal, block_name, unpack_block
 
 EVENTS_PATH: Final = "/v1/hub/events"
 MAX_PUSH_BYTES: Final = 1536 * 1024
 """Event Grid sends at most 1 MiB at once."""
-THROTTLED_S: Final = 2.0
-NOT_WELCOME: Final = "The receiver lets this vehicle in no more: it is revoked, or expired. Enrol and pair it again."
 _VALIDATION: Final = "Microsoft.EventGrid.SubscriptionValidationEvent"
 _TELEMETRY: Final = "Microsoft.Devices.DeviceTelemetry"
 _DEVICE: Final = "iothub-connection-device-id"
@@ -65,17 +64,19 @@ _events = msgspec.json.Decoder(list[_Event])
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a device, as the hub vouches for it. `sending` is the vehicle's own name for it."""
+    """One message of a device, as the hub vouches for it."""
 
     vehicle: str
     lane: Lane | None
-    sending: str
     block: bytes
+
+    def refused(self, decision: Decision, words: str) -> Refusal:
+        return Refusal(block_name(self.block), decision, words)
 
 
 def message_of(data: _Data) -> Message:
     """Raises BadMessage for what no vehicle of ours sends."""
-    vehicle, sending = data.systemProperties.get(_DEVICE), data.properties.get(SENDING, "")
+    vehicle = data.systemProperties.get(_DEVICE)
     if not isinstance(vehicle, str) or not is_vehicle_id(vehicle):
         raise BadMessage("the hub names no device that could be a vehicle")
     if not isinstance(data.body, str):
@@ -84,7 +85,7 @@ def message_of(data: _Data) -> Message:
         block = base64.b64decode(data.body, validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadMessage(f"the body of {vehicle} isn't base64: {error}") from error
-    return Message(vehicle, lane_of(data.properties), str(sending)[:MAX_SENDING_CHARACTERS], block)
+    return Message(vehicle, lane_of(data.properties), block)
 
 
 class EventGridPush:
@@ -147,7 +148,7 @@ class EventGridPush:
         self._counters.hub_messages += 1
         if (fault := fault_of(message)) is not None:
             self._counters.blocks_bad += 1
-            self._desk.refuse(message.vehicle, Refusal(message.sending, "refused", fault))
+            self._desk.refuse(message.vehicle, message.refused(Decision.REFUSED, fault))
         return fault is not None
 
     async def _settle(self, messages: list[Message]) -> None:
@@ -162,14 +163,14 @@ class EventGridPush:
         self._counters.not_admitted += 1
         log.warning("not_admitted", vehicle=message.vehicle, known=known)
         if known:
-            self._desk.refuse(message.vehicle, Refusal(message.sending, "unauthorized", NOT_WELCOME))
+            self._desk.refuse(message.vehicle, message.refused(Decision.UNAUTHORIZED, STRANGER))
 
     async def _store_one(self, message: Message) -> None:
         assert message.lane is not None, "ruled out by fault_of"
         self._desk.heard(message.vehicle)
         verdict = await self._submit(message.vehicle, message.lane, message.block)
         if not verdict.is_stored:
-            self._desk.refuse(message.vehicle, refusal_of(message, verdict))
+            self._desk.refuse(message.vehicle, message.refused(DECISION[verdict.outcome], verdict.words))
 
     def _understood(self, data: _Data) -> Message | None:
         try:
@@ -189,10 +190,3 @@ def fault_of(message: Message) -> str | None:
     except BadBlock as error:
         return str(error)
     return None if header.lane is message.lane else f"a block of {header.lane.name} came as {message.lane.name}"
-
-
-def refusal_of(message: Message, verdict: Verdict) -> Refusal:
-    """A verdict in the words of the link."""
-    if verdict.outcome in (Outcome.THROTTLED, Outcome.UNSETTLED):
-        return Refusal(message.sending, "throttled", verdict.words, THROTTLED_S)
-    return Refusal(message.sending, "refused", verdict.words)

@@ -29,9 +29,9 @@ from ecu.errors import UsageFault
 from receiver.config import HubSection
 from receiver.counters import Counters
 from receiver.intervals import IntervalSet
-from telemetry.links.azure.messages import HINT_METHOD, RECEIPT_METHOD, Refusal, pack_answers
+from telemetry.links.azure.messages import HINT_METHOD, RECEIPT_METHOD, pack_answers
 from telemetry.records import Lane
-from telemetry.wire import Receipt
+from telemetry.wire import Receipt, Refusal
 
 API_VERSION: Final = "2021-04-12"
 TOKEN_S: Final = 3600

@@ -35,12 +35,13 @@ from receiver.listener import Listener, listen
 from receiver.objectfiles import ObjectFiles
 from receiver.objects import ObjectDesk, ObjectRules
 from receiver.operator import Address, Operator
-from receiver.pki import Authority, broker_context
+from receiver.pki import Authority
 from receiver.quota import Quota
 from receiver.session import SessionLimits
 from receiver.store import Store, sqlite_url
 from receiver.updates import UpdateShelf
 from receiver.web import Site
+from telemetry.links.tls import broker_context
 from telemetry.wire import Receipt
 
 log = structlog.get_logger()

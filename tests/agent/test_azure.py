@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from agent.azure import Assigned, RegistrationFile, demand_sdk, load_assigned, read_registration_file, register
+from agent.azure import Assigned, RegistrationFile, load_assigned, read_registration_file, register
 from agent.cloud import CloudSide
 from agent.config import LinkSection
 from agent.links import Trust
@@ -28,15 +28,11 @@ from telemetry.uplink.memory import MemoryBacklog
 from telemetry.uplink.status import UplinkState
 from tests.agent.test_cloud import running
 from tests.contracts.azureworld import AzureWorld, an_azure_world
+from tests.contracts.test_link import WITHOUT_AZURE
 from tests.receiver.fleet import VEHICLE, Vehicle, make_block, until
 
-try:
-    demand_sdk()
-    MISSING = ""
-except UsageFault as fault:
-    MISSING = str(fault)
-
-sdk = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+if WITHOUT_AZURE:
+    pytest.skip(WITHOUT_AZURE, allow_module_level=True)
 
 QUICK = UplinkConfig(backoff_base_s=0.02, backoff_cap_s=0.1, unauthorized_pause_s=30.0)
 
@@ -53,7 +49,6 @@ async def registered(world: AzureWorld, vehicle: Vehicle, timeout_s: float = 20.
 # --- registering -----------------------------------------------------------------------------------------------------
 
 
-@sdk
 async def test_a_vehicle_registers_with_its_receivers_certificate_and_remembers_its_hub(tmp_path: Path) -> None:
     async with an_azure_world(tmp_path) as world:
         vehicle, hub = await world.vehicle(), world.azure.hub
@@ -64,7 +59,6 @@ async def test_a_vehicle_registers_with_its_receivers_certificate_and_remembers_
         assert list(hub.devices) == [VEHICLE]
 
 
-@sdk
 async def test_without_a_name_in_the_file_a_vehicle_registers_under_its_own(tmp_path: Path) -> None:
     async with an_azure_world(tmp_path) as world:
         assert (await registered(world, await world.vehicle(), registration="")).device == VEHICLE
@@ -72,7 +66,6 @@ async def test_without_a_name_in_the_file_a_vehicle_registers_under_its_own(tmp_
             await registered(world, await world.vehicle(), registration="veh-002")
 
 
-@sdk
 async def test_a_nonsensical_answer_of_the_service_is_given_up_in_time(tmp_path: Path) -> None:
     async with an_azure_world(tmp_path) as world:
         world.azure.hub.tells_registrations = False
@@ -83,7 +76,6 @@ async def test_a_nonsensical_answer_of_the_service_is_given_up_in_time(tmp_path:
         assert await registered(world, await world.vehicle())
 
 
-@sdk
 async def test_another_scope_or_authority_is_refused_in_words(tmp_path: Path) -> None:
     async with an_azure_world(tmp_path / "ours") as ours, an_azure_world(tmp_path / "theirs") as theirs:
         with pytest.raises(Unauthorized, match="doesn't let this vehicle in"):
@@ -92,7 +84,6 @@ async def test_another_scope_or_authority_is_refused_in_words(tmp_path: Path) ->
             await registered(ours, await theirs.vehicle())
 
 
-@sdk
 async def test_a_service_that_is_silent_or_not_there_is_unreachable_in_time(tmp_path: Path) -> None:
     async with an_azure_world(tmp_path) as world:
         vehicle = await world.vehicle()
@@ -116,7 +107,6 @@ def test_without_a_registration_the_link_says_what_to_do(tmp_path: Path) -> None
         load_assigned(RealDisk(tmp_path))
 
 
-@sdk
 async def test_pair_takes_a_registration_file_of_a_paired_vehicle(tmp_path: Path) -> None:
     async with an_azure_world(tmp_path) as world:
         state, file = tmp_path / "state", tmp_path / "azure.json"
@@ -133,7 +123,6 @@ async def test_pair_takes_a_registration_file_of_a_paired_vehicle(tmp_path: Path
 # --- the whole vehicle -----------------------------------------------------------------------------------------------
 
 
-@sdk
 async def test_a_vehicle_configured_for_azure_sends_everything_and_frees_only_what_is_stored(tmp_path: Path) -> None:
     async with an_azure_world(tmp_path) as world:
         vehicle, backlog = await world.vehicle(), MemoryBacklog()
@@ -152,7 +141,6 @@ async def test_a_vehicle_configured_for_azure_sends_everything_and_frees_only_wh
         assert len(await world.stored()) == 20
 
 
-@sdk
 async def test_in_accepted_mode_the_status_says_that_law_6_is_not_held(tmp_path: Path) -> None:
     async with an_azure_world(tmp_path) as world:
         vehicle, backlog = await world.vehicle(), MemoryBacklog()

@@ -15,11 +15,10 @@ from random import Random
 import mqtt5
 import pytest
 
-from agent.azure import demand_sdk, proving
+from agent.azure import proving
 from agent.pairing import renew
 from ecu.clock import SECOND_NS, OffsetClock, SystemClock
 from ecu.disk import RealDisk
-from ecu.errors import UsageFault
 from receiver.pki import Authority
 from simulator.clouds.hub import PORT, listen_anywhere, running_hub
 from telemetry.links.azure import HubLink
@@ -36,15 +35,11 @@ from telemetry.links.link import (
 from telemetry.records import Lane
 from telemetry.wire import Receipt, pack_receipt
 from tests.contracts.azureworld import AzureWorld, an_azure_world
+from tests.contracts.test_link import WITHOUT_AZURE
 from tests.receiver.fleet import EPOCH, VEHICLE, RawVehicle, make_block, until
 
-try:
-    demand_sdk()
-    MISSING = ""
-except UsageFault as fault:
-    MISSING = str(fault)
-
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+if WITHOUT_AZURE:
+    pytest.skip(WITHOUT_AZURE, allow_module_level=True)
 
 OTHER = "veh-002"
 YEAR_NS = 365 * 86_400 * SECOND_NS
@@ -165,10 +160,11 @@ async def test_without_an_acknowledgement_in_time_the_connection_is_over(tmp_pat
         assert len(await world.stored()) == 1
 
 
-async def test_what_the_hub_took_while_no_receiver_answers_is_accepted_and_receipted_later(tmp_path: Path) -> None:
+async def test_a_receiver_that_does_not_answer_leaves_the_block_with_the_vehicle(tmp_path: Path) -> None:
     async with an_azure_world(tmp_path) as world, connected(world, timeout_s=0.5) as link:
         world.azure.service.status = 503
-        await link.publish(Lane.P1, make_block())
+        with pytest.raises(Throttled, match="no receiver answered"):
+            await link.publish(Lane.P1, make_block())
         assert len(await world.stored()) == 1
         world.azure.service.status = 0
         await link.publish(Lane.P1, make_block())  # sent again, as the uplink does after a while

@@ -1,6 +1,6 @@
-"""The Link contract: every implementation, one suite. MqttLink meets a real receiver over real TLS.
+"""The Link contract: every implementation, one suite. Those with a wire meet a real receiver over real TLS.
 
-The same suite runs again, in a process of its own, on the older paho that azure-iot-device pins.
+The same suite runs again, in processes of their own, with what installing a cloud's extra gives: test_resolutions.py.
 """
 
 from __future__ import annotations
@@ -8,17 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.metadata
-import importlib.util
 import os
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from agent.azure import demand_sdk
 from agent.pairing import renew
 from ecu.clock import SECOND_NS, OffsetClock, SteppingClock, SystemClock
+from ecu.errors import UsageFault
 from receiver.listener import listen
 from simulator.clouds.mosquitto import find_mosquitto
 from telemetry.links.link import (
@@ -45,6 +45,7 @@ from tests.receiver.fleet import EPOCH, VEHICLE, Vehicle, a_receiver, a_vehicle,
 OTHER = "veh-002"
 YEAR_NS = 365 * 86_400 * SECOND_NS
 PAHO = importlib.metadata.version("paho-mqtt")
+EXPECTED_PAHO = "OUTRIDER_PAHO_EXPECTED"
 
 
 @contextlib.asynccontextmanager
@@ -85,24 +86,27 @@ async def connected(world: World, vehicle: str = VEHICLE) -> AsyncIterator[Link]
         await link.close()
 
 
-def having(module: str, extra: str) -> pytest.MarkDecorator:
-    missing = importlib.util.find_spec(module.partition(".")[0]) is None or importlib.util.find_spec(module) is None
-    return pytest.mark.skipif(missing, reason=f"{module} isn't installed: pip install 'outrider[{extra}]'")
+try:
+    demand_sdk()
+    WITHOUT_AZURE = ""
+except UsageFault as fault:
+    WITHOUT_AZURE = f"{fault} Beside this environment: test_resolutions.py."
 
 
-WITHOUT_BROKER = pytest.mark.skipif(find_mosquitto() is None, reason="apt-get install mosquitto: it isn't installed")
+WITHOUT_BROKER = "" if find_mosquitto() is not None else "mosquitto isn't installed: apt-get install mosquitto"
 
 
-@pytest.fixture(
-    params=[
-        "memory",
-        "mqtt",
-        pytest.param("broker", marks=[WITHOUT_BROKER, pytest.mark.peer]),
-        pytest.param("azure", marks=having("azure.iot.device", "azure")),
-    ]
-)
+KINDS = ["memory", "mqtt", *([] if WITHOUT_BROKER else ["broker"]), *([] if WITHOUT_AZURE else ["azure"])]
+
+
+@pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+def test_azure_is_held_to_it_here() -> None:
+    if WITHOUT_AZURE:
+        pytest.skip(WITHOUT_AZURE)
 
 
 async def next_receipt(link: Link) -> Receipt:
@@ -441,23 +445,8 @@ async def test_mqtt_renewal_with_traffic_running_loses_nothing(tmp_path: Path) -
         await link.close()
 
 
-# --- the other paho --------------------------------------------------------------------------------------------------
+# --- which paho ------------------------------------------------------------------------------------------------------
 
 
 def test_mqtt_runs_on_the_paho_that_was_asked_for() -> None:
-    assert os.environ.get("OUTRIDER_PAHO_EXPECTED", PAHO) == PAHO
-
-
-@pytest.mark.skipif("OUTRIDER_PAHO_EXPECTED" in os.environ, reason="this is that process")
-async def test_the_contract_holds_on_paho_1_6() -> None:
-    folder = Path(os.environ.get("OUTRIDER_PAHO16") or Path(__file__).parents[2] / ".venv" / "paho16").resolve()
-    if not (folder / "paho").is_dir():
-        pytest.skip(f"paho-mqtt 1.6.1 isn't in {folder}: pip install --no-deps --target {folder} paho-mqtt==1.6.1")
-    environment = os.environ | {"PYTHONPATH": str(folder), "OUTRIDER_PAHO_EXPECTED": "1.6.1"}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "pytest", "-q", "-k", "mqtt", "-p", "no:randomly", __file__,
-        env=environment, cwd=Path(__file__).parents[2],
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    out, _ = await process.communicate()
-    assert process.returncode == 0, out.decode()
+    assert os.environ.get(EXPECTED_PAHO, PAHO) == PAHO

@@ -41,7 +41,7 @@ async def behind_a_hub(folder: Path, **settings: object) -> AsyncIterator[tuple[
 
 
 def telemetry(block: bytes = b"", device: str = VEHICLE, lane: Lane = Lane.P1) -> dict[str, Any]:
-    return dict(event_data(Telemetry(device, block or make_block(), properties_of(lane, "1"))))
+    return dict(event_data(Telemetry(device, block or make_block(), properties_of(lane))))
 
 
 def event(data: Any, kind: str = "Microsoft.Devices.DeviceTelemetry") -> dict[str, Any]:

@@ -62,6 +62,11 @@ class _Transport(MQTTTransport):  # type: ignore[misc]
         client._clean_session = True
         return client
 
+    def shutdown(self) -> None:
+        super().shutdown()
+        # Its thread is gone, and with it the need of the pair of sockets that wakes it.
+        self._mqtt_client._reset_sockets()
+
 
 pipeline_stages_mqtt.MQTTTransport = _Transport
 
@@ -84,11 +89,12 @@ class _Pipeline:
         self._host = host
         self._dialer = dialer
         self._pipeline: Any = None
+        self._is_over = False
 
     async def open(self, make: Callable[[_Credentials], Any]) -> None:
         """TCP, TLS and CONNECT. Raises what a Link's `connect` may."""
-        # Made in a thread: it waits for the SDK's own, which another connection may still hold.
-        self._pipeline = await asyncio.to_thread(make, _Credentials(self._dialer))
+        # In a thread: it waits for the SDK's own, which another connection may still hold.
+        await asyncio.to_thread(self._make, make)
         await self.call(self._pipeline.connect)
 
     async def call(self, act: Callable[..., None], *arguments: Any) -> Any:
@@ -115,9 +121,15 @@ class _Pipeline:
 
     def abandon(self) -> None:
         """At once, for one that hangs: the wire is cut, which ends what the SDK's thread waits for."""
+        self._is_over = True
         self._dialer.cut()
         if self._pipeline is not None:
             self._loop.run_in_executor(None, _shut_down, self._pipeline)
+
+    def _make(self, make: Callable[[_Credentials], Any]) -> None:
+        self._pipeline = made = make(_Credentials(self._dialer))
+        if self._is_over:
+            _shut_down(made)
 
     def _tell(self, tell: Callable[..., None], *what: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the event loop is gone, and with it whoever wanted to know

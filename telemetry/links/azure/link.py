@@ -1,8 +1,7 @@
 """A link through Azure IoT Hub to the receiver behind it, or, in `accepted` mode, to the hub alone.
 
 The hub says that it took a block; whether it was stored only our receiver can say, by a direct method. So `publish`
-waits for both: a block that the receiver refuses is seen as refused here too. When the receiver says nothing in time,
-the hub still has the block, and its receipt may come later.
+waits for both (links/answers.py): a block that the receiver refuses is seen as refused here too.
 """
 
 from __future__ import annotations
@@ -10,18 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-import itertools
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from ecu.clock import Clock
+from telemetry.links.answers import Answers
 from telemetry.links.azure.messages import (
     HINT_METHOD,
     RECEIPT_METHOD,
-    Refusal,
     hint_of,
     hint_of_desired,
     properties_of,
@@ -32,7 +29,7 @@ from telemetry.links.azure.tls import HubDialer
 from telemetry.links.link import Accepted, Acks, Hint, LinkError, Unreachable
 from telemetry.links.stream import Stream, ended
 from telemetry.records import Lane
-from telemetry.wire import BadBlock, BlockHeader, Receipt, unpack_block
+from telemetry.wire import BadBlock, Receipt, Refusal
 
 if TYPE_CHECKING:
     from telemetry.links.azure.engine import HubConnection
@@ -90,10 +87,11 @@ class HubLink:
     async def publish(self, lane: Lane, block: bytes) -> Accepted:
         talk = self._talking()
         async with talk.slots:
-            with talk.sending(block) as sending:
-                await self._in_time(talk, talk.line.send(block, properties_of(lane, sending.name)))
-                if self.acks is Acks.STORED:
-                    await self._heed(sending)
+            sending = self._in_time(talk, talk.line.send(block, properties_of(lane)))
+            if self.acks is Acks.STORED:
+                await talk.answers.settled(block, sending, self._timeout_s)
+            else:
+                await sending
         return Accepted()
 
     def receipts(self) -> AsyncIterator[Receipt]:
@@ -127,39 +125,9 @@ class HubLink:
             talk.line.abandon()
             raise Unreachable(f"{words}. Connect again.") from error
 
-    async def _heed(self, sending: _Sending) -> None:
-        """The receiver's word on it, if it comes in time. Raises what it decided."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._timeout_s):
-                await sending.verdict
-
 
 def _engine() -> ModuleType:
     return importlib.import_module("telemetry.links.azure.engine")
-
-
-@dataclass(frozen=True, slots=True)
-class _Sending:
-    """A block on its way. `header` is None for bytes that are no block: only a refusal can name them."""
-
-    name: str
-    header: BlockHeader | None
-    verdict: asyncio.Future[None]
-
-    def is_in(self, receipt: Receipt) -> bool:
-        header = self.header
-        if header is None or (header.lane, header.epoch) != (receipt.lane, receipt.epoch):
-            return False
-        return any(start <= header.base_seq and header.end_seq <= end for start, end in receipt.ranges)
-
-    def settle(self, error: LinkError | None) -> None:
-        if self.verdict.done():
-            return
-        if error is None:
-            self.verdict.set_result(None)
-        else:
-            self.verdict.set_exception(error)
-            self.verdict.exception()  # looked at: whoever waited may have given up
 
 
 class _Talk:
@@ -168,25 +136,12 @@ class _Talk:
     def __init__(self, link: HubLink, dial: Callable[[_Talk], HubConnection]) -> None:
         self.receipts: Stream[Receipt] = Stream(RECEIPTS_KEPT)
         self.hints: Stream[Hint] = Stream(HINTS_KEPT)
+        self.answers = Answers()
         self.slots = asyncio.Semaphore(link._in_flight)
         self.over: str | None = None
         self.line = dial(self)
         self._link = link
-        self._names = itertools.count(1)
-        self._sendings: dict[str, _Sending] = {}
-        self._answers: set[asyncio.Task[None]] = set()
-
-    @contextlib.contextmanager
-    def sending(self, block: bytes) -> Iterator[_Sending]:
-        """As long as it lasts, what comes down about this block settles its verdict."""
-        sending = _Sending(str(next(self._names)), _header(block), asyncio.get_running_loop().create_future())
-        self._sendings[sending.name] = sending
-        try:
-            if self.over is not None:
-                raise Unreachable(f"{self.over}. Connect again.")
-            yield sending
-        finally:
-            del self._sendings[sending.name]
+        self._replies: set[asyncio.Task[None]] = set()
 
     def called(self, method: str, payload: object, request_id: str) -> None:
         try:
@@ -194,9 +149,9 @@ class _Talk:
         except BadBlock:
             self._link.ignored += 1
             status = _MALFORMED
-        answer = asyncio.get_running_loop().create_task(self._answer(request_id, status))
-        self._answers.add(answer)
-        answer.add_done_callback(self._answers.discard)
+        reply = asyncio.get_running_loop().create_task(self._reply(request_id, status))
+        self._replies.add(reply)
+        reply.add_done_callback(self._replies.discard)
 
     def desired(self, patch: object) -> None:
         if (hint := hint_of_desired(patch)) is not None:
@@ -207,8 +162,7 @@ class _Talk:
             self.over = words
             self.receipts.end(words)
             self.hints.end(words)
-            for sending in self._sendings.values():
-                sending.settle(Unreachable(f"{words}. Connect again."))
+            self.answers.end(words)
 
     def _act(self, method: str, payload: object) -> int:
         match method:
@@ -224,22 +178,12 @@ class _Talk:
 
     def _settle(self, receipts: list[Receipt], refusals: list[Refusal]) -> None:
         for refusal in refusals:
-            if (refused := self._sendings.get(refusal.sending)) is not None:
-                refused.settle(refusal.error())
+            self.answers.refused(refusal)
         for receipt in receipts:
             self.receipts.put(receipt)
-            for sending in self._sendings.values():
-                if sending.is_in(receipt):
-                    sending.settle(None)
+            self.answers.stored(receipt)
 
-    async def _answer(self, request_id: str, status: int) -> None:
+    async def _reply(self, request_id: str, status: int) -> None:
         # Who called sees a time-out instead: it is told nothing that it could not do without.
         with contextlib.suppress(LinkError):
             await self.line.answer(request_id, status)
-
-
-def _header(block: bytes) -> BlockHeader | None:
-    try:
-        return unpack_block(block)[0]
-    except BadBlock:
-        return None

@@ -1,26 +1,33 @@
 """What a vehicle and its receiver say to each other through an IoT hub: docs/formats/hub.md.
 
-Up go telemetry messages, each a block with two properties. Down come direct methods: `receipt` with what the receiver
+Up go telemetry messages, each a block, its lane a property. Down come direct methods: `receipt` with what the receiver
 has stored and what it won't store, `hint` to go and look.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
-from telemetry.links.link import Hint, LinkError, Refused, Throttled, Unauthorized
+from telemetry.links.link import Hint, Refused
 from telemetry.records import Lane
-from telemetry.wire import MAX_HINT_CHARACTERS, BadBlock, Receipt, pack_receipt, unpack_receipt
+from telemetry.wire import (
+    MAX_HINT_CHARACTERS,
+    BadBlock,
+    Receipt,
+    Refusal,
+    pack_receipt,
+    pack_refusal,
+    unpack_receipt,
+    unpack_refusal,
+)
 
 LANE: Final = "lane"
-SENDING: Final = "sending"
-"""Application properties of a message: its lane, and what its sender calls this sending of it."""
+"""Application property of a message."""
 RECEIPT_METHOD: Final = "receipt"
 HINT_METHOD: Final = "hint"
 TWIN_SECTION: Final = "outrider"
@@ -29,51 +36,33 @@ TWIN_SECTION: Final = "outrider"
 MAX_MESSAGE_BYTES: Final = 256 * 1024
 MAX_METHOD_BYTES: Final = 128 * 1024
 MAX_REPORTED_BYTES: Final = 32 * 1024
-MAX_SENDING_CHARACTERS: Final = 32
 _MAX_TWIN_STRING_BYTES: Final = 4096
 _MAX_TWIN_INTEGER: Final = (1 << 52) - 1
 _MAX_TWIN_DEPTH: Final = 8
-_ANSWERED_NOTHING: Final = "the hub's message isn't one of our receiver's"
-
-
-class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the receiver didn't store, by the name that its sender gave the sending, and what that means."""
-
-    sending: str
-    decision: Literal["refused", "throttled", "unauthorized"]
-    words: str
-    after_s: float = 0.0
-
-    def error(self) -> LinkError:
-        match self.decision:
-            case "refused":
-                return Refused(f"The receiver will never take these bytes: {self.words}.")
-            case "throttled":
-                return Throttled(f"The receiver asks for patience: {self.words}.", self.after_s)
-            case "unauthorized":
-                return Unauthorized(self.words)
 
 
 class _Answers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     receipts: list[str] = []
-    refusals: list[Refusal] = []
+    refusals: list[str] = []
 
 
-def pack_answers(receipts: list[Receipt], refusals: list[Refusal]) -> dict[str, Any]:
+def pack_answers(receipts: list[Receipt], refusals: list[Refusal]) -> dict[str, list[str]]:
     """The payload of a `receipt` call: plain values for JSON."""
-    packed = [base64.b64encode(pack_receipt(receipt)).decode() for receipt in receipts]
-    answers: dict[str, Any] = msgspec.to_builtins(_Answers(packed, refusals))
-    return answers
+    return {
+        "receipts": [base64.b64encode(pack_receipt(receipt)).decode() for receipt in receipts],
+        "refusals": [base64.b64encode(pack_refusal(refusal)).decode() for refusal in refusals],
+    }
 
 
 def unpack_answers(payload: object) -> tuple[list[Receipt], list[Refusal]]:
     """Raises BadBlock unless every part of it makes sense."""
     try:
         answers = msgspec.convert(payload, _Answers)
-        receipts = [unpack_receipt(base64.b64decode(packed, validate=True)) for packed in answers.receipts]
-    except (msgspec.ValidationError, binascii.Error, ValueError) as error:
-        raise BadBlock(f"{_ANSWERED_NOTHING}: {error}") from error
-    return receipts, answers.refusals
+        receipts = [base64.b64decode(packed, validate=True) for packed in answers.receipts]
+        refusals = [base64.b64decode(packed, validate=True) for packed in answers.refusals]
+    except (msgspec.ValidationError, ValueError) as error:  # binascii.Error is a ValueError
+        raise BadBlock(f"not the answers of a receiver: {error}") from error
+    return [unpack_receipt(packed) for packed in receipts], [unpack_refusal(packed) for packed in refusals]
 
 
 def hint_of(payload: object) -> Hint:
@@ -94,8 +83,8 @@ def hint_of_desired(patch: object) -> Hint | None:
         return Hint("twin")
 
 
-def properties_of(lane: Lane, sending: str) -> dict[str, str]:
-    return {LANE: lane.name.lower(), SENDING: sending}
+def properties_of(lane: Lane) -> dict[str, str]:
+    return {LANE: lane.name.lower()}
 
 
 def lane_of(properties: Mapping[str, object]) -> Lane | None:
