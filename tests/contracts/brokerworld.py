@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from cryptography import x509
@@ -64,7 +64,7 @@ class BrokerWorld(MqttWorld):
 
 
 @contextlib.asynccontextmanager
-async def a_broker(folder: Path, **rules: str) -> AsyncIterator[Mosquitto]:
+async def a_broker(folder: Path, rules: Mapping[str, str] | None = None) -> AsyncIterator[Mosquitto]:
     """Of the authority that the receiver in `folder` will have."""
     disk = RealDisk(folder / "receiver")
     disk.make_folder("")

@@ -17,12 +17,20 @@ def examine(host: str, port: int, context: ssl.SSLContext, clocks: tuple[Clock, 
 
     `clocks` all judge the peer's dates: the SDK goes by the computer's own, whatever else is believed.
     """
-    with explained(host, port), socket.create_connection((host, port), timeout_s) as plain:
-        with context.wrap_socket(plain, server_hostname=host) as secured:
-            for clock in clocks:
-                check_dates(secured.getpeercert(True) or b"", clock, host)
-            secured.settimeout(min(timeout_s, ALERT_WITHIN_S))
-            try:
-                secured.recv(1)
-            except TimeoutError:
-                return
+    with explained(host, port), _connected(host, port, context, timeout_s) as peer:
+        for clock in clocks:
+            check_dates(peer.getpeercert(True) or b"", clock, host)
+        peer.settimeout(min(timeout_s, ALERT_WITHIN_S))
+        try:
+            peer.recv(1)
+        except TimeoutError:
+            return
+
+
+def _connected(host: str, port: int, context: ssl.SSLContext, timeout_s: float) -> ssl.SSLSocket:
+    plain = socket.create_connection((host, port), timeout_s)
+    try:
+        return context.wrap_socket(plain, server_hostname=host)
+    except BaseException:
+        plain.close()
+        raise

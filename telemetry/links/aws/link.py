@@ -34,8 +34,8 @@ T = TypeVar("T")
 
 
 class AwsLink:
-    """`keys` prove who this vehicle is, asked anew at each `connect`: so a renewed identity takes effect. `thing` is its
-    name as client and thing. Up to `in_flight` blocks travel at once, fewer if the broker says so; further callers wait.
+    """`keys` prove who this vehicle is, asked anew at each `connect`: so a renewed identity takes effect. `thing` is
+    its name as client and thing. Up to `in_flight` blocks travel at once, fewer if the broker says so; others wait.
 
     `ca_pem` None trusts the authorities that this computer trusts. With `paced` the SDK keeps within AWS IoT Core's
     quotas of a connection: 100 publishes and 512 KiB a second.
