@@ -7,6 +7,7 @@ dedupe needs is inside it, since brokers drop message properties.
 from __future__ import annotations
 
 import struct
+import threading
 import zlib
 from dataclasses import dataclass
 from typing import Final
@@ -93,11 +94,21 @@ def inflated_size(body: bytes) -> int:
     return told if told <= MAX_BODY_INFLATED else 0
 
 
+class _Decompressor(threading.local):
+    """One a thread: making it takes longer than inflating a small body with it."""
+
+    def __init__(self) -> None:
+        self.zstd = zstandard.ZstdDecompressor()
+
+
+_decompressor = _Decompressor()
+
+
 def _inflate(body: bytes) -> bytes:
     # A frame that declares its size is inflated to it whatever the limit says, so look before.
     if zstandard.frame_content_size(body) > MAX_BODY_INFLATED:
         raise BadBlock(f"the body inflates beyond {MAX_BODY_INFLATED} bytes")
-    return zstandard.ZstdDecompressor().decompress(body, max_output_size=MAX_BODY_INFLATED, allow_extra_data=False)
+    return _decompressor.zstd.decompress(body, max_output_size=MAX_BODY_INFLATED, allow_extra_data=False)
 
 
 def _records(plain: bytes, count: int) -> list[Stored]:
