@@ -18,7 +18,7 @@ from ecu.clock import SECOND_NS, Clock
 from receiver import admission, journal
 from receiver.admission import NotAdmitted
 from receiver.counters import Counters
-from receiver.inbox import Outcome, Verdict
+from receiver.inbox import STORED, Answer, Outcome, Verdict
 from receiver.ingest import BUSY, GREEDY, Ingest
 from receiver.quota import Quota
 from receiver.session import Phase, Session, SessionLimits
@@ -149,29 +149,21 @@ class Endpoint:
             self._seen_ns[session.vehicle] = self.clock.wall_ns()
             log.info("vehicle_left", vehicle=session.vehicle)
 
-    def submit(self, vehicle: str, lane: Lane, block: bytes) -> asyncio.Future[Verdict]:
-        answer = self._ingest.submit(vehicle, lane, block)
-        answer.add_done_callback(lambda done: self._heed(vehicle, done))
-        return answer
+    def submit(self, vehicle: str, lane: Lane, block: bytes, answer: Answer) -> None:
+        self._ingest.offer(vehicle, lane, block, answer)
 
-    def report(self, vehicle: str, status: bytes) -> asyncio.Future[Verdict]:
-        answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+    def report(self, vehicle: str, status: bytes, answer: Answer) -> None:
         # Each is a transaction, however short: all cost as much as the longest.
         if not self._ingest.charge(vehicle, MAX_STATUS_BYTES):
-            answer.set_result(GREEDY)
+            answer(GREEDY)
         elif (words := _unfit(status)) is not None:
-            answer.set_result(Verdict(Outcome.BAD, words))
+            answer(Verdict(Outcome.BAD, words))
         else:
             self._start(self._report(vehicle, status, answer))
-        return answer
 
     def alarm(self, vehicle: str, event: str, detail: str) -> None:
         if self._alarms.take(vehicle, 1, self.clock.boot_ns()) == 0.0:
             self._start(self._alarm(vehicle, event, detail))
-
-    def _heed(self, vehicle: str, done: asyncio.Future[Verdict]) -> None:
-        if not done.cancelled() and done.result().outcome is Outcome.UNSETTLED:
-            self.alarm(vehicle, "conflict_unsettled", done.result().words)
 
     # What takes the store's time
 
@@ -210,15 +202,15 @@ class Endpoint:
         except StoreError as error:
             log.error("seen_lost", vehicles=len(seen_ns), reason=str(error))
 
-    async def _report(self, vehicle: str, status: bytes, answer: asyncio.Future[Verdict]) -> None:
+    async def _report(self, vehicle: str, status: bytes, answer: Answer) -> None:
         try:
             await self._store.transact(admission.report, vehicle, status, self.clock.wall_ns())
         except StoreError as error:
             log.error("report_failed", vehicle=vehicle, reason=str(error))
-            answer.set_result(BUSY)
+            answer(BUSY)
         else:
             self.counters.reports += 1
-            answer.set_result(Verdict(Outcome.STORED))
+            answer(STORED)
 
     async def _alarm(self, vehicle: str, event: str, detail: str) -> None:
         try:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
+from typing import Final, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, Executable, bindparam, delete, func, insert, select
 
@@ -48,6 +49,21 @@ class Verdict:
         return self.outcome in (Outcome.STORED, Outcome.DUPLICATE)
 
 
+Answer = Callable[[Verdict], None]
+"""Who hears what became of a block."""
+
+STORED: Final = Verdict(Outcome.STORED)
+DUPLICATE: Final = Verdict(Outcome.DUPLICATE)
+
+
+class Place(NamedTuple):
+    """One stream of a vehicle."""
+
+    vehicle: str
+    lane: Lane
+    epoch: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """A block whose header and checksum are right, from a vehicle known by its certificate."""
@@ -57,14 +73,9 @@ class Arrival:
     block: bytes
     body: bytes
 
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """One stream of a vehicle."""
-
-    vehicle: str
-    lane: Lane
-    epoch: bytes
+    @property
+    def place(self) -> Place:
+        return Place(self.vehicle, self.header.lane, self.header.epoch)
 
 
 @dataclass(slots=True)
@@ -84,7 +95,7 @@ class Shelf:
         """Takes a new block; says what any other is."""
         header = arrival.header
         if self.known.get(header.base_seq) == digest:
-            return Verdict(Outcome.DUPLICATE)
+            return DUPLICATE
         # Not before: what is sent again and again must not be inflated again and again.
         if (fault := _fault_of(arrival)) is not None:
             return Verdict(Outcome.BAD, fault)
@@ -94,7 +105,7 @@ class Shelf:
         self.stored.add(header.base_seq, header.end_seq)
         self.known[header.base_seq] = digest
         self.fresh.append((arrival, digest))
-        return Verdict(Outcome.STORED)
+        return STORED
 
 
 def commit(
@@ -122,7 +133,7 @@ def _settle(
     is_full: Callable[[str], bool],
     now_ns: int,
 ) -> Verdict:
-    shelf = shelves[_place(arrival)]
+    shelf = shelves[arrival.place]
     if shelf.stands_alone(arrival.header) and is_full(arrival.vehicle):
         return Verdict(Outcome.THROTTLED, "this vehicle's records have more gaps than are kept track of")
     digest = hashlib.sha256(arrival.block).digest()
@@ -140,14 +151,10 @@ def _fault_of(arrival: Arrival) -> str | None:
     return None
 
 
-def _place(arrival: Arrival) -> Place:
-    return Place(arrival.vehicle, arrival.header.lane, arrival.header.epoch)
-
-
 def _shelves(connection: Connection, arrivals: Iterable[Arrival]) -> dict[Place, Shelf]:
     wanted: dict[Place, set[Range]] = {}
     for arrival in arrivals:
-        wanted.setdefault(_place(arrival), set()).add((arrival.header.base_seq, arrival.header.end_seq))
+        wanted.setdefault(arrival.place, set()).add((arrival.header.base_seq, arrival.header.end_seq))
     return {place: _shelf(connection, place, spans) for place, spans in wanted.items()}
 
 
