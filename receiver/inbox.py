@@ -12,6 +12,7 @@ from enum import Enum
 from functools import cache
 from typing import Final, NamedTuple
 
+import msgspec
 from sqlalchemy import BigInteger, Connection, Executable, bindparam, delete, func, insert, select
 
 from receiver import admission, journal
@@ -64,8 +65,7 @@ class Place(NamedTuple):
     epoch: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True):
     """A block whose header and checksum are right, from a vehicle known by its certificate."""
 
     vehicle: str

@@ -182,12 +182,13 @@ def _is_plain_publish(packet: bytes) -> bool:
 def _announced(data: bytes | bytearray, at: int) -> tuple[int, int] | None:
     """The variable byte integer at `at` (section 1.5.5) and where it ends; None while its end is missing."""
     value = 0
-    for place, byte in enumerate(data[at : at + 4]):
-        value |= (byte & 0x7F) << 7 * place
+    for end in range(at + 1, at + 5):
+        if end > len(data):
+            return None
+        byte = data[end - 1]
+        value |= (byte & 0x7F) << 7 * (end - 1 - at)
         if byte < 0x80:
-            return value, at + place + 1
-    if len(data) < at + 4:
-        return None
+            return value, end
     raise _malformed("a variable byte integer has more than four bytes")
 
 

@@ -46,6 +46,9 @@ class Phase(Enum):
     OVER = auto()
 
 
+_LISTENING: Final = (Phase.WAITING, Phase.OPEN)
+
+
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
     """What one connection may take of us, and how many there may be."""
@@ -182,7 +185,7 @@ class Session(asyncio.Protocol):
 
     @property
     def _listens(self) -> bool:
-        return self.phase in (Phase.WAITING, Phase.OPEN) and not self._congested
+        return self.phase in _LISTENING and not self._congested
 
     def _go_on(self) -> None:
         if not self._has_more:

@@ -39,8 +39,7 @@ class BadBlock(TelemetryError):
     """These bytes are not a block of this version. Sending or reading them again gives the same answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class BlockHeader:
+class BlockHeader(msgspec.Struct, frozen=True):
     """Who the records are (lane, epoch, base_seq .. base_seq+count-1) and how the body is packed."""
 
     lane: Lane
