@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +20,7 @@ from receiver import admission, journal
 from receiver.admission import NotAdmitted
 from receiver.counters import Counters
 from receiver.inbox import STORED, Answer, Outcome, Verdict
-from receiver.ingest import BUSY, GREEDY, Ingest
+from receiver.ingest import BUSY, GREEDY, Ingest, promised
 from receiver.quota import Quota
 from receiver.session import Phase, Session, SessionLimits
 from receiver.store import Store, StoreError
@@ -149,21 +150,32 @@ class Endpoint:
             self._seen_ns[session.vehicle] = self.clock.wall_ns()
             log.info("vehicle_left", vehicle=session.vehicle)
 
-    def submit(self, vehicle: str, lane: Lane, block: bytes, answer: Answer) -> None:
-        self._ingest.offer(vehicle, lane, block, answer)
+    def offer(self, vehicle: str, lane: Lane, block: bytes, answer: Answer) -> None:
+        self._ingest.offer(vehicle, lane, block, partial(self._heed, vehicle, answer))
 
-    def report(self, vehicle: str, status: bytes, answer: Answer) -> None:
+    def submit(self, vehicle: str, lane: Lane, block: bytes) -> asyncio.Future[Verdict]:
+        """As `offer`, for who didn't come through a session of ours."""
+        return promised(partial(self.offer, vehicle, lane, block))
+
+    def report(self, vehicle: str, status: bytes) -> asyncio.Future[Verdict]:
+        answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         # Each is a transaction, however short: all cost as much as the longest.
         if not self._ingest.charge(vehicle, MAX_STATUS_BYTES):
-            answer(GREEDY)
+            answer.set_result(GREEDY)
         elif (words := _unfit(status)) is not None:
-            answer(Verdict(Outcome.BAD, words))
+            answer.set_result(Verdict(Outcome.BAD, words))
         else:
             self._start(self._report(vehicle, status, answer))
+        return answer
 
     def alarm(self, vehicle: str, event: str, detail: str) -> None:
         if self._alarms.take(vehicle, 1, self.clock.boot_ns()) == 0.0:
             self._start(self._alarm(vehicle, event, detail))
+
+    def _heed(self, vehicle: str, answer: Answer, verdict: Verdict) -> None:
+        if verdict.outcome is Outcome.UNSETTLED:
+            self.alarm(vehicle, "conflict_unsettled", verdict.words)
+        answer(verdict)
 
     # What takes the store's time
 
@@ -202,15 +214,15 @@ class Endpoint:
         except StoreError as error:
             log.error("seen_lost", vehicles=len(seen_ns), reason=str(error))
 
-    async def _report(self, vehicle: str, status: bytes, answer: Answer) -> None:
+    async def _report(self, vehicle: str, status: bytes, answer: asyncio.Future[Verdict]) -> None:
         try:
             await self._store.transact(admission.report, vehicle, status, self.clock.wall_ns())
         except StoreError as error:
             log.error("report_failed", vehicle=vehicle, reason=str(error))
-            answer(BUSY)
+            answer.set_result(BUSY)
         else:
             self.counters.reports += 1
-            answer(STORED)
+            answer.set_result(STORED)
 
     async def _alarm(self, vehicle: str, event: str, detail: str) -> None:
         try:

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -62,9 +63,7 @@ class Ingest:
 
     def submit(self, vehicle: str, lane: Lane, block: bytes) -> asyncio.Future[Verdict]:
         """As `offer`, for one who awaits the answer and may stop to."""
-        answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self.offer(vehicle, lane, block, lambda verdict: None if answer.done() else answer.set_result(verdict))
-        return answer
+        return promised(partial(self.offer, vehicle, lane, block))
 
     def offer(self, vehicle: str, lane: Lane, block: bytes, answer: Answer) -> None:
         """Never raises: what can't be taken is a verdict too, given at once. `vehicle` is the certificate's."""
@@ -129,6 +128,13 @@ class Ingest:
         for outcome, times in Counter(verdict.outcome for verdict in verdicts).items():
             name = f"blocks_{outcome.value}"
             setattr(self._counters, name, getattr(self._counters, name) + times)
+
+
+def promised(offer: Callable[[Answer], None]) -> asyncio.Future[Verdict]:
+    """The verdict that `offer` will have; whoever awaits it may stop to."""
+    told: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+    offer(lambda verdict: None if told.done() else told.set_result(verdict))
+    return told
 
 
 def receipts(arrivals: Sequence[Arrival], verdicts: Sequence[Verdict]) -> list[tuple[str, Receipt]]:

@@ -25,7 +25,7 @@ Incoming = (
 )
 
 
-_INCOMING: Final = get_args(Incoming)
+_INCOMING: Final[tuple[type[Incoming], ...]] = get_args(Incoming)
 
 
 class Kind(IntEnum):

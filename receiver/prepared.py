@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Dialect, Executable, Row, Table, bindparam, insert
+from sqlalchemy import Connection, Dialect, Executable, Table, bindparam, insert
 from sqlalchemy.sql.compiler import SQLCompiler
 
 ROWS_A_STATEMENT: Final = 64
@@ -24,9 +24,9 @@ class Prepared:
         self._names = tuple(names)
         self._forms: dict[str, _Form] = {}
 
-    def rows(self, connection: Connection, values: Values) -> Sequence[Row[Any]]:
+    def rows(self, connection: Connection, values: Values) -> list[Values]:
         form = self._form(connection.dialect)
-        return connection.exec_driver_sql(form.sql, form.arrange(values)).all()
+        return [tuple(row) for row in connection.exec_driver_sql(form.sql, form.arrange(values))]
 
     def run(self, connection: Connection, *many: Values) -> None:
         """Once for each tuple; not at all for none."""
@@ -83,10 +83,12 @@ class Inserter:
         names = [[f"{name}_{row}" for name in self._columns] for row in range(count)]
 
         def build() -> Executable:
-            given = [dict(zip(self._columns, map(bindparam, row), strict=True)) for row in names]
-            return insert(self._table).values(given)
+            return insert(self._table).values([self._bound(row) for row in names])
 
         return Prepared(build, [name for row in names for name in row])
+
+    def _bound(self, names: Sequence[str]) -> dict[str, Any]:
+        return {column: bindparam(name) for column, name in zip(self._columns, names, strict=True)}
 
 
 def portions(count: int) -> Iterator[int]:

@@ -76,13 +76,11 @@ class Desk(Protocol):
 
     def left(self, session: Session) -> None: ...
 
-    def submit(self, vehicle: str, lane: Lane, block: bytes, answer: Answer) -> None:
+    def offer(self, vehicle: str, lane: Lane, block: bytes, answer: Answer) -> None:
         """Has `answer` called, at once or some time later."""
         ...
 
-    def report(self, vehicle: str, status: bytes, answer: Answer) -> None:
-        """As `submit`."""
-        ...
+    def report(self, vehicle: str, status: bytes) -> asyncio.Future[Verdict]: ...
 
     def alarm(self, vehicle: str, event: str, detail: str) -> None: ...
 
@@ -275,18 +273,17 @@ class Session(asyncio.Protocol):
     def _route(self, packet_id: int, topic: str, payload: bytes) -> None:
         if (lane := self._lanes.get(topic)) is not None:
             self._in_flight.add(packet_id)
-            self._desk.submit(self.vehicle, lane, payload, partial(self._answer, packet_id))
+            self._desk.offer(self.vehicle, lane, payload, partial(self._answer, packet_id))
         elif topic == status_topic(self.vehicle):
             self._in_flight.add(packet_id)
-            self._desk.report(self.vehicle, payload, partial(self._answer, packet_id))
+            told = self._desk.report(self.vehicle, payload)
+            told.add_done_callback(lambda done: None if done.cancelled() else self._answer(packet_id, done.result()))
         else:
             self._desk.counters.forbidden_publishes += 1
             self._alarm("forbidden_publish", topic)
             self._puback(packet_id, PubAckReasonCode.NOT_AUTHORIZED, "this topic isn't this vehicle's to publish to")
 
     def _answer(self, packet_id: int, verdict: Verdict) -> None:
-        if verdict.outcome is Outcome.UNSETTLED:
-            self._desk.alarm(self.vehicle, "conflict_unsettled", verdict.words)
         self._in_flight.discard(packet_id)
         if self.phase is Phase.OPEN:
             self._puback(packet_id, _PUBACK[verdict.outcome], verdict.words)

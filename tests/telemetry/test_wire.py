@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from msgspec.structs import replace
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from telemetry.records import Health, Lane, Purpose, Stored, decode_event, encode_event, encode_records
 from telemetry.spool.packing import Waiting, pack, stored_size

@@ -1,1 +1,1 @@
-"""Throughput and latency of the way to the cloud: the receiver's endpoint, its floor, a peer, and each link's client."""
+"""The way to the cloud, how fast and how soon: the receiver's endpoint, its floor, a peer, and each link's client."""

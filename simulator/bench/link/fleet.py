@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from agent.pairing import KEYS_FOLDER, pair
+from agent.pairing import KEYS_FOLDER, Paired, load_paired, pair, tls_context
 from ecu.clock import SystemClock
 from ecu.disk import RealDisk
 from ecu.keys import FileKeyStore
@@ -59,6 +60,12 @@ def a_fleet(folder: Path, vehicles: int) -> Iterator[RunningFleet]:
     finally:
         process.terminate()
         process.wait()
+
+
+def vehicle_in(folder: Path) -> tuple[Paired, ssl.SSLContext]:
+    """Whom a vehicle's state folder is paired with, and the TLS that proves it."""
+    paired = load_paired(RealDisk(folder))
+    return paired, tls_context(paired, FileKeyStore.open(folder / KEYS_FOLDER))
 
 
 def _paired(state: Path, folder: Path) -> Path:

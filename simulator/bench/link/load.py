@@ -15,19 +15,19 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import mqtt5
 import msgspec
 
-from agent.pairing import KEYS_FOLDER, Paired, load_paired, tls_context
-from ecu.clock import SystemClock
-from ecu.disk import RealDisk
-from ecu.keys import FileKeyStore
+from agent.pairing import Paired
 from simulator.bench.link.blocks import BlockKind, make_blocks
+from simulator.bench.link.fleet import vehicle_in
 from simulator.bench.link.usage import cpu_s
 from telemetry.records import Lane
 from telemetry.wire import down_topic, unpack_receipt, up_topic
+
+T = TypeVar("T", mqtt5.ConnAckPacket, mqtt5.SubAckPacket)
 
 LANE: Final = Lane.P1
 TIMEOUT_S: Final = 120.0
@@ -39,8 +39,8 @@ _IDS: Final = 60_000
 
 
 class Load(msgspec.Struct, frozen=True):
-    """`messages` publishes on each vehicle's connection, `window` of them in flight at most, to the receiver the vehicles
-    are paired with, at another `port` if it isn't its own. `peer_pid`: whose CPU time is counted."""
+    """`messages` publishes on each vehicle's connection, at most `window` of them in flight, to whoever listens on `port`:
+    the receiver, or a peer that shows its certificate. `peer_pid`: whose CPU time is counted."""
 
     vehicles: list[str]  # state folders
     port: int
@@ -205,10 +205,7 @@ def _serve(selector: selectors.BaseSelector, client: _Client, events: int) -> No
 
 
 def _connected(load: Load, folder: Path) -> _Client:
-    disk = RealDisk(folder)
-    paired = load_paired(disk)
-    keys = FileKeyStore(RealDisk(folder / KEYS_FOLDER))
-    context = tls_context(paired, keys)
+    paired, context = vehicle_in(folder)
     plain = socket.create_connection((paired.host, load.port), CONNECT_S)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     wire = context.wrap_socket(plain, server_hostname=paired.host)
@@ -231,7 +228,7 @@ def _greet(wire: ssl.SSLSocket, paired: Paired) -> int:
     return answer.receive_max
 
 
-def _answer(wire: ssl.SSLSocket, kind: type) -> object:
+def _answer(wire: ssl.SSLSocket, kind: type[T]) -> T:
     data = b""
     while True:
         data += wire.recv(4096)
