@@ -39,7 +39,7 @@ _IDS: Final = 60_000
 
 
 class Load(msgspec.Struct, frozen=True):
-    """`messages` publishes on each vehicle's connection, at most `window` of them in flight, to whoever listens on `port`:
+    """`messages` publishes on each vehicle's connection, `window` of them in flight at most, to who listens on `port`:
     the receiver, or a peer that shows its certificate. `peer_pid`: whose CPU time is counted."""
 
     vehicles: list[str]  # state folders
@@ -134,7 +134,7 @@ class _Client:
         now_ns = time.monotonic_ns()
         data = self._unread + data
         at = 0
-        for first, start, end in _packets(data):
+        for first, start, end in packets_in(data):
             at = end
             if first == _PUBACK:
                 if end - start > 2 and data[start + 2] >= 0x80:
@@ -154,7 +154,7 @@ class _Client:
             self.receipted_ns += [now_ns - sent_ns for sent_ns in self.sent_ns[at : at + blocks]]
 
 
-def _packets(data: bytes) -> Iterator[tuple[int, int, int]]:
+def packets_in(data: bytes) -> Iterator[tuple[int, int, int]]:
     """First byte, start and end of what follows the length, of each whole packet."""
     at, size = 0, len(data)
     while at + 2 <= size:
