@@ -19,7 +19,7 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev
-	@for name in inference replay spool; do $(BIN)/outrider bench $$name; done
+	@for name in inference link replay spool; do $(BIN)/outrider bench $$name; done
 
 soak: $(VENV)/.dev $(VENV)/azure
 	OUTRIDER_AZURE=$(VENV)/azure $(BIN)/pytest -m soak -p no:randomly $(TESTS)

@@ -15,6 +15,7 @@ from ecu.clock import SECOND_NS
 from ecu.errors import OutriderError
 from receiver import journal
 from receiver.pki import Authority, Certificate, Identity, key_digest
+from receiver.prepared import Prepared
 from receiver.tables import coverage, credential, enrolment, vehicle
 from telemetry.records import Lane
 
@@ -96,8 +97,13 @@ def welcome(connection: Connection, names: Collection[str], now_ns: int) -> dict
 
 def mark_seen(connection: Connection, seen_ns: Mapping[str, int]) -> None:
     """When each of these vehicles was last connected or heard."""
-    mark = update(vehicle).where(vehicle.c.id == bindparam("name")).values(seen_ns=bindparam("at_ns"))
-    connection.execute(mark, [{"name": name, "at_ns": at_ns} for name, at_ns in sorted(seen_ns.items())])
+    _MARK_SEEN.run(connection, *((at_ns, name) for name, at_ns in sorted(seen_ns.items())))
+
+
+_MARK_SEEN = Prepared(
+    lambda: update(vehicle).where(vehicle.c.id == bindparam("name")).values(seen_ns=bindparam("at_ns")),
+    ["at_ns", "name"],
+)
 
 
 def report(connection: Connection, name: str, status: bytes, now_ns: int) -> None:

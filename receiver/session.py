@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from typing import Final, Protocol, assert_never
 
 import mqtt5
@@ -16,7 +17,7 @@ from mqtt5 import ConnAckReasonCode, DisconnectReasonCode, PubAckReasonCode, Sub
 
 from ecu.clock import SECOND_NS, Clock
 from receiver.counters import Counters
-from receiver.inbox import Outcome, Verdict
+from receiver.inbox import Answer, Outcome, Verdict
 from receiver.packets import Framer, Incoming, Violation, decode
 from receiver.pki import Identity, Stranger, identify
 from telemetry.records import Lane
@@ -43,6 +44,9 @@ class Phase(Enum):
     CHECKING = auto()  # whether its certificate is welcome
     OPEN = auto()
     OVER = auto()
+
+
+_LISTENING: Final = (Phase.WAITING, Phase.OPEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,9 @@ class Desk(Protocol):
 
     def left(self, session: Session) -> None: ...
 
-    def submit(self, vehicle: str, lane: Lane, block: bytes) -> asyncio.Future[Verdict]: ...
+    def offer(self, vehicle: str, lane: Lane, block: bytes, answer: Answer) -> None:
+        """Has `answer` called, at once or some time later."""
+        ...
 
     def report(self, vehicle: str, status: bytes) -> asyncio.Future[Verdict]: ...
 
@@ -177,7 +183,7 @@ class Session(asyncio.Protocol):
 
     @property
     def _listens(self) -> bool:
-        return self.phase in (Phase.WAITING, Phase.OPEN) and not self._congested
+        return self.phase in _LISTENING and not self._congested
 
     def _go_on(self) -> None:
         if not self._has_more:
@@ -266,21 +272,20 @@ class Session(asyncio.Protocol):
 
     def _route(self, packet_id: int, topic: str, payload: bytes) -> None:
         if (lane := self._lanes.get(topic)) is not None:
-            answer = self._desk.submit(self.vehicle, lane, payload)
+            self._in_flight.add(packet_id)
+            self._desk.offer(self.vehicle, lane, payload, partial(self._answer, packet_id))
         elif topic == status_topic(self.vehicle):
-            answer = self._desk.report(self.vehicle, payload)
+            self._in_flight.add(packet_id)
+            told = self._desk.report(self.vehicle, payload)
+            told.add_done_callback(lambda done: None if done.cancelled() else self._answer(packet_id, done.result()))
         else:
             self._desk.counters.forbidden_publishes += 1
             self._alarm("forbidden_publish", topic)
             self._puback(packet_id, PubAckReasonCode.NOT_AUTHORIZED, "this topic isn't this vehicle's to publish to")
-            return
-        self._in_flight.add(packet_id)
-        answer.add_done_callback(lambda done: self._answer(packet_id, done))
 
-    def _answer(self, packet_id: int, done: asyncio.Future[Verdict]) -> None:
+    def _answer(self, packet_id: int, verdict: Verdict) -> None:
         self._in_flight.discard(packet_id)
-        if self.phase is Phase.OPEN and not done.cancelled():
-            verdict = done.result()
+        if self.phase is Phase.OPEN:
             self._puback(packet_id, _PUBACK[verdict.outcome], verdict.words)
 
     def _puback(self, packet_id: int, code: PubAckReasonCode, words: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import threading
 import zlib
 from dataclasses import dataclass
 from enum import Enum
@@ -42,8 +43,7 @@ class BadBlock(TelemetryError):
     """These bytes are not a block of this version. Sending or reading them again gives the same answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class BlockHeader:
+class BlockHeader(msgspec.Struct, frozen=True):
     """Who the records are (lane, epoch, base_seq .. base_seq+count-1) and how the body is packed."""
 
     lane: Lane
@@ -97,11 +97,21 @@ def inflated_size(body: bytes) -> int:
     return told if told <= MAX_BODY_INFLATED else 0
 
 
+class _Decompressor(threading.local):
+    """One a thread: making it takes longer than inflating a small body with it."""
+
+    def __init__(self) -> None:
+        self.zstd = zstandard.ZstdDecompressor()
+
+
+_decompressor = _Decompressor()
+
+
 def _inflate(body: bytes) -> bytes:
     # A frame that declares its size is inflated to it whatever the limit says, so look before.
     if zstandard.frame_content_size(body) > MAX_BODY_INFLATED:
         raise BadBlock(f"the body inflates beyond {MAX_BODY_INFLATED} bytes")
-    return zstandard.ZstdDecompressor().decompress(body, max_output_size=MAX_BODY_INFLATED, allow_extra_data=False)
+    return _decompressor.zstd.decompress(body, max_output_size=MAX_BODY_INFLATED, allow_extra_data=False)
 
 
 def _records(plain: bytes, count: int) -> list[Stored]:
