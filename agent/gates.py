@@ -81,9 +81,7 @@ OPEN: Final[dict[Gate, _Open]] = {
     Gate.CLOCK: lambda world, rules, _: world.trusted_s is not None,
     Gate.PLAN_ENDED: lambda world, rules, not_after: world.trusted_s is None or world.trusted_s <= not_after,
     Gate.PAUSE: lambda world, rules, _: (
-        world.running_ns is not None
-        or world.since_run_ns is None
-        or world.since_run_ns >= rules.pause_s * SECOND_NS
+        world.running_ns is not None or world.since_run_ns is None or world.since_run_ns >= rules.pause_s * SECOND_NS
     ),
     Gate.LONGEST: lambda world, rules, _: world.running_ns is None or world.running_ns <= rules.longest_s * SECOND_NS,
 }

@@ -25,7 +25,6 @@ from agent.labels import Labels
 from agent.trainer import NotTaught, Taught, Train, Trainer
 from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock
 from ecu.disk import DiskError
-from ecu.errors import OutriderError
 from ecu.keys import KeyStoreError
 from telemetry.federated.book import BudgetSpent, LearningBook
 from telemetry.federated.examples import Example, ExampleCounts, ExampleStore, Now
@@ -60,8 +59,8 @@ class Run(StrEnum):
 @dataclass(frozen=True, slots=True)
 class LearningStatus:
     """A reading for status and doctor. `plan` is the admitted one; `closed` names the gates that are shut, `refusal`
-    says in words why else nothing is learned now, and `fault` what flash or the trainer last did wrong; empty when there
-    is nothing. `told` counts the updates of the last 30 days, `runs` what became of runs since the start."""
+    says in words why else nothing is learned now, `fault` what flash or the trainer last did wrong; empty when there is
+    nothing. `told` counts the updates of the last 30 days, `runs` what became of runs since the start."""
 
     plan: str | None
     closed: tuple[str, ...]
@@ -79,6 +78,14 @@ class LearningStatus:
     first_loss: float | None
     last_loss: float | None
     last_cpu_ns: int | None
+
+
+def not_learning(source: str, fault: str) -> LearningStatus:
+    """Of a vehicle whose learning can't be opened."""
+    return LearningStatus(
+        plan=None, closed=(), refusal="", fault=fault, source=source, source_fault="", is_learning=False, examples={},
+        store=None, unconfirmed={}, runs={}, told=0, waiting=False, first_loss=None, last_loss=None, last_cpu_ns=None,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +116,11 @@ class _Board:
     fault: str = ""
     runs: Counter[Run] = field(default_factory=Counter)
     last: Taught | None = None
+    told: int = 0
 
 
 class LearningSide:
-    """Everything but `note`, `take`, `look` and `status` waits for flash or a process; flash has a thread of its own."""
+    """`take`, `look` and `status` never wait; what waits for flash does so in a thread of its own."""
 
     def __init__(
         self,
@@ -140,7 +148,7 @@ class LearningSide:
         self._offer_ns = 0
         self._expire_ns = 0
         self._parsed: tuple[bytes, Plan | PlanRefused] | None = None
-        self._by_class: dict[str, int] = store.by_class()
+        self._shown = store.by_class(), store.counts()
         self._keeping: set[asyncio.Task[None]] = set()
         self._is_over = False
 
@@ -180,14 +188,11 @@ class LearningSide:
         """All that was kept to learn from or is owed is unreadable when this returns; what was told stays counted.
         Raises DiskError: say it again."""
         self._trainer.kill()
-        await self._do(self._store.purge)
+        await self._stored(self._store.purge)
         await self._do(self._book.forget)
-        self._by_class = self._store.by_class()
 
     def status(self) -> LearningStatus:
-        board, world = self._board, self._ports.world()
-        taught = board.last
-        today = int(world.trusted_s // DAY_S) if world.trusted_s is not None else None
+        board, taught = self._board, self._board.last
         return LearningStatus(
             plan=board.plan,
             closed=tuple(gate.value for gate in board.closed),
@@ -196,11 +201,11 @@ class LearningSide:
             source=self._labels.name,
             source_fault=self._labels.fault,
             is_learning=self._running is not None,
-            examples=dict(self._by_class),
-            store=self._store.counts(),
+            examples=self._shown[0],
+            store=self._shown[1],
             unconfirmed=dict(self._labels.dropped()),
             runs={run.value: number for run, number in board.runs.items()},
-            told=self._book.told(today) if today is not None else 0,
+            told=board.told,
             waiting=self._book.waiting is not None,
             first_loss=taught.losses[0] if taught is not None else None,
             last_loss=taught.losses[-1] if taught is not None else None,
@@ -223,8 +228,7 @@ class LearningSide:
         now_ns = self._ports.clock.boot_ns()
         if now_ns >= self._expire_ns:
             self._expire_ns = now_ns + EXPIRE_NS
-            await self._do(self._store.expire, self._now())
-            self._by_class = self._store.by_class()
+            await self._stored(self._store.expire, self._now())
         if self._book.waiting is not None:
             await self._hand_on(self._book.waiting)
             return
@@ -245,6 +249,7 @@ class LearningSide:
             demand_allowed(plan, self._floor, trusted_s if trusted_s is not None else 0.0)
             self._demand_possible(plan)
             if trusted_s is not None:
+                self._board.told = self._book.told(int(trusted_s // DAY_S))
                 self._book.demand_budget(plan, self._floor, int(trusted_s // DAY_S))
         except (PlanRefused, BudgetSpent) as refused:
             self._board.refusal = str(refused)
@@ -292,7 +297,7 @@ class LearningSide:
             )
         if self._ports.package() is None:
             raise PlanRefused(f"Plan {plan.name} waits: this vehicle doesn't run {plan.model}.")
-        there = sum(self._by_class.values())
+        there = self._shown[1].kept
         if there < plan.min_examples:
             raise PlanRefused(f"Plan {plan.name} waits: it wants {plan.min_examples} examples, there are {there}.")
 
@@ -308,8 +313,7 @@ class LearningSide:
     # --- learning ---------------------------------------------------------------------------------
 
     async def _learn(self, plan: Plan) -> None:
-        examples = await self._do(self._store.read, self._now())
-        self._by_class = self._store.by_class()
+        examples = await self._stored(self._store.read, self._now())
         if len(examples) < plan.min_examples:
             return  # some expired just now; the next look says so
         self._running, self._began_ns = plan, self._ports.clock.boot_ns()
@@ -331,11 +335,11 @@ class LearningSide:
 
     async def _run(self, plan: Plan, examples: list[Example]) -> Run:
         """Raises NotTaught, DiskError, KeyStoreError."""
-        order, pixels, places = order_of(plan, examples, self._ports.rng.getrandbits(63), self._book.owed(plan))
-        package = self._ports.package()
+        owed, package = self._book.owed(plan), self._ports.package()
+        order, pixels, places = order_of(plan, examples, self._ports.rng.getrandbits(63), len(owed))
         if package is None:
             return Run.SUPERSEDED
-        taught = await self._taught(plan, package, order, (pixels, places, self._book.owed(plan)))
+        taught = await self._taught(plan, package, order, (pixels, places, owed))
         if taught is None:
             return Run.ABORTED
         if self._plan_bytes_or_none() != (self._parsed[0] if self._parsed is not None else None):
@@ -403,10 +407,9 @@ class LearningSide:
 
     async def _keep_example(self, example: Example) -> None:
         try:
-            await self._do(self._store.put, example)
-        except (DiskError, OutriderError) as trouble:
+            await self._stored(self._store.put, example)
+        except DiskError as trouble:
             self._fails(str(trouble))
-        self._by_class = self._store.by_class()
 
     def _plan_bytes_or_none(self) -> bytes | None:
         try:
@@ -434,12 +437,23 @@ class LearningSide:
             asleep.cancel()
             stirred.cancel()
 
+    async def _stored(self, act: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        """An act of the store, and what status shows of it afterwards."""
+
+        def acted() -> T:
+            try:
+                return act(*arguments, **named)
+            finally:
+                self._shown = self._store.by_class(), self._store.counts()
+
+        return await self._do(acted)
+
     async def _do(self, act: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """In the one thread that waits for flash."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: act(*arguments, **named))
 
 
-def order_of(plan: Plan, examples: list[Example], seed: int, owed: bytes) -> tuple[Train, bytes, bytes]:
+def order_of(plan: Plan, examples: list[Example], seed: int, owed_bytes: int) -> tuple[Train, bytes, bytes]:
     """The order, all pixels, and for each example the place of its class: as agent/trainer/messages.py says."""
     size = examples[0].size
     alike = [example for example in examples if example.size == size]
@@ -447,7 +461,7 @@ def order_of(plan: Plan, examples: list[Example], seed: int, owed: bytes) -> tup
     order = Train(
         base=plan.base, graph=plan.graph, layout=plan.layout, parameters=plan.parameters, steps=plan.steps,
         batch=plan.batch, learning_rate=plan.learning_rate, clip=plan.clip, keep=plan.keep, seed=seed, size=size,
-        examples=len(alike), classes=classes, owed_bytes=len(owed),
+        examples=len(alike), classes=classes, owed_bytes=owed_bytes,
     )  # fmt: skip
     pixels = b"".join(example.pixels for example in alike)
     return order, pixels, bytes(classes.index(example.label) for example in alike)

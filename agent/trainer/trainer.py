@@ -118,7 +118,7 @@ class _Answer:
             case Part(what, data):
                 self.come[what] += data
                 if not data or len(self.come[what]) > self._most(what):
-                    self._fails(None, f"The trainer told {len(self.come[what])} bytes of its {what}: it isn't believed.")
+                    self._fails(None, f"The trainer told {len(self.come[what])} bytes of its {what}: too many.")
             case Trained():
                 self._ends(message)
             case TrainerFault(fault, reason):

@@ -1,7 +1,7 @@
-"""What this vehicle may learn from: crops with the name that was confirmed for each, few, encrypted, and not for long.
+"""What this vehicle may learn from: crops, each with the name that was confirmed for it; few, encrypted, not for long.
 
-One file an example, under a key of the purpose `learning` alone; layout in docs/learning.md. Each that leaves is counted
-for why, since the store was opened: found + offered = kept + dropped(reason).
+One file an example, under a key of the purpose `learning` alone; docs/learning.md has the layout. Each that leaves is
+counted for why, since the store was opened: found + offered = kept + dropped(reason).
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class _Plain(msgspec.Struct, frozen=True, array_like=True):
 class _Entry:
     label: str
     taken: Now
-    bytes: int
+    file_bytes: int
     digest: bytes
 
 
@@ -177,14 +177,14 @@ class ExampleStore:
         return dict(sorted(Counter(entry.label for entry in self._kept.values()).items()))
 
     def counts(self) -> ExampleCounts:
-        size = sum(entry.bytes for entry in self._kept.values())
+        size = sum(entry.file_bytes for entry in self._kept.values())
         dropped = {why.value: number for why, number in self._dropped.items()}
         return ExampleCounts(self._found, self._offered, len(self._kept), size, dropped)
 
     # --- what leaves ---
 
     def expire(self, now: Now) -> None:
-        """Whatever is older than its days leaves; what was taken while nobody knew the time is dated, now that one does.
+        """Whatever is older than its days leaves; what was taken while nobody knew the time is dated once one does.
 
         Flash that refuses is asked again the next time: the example is counted as gone, and isn't learned from.
         """
@@ -240,7 +240,7 @@ class ExampleStore:
         gone = False
         while self._kept and (
             len(self._kept) > self._limits.most
-            or sum(entry.bytes for entry in self._kept.values()) > self._limits.max_bytes
+            or sum(entry.file_bytes for entry in self._kept.values()) > self._limits.max_bytes
         ):
             self._forget(next(iter(self._kept)), Why.OLDEST)
             gone = True
@@ -266,7 +266,7 @@ class ExampleStore:
         # Flash that refuses is asked again the next time.
         with contextlib.suppress(DiskError):
             size = self._lay_down(serial, _packed(replace(example, taken=dated)))
-            self._kept[serial] = replace(entry, taken=dated, bytes=size)
+            self._kept[serial] = replace(entry, taken=dated, file_bytes=size)
 
     def _read(self, serial: int) -> Example | None:
         try:
@@ -310,11 +310,10 @@ def age_ns(taken: Now, now: Now) -> int:
 
 def _packed(example: Example) -> bytes:
     taken = example.taken
-    return msgspec.msgpack.encode(
-        _Plain(
-            example.label, example.source, example.size, taken.boot, taken.boot_ns, taken.wall_ns, example.pixels
-        )  # fmt: skip
+    plain = _Plain(
+        example.label, example.source, example.size, taken.boot, taken.boot_ns, taken.wall_ns, example.pixels
     )
+    return msgspec.msgpack.encode(plain)
 
 
 def _digest(example: Example) -> bytes:
