@@ -166,7 +166,7 @@ def run(load: Callable[[Path], Learnable]) -> None:
 
 
 def main() -> None:
-    from inference.training.package import load_learnable  # type: ignore[import-not-found]
+    from inference.training.package import load_learnable
 
     run(load_learnable)
 
