@@ -53,7 +53,7 @@ class Run(StrEnum):
     TOLD = "told"
     ABORTED = "aborted"  # a gate closed while it learned
     FAILED = "failed"  # the trainer, or flash, didn't manage
-    SUPERSEDED = "superseded"  # another plan, or none, took its place meanwhile
+    SUPERSEDED = "superseded"  # another plan, or none, took its place meanwhile, or a purge
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +151,7 @@ class LearningSide:
         self._shown = store.by_class(), store.counts()
         self._keeping: set[asyncio.Task[None]] = set()
         self._is_over = False
+        self._purges = 0
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -174,7 +175,7 @@ class LearningSide:
         """An example that was confirmed."""
         if self._is_over or not self._ports.may():
             return
-        task = asyncio.get_running_loop().create_task(self._keep_example(example))
+        task = asyncio.get_running_loop().create_task(self._keep_example(example, self._purges))
         self._keeping.add(task)
         task.add_done_callback(self._keeping.discard)
 
@@ -187,6 +188,7 @@ class LearningSide:
     async def purge(self) -> None:
         """All that was kept to learn from or is owed is unreadable when this returns; what was told stays counted.
         Raises DiskError: say it again."""
+        self._purges += 1
         self._trainer.kill()
         await self._stored(self._store.purge)
         await self._do(self._book.forget)
@@ -335,7 +337,7 @@ class LearningSide:
 
     async def _run(self, plan: Plan, examples: list[Example]) -> Run:
         """Raises NotTaught, DiskError, KeyStoreError."""
-        owed, package = self._book.owed(plan), self._ports.package()
+        purges, owed, package = self._purges, self._book.owed(plan), self._ports.package()
         order, pixels, places = order_of(plan, examples, self._ports.rng.getrandbits(63), len(owed))
         if package is None:
             return Run.SUPERSEDED
@@ -344,7 +346,8 @@ class LearningSide:
             return Run.ABORTED
         if self._plan_bytes_or_none() != (self._parsed[0] if self._parsed is not None else None):
             return Run.SUPERSEDED
-        await self._do(self._commit, plan, taught)
+        if not await self._do(self._commit, plan, taught, purges):
+            return Run.SUPERSEDED
         self._board.last, self._board.fault = taught, ""
         return Run.TOLD
 
@@ -379,8 +382,11 @@ class LearningSide:
             self._stirred.clear()
         self._board.closed = shut
 
-    def _commit(self, plan: Plan, taught: Taught) -> None:
-        """The one write: the update, what it owes, its place in the budget. Raises DiskError, KeyStoreError."""
+    def _commit(self, plan: Plan, taught: Taught, purges: int) -> bool:
+        """The one write: the update, what it owes, its place in the budget. False when what it was learned from was
+        purged meanwhile. Raises DiskError, KeyStoreError."""
+        if purges != self._purges:
+            return False
         trusted_s = self._ports.world().trusted_s
         assert trusted_s is not None, "the clock's gate is open"
         update = ModelUpdate(
@@ -388,6 +394,7 @@ class LearningSide:
         )
         signed = msgspec.structs.replace(update, signature=self._ports.sign(signed_part(update)))
         self._book.commit(plan, signed, taught.owed, int(trusted_s // DAY_S))
+        return True
 
     async def _hand_on(self, update: ModelUpdate) -> None:
         """Offered until the spool has it, not too often: the receiver takes it once."""
@@ -405,9 +412,10 @@ class LearningSide:
 
     # --- inside -----------------------------------------------------------------------------------
 
-    async def _keep_example(self, example: Example) -> None:
+    async def _keep_example(self, example: Example, purges: int) -> None:
+        """Unless a purge came between."""
         try:
-            await self._stored(self._store.put, example)
+            await self._stored(lambda: self._store.put(example) if purges == self._purges else None)
         except DiskError as trouble:
             self._fails(str(trouble))
 
