@@ -346,7 +346,10 @@ class LearningSide:
             return Run.ABORTED
         if self._plan_bytes_or_none() != (self._parsed[0] if self._parsed is not None else None):
             return Run.SUPERSEDED
-        if not await self._do(self._commit, plan, taught, purges):
+        trusted_s = self._ports.world().trusted_s
+        if trusted_s is None:
+            return Run.ABORTED
+        if not await self._do(self._commit, plan, taught, int(trusted_s // DAY_S), purges):
             return Run.SUPERSEDED
         self._board.last, self._board.fault = taught, ""
         return Run.TOLD
@@ -382,18 +385,16 @@ class LearningSide:
             self._stirred.clear()
         self._board.closed = shut
 
-    def _commit(self, plan: Plan, taught: Taught, purges: int) -> bool:
+    def _commit(self, plan: Plan, taught: Taught, today: int, purges: int) -> bool:
         """The one write: the update, what it owes, its place in the budget. False when what it was learned from was
         purged meanwhile. Raises DiskError, KeyStoreError."""
         if purges != self._purges:
             return False
-        trusted_s = self._ports.world().trusted_s
-        assert trusted_s is not None, "the clock's gate is open"
         update = ModelUpdate(
             plan.name, plan.base, plan.graph, plan.layout, self._book.last_seq(plan) + 1, taught.payload
         )
         signed = msgspec.structs.replace(update, signature=self._ports.sign(signed_part(update)))
-        self._book.commit(plan, signed, taught.owed, int(trusted_s // DAY_S))
+        self._book.commit(plan, signed, taught.owed, today)
         return True
 
     async def _hand_on(self, update: ModelUpdate) -> None:

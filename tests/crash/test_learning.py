@@ -16,7 +16,7 @@ from ecu.channel import Message
 from ecu.crashdisk import CrashDisk, CrashState, violation
 from ecu.disk import Disk
 from ecu.twin import TwinRecord
-from telemetry.federated.plan import Plan
+from telemetry.federated.plan import LearningFloor, Plan
 from telemetry.federated.update import ModelUpdate
 from telemetry.records import Learned, Record
 from tests.agent.lessons import LAYOUT, example
@@ -25,6 +25,7 @@ from tests.agent.schooling import School, is_signed
 from tests.telemetry.federated.test_admission import PLAN as ANY_PLAN
 
 In = TypeVar("In")
+FLOOR = LearningFloor(enabled=True, min_examples=1)
 PLAN: Plan = ANY_PLAN.model_copy(update={"parameters": 20, "updates": 3, "min_examples": 1})
 
 
@@ -79,7 +80,7 @@ class SpooledSchool(School):
 
 
 def school(folder: Path, disk: Disk) -> SpooledSchool:
-    return SpooledSchool(folder, folder, disk=disk, start=scribes, examples=1)
+    return SpooledSchool(folder, folder, disk=disk, start=scribes, examples=1, floor=FLOOR)
 
 
 @pytest.fixture
