@@ -44,6 +44,7 @@ from ecu.ledger import Ledger
 from ecu.process import forbid_core_dumps, notify
 from inference.messages import Seen
 from inference.package import find_package
+from ota.kinds import Kind
 from ota.trust import Vehicle
 from ota.updates import Notice
 from telemetry.capture import CaptureRules
@@ -334,13 +335,22 @@ class Daemon:
             cloud.roots,
             Vehicle(cloud.vehicle, settings.hardware or platform.machine()),
             cloud.update_source(),
-            find_package(self._config.perception.model),
+            self._factory(),
             ProcessJudge(self._environment),
             rules,
             self._wall,
             self._rng,
             self._update,
         )
+
+    def _factory(self) -> dict[Kind, Path]:
+        """Without a model that tells states, those that are released have what ships to be compared with."""
+        perception = self._config.perception
+        states = perception.states or "light-state"
+        return {Kind.MODEL: find_package(perception.model), Kind.STATE: find_package(states)}
+
+    def _package(self, kind: Kind) -> Path:
+        return self._updates.live_package(kind) if self._updates is not None else self._factory()[kind]
 
     def _open_gallery(self, cloud: CloudSide | None) -> Gallery | None:
         """None where no pictures are wanted. Without a camera those that are kept are still sent."""
@@ -411,7 +421,8 @@ class Daemon:
         settings = PerceptionSettings(
             source=camera.source,
             camera=camera.name,
-            package=self._updates.live_package if self._updates is not None else find_package(perception.model),
+            package=self._package(Kind.MODEL),
+            states=self._package(Kind.STATE) if perception.states else None,
             slots=camera.slots,
             threads=perception.threads,
             hang_ns=perception.hang_ms * MILLISECOND_NS,
