@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from agent.gates import PowerWanted
+from agent.labelsource import parse_source
 from ecu.toml import load_toml
 from telemetry.capture.config import CaptureConfig
+from telemetry.federated.plan import LearningFloor
 from telemetry.objects.config import ObjectsConfig
 from telemetry.privacy.policy import PrivacyPolicy
 from telemetry.spool.limits import SpoolLimits
@@ -80,6 +83,32 @@ class UpdatesSection(Section):
     prove_frames: int = Field(default=500, ge=1, description="Frames it sees while live before it is kept.")
 
 
+class LearningSection(LearningFloor):
+    """[learning]: what this vehicle does at most whoever asks, when, and from what."""
+
+    source: str = Field(
+        default="drive",
+        description="Who names examples: drive (lights that driving on confirmed); benches: crops:DIR[?take=0-39,500].",
+    )
+    needs_parked: bool = Field(default=True, description="Learn only while parked; false on benches without signals.")
+    parked_s: float = Field(default=120.0, ge=0, description="Standing for so long counts as parked, seconds.")
+    power: PowerWanted = Field(
+        default=PowerWanted.EXTERNAL, description="What the computer must live on: external, not_battery or any."
+    )
+    longest_s: float = Field(default=600.0, gt=0, le=3600, description="A run that takes longer is ended, seconds.")
+    pause_s: float = Field(default=900.0, ge=0, description="Shortest time between two runs, seconds.")
+    crop_px: int = Field(default=32, ge=8, le=64, description="Side of a crop that is kept, pixels.")
+    most_examples: int = Field(default=500, ge=0, le=10_000, description="Examples kept; the oldest go first.")
+    max_bytes: int = Field(default=8 << 20, ge=1 << 16, description="Flash for examples, bytes.")
+    keep_days: float = Field(default=30.0, gt=0, le=365, description="After so many days an example is gone.")
+
+    @field_validator("source")
+    @classmethod
+    def _is_a_source(cls, source: str) -> str:
+        parse_source(source)
+        return source
+
+
 class WitnessSection(Section):
     socket: str = Field(default="", description="Tells each durable record to a witness process on this socket.")
 
@@ -99,6 +128,7 @@ class AgentConfig(Section):
     uplink: UplinkConfig = UplinkConfig()
     link: LinkSection = LinkSection()
     updates: UpdatesSection = UpdatesSection()
+    learning: LearningSection = LearningSection()
     witness: WitnessSection = WitnessSection()
 
 

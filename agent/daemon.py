@@ -25,6 +25,7 @@ from agent.config import AgentConfig, PicturesSection
 from agent.frames import FrameAccount
 from agent.gallery import Gallery
 from agent.judging import ProcessJudge
+from agent.learningroom import LearningRoom, Surroundings
 from agent.links import Trust
 from agent.lockstep import LockstepDrive
 from agent.pairing import KEYS_FOLDER, NotPaired, load_paired
@@ -53,9 +54,10 @@ from telemetry.objects import LEDGER_NAMES as OBJECT_LEDGER_NAMES
 from telemetry.objects import ObjectKeeper, ObjectStore
 from telemetry.privacy import Privacy
 from telemetry.privacy.pictures import RedactedPicture
-from telemetry.records import PictureTaken, Record, UpdateReport
+from telemetry.records import Learned, PictureTaken, Record, UpdateReport
 from telemetry.signals import SocketSignals, unix_dial
 from telemetry.spool import LEDGER_NAMES, Spool, SpoolKeeper
+from telemetry.uplink.status import UplinkState
 
 SOCKET_NAME: Final = "agent.sock"
 SPOOL_FOLDER: Final = "spool"
@@ -85,7 +87,7 @@ class Daemon:
         self._since_ns = self._clock.boot_ns()
         self._version = importlib.metadata.version("outrider")
         self._privacy = Privacy(config.privacy)
-        self._pipeline = Pipeline(config.camera.name, CaptureRules(config.capture), self._privacy)
+        self._pipeline = Pipeline(config.camera.name, CaptureRules(config.capture), self._privacy, self._heard)
         self._views: list[Seen] = []
         self._drive_ended = False
         self._api = LocalApi(state / SOCKET_NAME, self.status)
@@ -97,6 +99,7 @@ class Daemon:
         self._cloud = self._open_cloud()
         self._updates = self._open_updates(self._cloud)
         self._gallery = self._open_gallery(self._cloud)
+        self._learning = self._open_learning()
         self._perception = self._open_perception()
         self._signals = self._open_signals()
 
@@ -119,6 +122,7 @@ class Daemon:
             works.append(self._cloud.run())
         if self._gallery is not None:
             works.append(self._gallery.run())
+        works.append(self._learning.run())
         if self._updates is not None and self._perception is not None:
             works.append(self._try_updates(self._updates, self._perception))
         try:
@@ -139,6 +143,7 @@ class Daemon:
             await self._perception.stop()
         if self._gallery is not None:
             await self._gallery.close(FLUSH_WITHIN_NS / SECOND_NS)
+        await self._learning.close(FLUSH_WITHIN_NS / SECOND_NS)
         if self._signals is not None:
             self._signals.close()
         if not await self._keeper.close(FLUSH_WITHIN_NS):
@@ -236,6 +241,9 @@ class Daemon:
             if self._side is not None:
                 self._side.note(record)
 
+    def _heard(self, t_ns: int, signals: Mapping[str, float]) -> None:
+        self._learning.hear(t_ns, signals)
+
     def _confirmed(self, confirmations: Sequence[Confirmation]) -> None:
         if self._witness is not None:
             self._witness.tell(confirmations)
@@ -287,6 +295,7 @@ class Daemon:
             cloud=cloud,
             updates=self._updates.status() if self._updates is not None else None,
             gallery=self._gallery.status() if self._gallery is not None else None,
+            learning=self._learning.status(),
             witness=WitnessStatus(self._witness.told, self._witness.untold) if self._witness is not None else None,
         )
 
@@ -379,6 +388,32 @@ class Daemon:
     def _pictured(self, picture: RedactedPicture) -> None:
         assert self._gallery is not None
         self._gallery.take(picture)
+
+    def _open_learning(self) -> LearningRoom:
+        return LearningRoom(
+            self._config,
+            Surroundings(
+                state=self._state,
+                keys=self._keys,
+                drive=self._clock,
+                wall=self._wall,
+                rng=self._rng,
+                environment=self._environment,
+                keeper=self._keeper,
+                may=lambda: self._privacy.forbids(Learned) is None,
+                private=lambda learned: self._pipeline.on_learned(self._clock.boot_ns(), learned),
+                is_time_proven=self._is_time_proven,
+                plan=lambda: None,
+                package=lambda: None,
+            ),
+        )
+
+    def _is_time_proven(self) -> bool | None:
+        """Whether certificates hold by our clock: True once the link stands, False when they don't, None else."""
+        uplink = self._cloud.status().uplink if self._cloud is not None else None
+        if uplink is None:
+            return None
+        return True if uplink.connected else False if uplink.state is UplinkState.CLOCK_UNTRUSTED else None
 
     def _open_perception(self) -> Perception | None:
         camera, perception = self._config.camera, self._config.perception
