@@ -15,8 +15,8 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from receiver import admission, journal
 from receiver.intervals import IntervalSet, Range
-from receiver.tables import coverage, inbox, quarantine
-from telemetry.records import Lane
+from receiver.tables import coverage, inbox, learning_queue, quarantine
+from telemetry.records import PLACES, Lane, Learned
 from telemetry.wire import BadBlock, BlockHeader, unpack_body
 
 QUARANTINED_PER_VEHICLE = 256
@@ -205,6 +205,24 @@ def _insert_blocks(connection: Connection, fresh: list[tuple[Arrival, bytes]], n
     ]
     if rows:
         connection.execute(insert(inbox), rows)
+    _queue_learned(connection, [arrival for arrival, _ in fresh])
+
+
+def _queue_learned(connection: Connection, fresh: Iterable[Arrival]) -> None:
+    """For receiver/learning, which judges them later: an acknowledgement waits for nothing but the disk."""
+    place = PLACES[Learned]
+    rows = [
+        {
+            "vehicle": one.vehicle,
+            "lane": int(one.header.lane),
+            "epoch": one.header.epoch,
+            "base_seq": one.header.base_seq,
+        }
+        for one in fresh
+        if (one.header.lane, one.header.purpose) == place
+    ]
+    if rows:
+        connection.execute(insert(learning_queue), rows)
 
 
 def _save_coverage(connection: Connection, place: Place, shelf: Shelf) -> None:

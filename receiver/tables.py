@@ -38,6 +38,7 @@ credential = Table(
     Column("issued_ns", BigInteger, nullable=False),
     Column("not_after_ns", BigInteger, nullable=False),
     Column("revoked_ns", BigInteger),
+    Column("public_key", LargeBinary),  # DER, SubjectPublicKeyInfo: what it signs may come when a newer one is in use
 )
 
 enrolment = Table(
@@ -71,6 +72,17 @@ coverage = Table(
     Column("epoch", LargeBinary(16), primary_key=True),
     Column("first_seq", BigInteger, primary_key=True, autoincrement=False),
     Column("end_seq", BigInteger, nullable=False),
+)
+
+# Learned blocks of the inbox that nobody has judged yet: the row goes with what the judgement changes.
+learning_queue = Table(
+    "learning_queue",
+    schema,
+    Column("id", Integer, primary_key=True),
+    Column("vehicle", _ID, nullable=False),
+    Column("lane", SmallInteger, nullable=False),
+    Column("epoch", LargeBinary(16), nullable=False),
+    Column("base_seq", BigInteger, nullable=False),
 )
 
 quarantine = Table(
