@@ -124,8 +124,7 @@ class Ingest:
             self._on_receipt(vehicle, receipt)
 
     def _count(self, verdict: Verdict) -> None:
-        name = f"blocks_{verdict.outcome.value}"
-        setattr(self._counters, name, getattr(self._counters, name) + 1)
+        self._counters.add(f"blocks_{verdict.outcome.value}")
 
 
 def receipts(arrivals: Sequence[Arrival], verdicts: Sequence[Verdict]) -> list[tuple[str, Receipt]]:

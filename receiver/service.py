@@ -27,6 +27,10 @@ from receiver.config import ReceiverConfig
 from receiver.counters import Counters
 from receiver.endpoint import Endpoint
 from receiver.ingest import Ingest, IngestLimits
+from receiver.learning.desk import LearningDesk, LearningRules
+from receiver.learning.jobs import Jobs, one_process
+from receiver.learning.order import Rule, Workbench
+from receiver.learning.packagebench import PackageBench
 from receiver.listener import Listener, listen
 from receiver.objectfiles import ObjectFiles
 from receiver.objects import ObjectDesk, ObjectRules
@@ -37,6 +41,8 @@ from receiver.session import SessionLimits
 from receiver.store import Store, sqlite_url
 from receiver.updates import UpdateShelf
 from receiver.web import Site
+from telemetry.records import PLACES, Learned
+from telemetry.wire import Receipt
 
 log = structlog.get_logger()
 
@@ -56,6 +62,7 @@ class Receiver:
     counters: Counters
     store: Store
     authority: Authority
+    learning: LearningDesk
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +91,13 @@ def _raise_descriptor_limit() -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(config: ReceiverConfig, state: Path, clock: Clock | None = None) -> AsyncIterator[Receiver]:
-    """A receiver that serves within the context. Raises EnvironmentFault when the machine doesn't let it."""
+async def running(
+    config: ReceiverConfig, state: Path, clock: Clock | None = None, bench: Workbench | None = None
+) -> AsyncIterator[Receiver]:
+    """A receiver that serves within the context; `bench` does what is done with model packages, in another process.
+
+    Raises EnvironmentFault when the machine doesn't let it.
+    """
     clock = clock or SystemClock()
     disk = state_folder(state)
     with _alone(state), _sockets(config, state) as sockets:
@@ -94,7 +106,7 @@ async def running(config: ReceiverConfig, state: Path, clock: Clock | None = Non
             await store.transact(journal.append, clock.wall_ns(), "started")
             async with (
                 asyncio.TaskGroup() as tasks,
-                _serving(config, state, clock, authority, store, sockets, tasks) as receiver,
+                _serving(config, state, clock, authority, store, sockets, tasks, bench or PackageBench()) as receiver,
             ):
                 yield receiver
 
@@ -108,15 +120,18 @@ async def _serving(
     store: Store,
     sockets: _Sockets,
     tasks: asyncio.TaskGroup,
+    bench: Workbench,
 ) -> AsyncIterator[Receiver]:
     counters = Counters()
-    ingest, endpoint = _endpoint(config, clock, store, counters, tasks)
+    learning = _learning(config, state, clock, store, counters, bench)
+    ingest, endpoint = _endpoint(config, clock, store, counters, tasks, learning)
     address = Address(config.hosts[0], sockets.mqtt.getsockname()[1], sockets.https.getsockname()[1])
     objects = state / OBJECTS_FOLDER
     shelf = UpdateShelf(Path(config.updates) if config.updates else None, store, clock, counters)
     operator = Operator(
-        store, authority, endpoint, clock, counters, address, config.enrolment_minutes * 60, shelf.roots, objects
-    )
+        store, authority, endpoint, clock, counters, address, config.enrolment_minutes * 60, shelf.roots, objects,
+        learning,
+    )  # fmt: skip
     refusals = Quota(config.refusals_per_minute / 60, config.refusals_at_once)
     desk = await _desk(config, objects, clock, store, counters, refusals)
     site = Site(Api(store, authority, clock, refusals, counters, shelf, desk).app(), counters=counters)
@@ -129,6 +144,7 @@ async def _serving(
             ingest.run(),
             endpoint.keep_time(),
             desk.run(),
+            learning.run(),
             Listener(sockets.mqtt, mqtt_tls, endpoint.session, endpoint.has_room, clock, counters).run(),
             Listener(sockets.https, https_tls, site.protocol, site.make_room, clock, counters).run(),
             _keep_certificate(authority, config.hosts, clock, mqtt_tls, https_tls),
@@ -136,7 +152,7 @@ async def _serving(
     ]
     local_server = await asyncio.get_running_loop().create_unix_server(local.protocol, sock=sockets.local)
     try:
-        yield Receiver(address, state / SOCKET, operator, endpoint, counters, store, authority)
+        yield Receiver(address, state / SOCKET, operator, endpoint, counters, store, authority, learning)
     finally:
         local_server.close()
         for loop in loops:
@@ -145,14 +161,35 @@ async def _serving(
 
 
 def _endpoint(
-    config: ReceiverConfig, clock: Clock, store: Store, counters: Counters, tasks: asyncio.TaskGroup
+    config: ReceiverConfig,
+    clock: Clock,
+    store: Store,
+    counters: Counters,
+    tasks: asyncio.TaskGroup,
+    learning: LearningDesk,
 ) -> tuple[Ingest, Endpoint]:
     share = Quota(config.vehicle_bytes_per_s, config.vehicle_burst_bytes)
     queue = IngestLimits(config.queue_blocks, config.queue_bytes)
-    ingest = Ingest(store, clock, share, queue, counters, lambda vehicle, receipt: endpoint.deliver(vehicle, receipt))
+
+    def stored(vehicle: str, receipt: Receipt) -> None:
+        endpoint.deliver(vehicle, receipt)
+        if receipt.lane is PLACES[Learned][0]:
+            learning.look()
+
+    ingest = Ingest(store, clock, share, queue, counters, stored)
     limits = SessionLimits(config.connect_s, config.keep_alive_max_s, config.receive_maximum, config.max_vehicles)
     endpoint = Endpoint(store, ingest, clock, counters, limits, tasks)
     return ingest, endpoint
+
+
+def _learning(
+    config: ReceiverConfig, state: Path, clock: Clock, store: Store, counters: Counters, bench: Workbench
+) -> LearningDesk:
+    jobs = Jobs(one_process, config.learning_job_s)
+    rules = LearningRules(
+        config.learning_buffer, Rule(config.learning_momentum, config.learning_rate), config.learning_again_s
+    )
+    return LearningDesk(store, RealDisk(state), clock, counters, jobs, bench, rules)
 
 
 async def _desk(

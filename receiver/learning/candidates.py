@@ -1,0 +1,48 @@
+"""Candidates on the receiver's disk: a model package that appears whole, with its verdict beside it.
+
+A package's folder holds what its manifest names and nothing else, so the verdict lies next to it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ecu.disk import Disk, replace_file
+from ecu.errors import EnvironmentFault
+
+FOLDER: Final = "candidates"
+
+
+class NameTaken(EnvironmentFault):
+    """Another candidate stands where this one belongs."""
+
+
+def put_candidate(disk: Disk, name: str, files: dict[str, bytes], told: bytes) -> None:
+    """After this returns `candidates/<name>/` and its verdict are durable; before, neither is half there. Once more
+    changes nothing. Raises NameTaken, DiskError."""
+    disk.make_folder(FOLDER)
+    folder, verdict = f"{FOLDER}/{name}", f"{FOLDER}/{name}.verdict.json"
+    if disk.exists(folder):
+        if not disk.exists(verdict) or disk.read(verdict) != told:
+            raise NameTaken(f"{folder} holds another candidate. Move it away; this one is kept until then.")
+        disk.sync_folder(FOLDER)
+        return
+    replace_file(disk, verdict, told)
+    making = f"{FOLDER}/.{name}"
+    _clear(disk, making)
+    disk.make_folder(making)
+    for file, data in sorted(files.items()):
+        disk.create(f"{making}/{file}")
+        disk.write_at(f"{making}/{file}", 0, data)
+        disk.sync(f"{making}/{file}")
+    disk.sync_folder(making)
+    disk.rename(making, folder)
+    disk.sync_folder(FOLDER)
+
+
+def _clear(disk: Disk, folder: str) -> None:
+    """What a kill left of it."""
+    if disk.exists(folder):
+        for file in disk.names(folder):
+            disk.remove(f"{folder}/{file}")
+        disk.remove(folder)
