@@ -24,7 +24,9 @@ def put_candidate(disk: Disk, name: str, files: dict[str, bytes], told: bytes) -
     folder, verdict = f"{FOLDER}/{name}", f"{FOLDER}/{name}.verdict.json"
     if disk.exists(folder):
         if not disk.exists(verdict) or disk.read(verdict) != told:
-            raise NameTaken(f"{folder} holds another candidate. Move it away; this one is kept until then.")
+            raise NameTaken(
+                f"{folder} in the state folder holds another candidate. Move it away; this one waits until then."
+            )
         disk.sync_folder(FOLDER)
         return
     replace_file(disk, verdict, told)

@@ -132,8 +132,9 @@ class LearningDesk:
         return await self._shelve() or await self._work() or await self._claim()
 
     async def _shelve(self) -> bool:
-        candidate = await self._store.transact(lines.shelved)
-        if candidate is None or self._is_held(candidate.plan):
+        held = [plan for plan in self._held_up if self._is_held(plan)]
+        candidate = await self._store.transact(lines.shelved, held)
+        if candidate is None:
             return False
         try:
             await asyncio.to_thread(put_candidate, self._disk, candidate.name, candidate.files, candidate.told)
@@ -141,6 +142,7 @@ class LearningDesk:
             self._hold(candidate.plan, str(error))
             return True
         await self._store.transact(lines.put, candidate)
+        self._held_up.pop(candidate.plan, None)
         self._counters.learning_candidates += 1
         log.info("candidate_ready", plan=candidate.plan, name=candidate.name)
         return True

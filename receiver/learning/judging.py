@@ -12,14 +12,16 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ecu.errors import shown
 from telemetry.federated.admission import Known, Verify, admit_update
 from telemetry.federated.errors import Refusal, UpdateRefused
 from telemetry.federated.plan import Plan
 from telemetry.federated.update import ModelUpdate
 from telemetry.records import Learned, Stored, decode_event
-from telemetry.wire import unpack_block, unpack_body
+from telemetry.wire import BadBlock, unpack_block, unpack_body
 
 ADMITTED: Final = "admitted"
+WORDS_KEPT: Final = 200
 KEYS_TRIED: Final = 16
 """Of a vehicle's newest: each one costs a garbled update's judge as much again."""
 
@@ -68,8 +70,7 @@ def judge_blocks(blocks: Sequence[LearnedBlock], ledger: Ledger) -> list[Judged]
     """One judgement a record, in the order of the blocks."""
     sent, judged = dict(ledger.sent), []
     for block in blocks:
-        for record in unpack_body(*unpack_block(block.block)):
-            one = _judge(block, record, ledger, sent)
+        for one in _judge_block(block, ledger, sent):
             judged.append(one)
             if one.update is not None:
                 key = one.plan, one.vehicle
@@ -77,12 +78,24 @@ def judge_blocks(blocks: Sequence[LearnedBlock], ledger: Ledger) -> list[Judged]
     return judged
 
 
+def _judge_block(block: LearnedBlock, ledger: Ledger, sent: dict[tuple[str, str], frozenset[int]]) -> Iterator[Judged]:
+    """`sent` may grow from one to the next."""
+    try:
+        records = unpack_body(*unpack_block(block.block))
+    except BadBlock as error:
+        # An older version took it, and this one doesn't read it.
+        yield Judged(block.vehicle, "", Refusal.MALFORMED, _words(f"{Refusal.MALFORMED}: {error}"))
+        return
+    for record in records:
+        yield _judge(block, record, ledger, sent)
+
+
 def _judge(block: LearnedBlock, record: Stored, ledger: Ledger, sent: dict[tuple[str, str], frozenset[int]]) -> Judged:
     vehicle = block.vehicle
     try:
         event = decode_event(record.event)
     except (msgspec.DecodeError, RecursionError) as error:
-        return Judged(vehicle, "", Refusal.MALFORMED, f"{Refusal.MALFORMED}: it is no record: {str(error)[:200]}")
+        return Judged(vehicle, "", Refusal.MALFORMED, _words(f"{Refusal.MALFORMED}: it is no record: {error}"))
     if not isinstance(event, Learned):
         return Judged(vehicle, "", Refusal.MALFORMED, f"{Refusal.MALFORMED}: it is no update")
     update = event.update
@@ -92,8 +105,13 @@ def _judge(block: LearnedBlock, record: Stored, ledger: Ledger, sent: dict[tuple
     try:
         admit_update(vehicle, update, verifier(ledger.keys.get(vehicle, ()), block.received_ns), known)
     except UpdateRefused as refused:
-        return Judged(vehicle, plan, refused.refusal, str(refused))
+        return Judged(vehicle, plan, refused.refusal, _words(str(refused)))
     return Judged(vehicle, plan, ADMITTED, update=update)
+
+
+def _words(words: str) -> str:
+    """Whatever a vehicle wrote into its update, an audit entry holds it and a terminal shows it."""
+    return shown(words[:WORDS_KEPT])
 
 
 def verifier(keys: Sequence[IssuedKey], received_ns: int) -> Verify:

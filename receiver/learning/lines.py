@@ -9,7 +9,7 @@ that passed moves the line.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 from sqlalchemy import Connection, func, insert, select, update
@@ -133,10 +133,10 @@ def settle(connection: Connection, order: Order, made: Made, now_ns: int) -> Non
     journal.append(connection, now_ns, f"learning_{told.outcome}", "", _entry(order, told))
 
 
-def shelved(connection: Connection) -> Shelved | None:
-    """A candidate that isn't in its folder yet."""
-    waits = learning_attempt.c.files.is_not(None)
-    row = connection.execute(select(learning_attempt).where(waits).order_by(learning_attempt.c.began_ns)).first()
+def shelved(connection: Connection, but: Collection[str] = ()) -> Shelved | None:
+    """A candidate that isn't in its folder yet, of any plan `but` these."""
+    waits = learning_attempt.c.files.is_not(None), learning_attempt.c.plan.not_in(but)
+    row = connection.execute(select(learning_attempt).where(*waits).order_by(learning_attempt.c.began_ns)).first()
     if row is None:
         return None
     title = connection.execute(select(learning_line.c.title).where(learning_line.c.plan == row.plan)).scalar_one()
