@@ -19,7 +19,16 @@ from inference.comparison import Comparison, load_comparison
 from inference.comparisonview import comparison_json, print_comparison
 from inference.errors import PackageNotFound, PackageRefused
 from inference.evaluation import DEFAULT_EVALUATION
-from inference.manifest import AnyManifest, DetectManifest, FacesManifest, FidelityReport, Found, RecallReport
+from inference.manifest import (
+    AccuracyReport,
+    AnyManifest,
+    DetectManifest,
+    FacesManifest,
+    FidelityReport,
+    Found,
+    RecallReport,
+    StateManifest,
+)
 from inference.package import MODELS_FOLDER, ModelPackage, find_package, list_packages, load_package
 from inference.verdict import Outcome, Verdict
 from inference.verify import Verdict as Verification
@@ -142,7 +151,7 @@ def _print_inspection(console: Console, package: ModelPackage) -> None:
         ("digest", f"sha256:{package.digest}"),
         ("input", f"{_size(package)} {manifest.input.colour}, {manifest.input.layout}"),
         ("classes", ", ".join(manifest.classes)),
-        ("reported from", f"score {manifest.thresholds.score:.2f}"),
+        ("reported from", f"score {_reported_from(manifest):.2f}"),
         ("licence", f"{manifest.licence.spdx}, {manifest.licence.holder}"),
         ("source", f"{manifest.lineage.source} {manifest.lineage.source_version}"),
         ("built on", f"{manifest.built_on.instruction_set}, ONNX Runtime {manifest.built_on.onnxruntime}"),
@@ -167,8 +176,22 @@ def _quality_table(manifest: AnyManifest) -> Table:
             return _fidelity_table(manifest.fidelity)
         case FacesManifest():
             return _recall_table(manifest.recall)
+        case StateManifest():
+            return _accuracy_table(manifest.accuracy)
         case _:
             assert_never(manifest)
+
+
+def _reported_from(manifest: AnyManifest) -> float:
+    return manifest.sure_from if isinstance(manifest, StateManifest) else manifest.thresholds.score
+
+
+def _accuracy_table(report: AccuracyReport) -> Table:
+    table = Table("class", "crops", "told right", title=escape(f"Told right of {report.over}, by {report.variant}"))
+    for it in report.figures:
+        rate = f"{it.right / it.crops:.3f} (at least {it.low:.3f})" if it.crops else ""
+        table.add_row(it.label, str(it.crops), rate)
+    return table
 
 
 def _recall_table(report: RecallReport) -> Table:

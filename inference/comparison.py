@@ -68,7 +68,7 @@ class Comparison:
     def __init__(self, live: Session, candidate: Session, evaluation: Evaluation) -> None:
         self.live = live
         self.candidate = candidate
-        self.evaluation = evaluation
+        self.judged_by = self.evaluation = evaluation
 
     def run(self, cpu_ns: CpuClock, progress: Progress) -> Verdict:
         """The same verdict each time, but for the CPU times. Raises Unjudgeable."""

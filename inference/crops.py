@@ -7,6 +7,7 @@ model package, nothing of it is believed before every byte was checked, and its 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field, StringConstraints, model_validator
 
 from inference.errors import InferenceError
-from inference.folder import Unlike, demand_only, parse_closed, read_checked, read_plain
+from inference.folder import Unlike, canonical_json, demand_only, parse_closed, read_checked, read_plain
 from inference.manifest import FileName, Line, Name, Part, Sha256, Version
 
 CROPS_FILE: Final = "crops.json"
@@ -85,6 +86,11 @@ class Crops:
     manifest: CropsManifest
     pictures: NDArray[np.uint8]
     labels: NDArray[np.int64]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the canonical crops.json, which has that of the sheet."""
+        return hashlib.sha256(canonical_json(self.manifest)).hexdigest()
 
     @property
     def title(self) -> str:

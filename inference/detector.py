@@ -9,6 +9,7 @@ from inference.decode import Decoder
 from inference.detections import Detections
 from inference.letterbox import Letterbox, blank_canvas
 from inference.manifest import DetectManifest, DetectOutputs, ModelInput, Thresholds
+from inference.outputs import two_of
 from inference.session import Runner, Session
 
 
@@ -32,7 +33,7 @@ class Detector:
         letterbox = self._fit((frame.shape[0], frame.shape[1]))
         letterbox.place(frame, self._canvas)
         threshold = self._thresholds.score if score_threshold is None else score_threshold
-        seen = self._decoder.decode(*self._runner.run(self._canvas), threshold, self._thresholds.nms_iou)
+        seen = self._decoder.decode(*two_of(self._runner.run(self._canvas)), threshold, self._thresholds.nms_iou)
         boxes = letterbox.boxes_to_frame(seen.boxes)
         # What lies wholly in the fill is nothing in the frame.
         solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])

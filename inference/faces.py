@@ -20,6 +20,7 @@ from inference.decode import suppress
 from inference.detections import Detections, joined
 from inference.letterbox import Letterbox, blank_canvas
 from inference.manifest import FaceOutputs, FaceSearch, FacesManifest, Margin, ModelInput, Thresholds
+from inference.outputs import two_of
 from inference.session import Runner, Session
 
 NOBODY = np.zeros((0, 4), np.float32)
@@ -83,7 +84,7 @@ class FaceDetector:
         letterbox = Letterbox.fit((region.height, region.width), self._canvas_hw)
         self._canvas[:] = self._fill
         letterbox.place(region.cut(frame), self._canvas)
-        found = self._decoder.candidates(*self._runner.run(self._canvas), score)
+        found = self._decoder.candidates(*two_of(self._runner.run(self._canvas)), score)
         # Before all regions are compared: a face makes dozens of cells sure.
         found = found.pick(suppress(found, self._thresholds.nms_iou))
         corner = np.array([region.x, region.y, region.x, region.y], np.float32)

@@ -5,7 +5,8 @@ x86 processors without VNNI add pairs of 8-bit products in 16 bits and saturate:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import assert_never
 
 import numpy as np
@@ -14,9 +15,47 @@ from numpy.typing import NDArray
 from inference.blazeface import FaceDecoder
 from inference.decode import Decoder, suppress
 from inference.detections import Detections, iou
-from inference.manifest import AnyManifest, DetectManifest, ExpectedObject, FacesManifest, Golden
+from inference.manifest import (
+    AnyManifest,
+    AnyObjectsManifest,
+    DetectManifest,
+    ExpectedObject,
+    ExpectedState,
+    FacesManifest,
+    Golden,
+    StateManifest,
+)
+from inference.outputs import Outputs, softmax, two_of
 
 _SAME_PLACE_IOU = 0.5
+
+FirstDifference = Callable[[Outputs], str | None]
+"""Where a model's raw outputs over one golden canvas leave the tolerances, in words; None when they hold."""
+
+
+def golden_checks(manifest: AnyManifest, variant: str) -> Iterator[FirstDifference]:
+    """The variant's, one for each golden canvas, in their order."""
+    match manifest:
+        case StateManifest():
+            (states,) = (one.golden for one in manifest.variants if one.id == variant)
+            for state in states:
+                yield partial(_state_difference, state, manifest.classes, manifest.golden.score_tolerance)
+        case DetectManifest() | FacesManifest():
+            check = GoldenCheck(manifest)
+            (canvases,) = (one.golden for one in manifest.variants if one.id == variant)
+            for objects in canvases:
+                yield partial(check.first_difference, objects)
+        case _:
+            assert_never(manifest)
+
+
+def _state_difference(
+    expected: ExpectedState, classes: Sequence[str], tolerance: float, outputs: Outputs
+) -> str | None:
+    score = float(softmax(outputs[0])[classes.index(expected.label)])
+    if abs(score - expected.score) <= tolerance:
+        return None
+    return f"{expected.label} is told at {score:.3f} instead of {expected.score:.3f}"
 
 
 def as_detections(objects: Sequence[ExpectedObject], classes: Sequence[str]) -> Detections:
@@ -28,7 +67,7 @@ def as_detections(objects: Sequence[ExpectedObject], classes: Sequence[str]) -> 
     )
 
 
-def decoder_of(manifest: AnyManifest) -> Decoder | FaceDecoder:
+def decoder_of(manifest: AnyObjectsManifest) -> Decoder | FaceDecoder:
     """What reads the task's outputs."""
     match manifest:
         case DetectManifest():
@@ -42,15 +81,13 @@ def decoder_of(manifest: AnyManifest) -> Decoder | FaceDecoder:
 class GoldenCheck:
     """Compares a model's raw outputs over one golden canvas with what is expected there."""
 
-    def __init__(self, manifest: AnyManifest) -> None:
+    def __init__(self, manifest: AnyObjectsManifest) -> None:
         self._golden = manifest.golden
         self._classes = manifest.classes
         self._nms_iou = manifest.thresholds.nms_iou
         self._decoder = decoder_of(manifest)
 
-    def first_difference(
-        self, objects: Sequence[ExpectedObject], scores: NDArray[np.float32], places: NDArray[np.float32]
-    ) -> str | None:
+    def first_difference(self, objects: Sequence[ExpectedObject], outputs: Outputs) -> str | None:
         """Where the outputs leave the tolerances, in words; None when they hold.
 
         An expected object is looked for among all cells: which of two equally sure cells outlives the suppression is
@@ -58,7 +95,7 @@ class GoldenCheck:
         """
         expected = as_detections(objects, self._classes)
         reach = self._golden.score_from - self._golden.score_tolerance
-        candidates = self._decoder.candidates(scores, places, reach)
+        candidates = self._decoder.candidates(*two_of(outputs), reach)
         found = candidates.pick(suppress(candidates, self._nms_iou))
         return _missing(expected, candidates, self._golden) or _surplus(expected, found, self._golden)
 

@@ -13,12 +13,14 @@ from typing import Final
 
 from ecu.channel import Advance, Channel, ChannelClosed
 from ecu.process import Limits, cpu_ns
-from inference.comparison import load_comparison
+from inference.comparison import Comparison, load_comparison
 from inference.confined import begin
+from inference.crops import CROPS_FILE
 from inference.errors import Unjudgeable
 from inference.messages import JudgedModel, JudgeFault, JudgeProgress, JudgeVerdict
 from inference.runtime import runtime
 from inference.session import Session
+from inference.statejudge import StateComparison, load_state_comparison
 
 ADDRESS_SPACE_BYTES: Final = 3 << 30
 """A worker's, and a second model's beside it."""
@@ -42,12 +44,18 @@ def main() -> None:
 def _judge(arguments: argparse.Namespace, channel: Channel[Advance]) -> JudgeVerdict | JudgeFault:
     """The last word. Raises ChannelClosed."""
     try:
-        comparison = load_comparison(arguments.live, arguments.candidate, arguments.evaluation)
+        comparison = _comparison(arguments.live, arguments.candidate, arguments.evaluation)
         verdict = comparison.run(cpu_ns, lambda done, of: channel.send(JudgeProgress(done, of)))
     except Unjudgeable as fault:
         return JudgeFault(fault.party, str(fault))
-    live, candidate, evaluation = comparison.live, comparison.candidate, comparison.evaluation
-    return JudgeVerdict(_judged(live), _judged(candidate), evaluation.title, evaluation.digest, runtime(), verdict)
+    live, candidate, by = comparison.live, comparison.candidate, comparison.judged_by
+    return JudgeVerdict(_judged(live), _judged(candidate), by.title, by.digest, runtime(), verdict)
+
+
+def _comparison(live: Path, candidate: Path, evaluation: Path) -> Comparison | StateComparison:
+    """States are judged by crops, what finds things by frames: the labelled folder says which it is."""
+    load = load_state_comparison if (evaluation / CROPS_FILE).is_file() else load_comparison
+    return load(live, candidate, evaluation)
 
 
 def _judged(session: Session) -> JudgedModel:

@@ -6,6 +6,7 @@ the folder.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -52,12 +53,30 @@ class ExpectedObject(Part):
     box: tuple[float, float, float, float]
 
 
-class Variant(PackageFile):
-    """One ONNX file of the same model. `golden` has one list of objects for each golden canvas, in their order."""
+class ExpectedState(Part):
+    """What a golden canvas must be told to show."""
+
+    label: Line
+    score: Fraction
+
+
+class VariantFile(PackageFile):
+    """One ONNX file of the same model."""
 
     id: Name
     precision: Literal["fp32", "fp16_stored", "int8_u8s8", "int8_u8s7"]
+
+
+class Variant(VariantFile):
+    """`golden` has one list of objects for each golden canvas, in their order."""
+
     golden: tuple[tuple[ExpectedObject, ...], ...]
+
+
+class StateVariant(VariantFile):
+    """`golden` has the state of each golden canvas, in their order."""
+
+    golden: tuple[ExpectedState, ...]
 
 
 class ModelInput(Part):
@@ -71,6 +90,17 @@ class ModelInput(Part):
     letterbox_fill: Annotated[int, Field(ge=0, le=255)]
     letterbox_anchor: Literal["top_left"]
     resize: Literal["bilinear"]
+
+
+class CropInput(Part):
+    """The canvas of a model that sees one thing alone: its box, cut out and shrunk."""
+
+    name: Line
+    height: Annotated[int, Field(ge=8, le=256)]
+    width: Annotated[int, Field(ge=8, le=256)]
+    colour: Literal["bgr8"]
+    layout: Literal["nhwc_u8"]
+    resize: Literal["area"]
 
 
 class DetectOutputs(Part):
@@ -91,6 +121,12 @@ class FaceOutputs(Part):
     stride: Annotated[int, Field(ge=1, le=128)]
 
 
+class StateOutputs(Part):
+    """The graph's output: logits (1, classes), whose softmax says how sure it is of each state."""
+
+    logits: Line
+
+
 class Thresholds(Part):
     """`score`: an object is reported at or above it. `nms_iou`: the overlap beyond which the surer one stands."""
 
@@ -108,17 +144,22 @@ class Runtime(Part):
     opset: Annotated[int, Field(ge=13, le=21)]
 
 
-class Golden(Part):
-    """Canvases whose detections are known, so that a computer can tell whether it runs the model right.
+class GoldenCanvases(Part):
+    """Canvases of which it is known what they show, so that a computer can tell whether it runs the model right.
 
-    The expected objects are the graph's own meaning: computed with every operator run as written, without fused integer
-    kernels. An object at or above `score_from` must be found within the tolerances; whatever is found surer than
-    `score_from` plus its tolerance must be expected.
+    What is expected is the graph's own meaning: computed with every operator run as written, without fused integer
+    kernels.
     """
 
     canvases: Annotated[tuple[PackageFile, ...], Field(min_length=1, max_length=16)]
-    score_from: Fraction
     score_tolerance: Fraction
+
+
+class Golden(GoldenCanvases):
+    """An object at or above `score_from` must be found within the tolerances; whatever is found surer than `score_from`
+    plus its tolerance must be expected."""
+
+    score_from: Fraction
     iou_at_least: Fraction
 
 
@@ -266,22 +307,91 @@ def trusted_person_px(figures: Sequence[FaceRecall], bar: float, persons_per_fac
     return None if trusted is None else trusted * persons_per_face
 
 
+class ClassAccuracy(Part):
+    """So many of a class's crops were told right; `low` is the lower end of the 95 % interval (Wilson)."""
+
+    label: Line
+    crops: Annotated[int, Field(ge=0, le=1_000_000)]
+    right: Annotated[int, Field(ge=0, le=1_000_000)]
+    low: Fraction
+
+    @model_validator(mode="after")
+    def _follows(self) -> ClassAccuracy:
+        low = wilson_low(self.right, self.crops) if self.crops else 0.0
+        if self.right > self.crops or round(low, 4) != self.low:
+            raise ValueError(f"the bound {self.low} doesn't follow from {self.right} of {self.crops}")
+        return self
+
+
+class AccuracyReport(Part):
+    """How many of labelled crops, none of them learned from, are told right."""
+
+    over: Line
+    sheet_sha256: Sha256
+    variant: Name
+    figures: tuple[ClassAccuracy, ...]
+
+
+class LearnedTensor(Part):
+    """One tensor of float32 that is learned, by its name in the training graph."""
+
+    name: Line
+    shape: Annotated[tuple[Annotated[int, Field(ge=1, le=1 << 20)], ...], Field(min_length=1, max_length=8)]
+
+
+class PinnedScale(Part):
+    """How a tensor of activations is quantized, in this package and in all that are learned from it."""
+
+    tensor: Line
+    scale: Annotated[float, Field(gt=0.0)]
+    zero_point: Annotated[int, Field(ge=0, le=255)]
+
+
+class Training(Part):
+    """What a vehicle needs to learn: a step's graph, and the parameters that it starts from: float32, little-endian,
+    in the order of `layout`, each in C order. The loss is what the name says, over so many examples at once."""
+
+    graph: PackageFile
+    parameters: PackageFile
+    layout: Annotated[tuple[LearnedTensor, ...], Field(min_length=1, max_length=1024)]
+    loss: Literal["softmax"]
+    batch: Annotated[int, Field(ge=1, le=1024)]
+    activations: tuple[PinnedScale, ...]
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Training:
+        _demand_distinct("tensor", [tensor.name for tensor in self.layout])
+        if self.parameters.bytes != 4 * sum(math.prod(tensor.shape) for tensor in self.layout):
+            raise ValueError(f"{self.parameters.file} isn't as long as its layout")
+        return self
+
+
+class FederatedLineage(Part):
+    """Which plan the parameters were learned by: aggregate `number`, counted from 1, of so many vehicles' updates; the
+    digest is SHA-256 over theirs, in rising order, one a line."""
+
+    plan: Line
+    base: Sha256
+    number: Count
+    vehicles: Count
+    updates_sha256: Sha256
+
+
 class Manifest(Part):
     """model.json, as far as all tasks have it in common."""
 
     schema_: Annotated[Literal[1], Field(alias="schema")]
     name: Name
     version: Version
-    task: Literal["detect", "faces"]
+    task: Literal["detect", "faces", "state"]
     classes: Annotated[
         tuple[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}$")], ...], Field(min_length=1)
     ]
-    input: ModelInput
-    outputs: DetectOutputs | FaceOutputs
-    thresholds: Thresholds
-    variants: Annotated[tuple[Variant, ...], Field(min_length=1, max_length=16)]
+    input: ModelInput | CropInput
+    outputs: DetectOutputs | FaceOutputs | StateOutputs
+    variants: Annotated[tuple[VariantFile, ...], Field(min_length=1, max_length=16)]
     runtime: Runtime
-    golden: Golden
+    golden: GoldenCanvases
     budget: Budget
     licence: Licence
     lineage: Lineage
@@ -297,23 +407,40 @@ class Manifest(Part):
 
     @abstractmethod
     def documents(self) -> tuple[PackageFile, ...]:
-        """The files that no computer runs."""
+        """The files that no computer runs to see anything."""
+
+    @abstractmethod
+    def expectations(self) -> Iterator[tuple[str, int, set[str]]]:
+        """Of each variant its id, of how many canvases it says what they show, and the labels it names."""
 
     @model_validator(mode="after")
     def _holds_together(self) -> Manifest:
         _demand_distinct("class", self.classes)
         _demand_distinct("variant", [variant.id for variant in self.variants])
         _demand_distinct("file", [MANIFEST_FILE, *(entry.file for entry in self.files())])
-        for variant in self.variants:
-            if len(variant.golden) != len(self.golden.canvases):
-                raise ValueError(f"variant {variant.id} doesn't say what each golden canvas shows")
-            unknown = {seen.label for canvas in variant.golden for seen in canvas} - set(self.classes)
-            if unknown:
-                raise ValueError(f"variant {variant.id} expects {sorted(unknown)}, which the model can't tell")
+        for variant, canvases, labels in self.expectations():
+            if canvases != len(self.golden.canvases):
+                raise ValueError(f"variant {variant} doesn't say what each golden canvas shows")
+            if unknown := labels - set(self.classes):
+                raise ValueError(f"variant {variant} expects {sorted(unknown)}, which the model can't tell")
         return self
 
 
-class DetectManifest(Manifest):
+class ObjectsManifest(Manifest):
+    """Of a model that finds things in a whole frame."""
+
+    input: ModelInput
+    outputs: DetectOutputs | FaceOutputs
+    thresholds: Thresholds
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1, max_length=16)]
+    golden: Golden
+
+    def expectations(self) -> Iterator[tuple[str, int, set[str]]]:
+        for variant in self.variants:
+            yield variant.id, len(variant.golden), {seen.label for canvas in variant.golden for seen in canvas}
+
+
+class DetectManifest(ObjectsManifest):
     """Of a model that finds objects of several classes."""
 
     task: Literal["detect"]
@@ -327,7 +454,7 @@ class DetectManifest(Manifest):
         return (self.card, self.reference) if self.reference else (self.card,)
 
 
-class FacesManifest(Manifest):
+class FacesManifest(ObjectsManifest):
     """Of a model that finds faces, so that they can be covered."""
 
     task: Literal["faces"]
@@ -341,7 +468,33 @@ class FacesManifest(Manifest):
         return (self.card,)
 
 
-AnyManifest = DetectManifest | FacesManifest
+class StateManifest(Manifest):
+    """Of a model that tells the state of one thing, whose box somebody else has found, and that can be learned.
+
+    A state is told from `sure_from` on; below it nothing is.
+    """
+
+    task: Literal["state"]
+    input: CropInput
+    outputs: StateOutputs
+    variants: Annotated[tuple[StateVariant, ...], Field(min_length=1, max_length=16)]
+    golden: GoldenCanvases
+    sure_from: Fraction
+    accuracy: AccuracyReport
+    training: Training
+    learned: FederatedLineage | None
+    card: PackageFile
+
+    def documents(self) -> tuple[PackageFile, ...]:
+        return self.card, self.training.graph, self.training.parameters
+
+    def expectations(self) -> Iterator[tuple[str, int, set[str]]]:
+        for variant in self.variants:
+            yield variant.id, len(variant.golden), {seen.label for seen in variant.golden}
+
+
+AnyObjectsManifest = DetectManifest | FacesManifest
+AnyManifest = AnyObjectsManifest | StateManifest
 _ADAPTER: TypeAdapter[AnyManifest] = TypeAdapter(Annotated[AnyManifest, Field(discriminator="task")])
 
 

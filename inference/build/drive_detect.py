@@ -77,6 +77,7 @@ from inference.manifest import (
     Thresholds,
     Variant,
 )
+from inference.outputs import two_of
 from inference.session import Engine, contract_for
 
 Frames = Sequence[NDArray[np.uint8]]
@@ -143,7 +144,7 @@ def fp32_reference(inputs: Inputs) -> Reference:
 def _variant(plan: VariantPlan, model: bytes, canvases: Sequence[Canvas], release: Release) -> Variant:
     engine = _engine(model, release, Kernels.AS_WRITTEN)
     decoder = Decoder(release.canvas_hw)
-    seen = (decoder.decode(*engine.run(canvas), REFERENCE_FROM, NMS_IOU) for canvas in canvases)
+    seen = (decoder.decode(*two_of(engine.run(canvas)), REFERENCE_FROM, NMS_IOU) for canvas in canvases)
     objects = tuple(expected(detections, CLASSES) for detections in seen)
     return Variant(id=plan.id, precision=plan.precision, golden=objects, **entry(f"{plan.id}.onnx", model).model_dump())
 

@@ -56,6 +56,7 @@ from inference.manifest import (
     Thresholds,
     Variant,
 )
+from inference.outputs import two_of
 from inference.session import Engine, contract_for
 
 NAME: Final = "face-blur"
@@ -153,7 +154,7 @@ def build_package(inputs: Inputs) -> dict[str, bytes]:
 
 def _variant(file: str, graph: bytes, canvases: Sequence[Canvas]) -> Variant:
     engine, decoder = _engine(graph, Kernels.AS_WRITTEN), FaceDecoder(_CANVAS_HW, blazeface.STRIDE)
-    seen = (decoder.candidates(*engine.run(canvas), _GOLDEN_FROM) for canvas in canvases)
+    seen = (decoder.candidates(*two_of(engine.run(canvas)), _GOLDEN_FROM) for canvas in canvases)
     objects = tuple(expected(faces.pick(suppress(faces, _THRESHOLDS.nms_iou)), CLASSES) for faces in seen)
     return Variant(id=VARIANT, precision="fp16_stored", golden=objects, **entry(file, graph).model_dump())
 

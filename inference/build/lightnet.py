@@ -33,8 +33,8 @@ LAYOUT: Final = Layout(
         Parameter("lamp.weight", (3, 128)), Parameter("lamp.bias", (3,)),
     )
 )  # fmt: skip
-_MEAN: Final = 110.0
-_DEVIATION: Final = 64.0
+MEAN: Final = 110.0
+DEVIATION: Final = 64.0
 """Of all crops' pixels, rounded."""
 
 
@@ -71,8 +71,8 @@ def network(parameters: NDArray[np.float32], batch: int) -> onnx.ModelProto:
     ]
     constants = [numpy_helper.from_array(values, name) for name, values in LAYOUT.split(parameters).items()]
     constants += [
-        numpy_helper.from_array(np.float32(_MEAN), "mean"),
-        numpy_helper.from_array(np.float32(1 / _DEVIATION), "scale"),
+        numpy_helper.from_array(np.float32(MEAN), "mean"),
+        numpy_helper.from_array(np.float32(1 / DEVIATION), "scale"),
     ]
     graph = helper.make_graph(
         nodes, "light_state",

@@ -52,8 +52,8 @@ def canvas_files(canvases: Sequence[Canvas]) -> dict[str, bytes]:
 def golden(files: Mapping[str, bytes], score_from: float) -> Golden:
     return Golden(
         canvases=tuple(entry(name, data) for name, data in files.items()),
-        score_from=score_from,
         score_tolerance=_GOLDEN_SCORE_TOLERANCE,
+        score_from=score_from,
         iou_at_least=_GOLDEN_IOU,
     )
 

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from inference.build.sgd import varied
 from inference.crops import Crops
 from inference.training.trainer import Examples, Recipe, StepGraph, train
-from simulator.learning.sgd import varied
 from simulator.learning.shares import Places
 from telemetry.federated.aggregation import ServerRule
 from telemetry.federated.compression import compress

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.build.light_state import known_at_first
 from inference.build.lightnet import (
     INPUT,
     LAYOUT,
@@ -19,14 +20,14 @@ from inference.build.lightnet import (
     network,
     training_graph,
 )
+from inference.build.sgd import Schedule, as_they_are, fit, varied
 from inference.crops import Crops, load_crops
 from inference.evaluation import EVALUATIONS_FOLDER
 from inference.runtime import ort
 from inference.session import session_options
 from inference.training.trainer import Examples, StepGraph
 from simulator.learning.fleet import learn_together, learners_of
-from simulator.learning.sgd import Schedule, as_they_are, fit, varied
-from simulator.learning.shares import dealt, known_at_first
+from simulator.learning.shares import dealt
 from telemetry.federated.aggregation import ServerRule
 from telemetry.federated.line import base_digest
 from telemetry.federated.plan import LabelSource, Plan

@@ -1,4 +1,4 @@
-"""Who has seen which crops: what the base was trained on, and how the rest lies with the vehicles."""
+"""Who has seen which crops: how what the base was not trained on lies with the vehicles."""
 
 from __future__ import annotations
 
@@ -9,22 +9,10 @@ from numpy.typing import NDArray
 
 from inference.crops import Crops
 
-YELLOW: Final = 1
-YELLOW_KNOWN: Final = 1
-DARK_KNOWN: Final = 5
 UNEVENNESS: Final = 0.3
 """Dirichlet's concentration: at 0.3 most vehicles hardly know one of the classes (Hsu et al., arXiv:1909.06335)."""
 
 Places = NDArray[np.int64]
-
-
-def known_at_first(crops: Crops, rng: np.random.Generator) -> Places:
-    """What the base is trained on: the brighter half of red and green, five darker ones, and a single yellow."""
-    brightness = crops.pictures.reshape(len(crops.labels), -1).mean(1)
-    dark, yellow = brightness < np.median(brightness), crops.labels == YELLOW
-    few_dark = rng.choice(np.flatnonzero(dark & ~yellow), DARK_KNOWN, replace=False)
-    few_yellow = rng.choice(np.flatnonzero(yellow & ~dark), YELLOW_KNOWN, replace=False)
-    return np.sort(np.concatenate([np.flatnonzero(~dark & ~yellow), few_dark, few_yellow]))
 
 
 def dealt(crops: Crops, left: Places, vehicles: int, rng: np.random.Generator) -> list[Places]:

@@ -301,7 +301,7 @@ def test_the_golden_vectors_catch_a_computer_that_sees_faces_otherwise(
 
 
 def test_every_golden_canvas_shows_a_face(package: ModelPackage) -> None:
-    (variant,) = package.manifest.variants
+    (variant,) = package.manifest_of(FacesManifest).variants
     assert len(variant.golden) == 3
     for entry, objects in zip(package.manifest.golden.canvases, variant.golden, strict=True):
         assert read_canvas(package, entry).shape == (192, 192, 3)

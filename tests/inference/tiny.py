@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from inference.admission import Contract, ElementType, Surface
 from inference.decode import BINS, STRIDES, Decoder, cell_count
 from inference.manifest import MANIFEST_FILE
+from inference.outputs import two_of
 from inference.runtime import ort
 from inference.session import Engine, session_options
 
@@ -193,7 +194,7 @@ def _manifest(files: Mapping[str, bytes], meant: Mapping[str, bytes]) -> Manifes
 
 def _expected(model: bytes, picture: NDArray[np.uint8]) -> list[Manifest]:
     outputs = Engine(model, CONTRACT, session_options()).run(picture)
-    seen = Decoder((SIDE, SIDE)).decode(*outputs, 0.3, 0.6)
+    seen = Decoder((SIDE, SIDE)).decode(*two_of(outputs), 0.3, 0.6)
     rows = zip(seen.labels.tolist(), seen.scores.tolist(), seen.boxes.tolist(), strict=True)
     return [{"label": CLASSES[label], "score": score, "box": box} for label, score, box in rows]
 

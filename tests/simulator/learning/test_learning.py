@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference.build.light_state import DARK_KNOWN, YELLOW, YELLOW_KNOWN, known_at_first
 from inference.build.lightnet import LAYOUT, initial_parameters
+from inference.build.sgd import Schedule, as_they_are, fit, varied
 from inference.crops import Crops
 from inference.training.trainer import Examples, StepGraph
 from simulator.learning.fleet import Learner, learn_together, learners_of
 from simulator.learning.proof import RULE, accuracy, gain, load, plan_for, step_graph
-from simulator.learning.sgd import Schedule, as_they_are, fit, varied
-from simulator.learning.shares import DARK_KNOWN, YELLOW, YELLOW_KNOWN, dealt, known_at_first
+from simulator.learning.shares import dealt
 from telemetry.federated.line import base_digest
 from telemetry.federated.update import signed_part
 
