@@ -5,9 +5,10 @@ A package's folder holds what its manifest names and nothing else, so the verdic
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
-from ecu.disk import Disk, replace_file
+from ecu.disk import Disk, DiskError, replace_file
 from ecu.errors import EnvironmentFault
 
 FOLDER: Final = "candidates"
@@ -21,7 +22,7 @@ def put_candidate(disk: Disk, name: str, files: dict[str, bytes], told: bytes) -
     """After this returns `candidates/<name>/` and its verdict are durable; before, neither is half there. Once more
     changes nothing. Raises NameTaken, DiskError."""
     disk.make_folder(FOLDER)
-    folder, verdict = f"{FOLDER}/{name}", f"{FOLDER}/{name}.verdict.json"
+    folder, making, verdict = f"{FOLDER}/{name}", f"{FOLDER}/.{name}", f"{FOLDER}/{name}.verdict.json"
     if disk.exists(folder):
         if not disk.exists(verdict) or disk.read(verdict) != told:
             raise NameTaken(
@@ -29,8 +30,6 @@ def put_candidate(disk: Disk, name: str, files: dict[str, bytes], told: bytes) -
             )
         disk.sync_folder(FOLDER)
         return
-    replace_file(disk, verdict, told)
-    making = f"{FOLDER}/.{name}"
     _clear(disk, making)
     disk.make_folder(making)
     for file, data in sorted(files.items()):
@@ -38,8 +37,19 @@ def put_candidate(disk: Disk, name: str, files: dict[str, bytes], told: bytes) -
         disk.write_at(f"{making}/{file}", 0, data)
         disk.sync(f"{making}/{file}")
     disk.sync_folder(making)
+    replace_file(disk, verdict, told)
+    _appear(disk, making, folder)
+
+
+def _appear(disk: Disk, making: str, folder: str) -> None:
     disk.rename(making, folder)
-    disk.sync_folder(FOLDER)
+    try:
+        disk.sync_folder(FOLDER)
+    except DiskError:
+        # It stays in doubt, whatever a later sync says: the name has to be written anew.
+        with contextlib.suppress(DiskError):
+            disk.rename(folder, making)
+        raise
 
 
 def _clear(disk: Disk, folder: str) -> None:

@@ -61,7 +61,8 @@ class Judgement:
 
 
 class Workbench(Protocol):
-    """What is done with packages, in another process. Raises InferenceError for what it refuses."""
+    """What is done with packages, in another process. An InferenceError of `build` or `judge` speaks against the
+    candidate; what is nobody's fault is Unfit."""
 
     def look(self, package: Path, crops: Path) -> Surface:
         """Raises InferenceError also for crops that can't judge this package."""

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from receiver.learning.order import Judgement, Lineage, Surface, Vector, raw
+from ecu.errors import EnvironmentFault
+from receiver.learning.order import Judgement, Lineage, Surface, Unfit, Vector, raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +19,10 @@ class PackageBench:
     def look(self, package: Path, crops: Path) -> Surface:
         from inference.crops import load_crops
         from inference.errors import PackageRefused
-        from inference.training.package import load_learnable  # type: ignore[import-not-found, unused-ignore]
+        from inference.training.package import load_learnable
 
         learnable, labelled = load_learnable(package), load_crops(crops)
-        if labelled.manifest.labels != tuple(learnable.classes):
+        if labelled.manifest.labels != learnable.classes:
             raise PackageRefused(
                 f"The crops {labelled.title} show {', '.join(labelled.manifest.labels)}, {learnable.title} tells "
                 f"{', '.join(learnable.classes)}. Name other crops."
@@ -31,18 +32,25 @@ class PackageBench:
         )
 
     def build(self, live: Path, parameters: Vector, version: str, crops: Path, learned: Lineage) -> dict[str, bytes]:
-        from inference.build.candidate import build_candidate  # type: ignore[import-not-found, unused-ignore]
-        from inference.manifest import FederatedLineage  # type: ignore[attr-defined, unused-ignore]
+        from inference.build.candidate import build_candidate
+        from inference.errors import PackageRefused
+        from inference.manifest import FederatedLineage
 
-        built: dict[str, bytes] = build_candidate(live, parameters, version, crops, FederatedLineage(**asdict(learned)))
-        return built
+        try:
+            return build_candidate(live, parameters, version, crops, FederatedLineage(**asdict(learned)))
+        except EnvironmentFault as fault:
+            # Its own golden vectors don't hold: so will it be tomorrow.
+            raise PackageRefused(str(fault)) from fault
 
     def judge(self, live: Path, candidate: dict[str, bytes], crops: Path) -> Judgement:
-        from inference.build.candidate import write_package  # type: ignore[import-not-found, unused-ignore]
-        from inference.statejudge import judge_states  # type: ignore[import-not-found, unused-ignore]
+        from inference.build.packing import write_package
+        from inference.errors import PackageRefused, Party, Unjudgeable
+        from inference.statejudge import judge_states
 
-        with tempfile.TemporaryDirectory() as folder:
-            package = Path(folder) / "candidate"
-            write_package(package, candidate)
-            verdict = judge_states(live, package, crops)
+        with tempfile.TemporaryDirectory(prefix="outrider-learning-") as folder:
+            write_package(Path(folder), candidate)
+            try:
+                verdict = judge_states(live, Path(folder), crops)
+            except Unjudgeable as fault:
+                raise (PackageRefused if fault.party is Party.CANDIDATE else Unfit)(str(fault)) from fault
         return Judgement(verdict.outcome, verdict.words, msgspec.json.encode(verdict))
