@@ -55,6 +55,8 @@ def _appear(disk: Disk, making: str, folder: str) -> None:
 def _clear(disk: Disk, folder: str) -> None:
     """What a kill left of it."""
     if disk.exists(folder):
+        # Until that is durable it may be found under the name that a whole one has.
+        disk.sync_folder(FOLDER)
         for file in disk.names(folder):
             disk.remove(f"{folder}/{file}")
         disk.remove(folder)
