@@ -12,7 +12,15 @@ import msgspec
 
 from ecu.errors import EnvironmentFault, OutriderError, UsageFault
 from receiver.answers import AuditTail, FleetMember, ObjectLine, Revoked, checked_vehicle
-from receiver.learning.answers import PLANS_PATH, STATUS_PATH, BeginRequest, Claimed, LearningStatus, PlanLine
+from receiver.learning.answers import (
+    CLOSE_PATH,
+    PLANS_PATH,
+    STATUS_PATH,
+    BeginRequest,
+    Claimed,
+    LearningStatus,
+    PlanLine,
+)
 from telemetry.links.pairing import PairingFile, Refusal
 
 SOCKET = "receiver.sock"
@@ -57,7 +65,7 @@ class OperatorClient:
         return self._ask("POST", PLANS_PATH, PlanLine, msgspec.json.encode(asked))
 
     def close_buffer(self, plan: str) -> Claimed:
-        return self._ask("POST", f"{PLANS_PATH}/{urllib.parse.quote(plan, safe='')}/close", Claimed)
+        return self._ask("POST", f"{CLOSE_PATH}?plan={urllib.parse.quote(plan)}", Claimed)
 
     def learning_plans(self) -> list[PlanLine]:
         return self._ask("GET", PLANS_PATH, list[PlanLine])

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 PLANS_PATH: Final = "/learning/plans"
+CLOSE_PATH: Final = "/learning/close"
 STATUS_PATH: Final = "/learning/status"
 
 

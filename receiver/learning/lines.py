@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Sequence
 import msgspec
 from sqlalchemy import Connection, func, insert, select, update
 
-from ecu.errors import OutriderError
+from ecu.errors import OutriderError, shown
 from inference.verdict import Outcome
 from receiver import journal
 from receiver.learning.books import WAITING
@@ -59,7 +59,7 @@ def claim(connection: Connection, plan: str, at_least: int, now_ns: int) -> int:
     many don't wait, or an attempt is under way."""
     title = connection.execute(select(learning_line.c.title).where(learning_line.c.plan == plan)).scalar_one_or_none()
     if title is None:
-        raise LearningRefused(f"There is no plan {plan} here. `outrider receiver learn list` has all.")
+        raise LearningRefused(f"There is no plan {shown(plan[:48])!r} here. `outrider receiver learn list` has all.")
     if (working := _working(connection, plan)) is not None:
         raise LearningRefused(f"Attempt {working} of plan {plan} is being worked on. Wait for its verdict.")
     waiting = waiting_of(connection, plan)

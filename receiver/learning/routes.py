@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ecu.errors import UsageFault
-from receiver.learning.answers import PLANS_PATH, STATUS_PATH, BeginRequest
+from receiver.learning.answers import CLOSE_PATH, PLANS_PATH, STATUS_PATH, BeginRequest
 from receiver.learning.desk import LearningDesk
 from receiver.web import TooLarge, answer, body_of
 from telemetry.federated.plan import MAX_PLAN_BYTES
@@ -30,7 +30,7 @@ def routes(desk: LearningDesk, spoken: Callable[[Answering], Answering]) -> list
         return answer(await desk.begin(asked))
 
     async def close(request: Request) -> Response:
-        return answer(await desk.close(request.path_params["plan"]))
+        return answer(await desk.close(request.query_params.get("plan", "")))
 
     async def plans(request: Request) -> Response:
         return answer(await desk.plans())
@@ -41,6 +41,6 @@ def routes(desk: LearningDesk, spoken: Callable[[Answering], Answering]) -> list
     return [
         Route(PLANS_PATH, spoken(begin), methods=["POST"]),
         Route(PLANS_PATH, spoken(plans)),
-        Route(f"{PLANS_PATH}/{{plan}}/close", spoken(close), methods=["POST"]),
+        Route(CLOSE_PATH, spoken(close), methods=["POST"]),
         Route(STATUS_PATH, spoken(status)),
     ]

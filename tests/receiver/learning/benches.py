@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,7 +21,7 @@ GRAPH, LAYOUT = "1" * 64, "2" * 64
 FILE = "parameters.bin"
 
 
-def plan_of(start: Vector = START, **changes: object) -> Plan:
+def plan_of(start: Vector = START, **changes: Any) -> Plan:
     """Of a package whose parameters these are."""
     return Plan(
         name="lights-1", model="light-state@1.0", base=base_digest(start), graph=GRAPH, layout=LAYOUT,

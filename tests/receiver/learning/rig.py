@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -35,7 +36,7 @@ from tests.receiver.learning.benches import FourNumbers, package_in, plan_of
 
 
 def update_of(
-    plan: Plan, sign: Callable[[bytes], bytes], /, *values: float, seq: int = 1, **changes: object
+    plan: Plan, sign: Callable[[bytes], bytes], /, *values: float, seq: int = 1, **changes: Any
 ) -> ModelUpdate:
     """Signed last, whatever `changes` are."""
     delta = SparseDelta(plan.parameters, np.arange(len(values)), np.array(values, np.float32))
@@ -127,7 +128,7 @@ class Rig:
         (verdict,) = await self.store.transact(inbox.commit, [arrival], self.clock.wall_ns())
         assert verdict.is_stored, verdict
 
-    async def learned(self, plan: Plan, name: str, /, *values: float, seq: int = 1, **changes: object) -> None:
+    async def learned(self, plan: Plan, name: str, /, *values: float, seq: int = 1, **changes: Any) -> None:
         """An honest update, but for `changes`, comes."""
         car = await self.car(name)
         await self.receive(name, told(update_of(plan, car.keys.sign, *values, seq=seq, **changes)))

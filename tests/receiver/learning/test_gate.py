@@ -106,7 +106,7 @@ async def test_fewer_than_a_buffer_wait_until_the_operator_closes_it(tmp_path: P
             await rig.desk.close(plan.name)
         await rig.settle()
         assert (await rig.plan_status()).attempts[0].outcome == "passed"
-        with pytest.raises(LearningRefused, match="There is no plan lights-2 here"):
+        with pytest.raises(LearningRefused, match="There is no plan 'lights-2' here"):
             await rig.desk.close("lights-2")
 
 

@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -31,7 +32,7 @@ def payload(gaps: bytes, scale: float, values: bytes, kept: int, parameters: int
     return struct.pack("<4sHHII", b"ORF1", 1, 256, parameters, kept) + zlib.compress(body)
 
 
-Change = dict[str, object]
+Change = dict[str, Any]
 BAD: list[tuple[str, Change, str]] = [
     ("wrong_base", {"base": "d" * 64}, "wrong_base"),
     ("wrong_graph", {"graph": "d" * 64}, "wrong_layout"),
@@ -63,7 +64,7 @@ async def test_what_differs_in_one_thing_is_refused_by_its_name(tmp_path: Path, 
         await rig.settle()
         before = await rig.rows(*STATE)
         car = await rig.car("car-1")
-        await rig.receive("car-1", told(update_of(plan, car.keys.sign, 1.0, **{"seq": 2, **change})))
+        await rig.receive("car-1", told(update_of(plan, car.keys.sign, 1.0, **({"seq": 2} | change))))
         await rig.settle()
         assert await rig.rows(*STATE) == before
         status = await rig.status()

@@ -47,7 +47,7 @@ class MortalStore(Store):
 
 
 def _cut(act: Callable[Concatenate[Connection, P], T]) -> Callable[Concatenate[Connection, P], T]:
-    def cut(connection: Connection, *args: P.args, **kwargs: P.kwargs) -> T:
+    def cut(connection: Connection, /, *args: P.args, **kwargs: P.kwargs) -> T:
         act(connection, *args, **kwargs)
         raise Killed
 
