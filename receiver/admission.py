@@ -186,7 +186,7 @@ def _issue(connection: Connection, authority: Authority, csr: bytes, name: str, 
     issued = authority.issue(csr, name)
     serial = _hex(issued.serial)
     values = {"serial": serial, "vehicle": name, "issued_ns": now_ns, "not_after_ns": issued.not_after_ns}
-    connection.execute(insert(credential).values(values))
+    connection.execute(insert(credential).values(values | {"public_key": issued.public_key}))
     journal.append(connection, now_ns, event, name, f"serial {serial}")
     return issued
 

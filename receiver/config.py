@@ -62,6 +62,17 @@ class ReceiverConfig(BaseModel):
     object_partial_hours: float = Field(
         default=24.0, gt=0, description="An object that isn't whole is thrown away after so long without a slice."
     )
+    learning_buffer: int = Field(
+        default=10, ge=1, le=1000, description="Vehicles whose updates make an aggregate; fewer by `learn close` alone."
+    )
+    learning_momentum: float = Field(default=0.5, ge=0, lt=1, description="What an aggregate takes over of the last.")
+    learning_rate: float = Field(default=0.5, gt=0, le=10, description="By how much of an aggregate the model moves.")
+    learning_job_s: float = Field(
+        default=1800.0, gt=0, description="Longest that making and judging a candidate takes, seconds."
+    )
+    learning_again_s: float = Field(
+        default=600.0, gt=0, description="An aggregate that something was in the way of is begun again after, seconds."
+    )
     refusals_at_once: int = Field(default=10, ge=1, description="Refusals of one address or vehicle before it waits.")
     refusals_per_minute: float = Field(default=10.0, gt=0, description="How fast that is forgiven.")
 

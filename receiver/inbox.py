@@ -18,8 +18,8 @@ from sqlalchemy import BigInteger, Connection, Executable, bindparam, delete, fu
 from receiver import admission, journal
 from receiver.intervals import IntervalSet, Range
 from receiver.prepared import Inserter, Prepared, Values
-from receiver.tables import coverage, inbox, quarantine
-from telemetry.records import Lane
+from receiver.tables import coverage, inbox, learning_queue, quarantine
+from telemetry.records import PLACES, Lane, Learned
 from telemetry.wire import BadBlock, BlockHeader, unpack_body
 
 QUARANTINED_PER_VEHICLE = 256
@@ -121,6 +121,7 @@ def commit(
     verdicts = [_settle(connection, shelves, arrival, is_full, now_ns) for arrival in arrivals]
     fresh = [new for shelf in shelves.values() for new in shelf.fresh]
     _INSERT_BLOCKS.run(connection, [_row(arrival, digest, now_ns) for arrival, digest in fresh])
+    _queue_learned(connection, [arrival for arrival, _ in fresh])
     _save_coverage(connection, shelves)
     admission.mark_seen(connection, dict.fromkeys((arrival.vehicle for arrival in arrivals), now_ns))
     return verdicts
@@ -218,6 +219,23 @@ def _row(arrival: Arrival, digest: bytes, now_ns: int) -> Values:
     header = arrival.header
     who = arrival.vehicle, int(header.lane), header.epoch, header.base_seq
     return *who, header.count, now_ns, digest, arrival.block
+
+
+def _queue_learned(connection: Connection, fresh: Iterable[Arrival]) -> None:
+    """For receiver/learning, which judges them later: an acknowledgement waits for nothing but the disk."""
+    place = PLACES[Learned]
+    rows = [
+        {
+            "vehicle": one.vehicle,
+            "lane": int(one.header.lane),
+            "epoch": one.header.epoch,
+            "base_seq": one.header.base_seq,
+        }
+        for one in fresh
+        if (one.header.lane, one.header.purpose) == place
+    ]
+    if rows:
+        connection.execute(insert(learning_queue), rows)
 
 
 def _save_coverage(connection: Connection, shelves: Mapping[Place, Shelf]) -> None:

@@ -126,8 +126,7 @@ class Ingest:
 
     def _count(self, verdicts: Iterable[Verdict]) -> None:
         for outcome, times in Counter(verdict.outcome for verdict in verdicts).items():
-            name = f"blocks_{outcome.value}"
-            setattr(self._counters, name, getattr(self._counters, name) + times)
+            self._counters.add(f"blocks_{outcome.value}", times)
 
 
 def promised(offer: Callable[[Answer], None]) -> asyncio.Future[Verdict]:

@@ -15,12 +15,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ecu.clock import SECOND_NS, Clock
-from ecu.errors import OutriderError, UsageFault
+from ecu.errors import EnvironmentFault, OutriderError, UsageFault
 from receiver import admission, journal, objectrows
 from receiver.admission import NotAdmitted
 from receiver.answers import AuditLine, AuditTail, FleetMember, ObjectLine, Revoked, checked_vehicle
 from receiver.counters import Counters
 from receiver.endpoint import Endpoint
+from receiver.learning.desk import LearningDesk
+from receiver.learning.routes import routes as learning_routes
 from receiver.objectfiles import ObjectFiles
 from receiver.pki import Authority
 from receiver.store import Store
@@ -57,6 +59,7 @@ class Operator:
         enrolment_s: float,
         roots: Callable[[], tuple[str, str]],
         objects: Path,
+        learning: LearningDesk,
         hint_elsewhere: Callable[[str, str], bool] | None = None,
         on_revoked: Callable[[str], None] | None = None,
     ) -> None:
@@ -69,6 +72,7 @@ class Operator:
         self._enrolment_ns = int(enrolment_s * SECOND_NS)
         self._roots = roots
         self._objects = objects
+        self._learning = learning
         self._hint_elsewhere = hint_elsewhere
         self._on_revoked = on_revoked
 
@@ -141,6 +145,7 @@ class Operator:
                 Route("/objects", _spoken(self._list_objects)),
                 Route("/stats", _spoken(self._stats)),
                 Route("/audit", _spoken(self._audit)),
+                *learning_routes(self._learning, _spoken),
             ]
         )
 
@@ -184,10 +189,21 @@ def _spoken(handle: Callable[[Request], Awaitable[Response]]) -> Callable[[Reque
         try:
             return await handle(request)
         except OutriderError as error:
-            status = {UsageFault: 400, NotAdmitted: 404}.get(type(error), 503)
-            return answer(Refusal(str(error)), status)
+            return answer(Refusal(str(error)), _status_of(error))
 
     return spoken
+
+
+def _status_of(error: OutriderError) -> int:
+    match error:
+        case UsageFault():
+            return 400
+        case EnvironmentFault():
+            return 503
+        case NotAdmitted():
+            return 404
+        case _:
+            return 409
 
 
 def _rfc3339(wall_ns: int) -> str:

@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ecu.clock import SECOND_NS, Clock
@@ -63,6 +64,7 @@ class Certificate:
     serial: int
     not_after_ns: int
     pem: bytes
+    public_key: bytes  # DER, SubjectPublicKeyInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class Authority:
         usage = ExtendedKeyUsageOID.CLIENT_AUTH
         leaf = self._leaf(_proven_key(csr_pem), vehicle, names, usage, self._vehicle_days)
         not_after_ns = int(leaf.not_valid_after_utc.timestamp()) * SECOND_NS
-        return Certificate(vehicle, leaf.serial_number, not_after_ns, _pem(leaf))
+        return Certificate(vehicle, leaf.serial_number, not_after_ns, _pem(leaf), key_der(leaf.public_key()))
 
     def sign(self, message: bytes) -> bytes:
         """ECDSA with SHA-256 over `message`, DER. The caller's message must say what it is for."""
@@ -213,9 +215,12 @@ def identify(der: bytes | None) -> Identity:
 
 def key_digest(csr_pem: bytes) -> bytes:
     """SHA-256 of the public key that a request proves possession of. Raises BadRequest."""
-    key = _proven_key(csr_pem)
-    info = serialization.PublicFormat.SubjectPublicKeyInfo
-    return hashlib.sha256(key.public_bytes(serialization.Encoding.DER, info)).digest()
+    return hashlib.sha256(key_der(_proven_key(csr_pem))).digest()
+
+
+def key_der(key: CertificatePublicKeyTypes) -> bytes:
+    """SubjectPublicKeyInfo (RFC 5280, section 4.1)."""
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def _proven_key(csr_pem: bytes) -> ec.EllipticCurvePublicKey:

@@ -32,6 +32,10 @@ from receiver.endpoint import Endpoint
 from receiver.eventgrid import EventGridPush
 from receiver.hub import HubDesk, HubService, read_secret
 from receiver.ingest import Ingest, IngestLimits
+from receiver.learning.desk import LearningDesk, LearningRules
+from receiver.learning.jobs import Jobs, one_process
+from receiver.learning.order import Rule, Workbench
+from receiver.learning.packagebench import PackageBench
 from receiver.listener import Listener, listen
 from receiver.objectfiles import ObjectFiles
 from receiver.objects import ObjectDesk, ObjectRules
@@ -67,6 +71,7 @@ class Receiver:
     store: Store
     authority: Authority
     behind: Behind | None
+    learning: LearningDesk
 
 
 class Teller(Protocol):
@@ -108,8 +113,13 @@ def _raise_descriptor_limit() -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(config: ReceiverConfig, state: Path, clock: Clock | None = None) -> AsyncIterator[Receiver]:
-    """A receiver that serves within the context. Raises EnvironmentFault when the machine doesn't let it."""
+async def running(
+    config: ReceiverConfig, state: Path, clock: Clock | None = None, bench: Workbench | None = None
+) -> AsyncIterator[Receiver]:
+    """A receiver that serves within the context; `bench` does what is done with model packages, in another process.
+
+    Raises EnvironmentFault when the machine doesn't let it.
+    """
     clock = clock or SystemClock()
     disk = state_folder(state)
     with _alone(state), _sockets(config, state) as sockets:
@@ -118,7 +128,7 @@ async def running(config: ReceiverConfig, state: Path, clock: Clock | None = Non
             await store.transact(journal.append, clock.wall_ns(), "started")
             async with (
                 asyncio.TaskGroup() as tasks,
-                _serving(config, state, clock, authority, store, sockets, tasks) as receiver,
+                _serving(config, state, clock, authority, store, sockets, tasks, bench or PackageBench()) as receiver,
             ):
                 yield receiver
 
@@ -132,19 +142,22 @@ async def _serving(
     store: Store,
     sockets: _Sockets,
     tasks: asyncio.TaskGroup,
+    bench: Workbench,
 ) -> AsyncIterator[Receiver]:
     counters = Counters()
+    learning = _learning(config, state, clock, store, counters, bench)
     hub = HubDesk(HubService(config.hub, clock), counters, tasks) if config.hub.host else None
     tellers: list[Teller] = []
     ingest, endpoint = _endpoint(config, clock, store, counters, tasks, tellers)
     behind = _behind(config, authority, store, endpoint, clock, counters)
     elsewhere: list[Elsewhere] = [way for way in (hub, behind) if way is not None]
-    tellers += [endpoint, *elsewhere]
+    tellers += [endpoint, *elsewhere, learning]
     address = Address(config.hosts[0], sockets.mqtt.getsockname()[1], sockets.https.getsockname()[1])
     objects = state / OBJECTS_FOLDER
     shelf = UpdateShelf(Path(config.updates) if config.updates else None, store, clock, counters)
     operator = Operator(
         store, authority, endpoint, clock, counters, address, config.enrolment_minutes * 60, shelf.roots, objects,
+        learning,
         lambda vehicle, kind: any(way.hint(vehicle, kind) for way in elsewhere),
         behind.forget if behind is not None else None,
     )  # fmt: skip
@@ -162,6 +175,7 @@ async def _serving(
             ingest.run(),
             endpoint.keep_time(),
             desk.run(),
+            learning.run(),
             Listener(sockets.mqtt, mqtt_tls, endpoint.session, endpoint.has_room, clock, counters).run(),
             Listener(sockets.https, https_tls, site.protocol, site.make_room, clock, counters).run(),
             _keep_certificate(authority, config.hosts, clock, mqtt_tls, https_tls),
@@ -170,7 +184,7 @@ async def _serving(
     ]
     local_server = await asyncio.get_running_loop().create_unix_server(local.protocol, sock=sockets.local)
     try:
-        yield Receiver(address, state / SOCKET, operator, endpoint, counters, store, authority, behind)
+        yield Receiver(address, state / SOCKET, operator, endpoint, counters, store, authority, behind, learning)
     finally:
         local_server.close()
         for loop in loops:
@@ -233,6 +247,16 @@ def _push(
 ) -> EventGridPush:
     code = read_secret(config.hub.push_code_file, "[receiver.hub] push_code_file")
     return EventGridPush(code, store, clock, counters, endpoint.submit, hub)
+
+
+def _learning(
+    config: ReceiverConfig, state: Path, clock: Clock, store: Store, counters: Counters, bench: Workbench
+) -> LearningDesk:
+    jobs = Jobs(one_process, config.learning_job_s)
+    rules = LearningRules(
+        config.learning_buffer, Rule(config.learning_momentum, config.learning_rate), config.learning_again_s
+    )
+    return LearningDesk(store, RealDisk(state), clock, counters, jobs, bench, rules)
 
 
 async def _desk(
