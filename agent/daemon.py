@@ -50,6 +50,7 @@ from ota.trust import Vehicle
 from ota.updates import Notice
 from telemetry.capture import CaptureRules
 from telemetry.confirmations import Confirmation, ConfirmationSocket
+from telemetry.federated.plan import PLAN_FILE
 from telemetry.objects import LEDGER_NAMES as OBJECT_LEDGER_NAMES
 from telemetry.objects import ObjectKeeper, ObjectStore
 from telemetry.privacy import Privacy
@@ -403,10 +404,14 @@ class Daemon:
                 may=lambda: self._privacy.forbids(Learned) is None,
                 private=lambda learned: self._pipeline.on_learned(self._clock.boot_ns(), learned),
                 is_time_proven=self._is_time_proven,
-                plan=lambda: None,
-                package=lambda: None,
+                plan=self._plan_file,
+                package=lambda: self._package(Kind.STATE),
             ),
         )
+
+    def _plan_file(self) -> Path | None:
+        folder = self._updates.taken(Kind.PLAN) if self._updates is not None else None
+        return None if folder is None else folder / PLAN_FILE
 
     def _is_time_proven(self) -> bool | None:
         """Whether certificates hold by our clock: True once the link stands, False when they don't, None else."""
