@@ -3,6 +3,7 @@ has what is known, and writes what comes of it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -22,6 +23,8 @@ from telemetry.wire import BadBlock, unpack_block, unpack_body
 
 ADMITTED: Final = "admitted"
 WORDS_KEPT: Final = 200
+REFUSED_AT_ONCE: Final = 64
+"""Of one vehicle, in blocks that are judged together."""
 KEYS_TRIED: Final = 16
 """Of a vehicle's newest: each one costs a garbled update's judge as much again."""
 
@@ -68,45 +71,62 @@ class Judged:
 
 def judge_blocks(blocks: Sequence[LearnedBlock], ledger: Ledger) -> list[Judged]:
     """One judgement a record, in the order of the blocks."""
-    sent, judged = dict(ledger.sent), []
-    for block in blocks:
-        for one in _judge_block(block, ledger, sent):
-            judged.append(one)
-            if one.update is not None:
-                key = one.plan, one.vehicle
-                sent[key] = sent.get(key, frozenset()) | {one.update.seq}
-    return judged
+    session = _Session(ledger)
+    return [session.judge(block, record) for block in blocks for record in _records(block)]
 
 
-def _judge_block(block: LearnedBlock, ledger: Ledger, sent: dict[tuple[str, str], frozenset[int]]) -> Iterator[Judged]:
-    """`sent` may grow from one to the next."""
+class _Session:
+    """What is known, and what came of it so far."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._sent = dict(ledger.sent)
+        self._refused: Counter[str] = Counter()
+
+    def judge(self, block: LearnedBlock, record: Stored | None) -> Judged:
+        vehicle = block.vehicle
+        if self._refused[vehicle] >= REFUSED_AT_ONCE:
+            # Each costs a signature's check, and a block may hold thousands: others' updates are waiting.
+            words = f"after {REFUSED_AT_ONCE} refusals the rest isn't looked at"
+            return Judged(vehicle, "", Refusal.EXCESSIVE, f"{Refusal.EXCESSIVE}: {words}")
+        judged = self._judge(block, _update_in(record))
+        if judged.update is None:
+            self._refused[vehicle] += 1
+        else:
+            self._sent[judged.plan, vehicle] = self._seqs(judged.plan, vehicle) | {judged.update.seq}
+        return judged
+
+    def _judge(self, block: LearnedBlock, update: ModelUpdate | None) -> Judged:
+        vehicle, ledger = block.vehicle, self._ledger
+        if update is None:
+            return Judged(vehicle, "", Refusal.MALFORMED, f"{Refusal.MALFORMED}: it is no update")
+        plan = update.plan if update.plan in ledger.plans else ""
+        bases = ledger.bases.get(plan, {})
+        known = Known(ledger.plans, bases, max(bases.values(), default=0), self._seqs(plan, vehicle))
+        try:
+            admit_update(vehicle, update, verifier(ledger.keys.get(vehicle, ()), block.received_ns), known)
+        except UpdateRefused as refused:
+            return Judged(vehicle, plan, refused.refusal, _words(str(refused)))
+        return Judged(vehicle, plan, ADMITTED, update=update)
+
+    def _seqs(self, plan: str, vehicle: str) -> frozenset[int]:
+        return self._sent.get((plan, vehicle), frozenset())
+
+
+def _records(block: LearnedBlock) -> Sequence[Stored | None]:
     try:
-        records = unpack_body(*unpack_block(block.block))
-    except BadBlock as error:
-        # An older version took it, and this one doesn't read it.
-        yield Judged(block.vehicle, "", Refusal.MALFORMED, _words(f"{Refusal.MALFORMED}: {error}"))
-        return
-    for record in records:
-        yield _judge(block, record, ledger, sent)
+        return unpack_body(*unpack_block(block.block))
+    except BadBlock:
+        # An older version took it, and this one doesn't read it: all of it counts as one.
+        return [None]
 
 
-def _judge(block: LearnedBlock, record: Stored, ledger: Ledger, sent: dict[tuple[str, str], frozenset[int]]) -> Judged:
-    vehicle = block.vehicle
+def _update_in(record: Stored | None) -> ModelUpdate | None:
     try:
-        event = decode_event(record.event)
-    except (msgspec.DecodeError, RecursionError) as error:
-        return Judged(vehicle, "", Refusal.MALFORMED, _words(f"{Refusal.MALFORMED}: it is no record: {error}"))
-    if not isinstance(event, Learned):
-        return Judged(vehicle, "", Refusal.MALFORMED, f"{Refusal.MALFORMED}: it is no update")
-    update = event.update
-    plan = update.plan if update.plan in ledger.plans else ""
-    bases = ledger.bases.get(plan, {})
-    known = Known(ledger.plans, bases, max(bases.values(), default=0), sent.get((plan, vehicle), frozenset()))
-    try:
-        admit_update(vehicle, update, verifier(ledger.keys.get(vehicle, ()), block.received_ns), known)
-    except UpdateRefused as refused:
-        return Judged(vehicle, plan, refused.refusal, _words(str(refused)))
-    return Judged(vehicle, plan, ADMITTED, update=update)
+        event = decode_event(record.event) if record is not None else None
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return event.update if isinstance(event, Learned) else None
 
 
 def _words(words: str) -> str:

@@ -15,6 +15,7 @@ from ecu.clock import SECOND_NS
 from ecu.keys import MemoryKeyStore
 from receiver import admission, inbox
 from receiver.inbox import Arrival
+from receiver.learning.judging import REFUSED_AT_ONCE
 from telemetry.federated.admission import MAX_PAYLOAD_BYTES
 from telemetry.federated.plan import Plan
 from telemetry.federated.update import ModelUpdate
@@ -133,10 +134,28 @@ async def test_a_vehicle_that_is_refused_again_and_again_fills_neither_chain_nor
         for number in range(20):
             plan = plan_of(name=f"mine-{number}")
             await rig.receive("car-1", *(told(update_of(plan, car.keys.sign, 1.0, seq=seq)) for seq in range(1, 6)))
-        await rig.settle()
+            await rig.settle()
         assert (await rig.status()).unknown == {"car-1": {"unknown_plan": 100}}
         assert len(await rig.audit()) == before + 1
         assert len((await rig.rows("learning_count"))["learning_count"]) == 1
+
+
+async def test_a_vehicle_that_is_refused_too_often_at_once_isnt_looked_at_further_and_others_are(
+    tmp_path: Path,
+) -> None:
+    async with a_rig(tmp_path) as rig:
+        plan = await rig.begin()
+        car = await rig.car("car-1")
+        await rig.receive("car-1", *[told(update_of(plan, lambda message: b"", 1.0))] * 3000)
+        await rig.receive("car-1", told(update_of(plan, car.keys.sign, 1.0)))
+        await rig.learned(plan, "car-2", 1.0)
+        await rig.settle()
+        status = await rig.status()
+        assert status.plans[0].vehicles == {"car-1": {"foreign": REFUSED_AT_ONCE}, "car-2": {"admitted": 1}}
+        assert status.unknown == {"car-1": {"excessive": 3000 + 1 - REFUSED_AT_ONCE}}
+        await rig.learned(plan, "car-1", 1.0, seq=2)
+        await rig.settle()
+        assert (await rig.plan_status()).vehicles["car-1"]["admitted"] == 1, "another time it is heard again"
 
 
 async def test_the_same_update_twice_in_one_block_counts_once(tmp_path: Path) -> None:
