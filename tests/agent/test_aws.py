@@ -234,8 +234,7 @@ def test_aws_without_an_endpoint_says_where_to_get_it(tmp_path: Path) -> None:
 
 
 def test_no_agent_loads_a_clouds_sdk_before_it_connects() -> None:
-    program = (
-        "import agent.daemon, sys; print([m for m in sys.modules if m.split('.')[0] in ('awscrt', 'awsiot', 'azure')])"
-    )
+    sdks = ("awscrt", "awsiot", "azure")
+    program = f"import agent.daemon, sys; print([m for m in sys.modules if m.split('.')[0] in {sdks}])"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert told.stdout.strip() == "[]"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ecu.clock import Clock
 from telemetry.links.arrivals import Arrivals
-from telemetry.links.aws.proof import Door, Prover, SdkError, reason
+from telemetry.links.aws.proof import Door, Greeting, Prover, SdkError, admitted
 from telemetry.links.link import Accepted, Acks, Hint, Refused, Unreachable
 from telemetry.links.reasons import FAILED, deaf, raise_unless_taken
 from telemetry.links.stream import ended
@@ -120,9 +120,7 @@ class AwsLink:
 
     async def _open(self, talk: _Talk) -> None:
         talk.line.start()
-        failure = await talk.greeting
-        if failure is not None:
-            raise await reason(self._door, self._name, self._keys, self._clock, failure, self._timeout_s)
+        await admitted(talk.greeting, self._door, self._name, self._keys, self._clock, self._timeout_s)
         if await talk.sdk(talk.line.subscribe(down_topic(self._name, "#"))) >= FAILED:
             raise deaf(self._host, self._name)
         thing = importlib.import_module("telemetry.links.aws.thing")
@@ -159,7 +157,7 @@ class _Talk:
     line: CrtConnection
 
     def __init__(self, in_flight: int) -> None:
-        self.greeting: asyncio.Future[tuple[int | None, str] | None] = asyncio.get_running_loop().create_future()
+        self.greeting: Greeting = asyncio.get_running_loop().create_future()
         self.arrivals = Arrivals()
         self.slots = asyncio.Semaphore(in_flight)
         self.thing: Thing | None = None

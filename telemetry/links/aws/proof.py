@@ -7,7 +7,7 @@ import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from ecu.clock import Clock, SystemClock
 from telemetry.links.aws.examine import examine
@@ -16,6 +16,8 @@ from telemetry.links.reasons import turned_away
 from telemetry.links.tls import broker_context
 
 T = TypeVar("T")
+
+LOOK_AFTER_S: Final = 2.0
 
 
 class SdkError(Exception):
@@ -56,13 +58,30 @@ class Door:
     ca_pem: str | None = None
 
 
-async def reason(
-    door: Door, name: str, prover: Prover, clock: Clock, failure: tuple[int | None, str], timeout_s: float
-) -> LinkError:
-    """Why a connection of `name` didn't come about; `failure` is MQTT's code, if there was one, and the SDK's words."""
+Greeting = asyncio.Future[tuple[int | None, str] | None]
+"""None when the broker has let us in; else MQTT's code, if there was one, and the SDK's words."""
+
+
+async def admitted(greeting: Greeting, door: Door, name: str, prover: Prover, clock: Clock, timeout_s: float) -> None:
+    """Returns when the broker has let `name` in. Raises Unreachable, Untrusted, ClockUntrusted or Unauthorized."""
+    # After a handshake that failed the SDK says nothing for 10 to 30 s (s2n's blinding): look before it does.
+    await asyncio.wait({greeting}, timeout=min(LOOK_AFTER_S, timeout_s / 4))
+    if not greeting.done():
+        trouble = await _trouble(door, prover, clock, timeout_s)
+        if trouble is not None and not (greeting.done() and greeting.result() is None):
+            raise trouble
+    if (failure := await greeting) is None:
+        return
     code, words = failure
     if code is not None:
-        return turned_away(code, words, door.host, name)
+        raise turned_away(code, words, door.host, name)
+    raise await _trouble(door, prover, clock, timeout_s) or Unreachable(
+        f"{door.host} port {door.port} can't be reached: {words}. The link will try again."
+    )
+
+
+async def _trouble(door: Door, prover: Prover, clock: Clock, timeout_s: float) -> LinkError | None:
+    """What OpenSSL finds wrong with a connection; None when nothing."""
     context = broker_context(door.ca_pem)
     prover.load_identity(context)
     # The SDK goes by the computer's clock, whatever else is believed.
@@ -71,4 +90,4 @@ async def reason(
         await asyncio.to_thread(examine, door.host, door.port, context, clocks, timeout_s)
     except LinkError as error:
         return error
-    return Unreachable(f"{door.host} port {door.port} can't be reached: {words}. The link will try again.")
+    return None

@@ -14,7 +14,7 @@ from awsiot import iotidentity
 
 from ecu.clock import Clock
 from telemetry.links.aws.crt import CrtConnection, Peer
-from telemetry.links.aws.proof import Claim, Door, reason
+from telemetry.links.aws.proof import Claim, Door, Greeting, admitted
 from telemetry.links.aws.services import done
 from telemetry.links.link import Unreachable
 
@@ -38,8 +38,7 @@ async def provision(
     try:
         async with asyncio.timeout(timeout_s):
             line.start()
-            if (failure := await events.greeting) is not None:
-                raise await reason(door, peer.client_id, claim, clock, failure, timeout_s)
+            await admitted(events.greeting, door, peer.client_id, claim, clock, timeout_s)
             return await _asked(line.client, template, serial, csr_pem, timeout_s)
     except TimeoutError as error:
         raise Unreachable(f"{door.host} took too long to answer. Check the network, and try again.") from error
@@ -65,7 +64,7 @@ class _Greeting:
     """Events of which only the beginning matters (crt.Events)."""
 
     def __init__(self) -> None:
-        self.greeting: asyncio.Future[tuple[int | None, str] | None] = asyncio.get_running_loop().create_future()
+        self.greeting: Greeting = asyncio.get_running_loop().create_future()
 
     def connected(self, receive_maximum: int) -> None:
         if not self.greeting.done():
