@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from agent.gates import PowerWanted
 from agent.labelsource import parse_source
+from ecu.errors import UsageFault
 from ecu.toml import load_toml
 from telemetry.capture.config import CaptureConfig
 from telemetry.federated.plan import LearningFloor
@@ -138,3 +139,11 @@ def load_config(path: Path | None) -> AgentConfig:
     The receiver may have its section in the same file.
     """
     return load_toml(path, AgentConfig, others=("receiver",))
+
+
+def read_ca(path: str) -> str:
+    """The PEM that [link] ca_file names. Raises UsageFault."""
+    try:
+        return Path(path).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageFault(f"[link] ca_file = {path!r} can't be read: {error}.") from error
