@@ -30,7 +30,7 @@ from simulator.clouds.hub import Telemetry
 from telemetry.links.azure.messages import MAX_METHOD_BYTES, properties_of, unpack_answers
 from telemetry.records import Lane
 from telemetry.wire import MAX_REFUSAL_CHARACTERS, Decision, Receipt, Refusal
-from tests.receiver.fleet import VEHICLE, a_receiver, a_vehicle, make_block, until
+from tests.receiver.fleet import EPOCH, VEHICLE, a_receiver, a_vehicle, make_block, until
 from tests.receiver.test_api import ask
 
 
