@@ -47,8 +47,9 @@ AGAIN_CAP_S: Final = 30.0
 WELCOME_FOR_NS: Final = 10 * SECOND_NS
 """How long it goes unasked whether a vehicle is still welcome; a revocation here is heeded at once."""
 VEHICLES_KEPT: Final = 10_000
+WAITING_PER_VEHICLE: Final = 100
 MOST_WAITING: Final = 4096
-"""Messages that wait for the store's word, and answers that the broker hasn't acknowledged."""
+"""Answers that the broker hasn't acknowledged."""
 
 _TOPIC: Final = re.compile(rf"{re.escape(TOPIC_ROOT)}/([a-z0-9][a-z0-9-]{{2,62}})/up/([a-z0-9]+)")
 _LANES: Final = {lane.name.lower(): lane for lane in Lane}
@@ -95,6 +96,7 @@ class Behind:
         self._rng = rng
         self._counters = counters
         self._welcome: OrderedDict[str, int] = OrderedDict()  # until when; heard last, last
+        self._unsettled: dict[str, list[tuple[str, bytes]]] = {}  # what came while the store is asked about its sender
         self._asking: set[asyncio.Task[None]] = set()
         self._shift: _Shift | None = None
 
@@ -114,8 +116,8 @@ class Behind:
             self._tell(vehicle, "receipt", pack_receipt(receipt))
 
     def hint(self, vehicle: str, kind: str) -> bool:
-        """Whether the vehicle has been heard of behind this broker, and the broker is there to tell it."""
-        return vehicle in self._welcome and self._tell(vehicle, "hint", kind.encode())
+        """Whether the broker is there to tell it; whether the vehicle is, only the broker knows."""
+        return self._tell(vehicle, "hint", kind.encode())
 
     def forget(self, vehicle: str) -> None:
         """It was revoked, or let in again: ask the store about its next block."""
@@ -173,29 +175,43 @@ class Behind:
             return
         self._counters.broker_messages += 1
         vehicle, kind = named.groups()
-        if self._welcome.get(vehicle, 0) > self._clock.boot_ns():
+        if (before := self._unsettled.get(vehicle)) is not None:
+            self._keep(before, kind, payload)
+        elif self._welcome.get(vehicle, 0) > self._clock.boot_ns():
             self._take(vehicle, kind, payload)
-        elif len(self._asking) < MOST_WAITING:
-            task = asyncio.ensure_future(self._admit(vehicle, kind, payload))
+        elif len(self._unsettled) >= VEHICLES_KEPT:
+            self._counters.broker_dropped += 1
+        else:
+            self._unsettled[vehicle] = [(kind, payload)]
+            task = asyncio.ensure_future(self._admit(vehicle))
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
+
+    def _keep(self, waiting: list[tuple[str, bytes]], kind: str, payload: bytes) -> None:
+        """Behind what its sender sent before. Who sends more than that is heard again later."""
+        if len(waiting) < WAITING_PER_VEHICLE:
+            waiting.append((kind, payload))
         else:
             self._counters.broker_dropped += 1
 
-    async def _admit(self, vehicle: str, kind: str, payload: bytes) -> None:
+    async def _admit(self, vehicle: str) -> None:
         try:
             welcome = await self._store.transact(admission.welcome, {vehicle}, self._clock.wall_ns())
         except StoreError as error:
-            # No answer: the vehicle keeps its block and comes again.
+            # No answer: the vehicle keeps its blocks and comes again.
             log.error("admission_failed", vehicle=vehicle, reason=str(error))
+            del self._unsettled[vehicle]
             return
-        if welcome.get(vehicle, False):
-            self._heard(vehicle)
-            self._take(vehicle, kind, payload)
-        else:
+        messages = self._unsettled.pop(vehicle)
+        if not welcome.get(vehicle, False):
             self._counters.not_admitted += 1
             self._welcome.pop(vehicle, None)
-            self._refuse(vehicle, payload, Decision.UNAUTHORIZED, STRANGER)
+            for _, payload in messages:
+                self._refuse(vehicle, payload, Decision.UNAUTHORIZED, STRANGER)
+            return
+        self._heard(vehicle)
+        for kind, payload in messages:
+            self._take(vehicle, kind, payload)
 
     def _heard(self, vehicle: str) -> None:
         self._welcome[vehicle] = self._clock.boot_ns() + WELCOME_FOR_NS

@@ -27,7 +27,7 @@ from ecu.disk import RealDisk, replace_file
 from ecu.errors import EnvironmentFault, OutriderError
 from receiver.tls import TellingContext
 from telemetry.links.pairing import is_vehicle_id
-from telemetry.links.tls import NO_CHECK_TIME
+from telemetry.links.tls import NO_CHECK_TIME, broker_context
 
 FOLDER = "authority"
 CA_FILE = f"{FOLDER}/ca.pem"
@@ -194,14 +194,6 @@ class Authority:
         now = self._now()
         dated = x509.CertificateBuilder().not_valid_before(now - _BACKDATED)
         return dated.not_valid_after(now + datetime.timedelta(days=days))
-
-
-def broker_context(ca_pem: str | None) -> ssl.SSLContext:
-    """TLS to a broker of the authority `ca_pem`, or of one that this computer trusts; dates are left to the caller."""
-    context = ssl.create_default_context(cadata=ca_pem)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_flags |= NO_CHECK_TIME
-    return context
 
 
 def identify(der: bytes | None) -> Identity:

@@ -35,12 +35,13 @@ from receiver.listener import Listener, listen
 from receiver.objectfiles import ObjectFiles
 from receiver.objects import ObjectDesk, ObjectRules
 from receiver.operator import Address, Operator
-from receiver.pki import Authority, broker_context
+from receiver.pki import Authority
 from receiver.quota import Quota
 from receiver.session import SessionLimits
 from receiver.store import Store, sqlite_url
 from receiver.updates import UpdateShelf
 from receiver.web import Site
+from telemetry.links.tls import broker_context
 from telemetry.wire import Receipt
 
 log = structlog.get_logger()
@@ -132,7 +133,7 @@ async def _serving(
     tellers: list[Teller] = []
     ingest, endpoint = _endpoint(config, clock, store, counters, tasks, tellers)
     behind = _behind(config, authority, store, endpoint, clock, counters)
-    elsewhere: list[Elsewhere] = [way for way in (behind, hub) if way is not None]
+    elsewhere: list[Elsewhere] = [way for way in (hub, behind) if way is not None]
     tellers += [endpoint, *elsewhere]
     address = Address(config.hosts[0], sockets.mqtt.getsockname()[1], sockets.https.getsockname()[1])
     objects = state / OBJECTS_FOLDER
