@@ -19,7 +19,7 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 import structlog
@@ -60,6 +60,14 @@ def sas_token(host: str, policy: str, key_base64: str, ends_s: int) -> str:
     return f"SharedAccessSignature sr={resource}&sig={signature}&se={ends_s}&skn={policy}"
 
 
+class Service(Protocol):
+    """Who calls vehicles."""
+
+    def call(self, vehicle: str, method: str, payload: object) -> int:
+        """What the vehicle answered. Blocks. Raises HubRefused."""
+        ...
+
+
 class HubService:
     """The hub's service API, one request a connection, each within its time-out."""
 
@@ -67,7 +75,8 @@ class HubService:
         self._config = config
         self._clock = clock
         self._key = read_secret(config.key_file, "[receiver.hub] key_file")
-        self._context = ssl.create_default_context(cafile=config.ca_file or None)
+        _demand_base64(self._key)
+        self._context = _trusting(config.ca_file)
 
     def call(self, vehicle: str, method: str, payload: object) -> int:
         """What the vehicle answered. Blocks. Raises HubRefused."""
@@ -98,14 +107,14 @@ class HubService:
             line.request(verb, path, body, headers)
             response = line.getresponse()
             return response.status, response.read(_MAX_ANSWER_BYTES)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, UnicodeError, http.client.HTTPException) as error:  # UnicodeError: no name of a host
             raise HubRefused(f"{config.host} can't be asked: {error}") from error
         finally:
             line.close()
 
 
 @dataclass(slots=True)
-class _Waiting:
+class Waiting:
     """What one vehicle is to be told, bounded: what falls out is said again when the vehicle sends again."""
 
     stored: dict[tuple[Lane, bytes], IntervalSet] = field(default_factory=dict)
@@ -113,9 +122,9 @@ class _Waiting:
     hints: list[str] = field(default_factory=list)
 
     def add(self, receipt: Receipt) -> bool:
-        ranges = self.stored.setdefault((receipt.lane, receipt.epoch), IntervalSet())
-        if sum(len(known.ranges) for known in self.stored.values()) >= RANGES_KEPT:
+        if sum(len(known.ranges) for known in self.stored.values()) + len(receipt.ranges) > RANGES_KEPT:
             return False
+        ranges = self.stored.setdefault((receipt.lane, receipt.epoch), IntervalSet())
         for start, end in receipt.ranges:
             ranges.add(start, end)
         return True
@@ -128,7 +137,7 @@ class _Waiting:
 
     def calls(self) -> list[tuple[str, Any]]:
         """Method and payload, in the order in which they are made."""
-        receipts = [Receipt(lane, epoch, known.ranges) for (lane, epoch), known in self.stored.items() if known.ranges]
+        receipts = [Receipt(lane, epoch, known.ranges) for (lane, epoch), known in self.stored.items()]
         answers = [(RECEIPT_METHOD, pack_answers(receipts, self.refusals))] if receipts or self.refusals else []
         return [*answers, *((HINT_METHOD, kind) for kind in self.hints)]
 
@@ -136,12 +145,12 @@ class _Waiting:
 class HubDesk:
     """Who is behind the hub, and what each is to be told."""
 
-    def __init__(self, service: HubService, counters: Counters, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, service: Service, counters: Counters, tasks: asyncio.TaskGroup) -> None:
         self._service = service
         self._counters = counters
         self._tasks = tasks
         self._behind: OrderedDict[str, None] = OrderedDict()  # heard last, last
-        self._waiting: dict[str, _Waiting] = {}
+        self._waiting: dict[str, Waiting] = {}
         self._talking: set[str] = set()
         self._threads = ThreadPoolExecutor(CALLS_AT_ONCE, thread_name_prefix="hub")
 
@@ -175,8 +184,8 @@ class HubDesk:
         self._waiting.clear()
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
-    def _of(self, vehicle: str) -> _Waiting:
-        return self._waiting.setdefault(vehicle, _Waiting())
+    def _of(self, vehicle: str) -> Waiting:
+        return self._waiting.setdefault(vehicle, Waiting())
 
     def _stir(self, vehicle: str) -> None:
         if vehicle not in self._talking:
@@ -215,3 +224,19 @@ def read_secret(path: str, key: str) -> str:
     if not secret:
         raise UsageFault(f"{key} = {path!r} is empty. Put the secret into it, in one line.")
     return secret
+
+
+def _demand_base64(key: str) -> None:
+    try:
+        base64.b64decode(key, validate=True)
+    except ValueError as error:
+        raise UsageFault(
+            f"[receiver.hub] key_file holds no key: {error}. `az iot hub policy show` prints it, base64."
+        ) from error
+
+
+def _trusting(ca_file: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file or None)
+    except OSError as error:  # ssl.SSLError is one
+        raise UsageFault(f"[receiver.hub] ca_file = {ca_file!r} can't be used: {error}. Name a PEM file.") from error
