@@ -43,11 +43,11 @@ class ReceiverConfig(BaseModel):
     updates: str = Field(default="", description="Folder the signing desk publishes to; empty for no updates.")
     certificate_days: float = Field(default=14.0, gt=0, le=90, description="Life of a vehicle's certificate, days.")
     enrolment_minutes: float = Field(default=60.0, gt=0, le=43_200, description="Life of a pairing token, minutes.")
-    receive_maximum: int = Field(default=32, ge=1, le=1024, description="Blocks in flight on one connection.")
+    receive_maximum: int = Field(default=128, ge=1, le=1024, description="Blocks in flight on one connection.")
     max_vehicles: int = Field(default=10_000, ge=1, description="Connections of vehicles at once.")
     connect_s: float = Field(default=10.0, gt=0, description="From TLS to CONNECT, seconds.")
     keep_alive_max_s: int = Field(default=300, ge=1, le=3600, description="Longest keep-alive granted, seconds.")
-    queue_blocks: int = Field(default=4096, ge=1, description="Blocks that may wait for the disk.")
+    queue_blocks: int = Field(default=16_384, ge=1, description="Blocks that may wait for the disk.")
     queue_bytes: int = Field(default=64 * 1024 * 1024, ge=128 * 1024, description="Their bytes together.")
     vehicle_bytes_per_s: float = Field(
         default=4 * 1024 * 1024, gt=0, description="What one vehicle may send, steadily: bytes as sent and as inflated."

@@ -34,7 +34,7 @@ _Queued = tuple[Arrival, Answer]
 class IngestLimits:
     """How much may wait for the disk, and how much one transaction takes."""
 
-    queue_blocks: int = 4096
+    queue_blocks: int = 16_384
     queue_bytes: int = 64 * 1024 * 1024
     commit_blocks: int = 512
 

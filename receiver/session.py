@@ -25,6 +25,8 @@ from telemetry.wire import DOWN_KINDS, MAX_BLOCK_BYTES, down_topic, status_topic
 
 MAX_PUBLISH_BYTES: Final = MAX_BLOCK_BYTES + 1024
 MAX_UNSENT_BYTES: Final = 256 * 1024
+MAX_WAITING_BYTES: Final = 3 * 1024 * 1024
+"""Of one vehicle's blocks that wait for the disk; then nothing more of it is read. Small blocks never come near."""
 PACKETS_A_TURN: Final = 32
 """How many packets one vehicle has handled before the others have their turn: a flood is slow, and slows nobody."""
 
@@ -55,7 +57,7 @@ class SessionLimits:
 
     connect_s: float = 10.0
     keep_alive_max_s: int = 300
-    receive_maximum: int = 32
+    receive_maximum: int = 128
     connections: int = 10_000
 
 
@@ -95,7 +97,8 @@ class Session(asyncio.Protocol):
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._framer = Framer(MAX_PUBLISH_BYTES)
-        self._in_flight: set[int] = set()
+        self._in_flight: dict[int, int] = {}  # packet id -> bytes
+        self._waiting_bytes = 0
         self._kinds: set[str] = set()
         self._unsent: list[bytes] = []
         self._connect: mqtt5.ConnectPacket | None = None
@@ -183,7 +186,7 @@ class Session(asyncio.Protocol):
 
     @property
     def _listens(self) -> bool:
-        return self.phase in _LISTENING and not self._congested
+        return self.phase in _LISTENING and not self._congested and self._waiting_bytes < MAX_WAITING_BYTES
 
     def _go_on(self) -> None:
         if not self._has_more:
@@ -272,10 +275,10 @@ class Session(asyncio.Protocol):
 
     def _route(self, packet_id: int, topic: str, payload: bytes) -> None:
         if (lane := self._lanes.get(topic)) is not None:
-            self._in_flight.add(packet_id)
+            self._wait_for(packet_id, len(payload))
             self._desk.offer(self.vehicle, lane, payload, partial(self._answer, packet_id))
         elif topic == status_topic(self.vehicle):
-            self._in_flight.add(packet_id)
+            self._wait_for(packet_id, len(payload))
             told = self._desk.report(self.vehicle, payload)
             told.add_done_callback(lambda done: None if done.cancelled() else self._answer(packet_id, done.result()))
         else:
@@ -284,9 +287,15 @@ class Session(asyncio.Protocol):
             self._puback(packet_id, PubAckReasonCode.NOT_AUTHORIZED, "this topic isn't this vehicle's to publish to")
 
     def _answer(self, packet_id: int, verdict: Verdict) -> None:
-        self._in_flight.discard(packet_id)
+        if self._waiting_bytes >= MAX_WAITING_BYTES:
+            asyncio.get_running_loop().call_soon(self._go_on)
+        self._waiting_bytes -= self._in_flight.pop(packet_id)
         if self.phase is Phase.OPEN:
             self._puback(packet_id, _PUBACK[verdict.outcome], verdict.words)
+
+    def _wait_for(self, packet_id: int, size: int) -> None:
+        self._in_flight[packet_id] = size
+        self._waiting_bytes += size
 
     def _puback(self, packet_id: int, code: PubAckReasonCode, words: str) -> None:
         said = words if words and self._connect is not None and self._connect.request_problem_info else None

@@ -25,6 +25,8 @@ MANY: Final = 50
 ROUNDS: Final = 3
 MESSAGES: Final = 24_000
 ALONE: Final = 500
+CROWD_WINDOW: Final = 32
+"""In flight each of MANY: enough for full commits, without a queue that only makes receipts later."""
 _WHAT: Final = "blocks of about 190 B, QoS 1, mutual TLS 1.3"
 _UNMEASURED: Final = "not measured: mosquitto isn't installed (apt-get install mosquitto)"
 
@@ -93,9 +95,9 @@ class _Run:
         # Numbers that no vehicle has used yet: what is sent again would be told apart and not stored.
         first_seq = next(self._batch) * 2 * MESSAGES
         vehicles = [str(folder) for folder in self._fleet.vehicles[:clients]]
+        window = window or (self._window if clients == 1 else CROWD_WINDOW)
         ours = peer == self._own
-        each = messages // clients
-        return Load(vehicles, peer.port, peer.pid, BlockKind.SMALL, each, window or self._window, first_seq, ours)
+        return Load(vehicles, peer.port, peer.pid, BlockKind.SMALL, messages // clients, window, first_seq, ours)
 
 
 def _rates(one: Felt, many: Felt, commits: int) -> list[Metric]:
