@@ -47,6 +47,8 @@ LOCKSTEP_PICTURES_EVERY: Final = 25
 """Of its pre-roll. In lockstep the drive waits for each picture to be covered."""
 OBJECTS_BYTES_PER_S: Final = 16 * 1024 * 1024
 """Nobody else needs this network."""
+LEARNING: Final = {"learning_buffer": 1000, "learning_rate": 1.0}
+"""The receiver's: the classroom says when everybody has told what it learned, and takes one step."""
 HARD_BRAKES_AT_S: Final = (3.0, 13.0, 25.0, 37.0)
 
 
@@ -325,6 +327,7 @@ class Stage:
             "link": {"port": port, "timeout_s": 3.0, **(self._cloud.link_section if self._cloud is not None else {})},
             **(self._cloud.receiver_sections if self._cloud is not None else {}),
             "receiver": {
+                **LEARNING,
                 "updates": self._served,
                 "mqtt_port": self._receiver_ports.get("mqtt_port", 0),
                 "https_port": self._receiver_ports.get("https_port", 0),
