@@ -33,6 +33,7 @@ from ota.manifest import BundleManifest
 from receiver.client import OperatorClient
 from receiver.learning.answers import AttemptLine, PlanStatus
 from simulator.demo.flash import fingerprint
+from simulator.demo.proofs import stored_records
 from simulator.demo.signing import SigningDesk
 from simulator.demo.stage import Places
 from simulator.demo.thinned import thin_out
@@ -46,6 +47,7 @@ from telemetry.federated.line import base_digest
 from telemetry.federated.plan import PLAN_FILE, LabelSource, Plan, encode_plan
 from telemetry.federated.update import ModelUpdate, signed_part
 from telemetry.links.link import LinkError
+from telemetry.records import Learned, decode_event
 
 PUPIL: Final = "demo-learner"
 FLEET: Final = 20
@@ -57,6 +59,7 @@ FEWEST: Final = 8
 WITHIN_S: Final = 60.0
 LOOK_S: Final = 0.1
 DAY_S: Final = 24 * 3600
+DATABASE: Final = "receiver.sqlite"
 
 T = TypeVar("T")
 
@@ -92,7 +95,7 @@ async def learn(places: Places, desk: SigningDesk, environment: Mapping[str, str
     for needed in (places.logs, places.scratch, folder):
         needed.mkdir(parents=True, exist_ok=True)
     setting = Setting(folder / "road.mp4", {**environment, "TMPDIR": str(places.scratch)}, places.logs, patient)
-    room = _Classroom(folder, OperatorClient(places.receiver), desk, setting)
+    room = _Classroom(folder, places.receiver, desk, setting)
     try:
         await room.teach()
     except OutriderError as trouble:
@@ -103,10 +106,11 @@ async def learn(places: Places, desk: SigningDesk, environment: Mapping[str, str
 
 
 class _Classroom:
-    def __init__(self, folder: Path, operator: OperatorClient, desk: SigningDesk, setting: Setting) -> None:
+    def __init__(self, folder: Path, receiver: Path, desk: SigningDesk, setting: Setting) -> None:
         self.proof = ClassroomProof()
         self._folder = folder
-        self._operator = operator
+        self._operator = OperatorClient(receiver)
+        self._database = receiver / DATABASE
         self._desk = desk
         self._setting = setting
         self._clock: Clock = SystemClock()
@@ -127,7 +131,7 @@ class _Classroom:
             await pupil.start()
             cars = await self._enrol_all()
             told = await self._have_told(cars, plan, learnable, flipped=False)
-            await self._until(plan.name, lambda status: PUPIL in status.waits)
+            await self._until(plan.name, lambda status: len(status.waits) == len(cars) + 1)
             await self._tell_badly(cars[0], told[0], plan)
             self.proof.good = await self._close(plan.name)
             await self._tell_stale(cars[1], told[1], plan)
@@ -207,7 +211,6 @@ class _Classroom:
         await car.tell(signed(replace(told, seq=2), car))
         status = await self._until(plan.name, lambda status: status.counts.get("stale", 0) > 0)
         self.proof.refused = {name: count for name, count in status.counts.items() if name != "admitted"}
-        self.proof.update_bytes = len(told.payload)
 
     async def _spoil(self, cars: Sequence[FleetCar], learnable: Learnable) -> None:
         """The same vehicles call red yellow, yellow green and green red: finite, in bounds, signed, and wrong."""
@@ -227,6 +230,7 @@ class _Classroom:
         self.proof.pupil_counted = PUPIL in good.vehicles
         learnable = load_learnable(self._package)
         self.proof.fp32_bytes = 4 * learnable.layout.size
+        self.proof.update_bytes = await asyncio.to_thread(update_bytes, self._database, PUPIL)
         if not good.candidate:
             return
         candidate = Path(good.candidate)
@@ -296,6 +300,15 @@ def hands(crops: Crops) -> list[Sequence[int]]:
 
 def signed(update: ModelUpdate, car: FleetCar) -> ModelUpdate:
     return replace(update, signature=car.keys.sign(signed_part(update)))
+
+
+def update_bytes(database: Path, vehicle: str) -> int:
+    """Of the update that the receiver has of the vehicle, as it was told; 0 without one."""
+    for stored in stored_records(database, vehicle):
+        event = decode_event(bytes(stored.record.event))
+        if isinstance(event, Learned):
+            return len(event.update.payload)
+    return 0
 
 
 def is_settled(attempts: Sequence[AttemptLine]) -> bool:

@@ -19,6 +19,7 @@ from ecu.clock import SECOND_NS, Clock, SystemClock
 from inference.fidelity import Agreement
 from simulator.claims import Verdict
 from simulator.demo.canary import make_drive
+from simulator.demo.classroom import ClassroomProof, learn
 from simulator.demo.clouds.cloud import DIRECT, Cloud, cloud_of
 from simulator.demo.exhibit import SceneBuilder, evidence, frame_size
 from simulator.demo.judge import Loss, PowerCuts, Proof, claims
@@ -52,6 +53,14 @@ class Result:
     verdict: Verdict
     evidence: Evidence
     recording: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What vehicles beside the one on the road proved; None in a fast run."""
+
+    workshop: WorkshopProof | None
+    classroom: ClassroomProof | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +125,7 @@ class _Demo:
         # In lockstep nobody on the road waits for a processor: the desk may have what the drive leaves of it.
         desk = asyncio.create_task(self._beside_the_drive()) if self._script.lockstep else None
         try:
-            play, law_1, workshop = await self._on_the_road()
+            play, law_1, elsewhere = await self._on_the_road()
             self._scenes.enter("The proofs", "Replays, fidelity, power cuts: what a desk can show is shown there.")
             (digests, agreement, cuts), pictures = await asyncio.gather(
                 desk or self._at_the_desk(), asyncio.to_thread(self._pictures)
@@ -126,35 +135,40 @@ class _Demo:
                 desk.cancel()
                 await asyncio.gather(desk, return_exceptions=True)
         shown = PictureProof(pictures, play.outcome.blackout)
-        return self._proof(play, law_1, digests, agreement, cuts, shown, workshop)
+        return self._proof(play, law_1, digests, agreement, cuts, shown, elsewhere)
 
-    async def _on_the_road(self) -> tuple[Play, Mapping[str, Any], WorkshopProof | None]:
-        """The whole drive, law 1 as `outrider spool inspect` tells it after that, and what the workshop proved."""
+    async def _on_the_road(self) -> tuple[Play, Mapping[str, Any], Elsewhere]:
+        """The whole drive, law 1 as `outrider spool inspect` tells it after that, and what other vehicles proved."""
         async with self._stage:
-            working = asyncio.create_task(self._workshop())
+            working = asyncio.create_task(self._elsewhere())
             try:
                 play = await self._drive()
                 why = "What is left on flash is sent; nothing is freed before it is stored."
                 self._scenes.enter("Parked at home", why)
                 await play.drain()
                 told = await self._stage.run(["spool", "inspect", "--json", "--state", str(self._places.agent)])
-                workshop = await working
+                elsewhere = await working
             finally:
                 working.cancel()
                 await asyncio.gather(working, return_exceptions=True)
-        return play, json.loads(told), workshop
+        return play, json.loads(told), elsewhere
 
-    async def _workshop(self) -> WorkshopProof | None:
+    async def _elsewhere(self) -> Elsewhere:
         """Other vehicles of the same fleet, patient beside the one on the road, from its first frame on.
 
-        They take half a minute of a processor, which a fast run hasn't got: it leaves them out.
+        They take most of a minute of a processor, which a fast run hasn't got: it leaves them out.
         """
         if self._script.lockstep:
-            return None
+            return Elsewhere(None, None)
         while not self._seen.sightings:
             await asyncio.sleep(REFRESH_S)
-        assert self._stage.desk is not None
-        return await work(self._places, self._stage.desk, self._environment, patient=True)
+        desk = self._stage.desk
+        assert desk is not None
+        workshop, classroom = await asyncio.gather(
+            work(self._places, desk, self._environment, patient=True),
+            learn(self._places, desk, self._environment, patient=True),
+        )
+        return Elsewhere(workshop, classroom)
 
     async def _beside_the_drive(self) -> tuple[list[str], dict[float, Agreement], PowerCuts]:
         """From the first frame on: everybody on the road waits for that one."""
@@ -224,7 +238,7 @@ class _Demo:
 
     def _proof(
         self, play: Play, law_1: Mapping[str, Any], digests: list[str], agreement: dict[float, Agreement],
-        cuts: PowerCuts, pictures: PictureProof, workshop: WorkshopProof | None,
+        cuts: PowerCuts, pictures: PictureProof, elsewhere: Elsewhere,
     ) -> Proof:  # fmt: skip
         testimony = list(read_entries(self._places.testimony))
         database = self._places.receiver / "receiver.sqlite"
@@ -252,7 +266,8 @@ class _Demo:
             wall_minus_boot_ns=self._clock.wall_ns() - self._clock.boot_ns(),
             models=Models(self._fidelity(OTHER_MODEL).get(0.40), agreement.get(0.40)),
             pictures=pictures,
-            workshop=workshop,
+            workshop=elsewhere.workshop,
+            classroom=elsewhere.classroom,
         )
 
     def _frames(self) -> FrameCounts | None:

@@ -13,7 +13,8 @@ from agent.frames import FrameCounts
 from ecu.clock import SECOND_NS
 from inference.fidelity import Agreement
 from simulator.claims import Claim, at_least, at_most, equals, holds
-from simulator.demo import pictureclaims, updateclaims, workshopclaims
+from simulator.demo import classroomclaims, pictureclaims, updateclaims, workshopclaims
+from simulator.demo.classroom import ClassroomProof
 from simulator.demo.observer import Observations, Reading
 from simulator.demo.pictureclaims import PictureProof
 from simulator.demo.proofs import KeyWatch, StoredRecord
@@ -95,6 +96,7 @@ class Proof:
     models: Models
     pictures: PictureProof
     workshop: WorkshopProof | None
+    classroom: ClassroomProof | None
 
 
 def claims(proof: Proof) -> tuple[Claim, ...]:
@@ -119,6 +121,7 @@ def claims(proof: Proof) -> tuple[Claim, ...]:
         *updateclaims.claims(proof.seen, proof.models, proof.lockstep),
         *pictureclaims.claims(proof.pictures),
         *(workshopclaims.claims(proof.workshop) if proof.workshop is not None else ()),
+        *(classroomclaims.claims(proof.classroom) if proof.classroom is not None else ()),
     )
 
 
