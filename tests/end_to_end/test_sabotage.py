@@ -24,6 +24,8 @@ IN_THE_WORKSHOP = (
     "kept_though_worse", "unproven_boots", "anybodys_metadata", "refusal_leaves_traces", "fetches_all_again"
 )  # fmt: skip
 """What breaks the workshop, which a fast run leaves out: tests/end_to_end/test_workshop.py."""
+IN_THE_CLASSROOM = ("gate_open", "replay_taken", "plan_keeps_all", "states_not_taken")
+"""And the classroom."""
 
 
 def claim_of(sabotage: str) -> str:
@@ -39,7 +41,7 @@ def short_path() -> Iterator[Path]:
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("sabotage", [name for name in SABOTAGES if name not in IN_THE_WORKSHOP])
+@pytest.mark.parametrize("sabotage", [name for name in SABOTAGES if name not in (*IN_THE_WORKSHOP, *IN_THE_CLASSROOM)])
 def test_the_demo_notices(sabotage: str, tmp_path: Path, short_path: Path) -> None:
     broken = environment(short_path, **sabotaged(sabotage))
     performed = perform(["--fast", "--json", "--report", str(tmp_path)], broken)

@@ -1,5 +1,5 @@
-"""The workshop for real, its vehicles' processes and a receiver: sound it holds every claim; broken, the one that is
-meant fails."""
+"""The workshop and the classroom for real, with their vehicles' processes and a receiver: sound they hold every claim;
+broken, the one that is meant fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.performance import ROOT, environment, sabotaged
-from tests.end_to_end.test_sabotage import IN_THE_WORKSHOP, claim_of
+from tests.end_to_end.test_sabotage import IN_THE_CLASSROOM, IN_THE_WORKSHOP, claim_of
 
 
 @pytest.fixture
@@ -36,8 +36,9 @@ def rehearse(which: str, folder: Path, in_environment: Mapping[str, str]) -> dic
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
-def test_the_workshop_holds_every_claim(short_path: Path) -> None:
-    found = rehearse("workshop", short_path, environment(short_path, PYTHONPATH=str(ROOT)))
+@pytest.mark.parametrize("which", ["workshop", "classroom"])
+def test_it_holds_every_claim(which: str, short_path: Path) -> None:
+    found = rehearse(which, short_path, environment(short_path, PYTHONPATH=str(ROOT)))
     assert [claim for claim in found.values() if not claim["ok"]] == []
     # Nothing of it is left running.
     running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
@@ -46,9 +47,12 @@ def test_the_workshop_holds_every_claim(short_path: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("sabotage", IN_THE_WORKSHOP)
-def test_the_workshop_notices(sabotage: str, short_path: Path) -> None:
-    found = rehearse("workshop", short_path, environment(short_path, **sabotaged(sabotage)))
+@pytest.mark.parametrize(
+    ("which", "sabotage"),
+    [("workshop", name) for name in IN_THE_WORKSHOP] + [("classroom", name) for name in IN_THE_CLASSROOM],
+)
+def test_it_notices(which: str, sabotage: str, short_path: Path) -> None:
+    found = rehearse(which, short_path, environment(short_path, **sabotaged(sabotage)))
     failed = [name for name, claim in found.items() if not claim["ok"]]
     assert len(failed) == 1, [found[name] for name in failed]
     assert failed[0].startswith(claim_of(sabotage)), found[failed[0]]

@@ -21,6 +21,7 @@ from simulator.demo.updateclaims import Models
 from simulator.witness import Entry, compare
 from telemetry.records import Lane, Stored, VehicleSummary, encode_event
 from telemetry.signals import vss
+from tests.simulator.demo.soundclassroom import sound_classroom
 from tests.simulator.demo.soundworkshop import sound_workshop
 
 WALL_MINUS_BOOT_NS = 1_700_000_000 * SECOND_NS
@@ -105,6 +106,7 @@ def _proof(lockstep: bool) -> Proof:
         models=Models(Agreement(0.8, 0.8, 0.8, 0.7, 0.9), Agreement(0.95, 0.95, 0.95, 0.93, 0.97)),
         pictures=sound_pictures(),
         workshop=None if lockstep else sound_workshop(),
+        classroom=None if lockstep else sound_classroom(),
     )
 
 

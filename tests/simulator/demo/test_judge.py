@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ecu.clock import MILLISECOND_NS, SECOND_NS
 from inference.fidelity import Agreement
 from simulator.claims import NOT_MEASURED
-from simulator.demo import pictureclaims, workshopclaims
+from simulator.demo import classroomclaims, pictureclaims, workshopclaims
 from simulator.demo.judge import (
     KILLED,
     Death,
@@ -55,6 +55,7 @@ from tests.simulator.demo.sound import (
     stories,
     with_records,
 )
+from tests.simulator.demo.soundclassroom import sound_classroom
 from tests.simulator.demo.soundworkshop import sound_workshop
 
 Damage = Callable[[Proof], Proof]
@@ -369,6 +370,7 @@ def test_every_claim_can_fail_and_can_go_unseen() -> None:
     assert len(set(names)) == len(names)
     elsewhere = {claim.name for claim in pictureclaims.claims(sound_pictures())}  # test_pictureclaims.py
     elsewhere |= {claim.name for claim in workshopclaims.claims(sound_workshop())}  # test_workshopclaims.py
+    elsewhere |= {claim.name for claim in classroomclaims.claims(sound_classroom())}  # test_classroomclaims.py
     assert {claim for claim, _ in DAMAGES} == {claim for claim, _ in NOTHING_SEEN} == set(names) - elsewhere
 
 
