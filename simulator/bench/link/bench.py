@@ -79,7 +79,7 @@ class _Run:
         with a_mosquitto(self._fleet, self._folder) as peer:
             paho = _median([paho_rate(self._load(peer, 1)) for _ in range(ROUNDS)], float)
             same, crowd = self._felt(peer, 1), self._felt(peer, MANY)
-        how = f"mosquitto without storage, {self._window} in flight"
+        how = f"mosquitto without storage and without a subscriber, {self._window} in flight"
         return [
             Metric("mosquitto + paho", paho, "messages/s", f"{how}, one client"),
             Metric(name, one.rate / paho, "x", "one client each; ours stores, mosquitto doesn't"),
