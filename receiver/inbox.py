@@ -120,7 +120,7 @@ def commit(
     shelves = _shelves(connection, arrivals)
     verdicts = [_settle(connection, shelves, arrival, is_full, now_ns) for arrival in arrivals]
     fresh = [new for shelf in shelves.values() for new in shelf.fresh]
-    _INSERT_BLOCKS.run(connection, [_row(arrival, digest, now_ns) for arrival, digest in fresh])
+    _insert_blocks(connection, fresh, now_ns)
     _queue_learned(connection, [arrival for arrival, _ in fresh])
     _save_coverage(connection, shelves)
     admission.mark_seen(connection, dict.fromkeys((arrival.vehicle for arrival in arrivals), now_ns))
@@ -213,6 +213,10 @@ def _digests(connection: Connection, place: Place, bases: list[int]) -> dict[int
     key = inbox.c.vehicle == place.vehicle, inbox.c.lane == int(place.lane), inbox.c.epoch == place.epoch
     rows = connection.execute(select(inbox.c.base_seq, inbox.c.sha256).where(*key, inbox.c.base_seq.in_(bases)))
     return {row.base_seq: row.sha256 for row in rows}
+
+
+def _insert_blocks(connection: Connection, fresh: list[tuple[Arrival, bytes]], now_ns: int) -> None:
+    _INSERT_BLOCKS.run(connection, [_row(arrival, digest, now_ns) for arrival, digest in fresh])
 
 
 def _row(arrival: Arrival, digest: bytes, now_ns: int) -> Values:

@@ -124,6 +124,16 @@ async def test_what_inflates_is_charged_by_what_it_becomes(tmp_path: Path) -> No
         assert [(await a).outcome for a in answers] == [Outcome.STORED, Outcome.STORED, Outcome.THROTTLED]
 
 
+async def test_an_answer_is_given_once_whether_at_once_or_after_the_commit(tmp_path: Path) -> None:
+    heard: list[Outcome] = []
+    async with a_bench(tmp_path) as (bench, _):
+        bench.ingest.offer(VEHICLE, Lane.P1, make_block(), lambda verdict: heard.append(verdict.outcome))
+        bench.ingest.offer(VEHICLE, Lane.P1, b"junk", lambda verdict: heard.append(verdict.outcome))
+        assert heard == [Outcome.BAD]
+        assert (await bench.ingest.submit(VEHICLE, Lane.P1, make_block(3))).outcome is Outcome.STORED
+        assert heard == [Outcome.BAD, Outcome.STORED]
+
+
 async def test_a_block_in_another_lanes_topic_is_bad(tmp_path: Path) -> None:
     async with a_bench(tmp_path) as (bench, _):
         verdict = await bench.ingest.submit(VEHICLE, Lane.P0, make_block(lane=Lane.P1))

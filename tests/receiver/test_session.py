@@ -19,7 +19,7 @@ from mqtt5 import DisconnectReasonCode, PubAckReasonCode, QoS, SubAckReasonCode,
 from ecu.clock import SECOND_NS
 from receiver import admission, journal
 from receiver.endpoint import CONNECTIONS_PER_VEHICLE, MAX_STATUS_BYTES
-from receiver.inbox import QUARANTINED_PER_VEHICLE
+from receiver.inbox import QUARANTINED_PER_VEHICLE, Outcome
 from receiver.service import Receiver
 from receiver.session import MAX_WAITING_BYTES, Phase, Session
 from receiver.store import FILE
@@ -122,19 +122,34 @@ async def test_a_conflict_is_refused_without_a_receipt(tmp_path: Path) -> None:
         await raw.close()
 
 
+async def fill_quarantine(receiver: Receiver) -> None:
+    kept = {"vehicle": VEHICLE, "reason": "", "received_ns": 0, "block": b""}
+    full = [kept | {"sha256": n.to_bytes(32, "big")} for n in range(QUARANTINED_PER_VEHICLE)]
+    await receiver.store.transact(lambda c: c.execute(quarantine.insert(), full))
+
+
 async def test_a_conflict_that_nobody_keeps_stays_with_the_vehicle_and_is_alarmed_so_often(tmp_path: Path) -> None:
     async with a_receiver(tmp_path, todays_clock()) as receiver:
         raw = await RawVehicle.connected(await a_vehicle(receiver, tmp_path))
         assert code_of(await raw.ask(publish(UP, make_block()))) is PubAckReasonCode.SUCCESS
-        kept = {"vehicle": VEHICLE, "reason": "", "received_ns": 0, "block": b""}
-        full = [kept | {"sha256": n.to_bytes(32, "big")} for n in range(QUARANTINED_PER_VEHICLE)]
-        await receiver.store.transact(lambda c: c.execute(quarantine.insert(), full))
+        await fill_quarantine(receiver)
         codes = [code_of(await raw.ask(publish(UP, make_block(note=str(n))))) for n in range(15)]
         assert codes == [PubAckReasonCode.QUOTA_EXCEEDED] * 15
         assert receiver.counters.blocks_unsettled == 15
         await raw.close()
         events = [entry.event for entry in await receiver.store.transact(journal.tail, 100)]
         assert events.count("conflict_unsettled") == 10
+
+
+async def test_a_block_that_came_another_way_is_answered_and_alarmed_alike(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path, todays_clock()) as receiver:
+        await a_vehicle(receiver, tmp_path)
+        submit = receiver.endpoint.submit
+        assert (await submit(VEHICLE, Lane.P1, make_block())).outcome is Outcome.STORED
+        await fill_quarantine(receiver)
+        assert (await submit(VEHICLE, Lane.P1, make_block(note="other"))).outcome is Outcome.UNSETTLED
+        events = [entry.event for entry in await receiver.store.transact(journal.tail, 100)]
+        assert events.count("conflict_unsettled") == 1
 
 
 async def test_a_vehicle_hears_only_its_own_down_topics(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Final, TypeVar
+from statistics import median
+from typing import Final
 
 from receiver.config import ReceiverConfig
 from simulator.bench.link import ways
@@ -17,18 +19,35 @@ from simulator.bench.link.pahoload import paho_rate
 from simulator.bench.link.peers import MOSQUITTO, Peer, a_mosquitto, an_echo
 from simulator.bench.metric import Metric
 
-T = TypeVar("T")
-
 ONE_BAR: Final = 10_000.0
 MANY_BAR: Final = 20_000.0
 MANY: Final = 50
-ROUNDS: Final = 3
+ROUNDS: Final = 5
 MESSAGES: Final = 24_000
 ALONE: Final = 500
 CROWD_WINDOW: Final = 32
 """In flight each of MANY: enough for full commits, without a queue that only makes receipts later."""
 _WHAT: Final = "blocks of about 190 B, QoS 1, mutual TLS 1.3"
 _UNMEASURED: Final = "not measured: mosquitto isn't installed (apt-get install mosquitto)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Felt:
+    """What one server felt of the same load from one client, and from many."""
+
+    one: Felt
+    many: Felt
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """All servers in turn, so that whatever else this computer does meets them alike."""
+
+    own: _Felt
+    blocks_a_commit: float  # of one client
+    floor: _Felt
+    mosquitto: _Felt | None
+    paho: float  # messages a second to mosquitto
 
 
 def run() -> list[Metric]:
@@ -45,51 +64,45 @@ class _Run:
         self._window = ReceiverConfig().receive_maximum
 
     def metrics(self) -> list[Metric]:
-        before = self._fleet.commits()
-        one = self._felt(self._own, 1)
-        commits = self._fleet.commits() - before
-        many = self._felt(self._own, MANY)
+        mosquitto = a_mosquitto(self._fleet, self._folder) if MOSQUITTO else contextlib.nullcontext()
+        with an_echo(self._fleet) as echo, mosquitto as peer:
+            rounds = [self._round(echo, peer) for _ in range(ROUNDS)]
         alone = put_on(self._load(self._own, 1, ALONE, window=1))
+        own = _median([taken.own for taken in rounds])
         return [
-            *_rates(one, many, commits),
-            *_latencies(alone, one, many),
-            *self._floor(one, many),
-            *self._peer(one, many),
+            *_rates(own, rounds),
+            *_latencies(alone, own),
+            *_floor(own, _median([taken.floor for taken in rounds])),
+            *self._beside_mosquitto(own, rounds),
         ]
 
-    def _floor(self, one: Felt, many: Felt) -> list[Metric]:
-        with an_echo(self._fleet) as echo:
-            floors = self._felt(echo, 1), self._felt(echo, MANY)
-        how = "the same packets to an asyncio TLS server that only acknowledges them"
-        return [
-            metric
-            for name, felt, floor in zip(("one client", f"{MANY} clients"), (one, many), floors, strict=True)
-            for metric in (
-                Metric(f"floor, {name}", floor.rate, "messages/s", how),
-                Metric(f"floor's CPU, {name}", floor.peer_cpu_ms_per_1000, "ms per 1,000", how),
-                Metric(f"endpoint over its floor, {name}", felt.rate / floor.rate, "x", "messages a second"),
-            )
-        ]
+    def _round(self, echo: Peer, mosquitto: Peer | None) -> _Round:
+        before = self._fleet.commits()
+        one = put_on(self._load(self._own, 1))
+        commits = self._fleet.commits() - before
+        own = _Felt(one, put_on(self._load(self._own, MANY)))
+        if mosquitto is None:
+            return _Round(own, one.messages / commits, self._felt(echo), None, 0.0)
+        paho = paho_rate(self._load(mosquitto, 1))
+        return _Round(own, one.messages / commits, self._felt(echo), self._felt(mosquitto), paho)
 
-    def _peer(self, one: Felt, many: Felt) -> list[Metric]:
-        """mosquitto without storage: under paho, and under the very load that the endpoint had."""
+    def _felt(self, peer: Peer) -> _Felt:
+        return _Felt(put_on(self._load(peer, 1)), put_on(self._load(peer, MANY)))
+
+    def _beside_mosquitto(self, own: _Felt, rounds: list[_Round]) -> list[Metric]:
+        """Under paho, and under the very load that the endpoint had."""
         name = "endpoint over mosquitto + paho"
-        if MOSQUITTO is None:
+        if not (taken := [each.mosquitto for each in rounds if each.mosquitto is not None]):
             return [Metric(name, 0.0, "x", _UNMEASURED)]
-        with a_mosquitto(self._fleet, self._folder) as peer:
-            paho = _median([paho_rate(self._load(peer, 1)) for _ in range(ROUNDS)], float)
-            same, crowd = self._felt(peer, 1), self._felt(peer, MANY)
-        how = f"mosquitto without storage, {self._window} in flight"
+        paho, same = median(each.paho for each in rounds), _median(taken)
+        how = f"mosquitto without storage and without a subscriber, {self._window} in flight, one client"
+        one, many = own.one.rate / same.one.rate, own.many.rate / same.many.rate
         return [
-            Metric("mosquitto + paho", paho, "messages/s", f"{how}, one client"),
-            Metric(name, one.rate / paho, "x", "one client each; ours stores, mosquitto doesn't"),
-            Metric("endpoint over mosquitto, one client", one.rate / same.rate, "x", _beside(same)),
-            Metric(f"endpoint over mosquitto, {MANY} clients", many.rate / crowd.rate, "x", _beside(crowd)),
+            Metric("mosquitto + paho", paho, "messages/s", how),
+            Metric(name, own.one.rate / paho, "x", "one client each; ours stores, mosquitto doesn't"),
+            Metric("endpoint over mosquitto, one client", one, "x", _beside(same.one)),
+            Metric(f"endpoint over mosquitto, {MANY} clients", many, "x", _beside(same.many)),
         ]
-
-    def _felt(self, peer: Peer, clients: int) -> Felt:
-        """The round with the median rate."""
-        return _median([put_on(self._load(peer, clients)) for _ in range(ROUNDS)], lambda felt: felt.rate)
 
     def _load(self, peer: Peer, clients: int, messages: int = MESSAGES, window: int = 0) -> Load:
         # Numbers that no vehicle has used yet: what is sent again would be told apart and not stored.
@@ -100,20 +113,16 @@ class _Run:
         return Load(vehicles, peer.port, peer.pid, BlockKind.SMALL, messages // clients, window, first_seq, ours)
 
 
-def _rates(one: Felt, many: Felt, commits: int) -> list[Metric]:
-    each = one.messages * ROUNDS / commits
+def _rates(own: _Felt, rounds: list[_Round]) -> list[Metric]:
+    one, many = own.one, own.many
+    each = median(taken.blocks_a_commit for taken in rounds)
     how = f"{_WHAT}; acknowledged and receipted after commit (synchronous=FULL); median of {ROUNDS} rounds"
-    together = f"{how}; {one.window} in flight"
+    windows = f"{one.window} in flight, {each:.0f} a commit", f"{many.window} in flight each"
     return [
+        Metric("durable messages, one client", one.rate, "messages/s", f"{how}; {windows[0]}", ONE_BAR, "at least"),
         Metric(
-            "durable messages, one client",
-            one.rate,
-            "messages/s",
-            f"{together}, {each:.0f} a commit",
-            ONE_BAR,
-            "at least",
+            f"durable messages, {MANY} clients", many.rate, "messages/s", f"{how}; {windows[1]}", MANY_BAR, "at least"
         ),
-        Metric(f"durable messages, {MANY} clients", many.rate, "messages/s", f"{together} each", MANY_BAR, "at least"),
         Metric("endpoint's CPU, one client", one.peer_cpu_ms_per_1000, "ms per 1,000", _usage(one)),
         Metric(f"endpoint's CPU, {MANY} clients", many.peer_cpu_ms_per_1000, "ms per 1,000", _usage(many)),
     ]
@@ -124,7 +133,8 @@ def _usage(felt: Felt) -> str:
     return f"user and system, all threads of the receiver's process; the load's own, with making the blocks: {own:.0f}"
 
 
-def _latencies(alone: Felt, one: Felt, many: Felt) -> list[Metric]:
+def _latencies(alone: Felt, own: _Felt) -> list[Metric]:
+    one, many = own.one, own.many
     how = "from sent to receipt"
     return [
         Metric("receipt p50, one block at a time", alone.receipted_ms[0], "ms", how),
@@ -135,9 +145,26 @@ def _latencies(alone: Felt, one: Felt, many: Felt) -> list[Metric]:
     ]  # fmt: skip
 
 
+def _floor(own: _Felt, floor: _Felt) -> list[Metric]:
+    how = "the same packets to an asyncio TLS server that only acknowledges them"
+    pairs = ("one client", own.one, floor.one), (f"{MANY} clients", own.many, floor.many)
+    return [
+        metric
+        for name, felt, least in pairs
+        for metric in (
+            Metric(f"floor, {name}", least.rate, "messages/s", how),
+            Metric(f"floor's CPU, {name}", least.peer_cpu_ms_per_1000, "ms per 1,000", how),
+            Metric(f"endpoint over its floor, {name}", felt.rate / least.rate, "x", "messages a second"),
+        )
+    ]
+
+
 def _beside(peer: Felt) -> str:
     return f"the same load on both; mosquitto {peer.rate:,.0f}/s, {peer.peer_cpu_ms_per_1000:.1f} ms of CPU per 1,000"
 
 
-def _median(found: list[T], key: Callable[[T], float]) -> T:
-    return sorted(found, key=key)[len(found) // 2]
+def _median(rounds: list[_Felt]) -> _Felt:
+    """Of each load, the round with the median rate."""
+    middle = len(rounds) // 2
+    ones, manys = ([felt.one for felt in rounds], [felt.many for felt in rounds])
+    return _Felt(*(sorted(felt, key=lambda each: each.rate)[middle] for felt in (ones, manys)))

@@ -17,6 +17,7 @@ import msgspec
 from agent.pairing import KEYS_FOLDER, Paired, load_paired, pair, tls_context
 from ecu.clock import SystemClock
 from ecu.disk import RealDisk
+from ecu.errors import EnvironmentFault
 from ecu.keys import FileKeyStore
 from receiver.client import OperatorClient
 
@@ -54,7 +55,9 @@ def a_fleet(folder: Path, vehicles: int) -> Iterator[RunningFleet]:
     os.close(tell)
     try:
         with os.fdopen(told, "rb") as pipe:
-            ready = msgspec.json.decode(pipe.readline(), type=_Ready)
+            if not (line := pipe.readline()):
+                raise EnvironmentFault(f"The receiver didn't start: {(folder / 'receiver.log').read_text()}")
+        ready = msgspec.json.decode(line, type=_Ready)
         paired = [_paired(state, folder / f"bench-{number:03}") for number in range(vehicles)]
         yield RunningFleet(process.pid, ready.mqtt_port, state, paired)
     finally:

@@ -21,6 +21,7 @@ import mqtt5
 import msgspec
 
 from agent.pairing import Paired
+from ecu.errors import OutriderError
 from simulator.bench.link.blocks import BlockKind, make_blocks
 from simulator.bench.link.fleet import vehicle_in
 from simulator.bench.link.usage import cpu_s
@@ -73,7 +74,7 @@ class Felt(msgspec.Struct, frozen=True):
         return self.peer_cpu_s * 1e6 / self.messages
 
 
-class LoadFailed(Exception):
+class LoadFailed(OutriderError):
     """The peer refused a message or hung up. The numbers would mean nothing."""
 
 
