@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import ssl
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from agent.config import LinkSection
+from agent.config import LinkSection, read_ca
 from agent.pairing import Paired
 from ecu.clock import Clock
 from ecu.disk import Disk, replace_file
@@ -110,7 +109,7 @@ def open_hub_link(
     """Not connected yet. Raises UsageFault when nobody said which hub."""
     demand_sdk()
     assigned = Assigned(hub=link.host, device=vehicle) if link.host else load_assigned(disk)
-    ca = _read_ca(link.ca_file) if link.ca_file else assigned.ca
+    ca = read_ca(link.ca_file) if link.ca_file else assigned.ca
     return HubLink(
         assigned.hub,
         assigned.device,
@@ -141,10 +140,3 @@ async def _ask(file: RegistrationFile, vehicle: str, keys: KeyStore, clock: Cloc
     finally:
         connection.abandon()
     return assignment.hub, assignment.device
-
-
-def _read_ca(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageFault(f"[link] ca_file = {path!r} can't be read: {error}.") from error

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ecu.errors import UsageFault
 from ecu.toml import load_toml
 from telemetry.capture.config import CaptureConfig
 from telemetry.objects.config import ObjectsConfig
@@ -105,3 +106,11 @@ def load_config(path: Path | None) -> AgentConfig:
     The receiver may have its section in the same file.
     """
     return load_toml(path, AgentConfig, others=("receiver",))
+
+
+def read_ca(path: str) -> str:
+    """The PEM that [link] ca_file names. Raises UsageFault."""
+    try:
+        return Path(path).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageFault(f"[link] ca_file = {path!r} can't be read: {error}.") from error

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Final, assert_never
 
+from agent.aws import open_aws_link
 from agent.azure import open_hub_link
-from agent.config import LinkSection
+from agent.config import LinkSection, read_ca
 from agent.pairing import Paired
 from ecu.clock import OffsetClock
-from ecu.disk import Disk
+from ecu.disk import RealDisk
 from ecu.errors import UsageFault
 from ecu.keys import KeyStore
-from telemetry.links.link import Link
+from telemetry.links.link import Acks, Link
 from telemetry.links.mqtt import MqttLink
+from telemetry.links.tls import broker_context
 from telemetry.uplink.config import UplinkConfig
+
+BROKER_PORT: Final = 8883
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ class Trust:
     paired: Paired
     keys: KeyStore
     wall: OffsetClock
-    disk: Disk  # the vehicle's state
+    disk: RealDisk  # the vehicle's state
 
 
 def open_link(link: LinkSection, uplink: UplinkConfig, trust: Trust, context: ssl.SSLContext) -> Link:
@@ -34,7 +38,7 @@ def open_link(link: LinkSection, uplink: UplinkConfig, trust: Trust, context: ss
         case "mqtt":
             return _mqtt(link, uplink, trust, context)
         case "aws":
-            raise UsageFault('[link] kind = "aws" isn\'t in this version.')
+            return open_aws_link(link, uplink, trust.paired.vehicle, trust.keys, trust.wall, trust.disk)
         case "azure":
             return open_hub_link(link, uplink, trust.paired.vehicle, trust.keys, trust.wall, trust.disk)
         case "none":
@@ -44,12 +48,33 @@ def open_link(link: LinkSection, uplink: UplinkConfig, trust: Trust, context: ss
 
 
 def _mqtt(link: LinkSection, uplink: UplinkConfig, trust: Trust, context: ssl.SSLContext) -> Link:
+    """To the receiver itself, or to a broker. `context` is kept up to date by its owner."""
+    if not link.broker:
+        if link.acks == "accepted":
+            raise UsageFault(
+                '[link] acks = "accepted" is for a broker or a cloud: the receiver itself says what is stored. '
+                "Set [link] broker = true, or leave acks out."
+            )
+        host = link.host or trust.paired.host
+    else:
+        if not link.host:
+            raise UsageFault("[link] broker = true needs a [link] host: the broker's.")
+        host = link.host
     return MqttLink(
-        link.host or trust.paired.host,
-        link.port or trust.paired.mqtt_port,
+        host,
+        link.port or (BROKER_PORT if link.broker else trust.paired.mqtt_port),
         trust.paired.vehicle,
-        context,
+        (lambda: trusting(link.ca_file, trust.keys)) if link.ca_file else context,
         trust.wall,
         timeout_s=link.timeout_s,
         in_flight=uplink.window,
+        broker=link.broker,
+        acks=Acks(link.acks),
     )
+
+
+def trusting(ca_file: str, keys: KeyStore) -> ssl.SSLContext:
+    """TLS to a broker of another authority than the receiver's, by the identity that is in use now."""
+    context = broker_context(read_ca(ca_file))
+    keys.load_identity(context)
+    return context

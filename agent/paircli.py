@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from agent import azure
+from agent import aws, azure
 from agent.config import DEFAULT_STATE
 from agent.pairing import KEYS_FOLDER, load_paired, pair, read_pairing_file
 from ecu.clock import SystemClock
@@ -31,9 +31,13 @@ def pair_command(
     """Pair this vehicle once with its receiver: the key is made here, the token is spent. A file of a cloud's registers
     a paired vehicle there."""
     disk, data = state_folder(state), _read(file)
-    if format_of(data) == azure.FORMAT:
-        _register_at_hub(data, state, disk, as_json)
-        return
+    match format_of(data):
+        case azure.FORMAT:
+            _register_at_hub(data, state, disk, as_json)
+            return
+        case aws.FORMAT:
+            _provision_at_aws(data, state, disk, as_json)
+            return
     paired = pair(read_pairing_file(data), FileKeyStore.open(state / KEYS_FOLDER), disk, SystemClock())
     if as_json:
         typer.echo(msgspec.json.encode({"vehicle": paired.vehicle, "host": paired.host}).decode())
@@ -61,6 +65,18 @@ def _register_at_hub(data: bytes, state: Path, disk: RealDisk, as_json: bool) ->
         typer.echo(msgspec.json.encode({"vehicle": assigned.device, "hub": assigned.hub}).decode())
     else:
         typer.echo(f'{assigned.device} is registered at {assigned.hub}. Set [link] kind = "azure" to go that way.')
+
+
+def _provision_at_aws(data: bytes, state: Path, disk: RealDisk, as_json: bool) -> None:
+    file, paired = aws.read_claim_file(data), load_paired(disk)
+    thing = asyncio.run(aws.provision(file, paired, aws.open_thing_keys(state), disk, SystemClock()))
+    if as_json:
+        typer.echo(msgspec.json.encode({"vehicle": thing.thing, "endpoint": thing.endpoint}).decode())
+    else:
+        typer.echo(
+            f'{thing.thing} has a certificate of AWS IoT Core at {thing.endpoint}. Set [link] kind = "aws" to go that '
+            "way, and delete the claim file: it lets others in."
+        )
 
 
 def _read(file: str) -> bytes:

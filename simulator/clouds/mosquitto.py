@@ -164,7 +164,8 @@ async def running_mosquitto(
 
 async def _started(broker: Mosquitto, running: asyncio.Event, listening: asyncio.Future[None]) -> None:
     is_running = asyncio.ensure_future(running.wait())
-    await asyncio.wait({is_running, listening}, timeout=START_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
+    either: set[asyncio.Future[Any]] = {is_running, listening}
+    await asyncio.wait(either, timeout=START_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
     is_running.cancel()
     if not running.is_set():
         raise EnvironmentFault(f"mosquitto didn't start: {' / '.join(broker.words) or 'it said nothing'}.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 from ecu.clock import Clock
@@ -26,7 +26,8 @@ KEEP_ALIVE_S: Final = 30
 
 class MqttLink:
     """`context` proves who this vehicle is and knows whom to trust; renewing the identity in it takes effect with the
-    next `connect`. Up to `in_flight` blocks travel at once, fewer if the peer says so; further callers wait.
+    next `connect`, and a function is asked for one at each. Up to `in_flight` blocks travel at once, fewer if the peer
+    says so; further callers wait.
 
     With `broker` the peer is a broker with the receiver behind it: `publish` returns when the receiver has answered. By
     `acks` ACCEPTED it returns when the broker has taken the block, and nobody says that it was stored.
@@ -37,7 +38,7 @@ class MqttLink:
         host: str,
         port: int,
         vehicle: str,
-        context: ssl.SSLContext,
+        context: ssl.SSLContext | Callable[[], ssl.SSLContext],
         clock: Clock,
         *,
         timeout_s: float = 10.0,
@@ -127,11 +128,13 @@ class MqttLink:
         raise_unless_taken(code, words)
 
     def _dialer(self) -> TlsDialer:
+        context = self._context if isinstance(self._context, ssl.SSLContext) else self._context()
+
         def check(peer: ssl.SSLSocket) -> None:
-            if not checks_dates(self._context):
+            if not checks_dates(context):
                 check_dates(peer.getpeercert(True) or b"", self._clock, self._host)
 
-        return TlsDialer(self._context, self._timeout_s, check)
+        return TlsDialer(context, self._timeout_s, check)
 
     def _drop_line(self) -> None:
         if self._line is not None:

@@ -14,6 +14,8 @@ from typing import Any, Final, Protocol
 from awscrt import exceptions, io, mqtt5
 from awsiot import mqtt5_client_builder
 
+from telemetry.links.aws.proof import SdkError
+
 KEEP_ALIVE_S: Final = 30
 NEVER_MS: Final = 24 * 3600 * 1000
 """The client would connect again by itself after this long; it is stopped long before."""
@@ -142,10 +144,6 @@ class CrtConnection:
     def _tell(self, tell: Callable[..., None], *what: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the event loop is gone, and with it whoever wanted to know
             self._loop.call_soon_threadsafe(tell, *what)
-
-
-class SdkError(Exception):
-    """An operation of the SDK failed before the peer answered it; the words are the SDK's."""
 
 
 async def answered(promise: Any) -> Any:

@@ -11,14 +11,12 @@ import importlib
 from collections.abc import AsyncIterator, Coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from ecu.clock import Clock, SystemClock
-from ecu.keys import KeyStore
+from ecu.clock import Clock
 from telemetry.links.arrivals import Arrivals
-from telemetry.links.aws.examine import examine
-from telemetry.links.link import Accepted, Acks, Hint, LinkError, Refused, Unreachable
-from telemetry.links.reasons import FAILED, deaf, raise_unless_taken, turned_away
+from telemetry.links.aws.proof import Door, Greeting, Prover, SdkError, admitted
+from telemetry.links.link import Accepted, Acks, Hint, Refused, Unreachable
+from telemetry.links.reasons import FAILED, deaf, raise_unless_taken
 from telemetry.links.stream import ended
-from telemetry.links.tls import broker_context
 from telemetry.records import Lane
 from telemetry.wire import Receipt, down_topic, status_topic, up_topic
 
@@ -46,7 +44,7 @@ class AwsLink:
         host: str,
         port: int,
         thing: str,
-        keys: KeyStore,
+        keys: Prover,
         clock: Clock,
         *,
         ca_pem: str | None = None,
@@ -56,12 +54,11 @@ class AwsLink:
         paced: bool = True,
     ) -> None:
         self.acks = acks
+        self._door = Door(host, port, ca_pem)
         self._host = host
-        self._port = port
         self._name = thing
         self._keys = keys
         self._clock = clock
-        self._ca_pem = ca_pem
         self._timeout_s = timeout_s
         self._in_flight = in_flight
         self._paced = paced
@@ -78,7 +75,9 @@ class AwsLink:
                 await self._open(talk)
         except TimeoutError as error:
             talk.abandon()
-            raise Unreachable(f"{self._host} port {self._port} took too long to answer. Check the network.") from error
+            raise Unreachable(
+                f"{self._host} port {self._door.port} took too long to answer. Check the network."
+            ) from error
         except BaseException:
             talk.abandon()
             raise
@@ -114,34 +113,19 @@ class AwsLink:
             await talk.end()
 
     def _line(self, crt: Any, key: bytes, certificate: bytes, talk: _Talk) -> CrtConnection:
-        ca_pem = None if self._ca_pem is None else self._ca_pem.encode()
-        peer = crt.Peer(self._host, self._port, self._name, key, certificate, ca_pem)
+        ca_pem = None if self._door.ca_pem is None else self._door.ca_pem.encode()
+        peer = crt.Peer(self._host, self._door.port, self._name, key, certificate, ca_pem)
         line: CrtConnection = crt.CrtConnection(peer, self._timeout_s, self._paced, talk)
         return line
 
     async def _open(self, talk: _Talk) -> None:
         talk.line.start()
-        failure = await talk.greeting
-        if failure is not None:
-            raise await self._explained(*failure)
+        await admitted(talk.greeting, self._door, self._name, self._keys, self._clock, self._timeout_s)
         if await talk.sdk(talk.line.subscribe(down_topic(self._name, "#"))) >= FAILED:
             raise deaf(self._host, self._name)
         thing = importlib.import_module("telemetry.links.aws.thing")
         talk.thing = thing.Thing(talk.line.client, self._name, self._timeout_s, talk.hinted)
         await talk.sdk(talk.thing.open())
-
-    async def _explained(self, code: int | None, words: str) -> LinkError:
-        """The SDK names no cause of a broken handshake, so it is looked for."""
-        if code is not None:
-            return turned_away(code, words, self._host, self._name)
-        context = broker_context(self._ca_pem)
-        self._keys.load_identity(context)
-        clocks = (self._clock, SystemClock())
-        try:
-            await asyncio.to_thread(examine, self._host, self._port, context, clocks, self._timeout_s)
-        except LinkError as error:
-            return error
-        return Unreachable(f"{self._host} port {self._port} can't be reached: {words}. The link will try again.")
 
     def _talking(self) -> _Talk:
         if self._talk is None or self._talk.over is not None:
@@ -173,7 +157,7 @@ class _Talk:
     line: CrtConnection
 
     def __init__(self, in_flight: int) -> None:
-        self.greeting: asyncio.Future[tuple[int | None, str] | None] = asyncio.get_running_loop().create_future()
+        self.greeting: Greeting = asyncio.get_running_loop().create_future()
         self.arrivals = Arrivals()
         self.slots = asyncio.Semaphore(in_flight)
         self.thing: Thing | None = None
@@ -182,8 +166,6 @@ class _Talk:
 
     async def sdk(self, answer: Coroutine[Any, Any, T]) -> T:
         """Its result. An operation that the SDK gives up ends the connection: what became of it nobody knows."""
-        from telemetry.links.aws.crt import SdkError
-
         try:
             return await answer
         except SdkError as error:

@@ -14,18 +14,18 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from awscrt import exceptions, mqtt_request_response
-from awsiot import ServiceStreamOptions, V2ServiceException, iotjobs, iotshadow
+from awscrt import mqtt_request_response
+from awsiot import ServiceStreamOptions, iotjobs, iotshadow
 
 from telemetry.links.aws.crt import words_of
 from telemetry.links.aws.jobs import JobNews, JobUnderWay, news_of
-from telemetry.links.link import LinkError, Refused, Throttled, Unauthorized, Unreachable
+from telemetry.links.aws.services import done
+from telemetry.links.link import LinkError, Refused, Unauthorized
 from telemetry.links.statusreport import MAX_STATUS_BYTES, StatusReport, read_status
 
 SHADOW: Final = "outrider"
 ASKED: Final = "look"
 """The one key of the desired part: its value means nothing, and is reported back so that the difference goes."""
-THROTTLED_S: Final = 2.0
 _REQUESTS: Final = 8
 _STREAMS: Final = 4
 
@@ -64,7 +64,7 @@ class Thing:
             raise Refused(f"A shadow has no room for a status of {len(status)} bytes; {MAX_STATUS_BYTES} fit.")
         reported = {**_object(status), **({ASKED: self._asked} if self._asked is not None else {})}
         state = iotshadow.ShadowState(reported=reported)
-        await _done(
+        await done(
             self._shadows.update_named_shadow(
                 iotshadow.UpdateNamedShadowRequest(thing_name=self._name, shadow_name=SHADOW, state=state)
             )
@@ -128,7 +128,7 @@ class Thing:
         """Takes up the next job: it is IN_PROGRESS from here on, also one begun before a restart."""
         request = iotjobs.StartNextPendingJobExecutionRequest(thing_name=self._name)
         try:
-            execution = (await _done(self._jobs.start_next_pending_job_execution(request))).execution
+            execution = (await done(self._jobs.start_next_pending_job_execution(request))).execution
         except LinkError as error:
             log.warning("jobs_unknown", thing=self._name, reason=str(error))
             return
@@ -158,7 +158,7 @@ class Thing:
             expected_version=job.version,
         )
         try:
-            await _done(self._jobs.update_job_execution(request))
+            await done(self._jobs.update_job_execution(request))
         except Refused as refusal:
             log.warning("job_not_ours", job=job.job_id, reason=str(refusal))
             self._job = None
@@ -166,33 +166,6 @@ class Thing:
             return False
         self._job = replace(job, version=job.version + 1)
         return True
-
-
-async def _done(promise: Any) -> Any:
-    """The answer to a request. Raises LinkError."""
-    try:
-        return await asyncio.wrap_future(promise)
-    except V2ServiceException as error:
-        raise error_of(error) from error
-    except exceptions.AwsCrtError as error:
-        raise Unreachable(f"AWS IoT Core gave no answer: {words_of(error)}. Connect again.") from error
-
-
-def error_of(error: V2ServiceException) -> LinkError:
-    """A service's refusal as the decision that it calls for."""
-    told = error.modeled_error
-    if told is None:
-        return Unreachable(f"AWS IoT Core gave no answer: {words_of(error.inner_error)}. Connect again.")
-    code, words = str(getattr(told, "code", None) or getattr(told, "status_code", "")), told.message or error.message
-    match code:
-        case "429" | "RequestThrottled":
-            return Throttled(f"AWS IoT Core asks for patience: {words}.", THROTTLED_S)
-        case "401" | "403":
-            return Unauthorized(f"AWS IoT Core doesn't let this vehicle do that: {words}. Look at its policy.")
-        case "500" | "InternalError":
-            return Unreachable(f"AWS IoT Core failed: {words}. The link will try again.")
-        case _:
-            return Refused(f"AWS IoT Core refused it ({code}): {words}.")
 
 
 def _object(status: bytes) -> dict[str, Any]:
