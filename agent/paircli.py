@@ -31,15 +31,14 @@ def pair_command(
     """Pair this vehicle once with its receiver: the key is made here, the token is spent. A file of a cloud's registers
     a paired vehicle there."""
     disk, data = state_folder(state), _read(file)
-    keys = FileKeyStore.open(state / KEYS_FOLDER)
     match format_of(data):
         case azure.FORMAT:
-            _register_at_hub(data, keys, disk, as_json)
+            _register_at_hub(data, state, disk, as_json)
             return
         case aws.FORMAT:
             _provision_at_aws(data, state, disk, as_json)
             return
-    paired = pair(read_pairing_file(data), keys, disk, SystemClock())
+    paired = pair(read_pairing_file(data), FileKeyStore.open(state / KEYS_FOLDER), disk, SystemClock())
     if as_json:
         typer.echo(msgspec.json.encode({"vehicle": paired.vehicle, "host": paired.host}).decode())
     else:
@@ -58,8 +57,9 @@ class _Tagged(msgspec.Struct):
     format: str = ""
 
 
-def _register_at_hub(data: bytes, keys: FileKeyStore, disk: RealDisk, as_json: bool) -> None:
+def _register_at_hub(data: bytes, state: Path, disk: RealDisk, as_json: bool) -> None:
     file, paired = azure.read_registration_file(data), load_paired(disk)
+    keys = FileKeyStore.open(state / KEYS_FOLDER)
     assigned = asyncio.run(azure.register(file, paired, keys, disk, SystemClock()))
     if as_json:
         typer.echo(msgspec.json.encode({"vehicle": assigned.device, "hub": assigned.hub}).decode())

@@ -56,10 +56,11 @@ class _Data(msgspec.Struct, frozen=True):
 
 class _Event(msgspec.Struct, frozen=True):
     eventType: str
-    data: _Data
+    data: msgspec.Raw  # read event by event: one that is odd must not take its batch with it
 
 
 _events = msgspec.json.Decoder(list[_Event])
+_data = msgspec.json.Decoder(_Data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,9 @@ class Message:
         return Refusal(block_name(self.block), decision, words)
 
 
-def message_of(data: _Data) -> Message:
+def message_of(event: _Event) -> Message:
     """Raises BadMessage for what no vehicle of ours sends."""
+    data = _read(event)
     vehicle = data.systemProperties.get(_DEVICE)
     if not isinstance(vehicle, str) or not is_vehicle_id(vehicle):
         raise BadMessage("the hub names no device that could be a vehicle")
@@ -86,6 +88,13 @@ def message_of(data: _Data) -> Message:
     except (binascii.Error, ValueError) as error:
         raise BadMessage(f"the body of {vehicle} isn't base64: {error}") from error
     return Message(vehicle, lane_of(data.properties), block)
+
+
+def _read(event: _Event) -> _Data:
+    try:
+        return _data.decode(event.data)
+    except (ValueError, RecursionError) as error:
+        raise BadMessage(f"a {event.eventType} event can't be read: {error}") from error
 
 
 class EventGridPush:
@@ -117,19 +126,19 @@ class EventGridPush:
             return answer(Words("This address isn't for you: its code is wrong."), 401)
         try:
             events = _events.decode(await body_of(request, MAX_PUSH_BYTES))
+            for event in events:
+                if event.eventType == _VALIDATION:
+                    return answer({"validationResponse": _read(event).validationCode})
         except TooLarge as error:
             return answer(Words(str(error)), 413)
         except (BadMessage, ValueError, RecursionError) as error:  # msgspec's own errors are ValueErrors
             self._counters.hub_events_ignored += 1
             return answer(Words(f"This is no batch of Event Grid events: {error}"), 400)
-        for event in events:
-            if event.eventType == _VALIDATION:
-                return answer({"validationResponse": event.data.validationCode})
-        return await self._taken([event.data for event in events if event.eventType == _TELEMETRY])
+        return await self._taken([event for event in events if event.eventType == _TELEMETRY])
 
-    async def _taken(self, pushed: list[_Data]) -> Response:
+    async def _taken(self, pushed: list[_Event]) -> Response:
         """200 when each message is stored or its vehicle told why not; 503 brings the whole batch again."""
-        messages = [message for data in pushed if (message := self._understood(data)) is not None]
+        messages = [message for event in pushed if (message := self._understood(event)) is not None]
         sound = [message for message in messages if not self._is_refused(message)]
         work = asyncio.ensure_future(self._settle(sound))
         await asyncio.wait({work, self._stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -172,9 +181,9 @@ class EventGridPush:
         if not verdict.is_stored:
             self._desk.refuse(message.vehicle, message.refused(DECISION[verdict.outcome], verdict.words))
 
-    def _understood(self, data: _Data) -> Message | None:
+    def _understood(self, event: _Event) -> Message | None:
         try:
-            return message_of(data)
+            return message_of(event)
         except BadMessage as error:
             self._counters.hub_events_ignored += 1
             log.warning("hub_event_ignored", reason=str(error))

@@ -19,7 +19,7 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 import structlog
@@ -38,7 +38,9 @@ TOKEN_S: Final = 3600
 METHOD_S: Final = 5
 """How long the vehicle has to answer; the hub takes no less."""
 TIMEOUT_S: Final = 15.0
-CALLS_AT_ONCE: Final = 8
+CALLS_AT_ONCE: Final = 64
+LEFT_ALONE_NS: Final = 30 * SECOND_NS
+"""Who is connected and doesn't answer takes up one of these calls each time: not again so soon."""
 VEHICLES_KEPT: Final = 10_000
 REFUSALS_KEPT: Final = 128
 RANGES_KEPT: Final = 1024
@@ -52,12 +54,24 @@ class HubRefused(Exception):
     """The hub didn't carry out a call. Whoever made it goes on without."""
 
 
+class NoAnswer(HubRefused):
+    """The vehicle is there and didn't answer in time."""
+
+
 def sas_token(host: str, policy: str, key_base64: str, ends_s: int) -> str:
     """A shared access signature for the hub's service API: HMAC-SHA-256 over the resource and when it ends."""
     resource = quote(host, safe="")
     digest = hmac.new(base64.b64decode(key_base64), f"{resource}\n{ends_s}".encode(), hashlib.sha256).digest()
     signature = quote(base64.b64encode(digest).decode(), safe="")
     return f"SharedAccessSignature sr={resource}&sig={signature}&se={ends_s}&skn={policy}"
+
+
+class Service(Protocol):
+    """Who calls vehicles."""
+
+    def call(self, vehicle: str, method: str, payload: object) -> int:
+        """What the vehicle answered. Blocks. Raises HubRefused."""
+        ...
 
 
 class HubService:
@@ -67,7 +81,8 @@ class HubService:
         self._config = config
         self._clock = clock
         self._key = read_secret(config.key_file, "[receiver.hub] key_file")
-        self._context = ssl.create_default_context(cafile=config.ca_file or None)
+        _demand_base64(self._key)
+        self._context = _trusting(config.ca_file)
 
     def call(self, vehicle: str, method: str, payload: object) -> int:
         """What the vehicle answered. Blocks. Raises HubRefused."""
@@ -79,6 +94,8 @@ class HubService:
         }
         path = f"/twins/{quote(vehicle, safe='')}/methods?api-version={API_VERSION}"
         status, answer = self._ask("POST", path, json.dumps(body).encode())
+        if status == 504:
+            raise NoAnswer(f"{vehicle} didn't answer {method} within {METHOD_S} s")
         if status != 200:
             raise HubRefused(f"{self._config.host} answered {status} to {method}: {answer[:200]!r}")
         try:
@@ -98,14 +115,14 @@ class HubService:
             line.request(verb, path, body, headers)
             response = line.getresponse()
             return response.status, response.read(_MAX_ANSWER_BYTES)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, UnicodeError, http.client.HTTPException) as error:  # UnicodeError: no name of a host
             raise HubRefused(f"{config.host} can't be asked: {error}") from error
         finally:
             line.close()
 
 
 @dataclass(slots=True)
-class _Waiting:
+class Waiting:
     """What one vehicle is to be told, bounded: what falls out is said again when the vehicle sends again."""
 
     stored: dict[tuple[Lane, bytes], IntervalSet] = field(default_factory=dict)
@@ -113,9 +130,9 @@ class _Waiting:
     hints: list[str] = field(default_factory=list)
 
     def add(self, receipt: Receipt) -> bool:
-        ranges = self.stored.setdefault((receipt.lane, receipt.epoch), IntervalSet())
-        if sum(len(known.ranges) for known in self.stored.values()) >= RANGES_KEPT:
+        if sum(len(known.ranges) for known in self.stored.values()) + len(receipt.ranges) > RANGES_KEPT:
             return False
+        ranges = self.stored.setdefault((receipt.lane, receipt.epoch), IntervalSet())
         for start, end in receipt.ranges:
             ranges.add(start, end)
         return True
@@ -128,7 +145,7 @@ class _Waiting:
 
     def calls(self) -> list[tuple[str, Any]]:
         """Method and payload, in the order in which they are made."""
-        receipts = [Receipt(lane, epoch, known.ranges) for (lane, epoch), known in self.stored.items() if known.ranges]
+        receipts = [Receipt(lane, epoch, known.ranges) for (lane, epoch), known in self.stored.items()]
         answers = [(RECEIPT_METHOD, pack_answers(receipts, self.refusals))] if receipts or self.refusals else []
         return [*answers, *((HINT_METHOD, kind) for kind in self.hints)]
 
@@ -136,13 +153,15 @@ class _Waiting:
 class HubDesk:
     """Who is behind the hub, and what each is to be told."""
 
-    def __init__(self, service: HubService, counters: Counters, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, service: Service, clock: Clock, counters: Counters, tasks: asyncio.TaskGroup) -> None:
         self._service = service
+        self._clock = clock
         self._counters = counters
         self._tasks = tasks
         self._behind: OrderedDict[str, None] = OrderedDict()  # heard last, last
-        self._waiting: dict[str, _Waiting] = {}
-        self._talking: set[str] = set()
+        self._waiting: dict[str, Waiting] = {}
+        self._talks: dict[str, asyncio.Task[None]] = {}
+        self._is_over = False
         self._threads = ThreadPoolExecutor(CALLS_AT_ONCE, thread_name_prefix="hub")
 
     def heard(self, vehicle: str) -> None:
@@ -171,34 +190,40 @@ class HubDesk:
         return True
 
     async def close(self) -> None:
-        """Forgets what nobody has been told."""
-        self._waiting.clear()
+        """Forgets what nobody has been told; calls under way end by themselves."""
+        self._is_over = True
+        for talk in self._talks.values():
+            talk.cancel()
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
-    def _of(self, vehicle: str) -> _Waiting:
-        return self._waiting.setdefault(vehicle, _Waiting())
+    def _of(self, vehicle: str) -> Waiting:
+        return self._waiting.setdefault(vehicle, Waiting())
 
     def _stir(self, vehicle: str) -> None:
-        if vehicle not in self._talking:
-            self._talking.add(vehicle)
-            self._tasks.create_task(self._talk(vehicle))
+        if vehicle not in self._talks:
+            self._talks[vehicle] = talk = self._tasks.create_task(self._talk(vehicle))
+            talk.add_done_callback(lambda _: self._talked(vehicle))
+
+    def _talked(self, vehicle: str) -> None:
+        del self._talks[vehicle]
+        # Between its last look and this turn of the loop more may have come.
+        if vehicle in self._waiting and not self._is_over:
+            self._stir(vehicle)
 
     async def _talk(self, vehicle: str) -> None:
-        try:
-            while (waiting := self._waiting.pop(vehicle, None)) is not None:
-                for method, payload in waiting.calls():
+        while (waiting := self._waiting.pop(vehicle, None)) is not None:
+            for method, payload in waiting.calls():
+                try:
                     await self._call(vehicle, method, payload)
-        finally:
-            self._talking.discard(vehicle)
+                except HubRefused as error:
+                    self._counters.hub_calls_failed += 1
+                    log.warning("hub_call_failed", vehicle=vehicle, method=method, reason=str(error))
+                    if isinstance(error, NoAnswer):
+                        await self._clock.sleep_until(self._clock.boot_ns() + LEFT_ALONE_NS)
 
     async def _call(self, vehicle: str, method: str, payload: object) -> None:
         act = functools.partial(self._service.call, vehicle, method, payload)
-        try:
-            status = await asyncio.get_running_loop().run_in_executor(self._threads, act)
-        except (HubRefused, RuntimeError) as error:  # RuntimeError: the threads are gone, we are stopping
-            self._counters.hub_calls_failed += 1
-            log.warning("hub_call_failed", vehicle=vehicle, method=method, reason=str(error))
-            return
+        status = await asyncio.get_running_loop().run_in_executor(self._threads, act)
         self._counters.hub_calls += 1
         if status != 200:
             log.warning("hub_call_not_understood", vehicle=vehicle, method=method, status=status)
@@ -215,3 +240,19 @@ def read_secret(path: str, key: str) -> str:
     if not secret:
         raise UsageFault(f"{key} = {path!r} is empty. Put the secret into it, in one line.")
     return secret
+
+
+def _demand_base64(key: str) -> None:
+    try:
+        base64.b64decode(key, validate=True)
+    except ValueError as error:
+        raise UsageFault(
+            f"[receiver.hub] key_file holds no key: {error}. `az iot hub policy show` prints it, base64."
+        ) from error
+
+
+def _trusting(ca_file: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file or None)
+    except OSError as error:  # ssl.SSLError is one
+        raise UsageFault(f"[receiver.hub] ca_file = {ca_file!r} can't be used: {error}. Name a PEM file.") from error

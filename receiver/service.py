@@ -129,7 +129,7 @@ async def _serving(
     tasks: asyncio.TaskGroup,
 ) -> AsyncIterator[Receiver]:
     counters = Counters()
-    hub = HubDesk(HubService(config.hub, clock), counters, tasks) if config.hub.host else None
+    hub = HubDesk(HubService(config.hub, clock), clock, counters, tasks) if config.hub.host else None
     tellers: list[Teller] = []
     ingest, endpoint = _endpoint(config, clock, store, counters, tasks, tellers)
     behind = _behind(config, authority, store, endpoint, clock, counters)

@@ -62,8 +62,8 @@ class Azure:
 
 
 @contextlib.asynccontextmanager
-async def running_azure(folder: Path, clock: Clock, rng: Random) -> AsyncIterator[Azure]:
-    async with running_hub(folder, clock, rng) as hub:
+async def running_azure(folder: Path, clock: Clock, rng: Random, *, behind: str = "") -> AsyncIterator[Azure]:
+    async with running_hub(folder, clock, rng, behind=behind) as hub:
         key, code = base64.b64encode(rng.randbytes(_KEY_BYTES)).decode(), rng.randbytes(_KEY_BYTES).hex()
         for name, text in (("service.key", key), ("push.code", code), ("hub-ca.pem", hub.ca_pem)):
             (folder / name).write_text(text)

@@ -77,11 +77,12 @@ class Device:
 
 
 class HubDouble:
-    """`scope` is the provisioning service's; a device that registers there with a certificate of a trusted authority
-    is enrolled with this hub."""
+    """Vehicles know it as `host`; it listens at `address`. `scope` is the provisioning service's; who registers there
+    with a certificate of a trusted authority is enrolled with this hub."""
 
-    def __init__(self, host: str, authority: Authority, scope: str = "0ne00DOUBLE") -> None:
+    def __init__(self, host: str, address: str, authority: Authority, scope: str = "0ne00DOUBLE") -> None:
         self.host = host
+        self.address = address
         self.scope = scope
         self.devices: dict[str, Device] = {}
         self.on_telemetry: Callable[[Telemetry], None] = lambda told: None
@@ -318,13 +319,16 @@ class _Session(asyncio.Protocol):
 
 
 @contextlib.asynccontextmanager
-async def running_hub(folder: Path, clock: Clock, rng: Random) -> AsyncIterator[HubDouble]:
-    """A hub on an address of its own: the SDK knows no other port than 8883, so each hub has another 127.x.y.z."""
+async def running_hub(folder: Path, clock: Clock, rng: Random, *, behind: str = "") -> AsyncIterator[HubDouble]:
+    """A hub on an address of its own: the SDK knows no other port than 8883, so each hub has another 127.x.y.z.
+
+    `behind` is where vehicles find it instead, when something stands in between.
+    """
     listening = listen_anywhere(PORT, rng)
-    host = str(listening.getsockname()[0])
+    address = str(listening.getsockname()[0])
     disk = RealDisk(folder)
     disk.make_folder("")
-    hub = HubDouble(host, Authority(disk, clock, vehicle_days=1))
+    hub = HubDouble(behind or address, address, Authority(disk, clock, vehicle_days=1))
     async with hub.serving(listening):
         yield hub
 
@@ -332,10 +336,14 @@ async def running_hub(folder: Path, clock: Clock, rng: Random) -> AsyncIterator[
 def listen_anywhere(port: int, rng: Random) -> socket.socket:
     """Listens on some loopback address where nobody has this port yet. All of 127.0.0.0/8 is this computer."""
     for _ in range(ADDRESSES_TRIED - 1):
-        host = f"127.{rng.randrange(1, 255)}.{rng.randrange(256)}.{rng.randrange(1, 255)}"
         with contextlib.suppress(EnvironmentFault):
-            return listen(host, port, "a double of a cloud")
+            return listen(some_address(rng), port, "a double of a cloud")
     return listen("127.0.0.1", port, "a double of a cloud")
+
+
+def some_address(rng: Random) -> str:
+    """Of this computer's millions; that nobody else has just this one is likely, not sure."""
+    return f"127.{rng.randrange(1, 255)}.{rng.randrange(256)}.{rng.randrange(1, 255)}"
 
 
 def merge(whole: dict[str, Any], patch: Mapping[str, Any]) -> None:

@@ -14,17 +14,14 @@ from pathlib import Path
 import pytest
 
 from tests.contracts.test_link import EXPECTED_PAHO, PAHO
+from tests.sdks import ROOT, azure_folder
 
-ROOT = Path(__file__).parents[2]
-SUITES = ("tests/contracts/test_link.py", "tests/contracts/test_azure_link.py", "tests/agent/test_azure.py")
-
-
-def sdk_folder() -> Path:
-    """What `pip install --target` of the SDK made, its own paho beside it. Skips where there is none."""
-    folder = Path(os.environ.get("OUTRIDER_AZURE") or ROOT / ".venv" / "azure").resolve()
-    if not (folder / "azure" / "iot").is_dir():
-        pytest.skip(f"azure-iot-device isn't in {folder}: pip install --target {folder} azure-iot-device")
-    return folder
+SUITES = (
+    "tests/contracts/test_link.py",
+    "tests/contracts/test_azure_link.py",
+    "tests/agent/test_azure.py",
+    "tests/simulator/clouds/test_azure_cloud.py",
+)
 
 
 async def run(chosen: str, paho: str, *path: Path) -> None:
@@ -40,11 +37,11 @@ async def run(chosen: str, paho: str, *path: Path) -> None:
 @pytest.mark.skipif(EXPECTED_PAHO in os.environ, reason="this is that process")
 @pytest.mark.timeout(300)
 async def test_the_contract_holds_on_what_the_azure_extra_installs() -> None:
-    await run("mqtt or azure", "1.6.1", sdk_folder())
+    await run("mqtt or broker or azure", "1.6.1", azure_folder())
 
 
 @pytest.mark.skipif(EXPECTED_PAHO in os.environ, reason="this is that process")
 @pytest.mark.skipif(PAHO.startswith("1."), reason="paho 2 isn't installed here: the azure extra keeps it out")
 @pytest.mark.timeout(300)
 async def test_the_contract_holds_with_the_sdk_on_paho_2() -> None:
-    await run("azure", PAHO, Path(sysconfig.get_path("purelib")), sdk_folder())
+    await run("azure", PAHO, Path(sysconfig.get_path("purelib")), azure_folder())

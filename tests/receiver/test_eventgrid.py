@@ -7,27 +7,40 @@ import base64
 import contextlib
 import json
 import sqlite3
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from ecu.clock import SystemClock
+from ecu.clock import SteppingClock, SystemClock
 from ecu.errors import UsageFault
 from receiver.config import HubSection, ReceiverConfig
+from receiver.counters import Counters
 from receiver.eventgrid import EVENTS_PATH, MAX_PUSH_BYTES
-from receiver.hub import HubRefused, HubService, sas_token
+from receiver.hub import (
+    LEFT_ALONE_NS,
+    RANGES_KEPT,
+    REFUSALS_KEPT,
+    HubDesk,
+    HubRefused,
+    HubService,
+    NoAnswer,
+    Waiting,
+    sas_token,
+)
 from receiver.service import Receiver
 from receiver.store import FILE
 from receiver.tables import inbox
 from simulator.clouds.azure import Azure, running_azure
 from simulator.clouds.eventgrid import NotValidated, Subscriber, event_data
 from simulator.clouds.hub import Telemetry
-from telemetry.links.azure.messages import properties_of
+from telemetry.links.azure.messages import MAX_METHOD_BYTES, properties_of, unpack_answers
 from telemetry.records import Lane
-from tests.receiver.fleet import VEHICLE, a_receiver, a_vehicle, make_block, until
+from telemetry.wire import MAX_REFUSAL_CHARACTERS, Decision, Receipt, Refusal
+from tests.receiver.fleet import EPOCH, VEHICLE, a_receiver, a_vehicle, make_block, until
 from tests.receiver.test_api import ask
 
 
@@ -120,6 +133,9 @@ async def test_what_makes_no_sense_is_counted_and_costs_its_batch_nothing(tmp_pa
         telemetry() | {"body": "no base64!"},
         telemetry() | {"body": None},
         telemetry() | {"systemProperties": {}},
+        telemetry() | {"systemProperties": None},
+        telemetry() | {"properties": 7},
+        "no object",
         telemetry() | {"systemProperties": {"iothub-connection-device-id": 7}},
         telemetry(device="../veh"),
     ]
@@ -209,6 +225,85 @@ async def test_a_wrong_key_a_silent_hub_and_a_missing_device_are_told_apart(tmp_
             await asyncio.to_thread(right.call, VEHICLE, "hint", "x")
     with pytest.raises(HubRefused, match="can't be asked"):
         await asyncio.to_thread(right.call, VEHICLE, "hint", "x")
+
+
+class SlowService:
+    """Calls that return when they are let go; `mute` vehicles never answer."""
+
+    def __init__(self, mute: Collection[str] = ()) -> None:
+        self._mute = mute
+        self.made: list[tuple[str, str, Any]] = []
+        self.let_go = threading.Semaphore(0)
+
+    def call(self, vehicle: str, method: str, payload: Any) -> int:
+        self.made.append((vehicle, method, payload))
+        if vehicle in self._mute:
+            raise NoAnswer("not in time")
+        assert self.let_go.acquire(timeout=10)
+        return 200
+
+
+async def test_a_vehicle_is_called_once_at_a_time_and_what_comes_meanwhile_goes_together() -> None:
+    service, counters = SlowService(), Counters()
+    async with asyncio.TaskGroup() as tasks:
+        desk = HubDesk(service, SystemClock(), counters, tasks)
+        for vehicle in (VEHICLE, "veh-002"):
+            desk.heard(vehicle)
+        for n in range(20):
+            desk.deliver(VEHICLE, Receipt(Lane.P1, EPOCH, ((3 * n, 3 * n + 3),)))
+            await until(lambda: len(service.made) == 1)
+        desk.refuse(VEHICLE, Refusal(bytes(16), Decision.REFUSED, "no"))
+        desk.deliver("veh-002", Receipt(Lane.P1, EPOCH, ((0, 3),)))
+        await until(lambda: len(service.made) == 2)  # another vehicle waits for nobody
+        desk.deliver("veh-stranger", Receipt(Lane.P1, EPOCH, ((0, 3),)))
+        service.let_go.release(3)
+        await until(lambda: counters.hub_calls == 3)
+        await desk.close()
+    (first, second) = [unpack_answers(payload) for vehicle, _, payload in service.made if vehicle == VEHICLE]
+    assert first == ([Receipt(Lane.P1, EPOCH, ((0, 3),))], [])
+    assert second == ([Receipt(Lane.P1, EPOCH, ((3, 60),))], [Refusal(bytes(16), Decision.REFUSED, "no")])
+
+
+async def test_a_vehicle_that_never_answers_is_left_alone_for_a_while_and_holds_up_no_other() -> None:
+    service, counters, clock = SlowService(mute=(VEHICLE,)), Counters(), SteppingClock()
+    service.let_go.release(100)
+    async with asyncio.TaskGroup() as tasks:
+        desk = HubDesk(service, clock, counters, tasks)
+        for vehicle in (VEHICLE, "veh-002"):
+            desk.heard(vehicle)
+            assert desk.hint(vehicle, "first")
+        await until(lambda: (counters.hub_calls, counters.hub_calls_failed) == (1, 1))
+        desk.hint(VEHICLE, "second")
+        desk.hint("veh-002", "second")
+        await until(lambda: counters.hub_calls == 2)
+        assert len(service.made) == 3
+        clock.advance(clock.boot_ns() + LEFT_ALONE_NS)
+        await until(lambda: counters.hub_calls_failed == 2)
+        await desk.close()
+
+
+def test_the_most_that_waits_for_a_vehicle_fits_one_call() -> None:
+    waiting, number = Waiting(), 0
+    while waiting.add(Receipt(Lane.P1, number.to_bytes(16, "big"), ((1 << 62, (1 << 62) + 1),))):
+        number += 1
+    while waiting.refuse(Refusal(bytes(16), Decision.REFUSED, "w" * MAX_REFUSAL_CHARACTERS)):
+        pass
+    ((method, payload),) = waiting.calls()
+    assert method == "receipt"
+    assert len(json.dumps(payload)) < MAX_METHOD_BYTES
+    receipts, refusals = unpack_answers(payload)
+    assert (len(receipts), len(refusals)) == (RANGES_KEPT, REFUSALS_KEPT)
+
+
+def test_a_key_that_is_none_and_an_authority_that_is_none_are_said_at_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("not base64!")
+    with pytest.raises(UsageFault, match="holds no key"):
+        HubService(HubSection(host="x", key_file=str(file)), SystemClock())
+    file.write_text("a2V5")
+    for ca in (str(file), str(tmp_path / "nowhere")):
+        with pytest.raises(UsageFault, match="ca_file"):
+            HubService(HubSection(host="x", key_file=str(file), ca_file=ca), SystemClock())
 
 
 def test_a_secret_that_is_not_there_is_said_with_its_key(tmp_path: Path) -> None:

@@ -71,7 +71,8 @@ class HubLink:
         await self.close()
         # Only here: an agent that speaks to no hub never loads the SDK.
         engine = await asyncio.to_thread(_engine)
-        dialer = HubDialer(self._context(), self._clock, self._host, self._timeout_s)
+        context = await asyncio.to_thread(self._context)
+        dialer = HubDialer(context, self._clock, self._host, self._timeout_s)
         talk = _Talk(self, lambda events: engine.HubConnection(self._host, self._device, dialer, events))
         try:
             async with asyncio.timeout(self._timeout_s):
