@@ -38,7 +38,9 @@ TOKEN_S: Final = 3600
 METHOD_S: Final = 5
 """How long the vehicle has to answer; the hub takes no less."""
 TIMEOUT_S: Final = 15.0
-CALLS_AT_ONCE: Final = 8
+CALLS_AT_ONCE: Final = 64
+LEFT_ALONE_NS: Final = 30 * SECOND_NS
+"""Who is connected and doesn't answer takes up one of these calls each time: not again so soon."""
 VEHICLES_KEPT: Final = 10_000
 REFUSALS_KEPT: Final = 128
 RANGES_KEPT: Final = 1024
@@ -50,6 +52,10 @@ log = structlog.get_logger()
 
 class HubRefused(Exception):
     """The hub didn't carry out a call. Whoever made it goes on without."""
+
+
+class NoAnswer(HubRefused):
+    """The vehicle is there and didn't answer in time."""
 
 
 def sas_token(host: str, policy: str, key_base64: str, ends_s: int) -> str:
@@ -88,6 +94,8 @@ class HubService:
         }
         path = f"/twins/{quote(vehicle, safe='')}/methods?api-version={API_VERSION}"
         status, answer = self._ask("POST", path, json.dumps(body).encode())
+        if status == 504:
+            raise NoAnswer(f"{vehicle} didn't answer {method} within {METHOD_S} s")
         if status != 200:
             raise HubRefused(f"{self._config.host} answered {status} to {method}: {answer[:200]!r}")
         try:
@@ -145,13 +153,15 @@ class Waiting:
 class HubDesk:
     """Who is behind the hub, and what each is to be told."""
 
-    def __init__(self, service: Service, counters: Counters, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, service: Service, clock: Clock, counters: Counters, tasks: asyncio.TaskGroup) -> None:
         self._service = service
+        self._clock = clock
         self._counters = counters
         self._tasks = tasks
         self._behind: OrderedDict[str, None] = OrderedDict()  # heard last, last
         self._waiting: dict[str, Waiting] = {}
-        self._talking: set[str] = set()
+        self._talks: dict[str, asyncio.Task[None]] = {}
+        self._is_over = False
         self._threads = ThreadPoolExecutor(CALLS_AT_ONCE, thread_name_prefix="hub")
 
     def heard(self, vehicle: str) -> None:
@@ -180,34 +190,40 @@ class HubDesk:
         return True
 
     async def close(self) -> None:
-        """Forgets what nobody has been told."""
-        self._waiting.clear()
+        """Forgets what nobody has been told; calls under way end by themselves."""
+        self._is_over = True
+        for talk in self._talks.values():
+            talk.cancel()
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
     def _of(self, vehicle: str) -> Waiting:
         return self._waiting.setdefault(vehicle, Waiting())
 
     def _stir(self, vehicle: str) -> None:
-        if vehicle not in self._talking:
-            self._talking.add(vehicle)
-            self._tasks.create_task(self._talk(vehicle))
+        if vehicle not in self._talks:
+            self._talks[vehicle] = talk = self._tasks.create_task(self._talk(vehicle))
+            talk.add_done_callback(lambda _: self._talked(vehicle))
+
+    def _talked(self, vehicle: str) -> None:
+        del self._talks[vehicle]
+        # Between its last look and this turn of the loop more may have come.
+        if vehicle in self._waiting and not self._is_over:
+            self._stir(vehicle)
 
     async def _talk(self, vehicle: str) -> None:
-        try:
-            while (waiting := self._waiting.pop(vehicle, None)) is not None:
-                for method, payload in waiting.calls():
+        while (waiting := self._waiting.pop(vehicle, None)) is not None:
+            for method, payload in waiting.calls():
+                try:
                     await self._call(vehicle, method, payload)
-        finally:
-            self._talking.discard(vehicle)
+                except HubRefused as error:
+                    self._counters.hub_calls_failed += 1
+                    log.warning("hub_call_failed", vehicle=vehicle, method=method, reason=str(error))
+                    if isinstance(error, NoAnswer):
+                        await self._clock.sleep_until(self._clock.boot_ns() + LEFT_ALONE_NS)
 
     async def _call(self, vehicle: str, method: str, payload: object) -> None:
         act = functools.partial(self._service.call, vehicle, method, payload)
-        try:
-            status = await asyncio.get_running_loop().run_in_executor(self._threads, act)
-        except (HubRefused, RuntimeError) as error:  # RuntimeError: the threads are gone, we are stopping
-            self._counters.hub_calls_failed += 1
-            log.warning("hub_call_failed", vehicle=vehicle, method=method, reason=str(error))
-            return
+        status = await asyncio.get_running_loop().run_in_executor(self._threads, act)
         self._counters.hub_calls += 1
         if status != 200:
             log.warning("hub_call_not_understood", vehicle=vehicle, method=method, status=status)

@@ -146,7 +146,7 @@ async def _serving(
 ) -> AsyncIterator[Receiver]:
     counters = Counters()
     learning = _learning(config, state, clock, store, counters, bench)
-    hub = HubDesk(HubService(config.hub, clock), counters, tasks) if config.hub.host else None
+    hub = HubDesk(HubService(config.hub, clock), clock, counters, tasks) if config.hub.host else None
     tellers: list[Teller] = []
     ingest, endpoint = _endpoint(config, clock, store, counters, tasks, tellers)
     behind = _behind(config, authority, store, endpoint, clock, counters)

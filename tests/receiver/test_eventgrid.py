@@ -8,19 +8,29 @@ import contextlib
 import json
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from ecu.clock import SystemClock
+from ecu.clock import SteppingClock, SystemClock
 from ecu.errors import UsageFault
 from receiver.config import HubSection, ReceiverConfig
 from receiver.counters import Counters
 from receiver.eventgrid import EVENTS_PATH, MAX_PUSH_BYTES
-from receiver.hub import RANGES_KEPT, REFUSALS_KEPT, HubDesk, HubRefused, HubService, Waiting, sas_token
+from receiver.hub import (
+    LEFT_ALONE_NS,
+    RANGES_KEPT,
+    REFUSALS_KEPT,
+    HubDesk,
+    HubRefused,
+    HubService,
+    NoAnswer,
+    Waiting,
+    sas_token,
+)
 from receiver.service import Receiver
 from receiver.store import FILE
 from receiver.tables import inbox
@@ -218,14 +228,17 @@ async def test_a_wrong_key_a_silent_hub_and_a_missing_device_are_told_apart(tmp_
 
 
 class SlowService:
-    """Calls that return when they are let go."""
+    """Calls that return when they are let go; `mute` vehicles never answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, mute: Collection[str] = ()) -> None:
+        self._mute = mute
         self.made: list[tuple[str, str, Any]] = []
         self.let_go = threading.Semaphore(0)
 
     def call(self, vehicle: str, method: str, payload: Any) -> int:
         self.made.append((vehicle, method, payload))
+        if vehicle in self._mute:
+            raise NoAnswer("not in time")
         assert self.let_go.acquire(timeout=10)
         return 200
 
@@ -233,7 +246,7 @@ class SlowService:
 async def test_a_vehicle_is_called_once_at_a_time_and_what_comes_meanwhile_goes_together() -> None:
     service, counters = SlowService(), Counters()
     async with asyncio.TaskGroup() as tasks:
-        desk = HubDesk(service, counters, tasks)
+        desk = HubDesk(service, SystemClock(), counters, tasks)
         for vehicle in (VEHICLE, "veh-002"):
             desk.heard(vehicle)
         for n in range(20):
@@ -249,6 +262,24 @@ async def test_a_vehicle_is_called_once_at_a_time_and_what_comes_meanwhile_goes_
     (first, second) = [unpack_answers(payload) for vehicle, _, payload in service.made if vehicle == VEHICLE]
     assert first == ([Receipt(Lane.P1, EPOCH, ((0, 3),))], [])
     assert second == ([Receipt(Lane.P1, EPOCH, ((3, 60),))], [Refusal(bytes(16), Decision.REFUSED, "no")])
+
+
+async def test_a_vehicle_that_never_answers_is_left_alone_for_a_while_and_holds_up_no_other() -> None:
+    service, counters, clock = SlowService(mute=(VEHICLE,)), Counters(), SteppingClock()
+    service.let_go.release(100)
+    async with asyncio.TaskGroup() as tasks:
+        desk = HubDesk(service, clock, counters, tasks)
+        for vehicle in (VEHICLE, "veh-002"):
+            desk.heard(vehicle)
+            assert desk.hint(vehicle, "first")
+        await until(lambda: (counters.hub_calls, counters.hub_calls_failed) == (1, 1))
+        desk.hint(VEHICLE, "second")
+        desk.hint("veh-002", "second")
+        await until(lambda: counters.hub_calls == 2)
+        assert len(service.made) == 3
+        clock.advance(clock.boot_ns() + LEFT_ALONE_NS)
+        await until(lambda: counters.hub_calls_failed == 2)
+        await desk.close()
 
 
 def test_the_most_that_waits_for_a_vehicle_fits_one_call() -> None:

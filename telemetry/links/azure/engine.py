@@ -102,15 +102,14 @@ class _Pipeline:
         answer: asyncio.Future[Any] = self._loop.create_future()
 
         def done(error: Exception | None = None, **result: Any) -> None:
-            self._tell(_settle, answer, error, next(iter(result.values()), None))
+            failed = decision(error, self._host) if error is not None else None
+            self._tell(_settle, answer, failed, next(iter(result.values()), None))
 
         try:
             await asyncio.to_thread(act, *arguments, callback=done)
-            return await answer
-        except LinkError:
-            raise
-        except Exception as error:
+        except pipeline_exceptions.PipelineException as error:  # it was ended meanwhile
             raise decision(error, self._host) from error
+        return await answer
 
     async def end(self) -> None:
         """Says goodbye, and cuts the wire under a peer that doesn't listen."""
@@ -194,10 +193,8 @@ class DpsConnection(_Pipeline):
         """Raises as a Link's `connect` does, and Refused when DPS assigns no hub."""
 
         def made(credentials: _Credentials) -> Any:
-            # Here it connects by itself or not at all.
-            quiet = _QUIET | {"auto_connect": True}
             config = ProvisioningPipelineConfig(
-                hostname=self._host, registration_id=registration, id_scope=scope, x509=credentials, **quiet
+                hostname=self._host, registration_id=registration, id_scope=scope, x509=credentials, **_QUIET
             )
             return DpsPipeline(config)
 
@@ -251,7 +248,7 @@ def _of_status(words: str, host: str) -> LinkError:
     return Unreachable(f"{host} is out of order: {words}. Try later.")
 
 
-def _settle(answer: asyncio.Future[Any], error: Exception | None, result: Any) -> None:
+def _settle(answer: asyncio.Future[Any], error: LinkError | None, result: Any) -> None:
     if answer.done():
         return
     if error is None:
