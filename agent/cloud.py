@@ -15,6 +15,7 @@ from agent.links import Trust, open_link
 from agent.objectlink import HttpsObjectLink
 from agent.pairing import PairingRefused, fetch_time, renew, tls_context
 from agent.renewal import TIME_FLOOR_WALL_NS, Renewal, due
+from agent.report import is_urgent
 from agent.status import CloudStatus
 from agent.updatesource import ReceiverSource
 from ecu.clock import SECOND_NS, Clock
@@ -22,6 +23,7 @@ from ecu.disk import DiskError
 from ecu.keys import KeyStoreError
 from ota.trust import Roots
 from telemetry.links.link import LinkError, Unreachable
+from telemetry.links.statusreport import StatusReport, pack_status
 from telemetry.objects import ObjectKeeper, ObjectsConfig
 from telemetry.objects.uplink import ObjectUplink, Records
 from telemetry.uplink.backlog import Backlog
@@ -31,6 +33,9 @@ from telemetry.uplink.uplink import Hooks, Uplink
 
 RENEWAL_LOOK_NS: Final = 60 * SECOND_NS
 RENEWAL_AGAIN_NS: Final = 3600 * SECOND_NS
+REPORT_LOOK_NS: Final = SECOND_NS
+REPORT_EVERY_NS: Final = 60 * SECOND_NS
+"""For counts alone: a cloud takes money for each."""
 
 log = structlog.get_logger()
 
@@ -51,10 +56,13 @@ class CloudSide:
         link: LinkSection,
         uplink: UplinkConfig,
         on_hint: Callable[[], None] | None = None,
+        report: Callable[[], StatusReport] | None = None,
     ) -> None:
         self._trust = trust
         self._clock = clock
         self._kind = link.kind
+        self._report = report
+        self._told: StatusReport | None = None
         self._rng = rng
         self._waits = uplink
         self._context = tls_context(trust.paired, trust.keys)
@@ -74,6 +82,8 @@ class CloudSide:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._uplink.run())
             group.create_task(self._keep_certificate())
+            if self._report is not None:
+                group.create_task(self._tell_status(self._report))
 
     @property
     def vehicle(self) -> str:
@@ -124,6 +134,29 @@ class CloudSide:
         if self._objects is not None:
             self._objects.nudge()
 
+    # --- what it reports ---------------------------------------------------------------------------
+
+    async def _tell_status(self, report: Callable[[], StatusReport]) -> None:
+        """At each connect, when somebody may wait for it, and otherwise when enough time has passed."""
+        told_at_ns = self._trust.wall.boot_ns()
+        while True:
+            now_ns = self._trust.wall.boot_ns()
+            await self._trust.wall.sleep_until(now_ns + REPORT_LOOK_NS)
+            if not self._uplink.status().connected:
+                continue
+            news = report()
+            if is_urgent(news, self._told) or (news != self._told and now_ns >= told_at_ns + REPORT_EVERY_NS):
+                await self._tell(news)
+                told_at_ns = now_ns
+
+    async def _tell(self, news: StatusReport) -> None:
+        try:
+            await self._link.report(pack_status(news))
+        except LinkError as failure:
+            # The uplink sees for itself whether the connection is over; the next report tells all of it anyway.
+            log.warning("report_failed", reason=str(failure))
+        self._told = news
+
     # --- the certificate --------------------------------------------------------------------------
 
     async def _keep_certificate(self) -> None:
@@ -168,6 +201,7 @@ class CloudSide:
 
     def _connected(self) -> None:
         """Only the identity that has connected makes the one before it superfluous."""
+        self._told = None
         if self._connecting_as != self._trust.keys.certificate():
             return
         try:

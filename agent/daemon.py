@@ -33,6 +33,7 @@ from agent.perception.settings import LOCKSTEP_HANG_NS
 from agent.pipeline import Pipeline
 from agent.redactor import PictureSettings, PictureSide
 from agent.redactor.pictures import ANSWER_WITHIN_S
+from agent.report import report_of
 from agent.status import AgentStatus, ClockStatus, PrivacyStatus, WitnessStatus
 from agent.updates import TrialRules, UpdateSide
 from agent.view import View
@@ -308,8 +309,9 @@ class Daemon:
             return None
         trust = Trust(paired, self._keys, self._wall, self._disk)
         return CloudSide(
-            trust, self._keeper, self._clock, self._rng, self._config.link, self._config.uplink, self._hinted
-        )
+            trust, self._keeper, self._clock, self._rng, self._config.link, self._config.uplink, self._hinted,
+            lambda: report_of(self.status()),
+        )  # fmt: skip
 
     def _hinted(self) -> None:
         if self._updates is not None:

@@ -84,6 +84,11 @@ def _cloud(status: AgentStatus) -> Iterator[Finding]:
 def _receipts(status: AgentStatus) -> Finding:
     uplink = status.cloud.uplink
     assert uplink is not None
+    if not uplink.law6_held:
+        return Finding(
+            Gravity.NOTE, "law 6", "Not held: this link frees records when a broker takes them, stored or not.",
+            "Put the receiver behind the broker, and take out [link] acks and [uplink] free_on_acceptance.",
+        )  # fmt: skip
     waiting = sum(lane.spooled for lane in status.spool.lanes)
     last_ns = max(uplink.counts.last_receipt_ns or 0, uplink.since_ns)
     silent_ns = status.clock.boot_ns - last_ns

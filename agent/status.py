@@ -36,12 +36,13 @@ class CloudStatus:
 @dataclass(frozen=True, slots=True)
 class UpdatesStatus:
     """Signed releases on this vehicle. `trouble` is why the last look came to nothing, empty when it didn't; `fetched`
-    of `whole` bytes while one is being fetched."""
+    of `whole` bytes while one is being fetched. `looks` are those that came to an end, since the start."""
 
     kinds: tuple[UpdateStatus, ...]
     trouble: str
     whole: int
     fetched: int
+    looks: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,6 +145,7 @@ class UpdateSide:
         self._progress: Progress | None = None
         self._trouble = ""
         self._in_vain = 0
+        self._looks = 0
         _, self._begun = self._updates.begin(Kind.MODEL)
 
     @property
@@ -178,7 +179,8 @@ class UpdateSide:
 
     def status(self) -> UpdatesStatus:
         progress = self._progress or Progress(0, 0, 0)
-        return UpdatesStatus(self._updates.status(), self._trouble, progress.whole, progress.kept + progress.fetched)
+        fetched = progress.kept + progress.fetched
+        return UpdatesStatus(self._updates.status(), self._trouble, progress.whole, fetched, self._looks)
 
     # --- looking ----------------------------------------------------------------------------------
 
@@ -224,6 +226,7 @@ class UpdateSide:
             log.error("updates_refused", reason=self._trouble)
         finally:
             self._progress = None
+            self._looks += 1
 
     def _watch(self, progress: Progress) -> None:
         if self._is_over:

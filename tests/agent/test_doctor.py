@@ -72,6 +72,12 @@ def test_a_healthy_agent_is_told_to_be() -> None:
     assert {finding.gravity for finding in findings} == {Gravity.GOOD}
 
 
+def test_in_accepted_mode_no_receipt_is_missed_and_law_6_is_named() -> None:
+    accepting = replace(CLOUD, uplink=replace(LONG_UP, law6_held=False))
+    found = [finding for finding in diagnose(replace(HEALTHY, cloud=accepting)) if finding.gravity is not Gravity.GOOD]
+    assert [(finding.gravity, finding.subject) for finding in found] == [(Gravity.NOTE, "law 6")]
+
+
 COUNTS = PictureCounts(wanted=3, taken=2, pictures=4, dropped={"redactor_lost": 1}, waiting=0)
 NO_FACES = PictureStatus(pid=None, model=None, counts=COUNTS, fault="the face model is refused", replaced=3)
 KEPT = ObjectCounts(

@@ -69,7 +69,7 @@ async def a_broker(folder: Path, rules: Mapping[str, str] | None = None) -> Asyn
     disk = RealDisk(folder / "receiver")
     disk.make_folder("")
     authority = await asyncio.to_thread(Authority, disk, SystemClock(), 1)
-    server_pem = authority.server_file((HOST, "127.0.0.1"))
+    server_pem = authority.server_file((HOST,))
     async with running_mosquitto(folder / "broker", disk.read(CA_FILE), server_pem, rules) as broker:
         yield broker
 
