@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from ecu.clock import SECOND_NS, Clock
+from ecu.keys import MemoryKeyStore
 from simulator.clouds import awsjobs, awsshadow
 from simulator.clouds.awsjobs import Execution, JobRefused
 from simulator.clouds.awsprovisioning import Provisioning, ProvisioningRefused
@@ -82,6 +83,14 @@ class AwsDouble:
         execution = self.jobs[thing, job_id]
         self.jobs[thing, job_id] = replace(execution, status="CANCELED", version=execution.version + 1)
         self._notify(thing, before)
+
+    def claim(self) -> tuple[str, str]:
+        """Key and certificate, PEM, that let a batch of vehicles ask for their own."""
+        keys = MemoryKeyStore()
+        pending = keys.begin_identity()
+        certificate = self.provisioning.certificate_for(pending.csr(CLAIM), self._now_s())
+        keys.install(pending, certificate.encode())
+        return keys.lend_identity(lambda key, _: key.decode()), certificate
 
     # --- on the wire (pahoclient.Events) ----------------------------------------------------------
 

@@ -62,10 +62,11 @@ class Mosquitto:
     def __init__(self, process: asyncio.subprocess.Process, folder: Path, port: int, authority_pem: bytes) -> None:
         self.port = port
         self.words: deque[str] = deque(maxlen=200)
+        self.receivers = 0  # subscriptions of receivers so far
         self._process = process
         self._folder = folder
-        self._key = _private_key(authority_pem)
-        self._authority = x509.load_pem_x509_certificate(authority_pem)
+        self._authority_pem = authority_pem
+        self._news = asyncio.Condition()
         self._revoked: list[int] = []
         self._cutting: set[asyncio.Task[None]] = set()
 
@@ -86,7 +87,7 @@ class Mosquitto:
     def revoke(self, serial: int) -> None:
         """No connection by that certificate from now on; one that is open stays."""
         self._revoked.append(serial)
-        write_crl(self._folder / "revoked.crl", self._authority, self._key, self._revoked)
+        write_crl(self._folder / "revoked.crl", self._authority_pem, self._revoked)
         self._process.send_signal(signal.SIGHUP)
 
     async def settled(self) -> None:
@@ -109,6 +110,15 @@ class Mosquitto:
             self.words.append(line.decode(errors="replace").strip())
             if " running" in self.words[-1]:
                 running.set()
+            if f" {RECEIVER} " in self.words[-1] and "$share/" in self.words[-1]:
+                async with self._news:
+                    self.receivers += 1
+                    self._news.notify_all()
+
+    async def receiver_there(self, times: int) -> None:
+        """Returns when a receiver has subscribed so many times."""
+        async with self._news:
+            await self._news.wait_for(lambda: self.receivers >= times)
 
     async def _take_over(self, client: str, context: ssl.SSLContext) -> None:
         greeted = _Greeted()
@@ -139,12 +149,15 @@ class _Greeted:
 
 @contextlib.asynccontextmanager
 async def running_mosquitto(
-    folder: Path, authority_pem: bytes, server_pem: Path, rules: Mapping[str, str] | None = None
+    folder: Path, authority_pem: bytes, server_pem: Path, rules: Mapping[str, str] | None = None, port: int = 0
 ) -> AsyncIterator[Mosquitto]:
-    """`authority_pem` holds key and certificate of who lets clients in; `server_pem` the broker's own. `rules` are
-    further ACL lines by user. Raises EnvironmentFault when it isn't installed or doesn't start."""
+    """`authority_pem` holds the certificates of those who let clients in; where there is one, and its key too, `revoke`
+    works. `server_pem` is the broker's own key and certificate, `rules` further ACL lines by user.
+
+    Raises EnvironmentFault when it isn't installed or doesn't start.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    port = port or free_port()
     _write_settings(folder, authority_pem, server_pem, port, rules or {})
     process = await asyncio.create_subprocess_exec(
         demand_mosquitto(), "-c", str(folder / "mosquitto.conf"),
@@ -172,9 +185,10 @@ async def _started(broker: Mosquitto, running: asyncio.Event, listening: asyncio
 
 
 def _write_settings(folder: Path, authority_pem: bytes, server_pem: Path, port: int, rules: Mapping[str, str]) -> None:
-    authority = x509.load_pem_x509_certificate(authority_pem)
-    (folder / "ca.crt").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
-    write_crl(folder / "revoked.crl", authority, _private_key(authority_pem), [])
+    authorities = x509.load_pem_x509_certificates(authority_pem)
+    (folder / "ca.crt").write_bytes(b"".join(a.public_bytes(serialization.Encoding.PEM) for a in authorities))
+    if revokes := b"PRIVATE KEY" in authority_pem:
+        write_crl(folder / "revoked.crl", authority_pem, [])
     more = "".join(f"user {user}\n{lines}" for user, lines in rules.items())
     _private(folder / "acl", f"{_RULES}{more}{_EACH}".encode())
     _private(folder / "server.pem", server_pem.read_bytes())
@@ -186,6 +200,7 @@ def _write_settings(folder: Path, authority_pem: bytes, server_pem: Path, port: 
         "max_inflight_messages": "100",
         "max_packet_size": str(MAX_PACKET_BYTES),
         "log_dest": "stderr",
+        "log_type": "all",
         "acl_file": str(folder / "acl"),
         # Started by root it would become another user, who can't read these files.
         **({"user": "root"} if os.geteuid() == 0 else {}),
@@ -193,15 +208,18 @@ def _write_settings(folder: Path, authority_pem: bytes, server_pem: Path, port: 
         "cafile": str(folder / "ca.crt"),
         "certfile": str(folder / "server.pem"),
         "keyfile": str(folder / "server.pem"),
-        "crlfile": str(folder / "revoked.crl"),
+        **({"crlfile": str(folder / "revoked.crl")} if revokes else {}),
         "require_certificate": "true",
         "use_identity_as_username": "true",
     }
     (folder / "mosquitto.conf").write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
 
 
-def write_crl(path: Path, authority: x509.Certificate, key: ec.EllipticCurvePrivateKey, serials: list[int]) -> None:
-    """The authority's revoked certificates (RFC 5280 section 5), PEM."""
+def write_crl(path: Path, authority_pem: bytes, serials: list[int]) -> None:
+    """The revoked certificates of an authority, whose key and certificate these are (RFC 5280 section 5), PEM."""
+    key = serialization.load_pem_private_key(authority_pem, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    authority = x509.load_pem_x509_certificate(authority_pem)
     now = datetime.datetime.now(datetime.UTC)
     builder = x509.CertificateRevocationListBuilder().issuer_name(authority.subject)
     builder = builder.last_update(now - datetime.timedelta(minutes=5)).next_update(now + datetime.timedelta(days=1))
@@ -216,13 +234,7 @@ def _private(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
-    key = serialization.load_pem_private_key(pem, None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
-    return key
-
-
-def _free_port() -> int:
+def free_port() -> int:
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -320,11 +320,14 @@ class Stage:
 
     def _link_sections(self) -> Sections:
         port = self.proxy.port if self.proxy is not None else 0
+        more = dict(self._cloud.receiver_sections) if self._cloud is not None else {}
+        receiver = more.pop("receiver", {})
         return {
-            "uplink": {"backoff_base_s": 0.2, "backoff_cap_s": 1.0},
+            "uplink": {"backoff_base_s": 0.2, "backoff_cap_s": 1.0, "throttle_cap_s": 1.0},
             "link": {"port": port, "timeout_s": 3.0, **(self._cloud.link_section if self._cloud is not None else {})},
-            **(self._cloud.receiver_sections if self._cloud is not None else {}),
+            **more,
             "receiver": {
+                **receiver,
                 "updates": self._served,
                 "mqtt_port": self._receiver_ports.get("mqtt_port", 0),
                 "https_port": self._receiver_ports.get("https_port", 0),

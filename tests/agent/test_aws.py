@@ -32,7 +32,6 @@ from ecu.clock import OffsetClock, SystemClock
 from ecu.disk import RealDisk, state_folder
 from ecu.errors import UsageFault
 from ecu.keys import FileKeyStore, MemoryKeyStore
-from simulator.clouds.aws import CLAIM
 from simulator.clouds.mosquitto import HOST
 from telemetry.links.link import Refused, Unauthorized, Unreachable, Untrusted
 from telemetry.uplink.config import UplinkConfig
@@ -50,21 +49,16 @@ with_aws = pytest.mark.skipif(bool(WITHOUT_AWS), reason=WITHOUT_AWS)
 with_broker = pytest.mark.skipif(bool(WITHOUT_BROKER), reason=WITHOUT_BROKER)
 
 
-async def a_claim(world: AwsWorld, **changes: object) -> ClaimFile:
+def a_claim(world: AwsWorld, **changes: object) -> ClaimFile:
     """As an operator makes it: of a certificate that may only ask for another."""
-    keys = MemoryKeyStore()
-    pending = keys.begin_identity()
-    now_s = SystemClock().wall_ns() // 10**9
-    request = {"certificateSigningRequest": pending.csr(CLAIM).decode()}
-    certificate = str(world.aws.provisioning.certify(request, now_s)["certificatePem"])
-    keys.install(pending, certificate.encode())
+    key, certificate = world.aws.claim()
     given = {
         "format": FORMAT,
         "endpoint": HOST,
         "port": world.broker.port,
         "template": TEMPLATE,
         "claim_certificate": certificate,
-        "claim_key": keys.lend_identity(lambda key, _: key.decode()),
+        "claim_key": key,
         "ca": world.receiver.authority.pem,
     }
     return read_claim_file(msgspec.json.encode(given | changes))
@@ -73,7 +67,7 @@ async def a_claim(world: AwsWorld, **changes: object) -> ClaimFile:
 async def provisioned(world: AwsWorld, folder: Path, **changes: object) -> tuple[ProvisionedThing, FileKeyStore]:
     vehicle = await world.vehicle()
     keys, disk = open_thing_keys(vehicle.disk.root), vehicle.disk
-    return await provision(await a_claim(world, **changes), vehicle.paired, keys, disk, vehicle.clock, 10.0), keys
+    return await provision(a_claim(world, **changes), vehicle.paired, keys, disk, vehicle.clock, 10.0), keys
 
 
 # --- provisioning ----------------------------------------------------------------------------------------------------
@@ -98,7 +92,7 @@ async def test_provisioning_may_be_repeated_and_leaves_one_identity(tmp_path: Pa
         _, keys = await provisioned(world, tmp_path)
         first = keys.certificate()
         vehicle = await world.vehicle()
-        await provision(await a_claim(world), vehicle.paired, keys, vehicle.disk, vehicle.clock, 10.0)
+        await provision(a_claim(world), vehicle.paired, keys, vehicle.disk, vehicle.clock, 10.0)
         assert keys.certificate() != first
         assert keys.previous_certificate() is None
 
@@ -110,7 +104,7 @@ async def test_a_template_serial_or_claim_that_is_not_for_this_vehicle_is_refuse
             await provisioned(world, tmp_path, serial="veh-002")
         with pytest.raises(Refused, match="no template elsewhere"):
             await provisioned(world, tmp_path, template="elsewhere")
-        stranger = await a_claim(theirs)
+        stranger = a_claim(theirs)
         with pytest.raises(Unauthorized, match="refused this vehicle's certificate"):
             await provisioned(
                 world, tmp_path, claim_certificate=stranger.claim_certificate, claim_key=stranger.claim_key
@@ -134,7 +128,7 @@ async def test_pair_takes_a_claim_file_of_a_paired_vehicle(tmp_path: Path) -> No
         disk, keys = state_folder(state), FileKeyStore.open(state / KEYS_FOLDER)
         await asyncio.to_thread(pair, await world.receiver.operator.enrol(VEHICLE), keys, disk, SystemClock())
         del keys
-        file.write_bytes(msgspec.json.encode(await a_claim(world)))
+        file.write_bytes(msgspec.json.encode(a_claim(world)))
         told = await asyncio.to_thread(CliRunner().invoke, pair_app, [str(file), "--state", str(state), "--json"])
         assert told.exception is None, told.output
         assert msgspec.json.decode(told.stdout) == {"vehicle": VEHICLE, "endpoint": HOST}

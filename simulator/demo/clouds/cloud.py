@@ -9,7 +9,9 @@ from typing import Any, Final, Protocol
 
 from ecu.errors import UsageFault
 from ecu.toml import nearest
+from simulator.demo.clouds.aws import AwsCloud
 from simulator.demo.clouds.azure import AzureCloud
+from simulator.demo.clouds.broker import BrokerCloud
 from simulator.demo.settings import Sections
 
 DIRECT: Final = "mqtt"
@@ -48,7 +50,11 @@ class Cloud(Protocol):
     async def stop(self) -> None: ...
 
 
-CLOUDS: Final[Mapping[str, Callable[[Path, Random], Cloud]]] = {"azure": AzureCloud}
+CLOUDS: Final[Mapping[str, Callable[[Path, Random], Cloud]]] = {
+    "broker": BrokerCloud,
+    "aws": AwsCloud,
+    "azure": AzureCloud,
+}
 
 
 def cloud_of(link: str, folder: Path, rng: Random) -> Cloud | None:

@@ -151,7 +151,7 @@ async def claim_line(world: AwsWorld) -> Any:
     from telemetry.links.aws.provisioning import _Greeting
     from tests.agent.test_aws import a_claim
 
-    file, events = await a_claim(world), _Greeting()
+    file, events = a_claim(world), _Greeting()
     key, certificate = file.claim_key.encode(), file.claim_certificate.encode()
     line = CrtConnection(Peer(file.endpoint, file.port, "claim", key, certificate, file.ca.encode()), 5.0, True, events)
     line.start()
