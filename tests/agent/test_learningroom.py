@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +12,9 @@ from random import Random
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.config import AgentConfig
 from agent.daemon import Daemon
@@ -23,8 +25,11 @@ from ecu.disk import RealDisk
 from ecu.keys import MemoryKeyStore
 from inference.package import find_package
 from inference.training.package import load_learnable
+from receiver.pki import Authority
+from telemetry.federated.examples import ExampleCounts
 from telemetry.federated.payload import decode_delta
 from telemetry.federated.plan import LabelSource, Plan, encode_plan
+from telemetry.federated.update import signed_part
 from telemetry.records import Lane, Learned, Record, record_of
 from telemetry.signals import vss
 from telemetry.spool import Spool, SpoolKeeper
@@ -62,8 +67,10 @@ class Vehicle:
         counters = MemoryCounters()
         spool = Spool.open(RealDisk(self.state / "spool"), self.keys, clock, os.urandom, SpoolLimits(), counters)
         self.keeper = SpoolKeeper(spool, clock)
-        identity = self.keys.begin_identity()
-        del identity
+        if self.keys.certificate() is None:
+            pending = self.keys.begin_identity()
+            authority = Authority(RealDisk(self.state / "authority"), clock, vehicle_days=1.0)
+            self.keys.install(pending, authority.issue(pending.csr("car-1"), "car-1").pem)
         self.config = AgentConfig.model_validate({"learning": self.learning, "privacy": {"consents": self.consents}})
         self.room = LearningRoom(
             self.config,
@@ -88,6 +95,11 @@ class Vehicle:
         assert status is not None
         return status
 
+    @property
+    def store(self) -> ExampleCounts:
+        assert self.status.store is not None
+        return self.status.store
+
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
         works = [asyncio.create_task(self.keeper.run()), asyncio.create_task(self.room.run())]
@@ -96,8 +108,7 @@ class Vehicle:
         finally:
             for work in works:
                 work.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(*works)
+            await asyncio.gather(*works, return_exceptions=True)
             await self.room.close(5.0)
             await self.keeper.close(5_000_000_000)
 
@@ -116,18 +127,21 @@ async def test_a_bench_learns_from_its_crops_and_the_update_lies_durably_in_the_
         lane = vehicle.keeper.counts().lanes[Lane.P3]
         assert (lane.offered, lane.durable) == (1, 1)
     (learned,) = vehicle.told
+    certificate = x509.load_pem_x509_certificate(vehicle.keys.certificate() or b"")
+    key = certificate.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    key.verify(learned.update.signature, signed_part(learned.update), ec.ECDSA(hashes.SHA256()))
     assert decode_delta(learned.update.payload, plan.parameters, plan.keep).norm <= plan.clip * 1.01
 
 
 async def test_a_sheet_that_is_told_again_adds_nothing(tmp_path: Path) -> None:
-    for _ in range(2):
-        vehicle = Vehicle(tmp_path, BENCH, keys=vehicle.keys if _ else MemoryKeyStore())
+    keys = MemoryKeyStore()
+    for dropped in ({}, {"duplicate": 40}):
+        vehicle = Vehicle(tmp_path, BENCH, keys=keys)
         async with vehicle.at_work():
-            await vehicle.until(lambda v=vehicle: v.status.store.offered == 40)  # type: ignore[misc,union-attr]
-        store = vehicle.status.store
-        assert store is not None
-        assert store.kept == 40
-        assert store.holds
+            await vehicle.until(lambda vehicle=vehicle: vehicle.store.offered == 40)  # type: ignore[misc]
+        assert (vehicle.store.kept, vehicle.store.dropped) == (40, dropped)
+        assert vehicle.store.holds
 
 
 @pytest.mark.parametrize(
@@ -143,7 +157,7 @@ async def test_a_sheet_that_cant_be_used_is_said_and_stops_nothing(tmp_path: Pat
 
 @pytest.mark.parametrize("source", ["crops:", "video:x", "crops:x?take=5-3", "crops:x?all=1", "crops:x?take=a"])
 def test_what_is_no_source_is_refused_with_what_is(source: str) -> None:
-    with pytest.raises(ValueError, match="source|names no crops"):
+    with pytest.raises(ValueError, match=r"source|names no crops"):
         AgentConfig.model_validate({"learning": {"source": source}})
 
 
@@ -167,8 +181,7 @@ async def test_without_consent_or_switched_off_nothing_is_kept_and_what_was_is_d
     for name, data in files.items():
         (tmp_path / EXAMPLES_FOLDER / name).write_bytes(data)
     again = Vehicle(tmp_path, {**BENCH, "source": "drive"}, keys=before.keys)
-    assert again.status.store is not None
-    assert (again.status.store.kept, again.status.store.dropped) == (0, {"damaged": 40})
+    assert (again.store.kept, again.store.dropped) == (0, {"damaged": 40})
 
 
 async def test_where_nobody_wants_learning_nothing_is_written_for_it(tmp_path: Path) -> None:
