@@ -197,7 +197,7 @@ async def test_a_plan_that_ends_meanwhile_ends_the_run(school: School, package: 
 
 
 async def test_what_was_learned_by_a_plan_that_is_gone_isnt_told(school: School, package: Path) -> None:
-    school.asks(plan_for(package, steps=3000))
+    school.asks(plan_for(package, steps=300))
     async with school.at_work():
         await school.until(lambda: school.trainer.pid is not None)
         school.asks(plan_for(package, name="lights-2", steps=LONG))

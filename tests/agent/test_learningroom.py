@@ -20,7 +20,7 @@ from agent.config import AgentConfig
 from agent.daemon import Daemon
 from agent.learning import LearningStatus
 from agent.learningroom import BOOK_FOLDER, EXAMPLES_FOLDER, LearningRoom, Surroundings
-from ecu.clock import SystemClock
+from ecu.clock import MILLISECOND_NS, SystemClock
 from ecu.disk import RealDisk
 from ecu.keys import MemoryKeyStore
 from inference.package import find_package
@@ -30,6 +30,7 @@ from telemetry.federated.examples import ExampleCounts
 from telemetry.federated.payload import decode_delta
 from telemetry.federated.plan import LabelSource, Plan, encode_plan
 from telemetry.federated.update import signed_part
+from telemetry.privacy.pictures import RedactedCrop
 from telemetry.records import Lane, Learned, Record, record_of
 from telemetry.signals import vss
 from telemetry.spool import Spool, SpoolKeeper
@@ -61,6 +62,7 @@ class Vehicle:
     consents: list[str] = field(default_factory=lambda: ["operation", "learning"])
     keys: MemoryKeyStore = field(default_factory=MemoryKeyStore)
     told: list[Learned] = field(default_factory=list)
+    more: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         clock = SystemClock()
@@ -71,7 +73,8 @@ class Vehicle:
             pending = self.keys.begin_identity()
             authority = Authority(RealDisk(self.state / "authority"), clock, vehicle_days=1.0)
             self.keys.install(pending, authority.issue(pending.csr("car-1"), "car-1").pem)
-        self.config = AgentConfig.model_validate({"learning": self.learning, "privacy": {"consents": self.consents}})
+        told = {"learning": self.learning, "privacy": {"consents": self.consents}, **self.more}
+        self.config = AgentConfig.model_validate(told)
         self.room = LearningRoom(
             self.config,
             Surroundings(
@@ -201,6 +204,36 @@ async def test_a_book_that_is_damaged_is_said_and_stops_nothing_else(tmp_path: P
     async with vehicle.at_work():
         assert "Nothing is learned until" in vehicle.status.fault
         vehicle.room.hear(1, {vss.SPEED: 0.0})
+
+
+DRIVING = {
+    "camera": {"source": "video:drive.mp4"}, "signals": {"source": "unix:signals.sock"},
+}  # fmt: skip
+
+
+async def test_what_the_drive_confirmed_is_kept_with_the_name_that_it_confirmed(tmp_path: Path) -> None:
+    vehicle = Vehicle(tmp_path, {**BENCH, "source": "drive"}, more=DRIVING)
+    room = vehicle.room
+    assert room.crop_px == 32
+    async with vehicle.at_work():
+        await vehicle.until(lambda: vehicle.status.source == "drive")
+        for tick in range(60):
+            t_ns = tick * 250 * MILLISECOND_NS
+            room.hear(t_ns, {vss.SPEED: 0.0 if tick < 48 else 20.0})
+            if tick in (8, 52):
+                room.see(RedactedCrop(bytes([tick]) * (32 * 32 * 3), 32, tick, t_ns - 1, 5))
+        # Driving off at once leaves no time to see green; the crop of after it says nothing.
+        await vehicle.until(lambda: vehicle.status.examples == {"red": 1})
+        assert vehicle.status.unconfirmed == {"moving": 1}
+        assert vehicle.status.source_fault == ""
+
+
+async def test_where_nothing_confirms_a_light_it_is_said_and_no_crop_is_cut(tmp_path: Path) -> None:
+    vehicle = Vehicle(tmp_path, {**BENCH, "source": "drive"})
+    assert vehicle.room.crop_px == 0
+    assert "[signals] source" in vehicle.status.source_fault
+    await vehicle.room.close(1.0)
+    await vehicle.keeper.close(1_000_000_000)
 
 
 async def test_the_daemon_without_camera_or_cloud_says_why_nothing_is_learned(tmp_path: Path) -> None:
