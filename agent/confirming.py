@@ -24,6 +24,10 @@ class DriveLabels:
         self._confirmation = confirmation or Confirmation()
         self._take: Callable[[Example], None] | None = None
 
+    @property
+    def is_heard(self) -> bool:
+        return self._take is not None
+
     def has(self, source: LabelSource) -> bool:
         return source is LabelSource.CONFIRMED
 

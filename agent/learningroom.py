@@ -94,6 +94,11 @@ class LearningRoom:
             self._side.look()
 
     @property
+    def is_listening(self) -> bool:
+        """Whether what the drive confirms is taken yet."""
+        return self._drive is not None and self._drive.is_heard
+
+    @property
     def crop_px(self) -> int:
         """How large crops of traffic lights are wanted; 0: none."""
         return self._section.crop_px if self._drive is not None else 0

@@ -216,7 +216,8 @@ async def test_what_the_drive_confirmed_is_kept_with_the_name_that_it_confirmed(
     room = vehicle.room
     assert room.crop_px == 32
     async with vehicle.at_work():
-        await vehicle.until(lambda: vehicle.status.source == "drive")
+        await vehicle.until(lambda: vehicle.room.is_listening)
+        assert vehicle.status.source == "drive"
         for tick in range(60):
             t_ns = tick * 250 * MILLISECOND_NS
             room.hear(t_ns, {vss.SPEED: 0.0 if tick < 48 else 20.0})
