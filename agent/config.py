@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from agent.gates import PowerWanted
 from agent.labelsource import parse_source
+from ecu.errors import UsageFault
 from ecu.toml import load_toml
 from telemetry.capture.config import CaptureConfig
 from telemetry.federated.plan import LearningFloor
@@ -53,9 +54,18 @@ class SignalsSection(Section):
 
 
 class LinkSection(Section):
-    kind: Literal["mqtt", "none"] = Field(default="mqtt", description="How blocks travel to the receiver.")
-    host: str = Field(default="", description="Overrides the receiver's host from pairing.")
-    port: int = Field(default=0, ge=0, le=65535, description="Overrides the receiver's MQTT port from pairing.")
+    kind: Literal["mqtt", "aws", "azure", "none"] = Field(
+        default="mqtt", description="How blocks travel; aws and azure need the extra of that name."
+    )
+    broker: bool = Field(default=False, description="mqtt: host is a broker's, with the receiver behind it.")
+    host: str = Field(default="", description="The broker's or the cloud's; empty for the receiver's from pairing.")
+    port: int = Field(default=0, ge=0, le=65535, description="0: the receiver's from pairing, or 8883 of a cloud.")
+    ca_file: str = Field(
+        default="", description="PEM of who signs the host's certificate; empty: the receiver's authority."
+    )
+    acks: Literal["stored", "accepted"] = Field(
+        default="stored", description="accepted: the broker's word frees records, nobody's that they are stored."
+    )
     timeout_s: float = Field(default=10.0, gt=0, le=120, description="Longest wait for any answer.")
 
 
@@ -129,3 +139,11 @@ def load_config(path: Path | None) -> AgentConfig:
     The receiver may have its section in the same file.
     """
     return load_toml(path, AgentConfig, others=("receiver",))
+
+
+def read_ca(path: str) -> str:
+    """The PEM that [link] ca_file names. Raises UsageFault."""
+    try:
+        return Path(path).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageFault(f"[link] ca_file = {path!r} can't be read: {error}.") from error

@@ -20,12 +20,13 @@ import structlog
 
 from agent.api import LocalApi
 from agent.clocks import DriveClock
-from agent.cloud import CloudSide, Trust, never_paired
+from agent.cloud import CloudSide, never_paired
 from agent.config import AgentConfig, PicturesSection
 from agent.frames import FrameAccount
 from agent.gallery import Gallery
 from agent.judging import ProcessJudge
 from agent.learningroom import LearningRoom, Surroundings
+from agent.links import Trust
 from agent.lockstep import LockstepDrive
 from agent.pairing import KEYS_FOLDER, NotPaired, load_paired
 from agent.perception import Perception, PerceptionSettings, Supervision
@@ -316,7 +317,7 @@ class Daemon:
         if self._keys.certificate() is None:
             log.warning("not_paired", reason="The pairing was cut short. Run: outrider pair FILE, once more.")
             return None
-        trust = Trust(paired, self._keys, self._wall)
+        trust = Trust(paired, self._keys, self._wall, self._disk)
         return CloudSide(
             trust, self._keeper, self._clock, self._rng, self._config.link, self._config.uplink, self._hinted
         )

@@ -1,4 +1,4 @@
-"""`outrider receiver`: run, enrol, fleet, objects, audit."""
+"""`outrider receiver`: run, enrol, fleet, objects, learn, audit."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from ecu.toml import load_toml
 from receiver.answers import AuditTail, FleetMember, ObjectLine, Revoked
 from receiver.client import OperatorClient
 from receiver.config import SECTION, ReceiverConfig
+from receiver.learning.cli import app as learn_app
 
 if TYPE_CHECKING:
     from receiver.service import Receiver
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 fleet_app = typer.Typer(help="The vehicles of this receiver.", invoke_without_command=True)
 app.add_typer(fleet_app, name="fleet")
+app.add_typer(learn_app, name="learn")
 
 State = Annotated[Path, typer.Option("--state", help="The receiver's state folder.")]
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file; its section 'receiver' is read.")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import urllib.parse
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,13 +12,22 @@ import msgspec
 
 from ecu.errors import EnvironmentFault, OutriderError, UsageFault
 from receiver.answers import AuditTail, FleetMember, ObjectLine, Revoked, checked_vehicle
+from receiver.learning.answers import (
+    CLOSE_PATH,
+    PLANS_PATH,
+    STATUS_PATH,
+    BeginRequest,
+    Claimed,
+    LearningStatus,
+    PlanLine,
+)
 from telemetry.links.pairing import PairingFile, Refusal
 
 SOCKET = "receiver.sock"
 
 T = TypeVar("T")
 
-_FAULTS: dict[int, type[OutriderError]] = {400: UsageFault, 404: OutriderError}
+_FAULTS: dict[int, type[OutriderError]] = {400: UsageFault, 404: OutriderError, 409: OutriderError}
 
 
 class OperatorClient:
@@ -49,20 +59,34 @@ class OperatorClient:
     def audit(self, last: int) -> AuditTail:
         return self._ask("GET", f"/audit?last={last}", AuditTail)
 
-    def _ask(self, method: str, path: str, kind: type[T]) -> T:
+    def begin_learning(self, plan: str, package: Path, crops: Path | None) -> PlanLine:
+        """Paths as the caller means them."""
+        asked = BeginRequest(plan, str(package.absolute()), "" if crops is None else str(crops.absolute()))
+        return self._ask("POST", PLANS_PATH, PlanLine, msgspec.json.encode(asked))
+
+    def close_buffer(self, plan: str) -> Claimed:
+        return self._ask("POST", f"{CLOSE_PATH}?plan={urllib.parse.quote(plan)}", Claimed)
+
+    def learning_plans(self) -> list[PlanLine]:
+        return self._ask("GET", PLANS_PATH, list[PlanLine])
+
+    def learning_status(self) -> LearningStatus:
+        return self._ask("GET", STATUS_PATH, LearningStatus)
+
+    def _ask(self, method: str, path: str, kind: type[T], body: bytes | None = None) -> T:
         connection = _UnixConnection(self._path, self._timeout_s)
         try:
-            connection.request(method, path)
+            connection.request(method, path, body)
             response = connection.getresponse()
-            body = response.read()
+            told = response.read()
         except (OSError, http.client.HTTPException) as error:
             start = f"outrider receiver run --state {self._path.parent}"
             raise EnvironmentFault(f"No receiver answers at {self._path} ({error}). Start one: {start}") from error
         finally:
             connection.close()
         if response.status != 200:
-            raise _FAULTS.get(response.status, EnvironmentFault)(_words(body, response.status))
-        return msgspec.json.decode(body, type=kind)
+            raise _FAULTS.get(response.status, EnvironmentFault)(_words(told, response.status))
+        return msgspec.json.decode(told, type=kind)
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -49,6 +49,36 @@ class Counters:
     objects_throttled: int = 0
     objects_no_room: int = 0
     object_partials_expired: int = 0
+    broker_messages: int = 0
+    broker_ignored: int = 0
+    broker_dropped: int = 0
+    hub_messages: int = 0
+    hub_events_ignored: int = 0
+    hub_pushes_refused: int = 0
+    hub_calls: int = 0
+    hub_calls_failed: int = 0
+    hub_dropped: int = 0
+    learned_admitted: int = 0
+    learned_foreign: int = 0
+    learned_malformed: int = 0
+    learned_too_large: int = 0
+    learned_indices: int = 0
+    learned_not_finite: int = 0
+    learned_unknown_plan: int = 0
+    learned_wrong_base: int = 0
+    learned_wrong_layout: int = 0
+    learned_stale: int = 0
+    learned_replayed: int = 0
+    learned_excessive: int = 0
+    aggregates_passed: int = 0
+    aggregates_failed: int = 0
+    aggregates_undecided: int = 0
+    learning_candidates: int = 0
+    learning_held_up: int = 0
+
+    def add(self, name: str, count: int = 1) -> None:
+        """For names that are put together from a word of a closed set."""
+        setattr(self, name, getattr(self, name) + count)
 
     def as_dict(self) -> dict[str, int]:
         return asdict(self)

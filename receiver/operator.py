@@ -15,12 +15,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ecu.clock import SECOND_NS, Clock
-from ecu.errors import OutriderError, UsageFault
+from ecu.errors import EnvironmentFault, OutriderError, UsageFault
 from receiver import admission, journal, objectrows
 from receiver.admission import NotAdmitted
 from receiver.answers import AuditLine, AuditTail, FleetMember, ObjectLine, Revoked, checked_vehicle
 from receiver.counters import Counters
 from receiver.endpoint import Endpoint
+from receiver.learning.desk import LearningDesk
+from receiver.learning.routes import routes as learning_routes
 from receiver.objectfiles import ObjectFiles
 from receiver.pki import Authority
 from receiver.store import Store
@@ -57,6 +59,9 @@ class Operator:
         enrolment_s: float,
         roots: Callable[[], tuple[str, str]],
         objects: Path,
+        learning: LearningDesk,
+        hint_elsewhere: Callable[[str, str], bool] | None = None,
+        on_revoked: Callable[[str], None] | None = None,
     ) -> None:
         self._store = store
         self._authority = authority
@@ -67,6 +72,9 @@ class Operator:
         self._enrolment_ns = int(enrolment_s * SECOND_NS)
         self._roots = roots
         self._objects = objects
+        self._learning = learning
+        self._hint_elsewhere = hint_elsewhere
+        self._on_revoked = on_revoked
 
     async def enrol(self, vehicle: str) -> PairingFile:
         """What lets `vehicle` pair once. Raises UsageFault for a name that can't be one."""
@@ -94,6 +102,8 @@ class Operator:
     async def revoke(self, vehicle: str) -> Revoked:
         """Durably, and then its live session is cut. Raises NotAdmitted for a vehicle that isn't of the fleet."""
         certificates = await self._store.transact(admission.revoke, vehicle, self._clock.wall_ns())
+        if self._on_revoked is not None:
+            self._on_revoked(vehicle)
         return Revoked(vehicle, certificates, self._endpoint.cut(vehicle, REVOKED))
 
     async def audit(self, last: int) -> AuditTail:
@@ -121,7 +131,9 @@ class Operator:
         """Whether the vehicle was there to hear it. Raises UsageFault for a kind that no vehicle would read."""
         if not kind.isascii() or not 0 < len(kind) <= MAX_HINT_CHARACTERS:
             raise UsageFault(f"A hint has 1 to {MAX_HINT_CHARACTERS} ASCII characters.")
-        return self._endpoint.hint(vehicle, kind)
+        if self._endpoint.hint(vehicle, kind):
+            return True
+        return self._hint_elsewhere is not None and self._hint_elsewhere(vehicle, kind)
 
     def app(self) -> Starlette:
         return Starlette(
@@ -133,6 +145,7 @@ class Operator:
                 Route("/objects", _spoken(self._list_objects)),
                 Route("/stats", _spoken(self._stats)),
                 Route("/audit", _spoken(self._audit)),
+                *learning_routes(self._learning, _spoken),
             ]
         )
 
@@ -176,10 +189,21 @@ def _spoken(handle: Callable[[Request], Awaitable[Response]]) -> Callable[[Reque
         try:
             return await handle(request)
         except OutriderError as error:
-            status = {UsageFault: 400, NotAdmitted: 404}.get(type(error), 503)
-            return answer(Refusal(str(error)), status)
+            return answer(Refusal(str(error)), _status_of(error))
 
     return spoken
+
+
+def _status_of(error: OutriderError) -> int:
+    match error:
+        case UsageFault():
+            return 400
+        case EnvironmentFault():
+            return 503
+        case NotAdmitted():
+            return 404
+        case _:
+            return 409
 
 
 def _rfc3339(wall_ns: int) -> str:

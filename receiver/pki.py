@@ -10,7 +10,9 @@ import contextlib
 import datetime
 import hashlib
 import ipaddress
+import os
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ecu.clock import SECOND_NS, Clock
@@ -25,7 +28,7 @@ from ecu.disk import RealDisk, replace_file
 from ecu.errors import EnvironmentFault, OutriderError
 from receiver.tls import TellingContext
 from telemetry.links.pairing import is_vehicle_id
-from telemetry.links.tls import NO_CHECK_TIME
+from telemetry.links.tls import NO_CHECK_TIME, broker_context
 
 FOLDER = "authority"
 CA_FILE = f"{FOLDER}/ca.pem"
@@ -61,6 +64,7 @@ class Certificate:
     serial: int
     not_after_ns: int
     pem: bytes
+    public_key: bytes  # DER, SubjectPublicKeyInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ class Authority:
         usage = ExtendedKeyUsageOID.CLIENT_AUTH
         leaf = self._leaf(_proven_key(csr_pem), vehicle, names, usage, self._vehicle_days)
         not_after_ns = int(leaf.not_valid_after_utc.timestamp()) * SECOND_NS
-        return Certificate(vehicle, leaf.serial_number, not_after_ns, _pem(leaf))
+        return Certificate(vehicle, leaf.serial_number, not_after_ns, _pem(leaf), key_der(leaf.public_key()))
 
     def sign(self, message: bytes) -> bytes:
         """ECDSA with SHA-256 over `message`, DER. The caller's message must say what it is for."""
@@ -118,6 +122,20 @@ class Authority:
             leaf = self._leaf(key.public_key(), hosts[0], names, ExtendedKeyUsageOID.SERVER_AUTH, SERVER_DAYS)
             replace_file(self._disk, SERVER_FILE, _private_pem(key) + _pem(leaf))
         return self._disk.root / SERVER_FILE
+
+    def client_context(self, name: str, ca_pem: str) -> ssl.SSLContext:
+        """TLS to a peer of `ca_pem`, its dates left to the caller, shown a certificate that names this receiver `name`.
+
+        It is for this process alone: a new key each time, never on disk.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        leaf = self._leaf(key.public_key(), name, [x509.DNSName(name)], ExtendedKeyUsageOID.CLIENT_AUTH, SERVER_DAYS)
+        context = broker_context(ca_pem)
+        with os.fdopen(os.memfd_create("receiver"), "wb") as file:
+            file.write(_private_pem(key) + _pem(leaf))
+            file.flush()
+            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+        return context
 
     def server_context(self, hosts: tuple[str, ...], clients: ssl.VerifyMode) -> ssl.SSLContext:
         """TLS 1.3 that shows the receiver's certificate and takes clients' from this authority alone."""
@@ -156,7 +174,7 @@ class Authority:
         self,
         key: ec.EllipticCurvePublicKey,
         name: str,
-        also: list[x509.UniformResourceIdentifier] | list[x509.GeneralName],
+        also: Sequence[x509.GeneralName],
         usage: x509.ObjectIdentifier,
         days: float,
     ) -> x509.Certificate:
@@ -197,9 +215,12 @@ def identify(der: bytes | None) -> Identity:
 
 def key_digest(csr_pem: bytes) -> bytes:
     """SHA-256 of the public key that a request proves possession of. Raises BadRequest."""
-    key = _proven_key(csr_pem)
-    info = serialization.PublicFormat.SubjectPublicKeyInfo
-    return hashlib.sha256(key.public_bytes(serialization.Encoding.DER, info)).digest()
+    return hashlib.sha256(key_der(_proven_key(csr_pem))).digest()
+
+
+def key_der(key: CertificatePublicKeyTypes) -> bytes:
+    """SubjectPublicKeyInfo (RFC 5280, section 4.1)."""
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def _proven_key(csr_pem: bytes) -> ec.EllipticCurvePublicKey:

@@ -5,28 +5,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import os
 import resource
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from random import Random
+from typing import Final, Protocol
 
 import structlog
 
 from ecu.clock import SECOND_NS, Clock, SystemClock
 from ecu.disk import RealDisk, state_folder
-from ecu.errors import EnvironmentFault
+from ecu.errors import EnvironmentFault, UsageFault
 from receiver import journal
 from receiver.api import Api
+from receiver.behind import Behind, Broker
 from receiver.client import SOCKET
-from receiver.config import ReceiverConfig
+from receiver.config import ReceiverConfig, broker_address
 from receiver.counters import Counters
 from receiver.endpoint import Endpoint
+from receiver.eventgrid import EventGridPush
+from receiver.hub import HubDesk, HubService, read_secret
 from receiver.ingest import Ingest, IngestLimits
+from receiver.learning.desk import LearningDesk, LearningRules
+from receiver.learning.jobs import Jobs, one_process
+from receiver.learning.order import Rule, Workbench
+from receiver.learning.packagebench import PackageBench
 from receiver.listener import Listener, listen
 from receiver.objectfiles import ObjectFiles
 from receiver.objects import ObjectDesk, ObjectRules
@@ -37,11 +46,16 @@ from receiver.session import SessionLimits
 from receiver.store import Store, sqlite_url
 from receiver.updates import UpdateShelf
 from receiver.web import Site
+from telemetry.links.tls import broker_context
+from telemetry.wire import Receipt
 
 log = structlog.get_logger()
 
 LOCK: Final = "receiver.lock"
 OBJECTS_FOLDER: Final = "objects"
+_COLLECT_AFTER: Final = (50_000, 20, 20)
+"""New objects before Python looks for cycles. Blocks on their way are many and in none, and the usual 700 made looking
+through them a tenth of the receiver's CPU time."""
 _CERTIFICATE_LOOK_NS: Final = 3600 * SECOND_NS
 
 
@@ -56,6 +70,20 @@ class Receiver:
     counters: Counters
     store: Store
     authority: Authority
+    behind: Behind | None
+    learning: LearningDesk
+
+
+class Teller(Protocol):
+    """A way on which vehicles are told what is stored; one that doesn't know a vehicle leaves it to the others."""
+
+    def deliver(self, vehicle: str, receipt: Receipt) -> None: ...
+
+
+class Elsewhere(Teller, Protocol):
+    """A way that doesn't end at our endpoint: through a broker, or a cloud's hub."""
+
+    def hint(self, vehicle: str, kind: str) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +96,7 @@ class _Sockets:
 async def serve(config: ReceiverConfig, state: Path, ready: Callable[[Receiver], None]) -> None:
     """Runs until SIGTERM or SIGINT; then every session is told, and what is being committed is committed."""
     _raise_descriptor_limit()
+    gc.set_threshold(*_COLLECT_AFTER)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -84,8 +113,13 @@ def _raise_descriptor_limit() -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(config: ReceiverConfig, state: Path, clock: Clock | None = None) -> AsyncIterator[Receiver]:
-    """A receiver that serves within the context. Raises EnvironmentFault when the machine doesn't let it."""
+async def running(
+    config: ReceiverConfig, state: Path, clock: Clock | None = None, bench: Workbench | None = None
+) -> AsyncIterator[Receiver]:
+    """A receiver that serves within the context; `bench` does what is done with model packages, in another process.
+
+    Raises EnvironmentFault when the machine doesn't let it.
+    """
     clock = clock or SystemClock()
     disk = state_folder(state)
     with _alone(state), _sockets(config, state) as sockets:
@@ -94,7 +128,7 @@ async def running(config: ReceiverConfig, state: Path, clock: Clock | None = Non
             await store.transact(journal.append, clock.wall_ns(), "started")
             async with (
                 asyncio.TaskGroup() as tasks,
-                _serving(config, state, clock, authority, store, sockets, tasks) as receiver,
+                _serving(config, state, clock, authority, store, sockets, tasks, bench or PackageBench()) as receiver,
             ):
                 yield receiver
 
@@ -108,18 +142,30 @@ async def _serving(
     store: Store,
     sockets: _Sockets,
     tasks: asyncio.TaskGroup,
+    bench: Workbench,
 ) -> AsyncIterator[Receiver]:
     counters = Counters()
-    ingest, endpoint = _endpoint(config, clock, store, counters, tasks)
+    learning = _learning(config, state, clock, store, counters, bench)
+    hub = HubDesk(HubService(config.hub, clock), counters, tasks) if config.hub.host else None
+    tellers: list[Teller] = []
+    ingest, endpoint = _endpoint(config, clock, store, counters, tasks, tellers)
+    behind = _behind(config, authority, store, endpoint, clock, counters)
+    elsewhere: list[Elsewhere] = [way for way in (hub, behind) if way is not None]
+    tellers += [endpoint, *elsewhere, learning]
     address = Address(config.hosts[0], sockets.mqtt.getsockname()[1], sockets.https.getsockname()[1])
     objects = state / OBJECTS_FOLDER
     shelf = UpdateShelf(Path(config.updates) if config.updates else None, store, clock, counters)
     operator = Operator(
-        store, authority, endpoint, clock, counters, address, config.enrolment_minutes * 60, shelf.roots, objects
-    )
+        store, authority, endpoint, clock, counters, address, config.enrolment_minutes * 60, shelf.roots, objects,
+        learning,
+        lambda vehicle, kind: any(way.hint(vehicle, kind) for way in elsewhere),
+        behind.forget if behind is not None else None,
+    )  # fmt: skip
     refusals = Quota(config.refusals_per_minute / 60, config.refusals_at_once)
     desk = await _desk(config, objects, clock, store, counters, refusals)
-    site = Site(Api(store, authority, clock, refusals, counters, shelf, desk).app(), counters=counters)
+    push = _push(config, store, clock, counters, endpoint, hub) if hub is not None else None
+    pushed = push.routes() if push is not None else []
+    site = Site(Api(store, authority, clock, refusals, counters, shelf, desk, pushed).app(), counters=counters)
     local = Site(operator.app())
     mqtt_tls = authority.server_context(config.hosts, ssl.CERT_REQUIRED)
     https_tls = authority.server_context(config.hosts, ssl.CERT_OPTIONAL)
@@ -129,30 +175,88 @@ async def _serving(
             ingest.run(),
             endpoint.keep_time(),
             desk.run(),
+            learning.run(),
             Listener(sockets.mqtt, mqtt_tls, endpoint.session, endpoint.has_room, clock, counters).run(),
             Listener(sockets.https, https_tls, site.protocol, site.make_room, clock, counters).run(),
             _keep_certificate(authority, config.hosts, clock, mqtt_tls, https_tls),
+            *([behind.run()] if behind is not None else []),
         )
     ]
     local_server = await asyncio.get_running_loop().create_unix_server(local.protocol, sock=sockets.local)
     try:
-        yield Receiver(address, state / SOCKET, operator, endpoint, counters, store, authority)
+        yield Receiver(address, state / SOCKET, operator, endpoint, counters, store, authority, behind, learning)
     finally:
         local_server.close()
         for loop in loops:
             loop.cancel()
+        if push is not None:
+            push.stop()
         await asyncio.gather(endpoint.close(), site.close(), local.close())
+        if hub is not None:
+            await hub.close()
 
 
 def _endpoint(
-    config: ReceiverConfig, clock: Clock, store: Store, counters: Counters, tasks: asyncio.TaskGroup
+    config: ReceiverConfig,
+    clock: Clock,
+    store: Store,
+    counters: Counters,
+    tasks: asyncio.TaskGroup,
+    tellers: Sequence[Teller],
 ) -> tuple[Ingest, Endpoint]:
+    def tell(vehicle: str, receipt: Receipt) -> None:
+        for teller in tellers:
+            teller.deliver(vehicle, receipt)
+
     share = Quota(config.vehicle_bytes_per_s, config.vehicle_burst_bytes)
     queue = IngestLimits(config.queue_blocks, config.queue_bytes)
-    ingest = Ingest(store, clock, share, queue, counters, lambda vehicle, receipt: endpoint.deliver(vehicle, receipt))
+    ingest = Ingest(store, clock, share, queue, counters, tell)
     limits = SessionLimits(config.connect_s, config.keep_alive_max_s, config.receive_maximum, config.max_vehicles)
     endpoint = Endpoint(store, ingest, clock, counters, limits, tasks)
     return ingest, endpoint
+
+
+def _behind(
+    config: ReceiverConfig, authority: Authority, store: Store, endpoint: Endpoint, clock: Clock, counters: Counters
+) -> Behind | None:
+    if not config.broker:
+        return None
+    host, port = broker_address(config.broker)
+    broker = Broker(host, port, lambda: _broker_context(config, authority), config.broker_client)
+    return Behind(broker, store, endpoint, clock, Random(os.urandom(16)), counters)
+
+
+def _broker_context(config: ReceiverConfig, authority: Authority) -> ssl.SSLContext:
+    """Raises UsageFault for files that can't be used."""
+    key = "broker_ca"
+    try:
+        ca_pem = Path(config.broker_ca).read_text("ascii") if config.broker_ca else authority.pem
+        if not config.broker_identity:
+            return authority.client_context(config.broker_client, ca_pem)
+        context, key = broker_context(ca_pem), "broker_identity"
+        context.load_cert_chain(config.broker_identity)
+        return context
+    except (OSError, ValueError) as error:
+        raise UsageFault(
+            f"[receiver] {key} can't be used: {error}. Name a PEM file that this user can read."
+        ) from error
+
+
+def _push(
+    config: ReceiverConfig, store: Store, clock: Clock, counters: Counters, endpoint: Endpoint, hub: HubDesk
+) -> EventGridPush:
+    code = read_secret(config.hub.push_code_file, "[receiver.hub] push_code_file")
+    return EventGridPush(code, store, clock, counters, endpoint.submit, hub)
+
+
+def _learning(
+    config: ReceiverConfig, state: Path, clock: Clock, store: Store, counters: Counters, bench: Workbench
+) -> LearningDesk:
+    jobs = Jobs(one_process, config.learning_job_s)
+    rules = LearningRules(
+        config.learning_buffer, Rule(config.learning_momentum, config.learning_rate), config.learning_again_s
+    )
+    return LearningDesk(store, RealDisk(state), clock, counters, jobs, bench, rules)
 
 
 async def _desk(

@@ -39,8 +39,8 @@ class Store:
         self._engine = _engine(url)
 
     async def open(self) -> None:
-        """Makes the tables that aren't there. Raises StoreError."""
-        await self.transact(tables.schema.create_all)
+        """Makes the tables and columns that aren't there. Raises StoreError."""
+        await self.transact(_complete)
 
     async def transact(self, act: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Raises StoreError when the database fails, and what `act` raises; either way all of it is undone."""
@@ -60,6 +60,17 @@ class Store:
             raise StoreError(
                 f"The store {self._engine.url!r} failed: {error.orig}. Check that it is up, writable and has space."
             ) from error
+
+
+def _complete(connection: Connection) -> None:
+    """A database of an older version lacks columns only where nothing has to stand."""
+    tables.schema.create_all(connection)
+    look = sqlalchemy.inspect(connection)
+    for table in tables.schema.sorted_tables:
+        known = {column["name"] for column in look.get_columns(table.name)}
+        for column in (column for column in table.columns if column.name not in known):
+            kind = column.type.compile(connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
 
 
 def sqlite_url(disk: RealDisk) -> str:

@@ -19,6 +19,7 @@ from sqlalchemy import (
 schema = MetaData()
 
 _ID = String(63)
+_PLAN = String(48)
 
 vehicle = Table(
     "vehicle",
@@ -38,6 +39,7 @@ credential = Table(
     Column("issued_ns", BigInteger, nullable=False),
     Column("not_after_ns", BigInteger, nullable=False),
     Column("revoked_ns", BigInteger),
+    Column("public_key", LargeBinary),  # DER, SubjectPublicKeyInfo: what it signs may come when a newer one is in use
 )
 
 enrolment = Table(
@@ -71,6 +73,78 @@ coverage = Table(
     Column("epoch", LargeBinary(16), primary_key=True),
     Column("first_seq", BigInteger, primary_key=True, autoincrement=False),
     Column("end_seq", BigInteger, nullable=False),
+)
+
+# Learned blocks of the inbox that nobody has judged yet: the row goes with what the judgement changes.
+learning_queue = Table(
+    "learning_queue",
+    schema,
+    Column("id", Integer, primary_key=True),
+    Column("vehicle", _ID, nullable=False),
+    Column("lane", SmallInteger, nullable=False),
+    Column("epoch", LargeBinary(16), nullable=False),
+    Column("base_seq", BigInteger, nullable=False),
+)
+
+# A plan's line of models (receiver/learning). Vectors are float32, little-endian, in the layout's order.
+learning_line = Table(
+    "learning_line",
+    schema,
+    Column("plan", _PLAN, primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("package", Text, nullable=False),
+    Column("crops", Text, nullable=False),
+    Column("begun_ns", BigInteger, nullable=False),
+    Column("parameters", LargeBinary, nullable=False),
+    Column("velocity", LargeBinary, nullable=False),
+)
+
+learning_base = Table(
+    "learning_base",
+    schema,
+    Column("plan", _PLAN, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("digest", String(64), nullable=False),
+)
+
+# Every update that was admitted. `attempt`: 0 waits, -1 gave way to a newer one of its vehicle's, else what took it;
+# `payload` is kept for as long as it is needed.
+learning_update = Table(
+    "learning_update",
+    schema,
+    Column("plan", _PLAN, primary_key=True),
+    Column("vehicle", _ID, primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("base", String(64), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("payload", LargeBinary),
+    Index("learning_update_attempt", "plan", "attempt"),
+)
+
+# One buffer closed. `files`: a candidate that passed and isn't in its folder yet.
+learning_attempt = Table(
+    "learning_attempt",
+    schema,
+    Column("plan", _PLAN, primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("version", Text, nullable=False),
+    Column("began_ns", BigInteger, nullable=False),
+    Column("ended_ns", BigInteger),
+    Column("outcome", String(16)),
+    Column("verdict", LargeBinary),
+    Column("files", LargeBinary),
+)
+
+# `name` is "admitted" or a refusal's; `plan` is empty where it is none of ours.
+learning_count = Table(
+    "learning_count",
+    schema,
+    Column("plan", _PLAN, primary_key=True),
+    Column("vehicle", _ID, primary_key=True),
+    Column("name", String(24), primary_key=True),
+    Column("times", BigInteger, nullable=False),
 )
 
 quarantine = Table(

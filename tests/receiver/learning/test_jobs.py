@@ -1,0 +1,110 @@
+"""Heavy work beside the event loop: it answers, it fails in words, and it never outlives who asked."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ecu.errors import OutriderError
+from receiver.learning.jobs import JobFailed, Jobs, one_process
+
+
+class Refused(OutriderError):
+    """One of ours."""
+
+
+def nice_and_pid(folder: str) -> tuple[int, int]:
+    Path(folder, "begun").touch()
+    return os.getpriority(os.PRIO_PROCESS, 0), os.getpid()
+
+
+def refuse() -> None:
+    raise Refused("Not so.")
+
+
+def break_down() -> None:
+    raise ZeroDivisionError("by nothing")
+
+
+def end() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def work_for_long(fifo: str) -> None:
+    with open(fifo, "w") as told:
+        told.write(str(os.getpid()))
+    time.sleep(600)
+
+
+def in_processes(longest_s: float = 60.0) -> Jobs:
+    return Jobs(one_process, longest_s)
+
+
+async def test_it_is_done_by_another_process_behind_everything_else(tmp_path: Path) -> None:
+    nice, pid = await in_processes().run(nice_and_pid, str(tmp_path))
+    assert pid != os.getpid()
+    assert nice >= 10
+
+
+async def test_the_loop_goes_on_meanwhile(tmp_path: Path) -> None:
+    longest_s, last_s = 0.0, time.monotonic()
+    job = asyncio.ensure_future(in_processes().run(nice_and_pid, str(tmp_path)))
+    while not job.done():
+        await asyncio.sleep(0.001)
+        longest_s, last_s = max(longest_s, time.monotonic() - last_s), time.monotonic()
+    assert longest_s < 0.25
+
+
+async def test_a_refusal_of_ours_comes_back_as_it_is_and_anything_else_in_words() -> None:
+    with pytest.raises(Refused, match="Not so"):
+        await in_processes().run(refuse)
+    with pytest.raises(JobFailed, match="ZeroDivisionError: by nothing"):
+        await in_processes().run(break_down)
+
+
+async def test_a_process_that_is_killed_is_said_and_the_next_one_works(tmp_path: Path) -> None:
+    jobs = in_processes()
+    with pytest.raises(JobFailed, match="terminated abruptly"):
+        await jobs.run(end)
+    assert await jobs.run(nice_and_pid, str(tmp_path))
+
+
+async def test_what_takes_too_long_is_ended(tmp_path: Path) -> None:
+    pid = await long_worker(tmp_path, in_processes(5.0), cancel=False)
+    assert is_gone(pid)
+
+
+async def test_who_asked_can_give_up_and_nothing_works_on(tmp_path: Path) -> None:
+    pid = await long_worker(tmp_path, in_processes(), cancel=True)
+    assert is_gone(pid)
+
+
+async def long_worker(folder: Path, jobs: Jobs, cancel: bool) -> int:
+    """The process that worked, once `run` is over."""
+    fifo = folder / "fifo"
+    os.mkfifo(fifo)
+    job = asyncio.ensure_future(jobs.run(work_for_long, str(fifo)))
+    pid = int(await asyncio.to_thread(fifo.read_text))
+    if cancel:
+        job.cancel()
+    with pytest.raises(asyncio.CancelledError if cancel else JobFailed):
+        await job
+    return pid
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+async def test_any_executor_will_do() -> None:
+    assert await Jobs(lambda: ThreadPoolExecutor(1), 60.0).run(pow, 2, 10) == 1024
