@@ -90,7 +90,7 @@ class LearningRoom:
         self._standing.put(t_ns, signals)
         if self._drive is not None:
             self._drive.hear(t_ns, signals)
-        if self._side is not None:
+        if self._side is not None and self._standing.for_ns(t_ns) is None:
             self._side.look()
 
     @property

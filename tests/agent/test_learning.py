@@ -186,6 +186,21 @@ async def test_a_run_that_takes_too_long_is_ended(tmp_path: Path, package: Path)
     async with school.at_work():
         await school.until(lambda: school.runs == {"aborted": 1})
         assert school.told == []
+        # It would take as long again.
+        await school.passes(2 * RULES.pause_s)
+        assert school.runs == {"aborted": 1}
+        assert "a run takes longer than 5 s here" in school.side.status().refusal
+        school.asks(plan_for(package, name="lights-2"))
+        await school.until(lambda: len(school.told) == 1)
+
+
+async def test_a_plan_that_leads_to_infinity_is_given_up(school: School, package: Path) -> None:
+    school.asks(plan_for(package, learning_rate=1e6, steps=200))
+    async with school.at_work():
+        await school.until(lambda: school.runs == {"failed": 1})
+        await school.passes(2 * RULES.pause_s)
+        assert school.runs == {"failed": 1}
+        assert "given up" in school.side.status().refusal
 
 
 async def test_a_plan_that_ends_meanwhile_ends_the_run(school: School, package: Path) -> None:
