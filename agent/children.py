@@ -81,6 +81,15 @@ class Child(Generic[In]):
         self.kill()
         await self._process.wait()
 
+    async def end(self) -> None:
+        """As `stop`, to the end even when whoever waits for it is cancelled: no process is left to a loop that ends."""
+        stopping = asyncio.ensure_future(self.stop())
+        try:
+            await asyncio.shield(stopping)
+        except asyncio.CancelledError:
+            await stopping
+            raise
+
     @property
     def is_reaped(self) -> bool:
         return self._process.returncode is not None

@@ -100,8 +100,8 @@ class Daemon:
         self._keeper = SpoolKeeper(self._open_spool(), self._clock, self._confirmed)
         self._cloud = self._open_cloud()
         self._updates = self._open_updates(self._cloud)
-        self._gallery = self._open_gallery(self._cloud)
         self._learning = self._open_learning()
+        self._gallery = self._open_gallery(self._cloud)
         self._perception = self._open_perception()
         self._signals = self._open_signals()
 
@@ -376,10 +376,15 @@ class Daemon:
         # In lockstep a busy computer may take its time: what is in a picture must not hang on it.
         within_s = ANSWER_WITHIN_S if self._stepping is None else LOCKSTEP_HANG_NS / SECOND_NS
         wanted = PictureSettings(
-            find_package(settings.faces), settings.every, settings.before, settings.per_hour, within_s
+            find_package(settings.faces),
+            settings.every,
+            settings.before,
+            settings.per_hour,
+            within_s,
+            self._learning.crop_px,
         )
         supervision = Supervision(self._rng, self._environment)
-        return PictureSide(wanted, self._clock, supervision, self._pictured, self._health)
+        return PictureSide(wanted, self._clock, supervision, self._pictured, self._health, self._learning.see)
 
     @property
     def _side(self) -> PictureSide | None:

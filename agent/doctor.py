@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from agent.gates import Gate
 from agent.status import AgentStatus
 from ecu.clock import SECOND_NS
 from ota.machine import State
@@ -37,7 +38,7 @@ def diagnose(status: AgentStatus) -> tuple[Finding, ...]:
     """What is wrong first. Never empty: a healthy agent is told to be."""
     findings = [
         *_cloud(status), *_records(status), *_perception(status), *_signals(status), *_privacy(status),
-        *_updates(status), *_pictures(status),
+        *_updates(status), *_pictures(status), *_learning(status),
     ]  # fmt: skip
     order = {Gravity.BAD: 0, Gravity.NOTE: 1, Gravity.GOOD: 2}
     return tuple(sorted(findings, key=lambda finding: order[finding.gravity]))
@@ -208,3 +209,37 @@ def _pictures(status: AgentStatus) -> Iterator[Finding]:
         )  # fmt: skip
     if gallery.objects.fault is not None:
         yield Finding(Gravity.BAD, "flash", gallery.objects.fault, "Check the disk's health and its free space.")
+
+
+_OPENS: dict[str, str] = {
+    Gate.PARKED: "It learns while the vehicle stands: [learning] parked_s, and [signals] source has to tell the speed.",
+    Gate.POWER: "It learns on outside power: [learning] power.",
+    Gate.HEAT: "It learns once the computer is cool.",
+    Gate.CLOCK: "The clock is trusted once the link to the receiver stands.",
+    Gate.PLAN_ENDED: "Nobody wants what this plan asks for any more.",
+    Gate.PAUSE: "The next run comes after [learning] pause_s.",
+    Gate.LONGEST: "A run ends after [learning] longest_s.",
+}
+"""What opens each gate."""
+
+
+def _learning(status: AgentStatus) -> Iterator[Finding]:
+    learning = status.learning
+    if learning is None:
+        return
+    if learning.store is not None and not learning.store.holds:
+        yield Finding(
+            Gravity.BAD, "learning", f"Examples aren't all accounted for: {learning.store}.",
+            "Keep the state folder and report it.",
+        )  # fmt: skip
+    for fault in filter(None, (learning.fault, learning.source_fault)):
+        yield Finding(Gravity.NOTE, "learning", fault)
+    if learning.refusal:
+        yield Finding(Gravity.NOTE, "learning", learning.refusal)
+    if not learning.is_learning:
+        for gate in learning.closed:
+            yield Finding(Gravity.NOTE, "learning", f"Plan {learning.plan} waits ({gate}).", _OPENS[gate])
+    if learning.waiting:
+        yield Finding(
+            Gravity.NOTE, "learning", "An update waits until the spool has it.", "Look at the spool: flash may be full."
+        )

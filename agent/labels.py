@@ -111,5 +111,5 @@ class SheetLabels:
         try:
             await over.wait()
         finally:
-            await asyncio.shield(asyncio.create_task(child.stop()))
+            await child.end()
             self.ended.set()

@@ -22,7 +22,7 @@ import structlog
 
 from agent.gates import Gate, GateRules, World, closed
 from agent.labels import Labels
-from agent.trainer import NotTaught, Taught, Train, Trainer
+from agent.trainer import Fault, NotTaught, Taught, Train, Trainer
 from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock
 from ecu.disk import DiskError
 from ecu.keys import KeyStoreError
@@ -148,6 +148,7 @@ class LearningSide:
         self._offer_ns = 0
         self._expire_ns = 0
         self._parsed: tuple[bytes, Plan | PlanRefused] | None = None
+        self._given_up: tuple[Plan, str] | None = None
         self._shown = store.by_class(), store.counts()
         self._keeping: set[asyncio.Task[None]] = set()
         self._is_over = False
@@ -285,6 +286,8 @@ class LearningSide:
 
     def _demand_possible(self, plan: Plan) -> None:
         """Raises PlanRefused for what this vehicle doesn't have, or hasn't yet."""
+        if self._given_up is not None and self._given_up[0] == plan:
+            raise PlanRefused(f"Plan {plan.name} is given up until the next start: {self._given_up[1]}")
         if not self._ports.may():
             raise PlanRefused(f"Plan {plan.name} is refused here: its owner hasn't consented to learning.")
         if not self._labels.has(plan.source):
@@ -324,6 +327,8 @@ class LearningSide:
         except NotTaught as trouble:
             became = Run.FAILED
             self._fails(str(trouble))
+            if trouble.fault is Fault.MODEL:
+                self._given_up = plan, str(trouble)
         except (DiskError, KeyStoreError):
             self._board.runs[Run.FAILED] += 1
             raise
@@ -384,6 +389,9 @@ class LearningSide:
             await self._sleep(WATCH_NS)
             self._stirred.clear()
         self._board.closed = shut
+        if Gate.LONGEST in shut:
+            # The next run would take as long, and cost as much.
+            self._given_up = plan, f"a run takes longer than {self._rules.longest_s:g} s here."
 
     def _commit(self, plan: Plan, taught: Taught, today: int, purges: int) -> bool:
         """The one write: the update, what it owes, its place in the budget. False when what it was learned from was

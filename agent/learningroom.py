@@ -13,6 +13,7 @@ import structlog
 
 from agent.children import Child
 from agent.config import AgentConfig, LearningSection
+from agent.confirming import DriveLabels
 from agent.gates import GateRules, World
 from agent.labels import Labels, NoLabels, SheetLabels
 from agent.labelsource import parse_source
@@ -25,6 +26,7 @@ from ecu.disk import DiskError, RealDisk
 from ecu.keys import KeyStore
 from telemetry.federated.book import BookLost, LearningBook
 from telemetry.federated.examples import ExampleLimits, ExampleStore, Now
+from telemetry.privacy.pictures import RedactedCrop
 from telemetry.records import Learned, Record
 from telemetry.signals.standing import Standing
 from telemetry.spool import SpoolKeeper
@@ -68,6 +70,7 @@ class LearningRoom:
         self._conditions = LinuxConditions(parked=self._is_still, network=lambda: Network.NONE)
         self._fault = ""
         self._side: LearningSide | None = None
+        self._drive: DriveLabels | None = None
         try:
             self._side = self._opened(config)
         except (BookLost, DiskError) as trouble:
@@ -85,8 +88,24 @@ class LearningRoom:
 
     def hear(self, t_ns: int, signals: Mapping[str, float]) -> None:
         self._standing.put(t_ns, signals)
-        if self._side is not None:
+        if self._drive is not None:
+            self._drive.hear(t_ns, signals)
+        if self._side is not None and self._standing.for_ns(t_ns) is None:
             self._side.look()
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether what the drive confirms is taken yet."""
+        return self._drive is not None and self._drive.is_heard
+
+    @property
+    def crop_px(self) -> int:
+        """How large crops of traffic lights are wanted; 0: none."""
+        return self._section.crop_px if self._drive is not None else 0
+
+    def see(self, crop: RedactedCrop) -> None:
+        if self._drive is not None:
+            self._drive.see(crop)
 
     def status(self) -> LearningStatus | None:
         """None where its owner doesn't want it."""
@@ -132,7 +151,12 @@ class LearningRoom:
         if sheet is not None:
             most = config.learning.most_examples
             return SheetLabels(sheet, most, self._now, self._around.environment, self._around.start)
-        return NoLabels("This vehicle confirms no lights: that takes a camera and signals.")
+        if not (config.camera.source and config.signals.source and config.objects.enabled):
+            return NoLabels(
+                "Nothing confirms what a light showed: that takes [camera] source, [signals] source and [objects]."
+            )
+        self._drive = DriveLabels(self._now)
+        return self._drive
 
     def _forget_all(self, section: LearningSection) -> None:
         """Whoever no longer agrees, or never did, has nothing kept: what an earlier start kept is destroyed."""

@@ -78,7 +78,7 @@ def _lines(status: Any) -> list[str]:
             f"latency   p50 {latency['p50_ms']:.1f} ms, p99 {latency['p99_ms']:.1f} ms of {latency['count']:,} frames"
         )
         lines += _trial(perception["trial"])
-    lines += _updates(status["updates"]) + _pictures(status["gallery"])
+    lines += _updates(status["updates"]) + _pictures(status["gallery"]) + _learning(status["learning"])
     if uplink is None:
         lines.append(f"link      {cloud['link']}: {'never paired' if cloud['paired_with'] is None else 'off'}")
     else:
@@ -127,3 +127,28 @@ def _pictures(gallery: Any) -> list[str]:
         )
     lines.append(f"objects   {objects['durable']:,} durable, {objects['stored']:,} stored, {objects['kept']:,} kept")
     return lines
+
+
+def _learning(learning: Any) -> list[str]:
+    if learning is None:
+        return []
+    examples = ", ".join(f"{number:,} {label}" for label, number in learning["examples"].items()) or "none"
+    lines = [f"learning  {_why_idle(learning)}", f"learning  examples from {learning['source']}: {examples}"]
+    if learning["runs"] or learning["told"]:
+        runs = ", ".join(f"{number} {became}" for became, number in learning["runs"].items()) or "none"
+        lines.append(f"learning  runs: {runs}; {learning['told']} updates told within 30 days")
+    if learning["last_loss"] is not None:
+        lines.append(f"learning  loss {learning['first_loss']:.3f} to {learning['last_loss']:.3f} in the last run")
+    return lines
+
+
+def _why_idle(learning: Any) -> str:
+    if learning["is_learning"]:
+        return f"plan {learning['plan']}: learning now"
+    if learning["waiting"]:
+        return "an update waits for the spool"
+    if learning["refusal"] or learning["fault"]:
+        return str(learning["refusal"] or learning["fault"])
+    if learning["plan"] is None:
+        return "no plan"
+    return f"plan {learning['plan']}: waits for {', '.join(learning['closed']) or 'the next look'}"

@@ -11,6 +11,8 @@ from inference.messages import Ring
 
 PART_BYTES: Final = 96 * 1024
 MAX_PICTURE_BYTES: Final = 4 << 20
+MOST_CUTS: Final = 8
+"""Crops of one frame."""
 REMEMBERED: Final = 16
 """Covered pictures that a redactor holds: those before an event are among them."""
 
@@ -23,14 +25,24 @@ class Thing(msgspec.Struct, frozen=True):
     tracked: bool = True
 
 
+class Cut(msgspec.Struct, frozen=True):
+    """A track to cut out of the covered picture. `box` is xyxy in pixels of the frame."""
+
+    track_id: int
+    box: tuple[float, float, float, float]
+
+
 class Cover(Message, frozen=True, tag="cover"):
-    """Cover the frame in the slot, with what the live model saw in it, and remember the result for a while."""
+    """Cover the frame in the slot, with what the live model saw in it, and remember the result for a while. `cuts` are
+    told as crops of `crop_px` x `crop_px` pixels."""
 
     slot: int
     frame_id: int
     width: int
     height: int
     things: tuple[Thing, ...]
+    cuts: tuple[Cut, ...] = ()
+    crop_px: int = 0
 
 
 class Develop(Message, frozen=True, tag="develop"):
@@ -51,6 +63,16 @@ class Covered(Message, frozen=True, tag="covered"):
 
     frame_id: int
     regions: int
+
+
+class Crop(Message, frozen=True, tag="crop"):
+    """After that frame's Covered: one of its cuts, size x size x 3 bytes (BGR) of the covered picture. A cut that holds
+    too few pixels to show anything is left out."""
+
+    frame_id: int
+    track_id: int
+    size: int
+    pixels: bytes
 
 
 class Part(Message, frozen=True, tag="part"):
@@ -75,4 +97,4 @@ class RedactorFault(Message, frozen=True, tag="redactor_fault"):
 
 
 ToRedactor = Union[Ring, Cover, Develop]  # noqa: UP007
-FromRedactor = Union[RedactorReady, Covered, Part, Developed, RedactorFault]  # noqa: UP007
+FromRedactor = Union[RedactorReady, Covered, Crop, Part, Developed, RedactorFault]  # noqa: UP007

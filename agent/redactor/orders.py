@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
-from agent.redactor.messages import MAX_PICTURE_BYTES, REMEMBERED, Covered, Developed, Part
-from telemetry.privacy.pictures import RedactedPicture
+from agent.redactor.messages import MAX_PICTURE_BYTES, REMEMBERED, Covered, Crop, Developed, Part
+from telemetry.privacy.pictures import RedactedCrop, RedactedPicture
 
 
 class Untrue(Exception):
@@ -30,6 +30,17 @@ class Shot:
 @dataclass(frozen=True, slots=True)
 class _Covering:
     shot: Shot
+    tracks: frozenset[int]
+    crop_px: int
+
+
+@dataclass(slots=True)
+class _Cutting:
+    """What of the last covered frame may still come, each track once."""
+
+    shot: Shot
+    tracks: set[int]
+    crop_px: int
 
 
 @dataclass(slots=True)
@@ -54,6 +65,7 @@ class Orders:
     def __init__(self) -> None:
         self._asked: deque[_Covering | _Developing] = deque()
         self._covered: OrderedDict[int, tuple[Shot, int]] = OrderedDict()
+        self._cutting: _Cutting | None = None
 
     @property
     def is_covering(self) -> bool:
@@ -63,8 +75,9 @@ class Orders:
     def pictures_waiting(self) -> int:
         return len(self._developing())
 
-    def cover(self, shot: Shot) -> None:
-        self._asked.append(_Covering(shot))
+    def cover(self, shot: Shot, tracks: frozenset[int] = frozenset(), crop_px: int = 0) -> None:
+        """`tracks` are to be cut out of it."""
+        self._asked.append(_Covering(shot, tracks, crop_px))
 
     def develop(self, frame_id: int, before: int, reason: str) -> None:
         self._asked.append(_Developing(frame_id, reason, before + 1))
@@ -72,13 +85,25 @@ class Orders:
     def covered(self, answer: Covered) -> None:
         """Raises Untrue."""
         match self._head():
-            case _Covering(shot) if shot.frame_id == answer.frame_id:
+            case _Covering(shot, tracks, crop_px) if shot.frame_id == answer.frame_id:
                 self._asked.popleft()
+                self._cutting = _Cutting(shot, set(tracks), crop_px)
                 self._covered[shot.frame_id] = shot, answer.regions
                 while len(self._covered) > REMEMBERED:
                     self._covered.popitem(last=False)
             case _:
                 raise Untrue(f"The redactor covered frame {answer.frame_id}, which it wasn't asked to.")
+
+    def crop(self, answer: Crop) -> RedactedCrop:
+        """Raises Untrue."""
+        cutting = self._cutting
+        if cutting is None or cutting.shot.frame_id != answer.frame_id or answer.track_id not in cutting.tracks:
+            raise Untrue(f"The redactor cut track {answer.track_id} out of frame {answer.frame_id}, unasked.")
+        if answer.size != cutting.crop_px or len(answer.pixels) != answer.size * answer.size * 3:
+            raise Untrue(f"The redactor told a crop of {len(answer.pixels)} bytes, {cutting.crop_px} pixels a side.")
+        cutting.tracks.discard(answer.track_id)
+        shot = cutting.shot
+        return RedactedCrop(answer.pixels, answer.size, shot.frame_id, shot.t_ns, answer.track_id)
 
     def part(self, answer: Part) -> RedactedPicture | None:
         """The picture, once all of it has come. Raises Untrue."""

@@ -19,8 +19,11 @@ from agent.children import Child
 from agent.perception.restart import Restarts
 from agent.perception.settings import Supervision
 from agent.redactor.messages import (
+    MOST_CUTS,
     Cover,
     Covered,
+    Crop,
+    Cut,
     Develop,
     Developed,
     FromRedactor,
@@ -36,11 +39,12 @@ from ecu.errors import EnvironmentFault
 from ecu.urgency import Urgency, may_prefer, prefer
 from inference.frames import FrameRing
 from inference.messages import CameraHello, Filled, Ring, Seen
-from telemetry.privacy.pictures import RedactedPicture
+from telemetry.privacy.pictures import RedactedCrop, RedactedPicture
 from telemetry.records import HardBrake, NewTrack, Record
 
 ANSWER_WITHIN_S: Final = 10.0
 READY_WITHIN_S: Final = 60.0
+LIGHT: Final = "traffic_light"
 ENDED: Final = "The redactor's process ended; there are no pictures until it is back."
 
 
@@ -56,13 +60,14 @@ class Why(StrEnum):
 class PictureSettings:
     """`faces` is the face model's package; every `every`-th frame is remembered, covered, and `before` of those go
     with a picture. At most `per_hour` events get one. Each question to the redactor has `answer_within_s` for itself,
-    whatever was answered meanwhile."""
+    whatever was answered meanwhile. With `crop_px` above 0 traffic lights are cut out of what is covered, so large."""
 
     faces: Path
     every: int
     before: int
     per_hour: int
     answer_within_s: float = ANSWER_WITHIN_S
+    crop_px: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,8 @@ class PictureStatus:
 
 
 class PictureSide:
-    """An Onlooker of the perception. `on_picture` gets every covered picture that goes with an event."""
+    """An Onlooker of the perception. `on_picture` gets every covered picture that goes with an event, `on_crop` every
+    traffic light that was cut out of one."""
 
     def __init__(
         self,
@@ -101,8 +107,10 @@ class PictureSide:
         supervision: Supervision,
         on_picture: Callable[[RedactedPicture], None],
         on_health: Callable[[str, str], None],
+        on_crop: Callable[[RedactedCrop], None] | None = None,
     ) -> None:
         self._settings = settings
+        self._on_crop = on_crop
         self._clock = clock
         self._environment = supervision.environment
         self._start_child = supervision.start
@@ -236,13 +244,21 @@ class PictureSide:
         tracked = (Thing(track.label, track.box) for track in seen.tracks)
         things = (*tracked, *(Thing(glimpse.label, glimpse.box, tracked=False) for glimpse in seen.glimpses))
         self._done = done
-        self._orders.cover(Shot(frame.frame_id, frame.t_ns, geometry.width, geometry.height))
-        self._ask(Cover(frame.slot, frame.frame_id, geometry.width, geometry.height, things))
+        cuts, crop_px = self._cuts(seen), self._settings.crop_px
+        shot = Shot(frame.frame_id, frame.t_ns, geometry.width, geometry.height)
+        self._orders.cover(shot, frozenset(cut.track_id for cut in cuts), crop_px)
+        self._ask(Cover(frame.slot, frame.frame_id, geometry.width, geometry.height, things, cuts, crop_px))
         if wanted is not None:
             self._wanted_next = None
             self._orders.develop(frame.frame_id, self._settings.before, wanted)
             self._ask(Develop(frame.frame_id, self._settings.before))
         return True
+
+    def _cuts(self, seen: Seen) -> tuple[Cut, ...]:
+        if not self._settings.crop_px:
+            return ()
+        lights = (track for track in seen.tracks if track.label == LIGHT and track.confirmed)
+        return tuple(Cut(track.track_id, track.box) for track in lights)[:MOST_CUTS]
 
     def _drop_wanted(self, why: Why) -> None:
         if self._wanted_next is not None:
@@ -277,6 +293,10 @@ class PictureSide:
                 self._orders.covered(message)
                 self._answered()
                 self._release()
+            case Crop():
+                crop = self._orders.crop(message)
+                if self._on_crop is not None:
+                    self._on_crop(crop)
             case Part():
                 if (picture := self._orders.part(message)) is not None:
                     self._pictures += 1

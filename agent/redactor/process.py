@@ -8,6 +8,7 @@ nothing anywhere: a core dump of it doesn't exist.
 from __future__ import annotations
 
 import argparse
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from agent.redactor.messages import (
     REMEMBERED,
     Cover,
     Covered,
+    Crop,
     Develop,
     Developed,
     Part,
@@ -41,10 +43,11 @@ from inference.messages import Ring
 from inference.package import load_package
 from inference.pixels import FrameMemory
 from inference.session import Session
-from telemetry.privacy.covering import Box, cover, person_cover, plate_band_of
+from telemetry.privacy.covering import Box, cover, person_cover, pixel_region, plate_band_of
 
 ADDRESS_SPACE_BYTES: Final = 2 << 30
 JPEG_QUALITY: Final = 80
+LEAST_CUT_PX: Final = 5
 PERSON: Final = "person"
 VEHICLES: Final = frozenset({"car", "truck", "bus", "motorcycle", "train"})
 NOBODYS: Final = frozenset({"bicycle", "traffic_light", "stop_sign", "dog", "cat", "horse"})
@@ -87,6 +90,9 @@ class Redactor:
         covered, regions = redacted(frame, asked.things, self._faces, self._trusted_px)
         # Its slot may go back now: nothing of the frame as it was is looked at again.
         self._channel.send(Covered(asked.frame_id, regions))
+        for cut in asked.cuts:
+            if (pixels := cut_out(covered, cut.box, asked.crop_px)) is not None:
+                self._channel.send(Crop(asked.frame_id, cut.track_id, asked.crop_px, pixels))
         done, jpeg = cv2.imencode(".jpg", covered, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         if done and len(jpeg) <= MAX_PICTURE_BYTES:
             self._remembered[asked.frame_id] = jpeg.tobytes()
@@ -120,6 +126,16 @@ def redacted(
     picture = frame.copy()
     cover(picture, boxes)
     return picture, len(boxes)
+
+
+def cut_out(picture: NDArray[np.uint8], box: Box, size: int) -> bytes | None:
+    """What picture (H, W, 3) uint8 holds in the box, scaled to size x size by the mean over areas; None where that is
+    less than LEAST_CUT_PX high or wide."""
+    region = None if any(map(math.isnan, box)) else pixel_region(box, *picture.shape[:2])
+    if region is None or min(region.right - region.left, region.bottom - region.top) < LEAST_CUT_PX:
+        return None
+    part = picture[region.top : region.bottom, region.left : region.right]
+    return cv2.resize(part, (size, size), interpolation=cv2.INTER_AREA).tobytes()
 
 
 def cover_of(thing: Thing, trusted_px: float | None) -> Box:

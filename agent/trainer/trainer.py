@@ -77,7 +77,7 @@ class Trainer:
             return await answer.over
         finally:
             child.kill()
-            await asyncio.shield(asyncio.create_task(child.stop()))
+            await child.end()
             self._child = None
 
 

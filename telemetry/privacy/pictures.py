@@ -25,6 +25,18 @@ class RedactedPicture:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class RedactedCrop:
+    """A part of a picture in which nobody can be recognized: what a track's box held in that frame, scaled to `size` x
+    `size` pixels of three bytes (BGR). Cut by a Redactor from what it had covered, as it would be in its picture."""
+
+    pixels: bytes
+    size: int
+    frame_id: int
+    captured_ns: int
+    track_id: int
+
+
 class Redactor(Protocol):
     """Makes pictures of one camera's frames, with everything personal covered, and gives them to whoever it was made
     for.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from agent.doctor import Gravity, diagnose
 from agent.frames import FrameCounts
 from agent.gallery import GalleryStatus
+from agent.gates import Gate
 from agent.latency import Percentiles
+from agent.learning import LearningStatus
 from agent.perception import PerceptionStatus
 from agent.redactor import PictureCounts, PictureStatus
 from agent.status import AgentStatus, ClockStatus, CloudStatus, PrivacyStatus, UpdatesStatus
@@ -18,6 +21,7 @@ from ecu.clock import SECOND_NS
 from ota.kinds import Kind
 from ota.machine import State
 from ota.updates import UpdateStatus
+from telemetry.federated.examples import ExampleCounts
 from telemetry.objects import ObjectCounts
 from telemetry.records import Lane
 from telemetry.signals import SignalStatus
@@ -99,6 +103,41 @@ def test_what_came_of_a_release_and_of_wanted_pictures_is_told() -> None:
         "The last model was rolled_back: car: worse by more than the margin.",
         "1 wanted pictures were not taken (redactor_lost).",
     ]
+
+
+EXAMPLES = ExampleCounts(found=10, offered=4, kept=12, kept_bytes=40_000, dropped={"expired": 2})
+LEARNING = LearningStatus(
+    plan="lights-1", closed=(), refusal="", fault="", source="drive", source_fault="", is_learning=False,
+    examples={"green": 5, "red": 7}, store=EXAMPLES, unconfirmed={"crept": 3}, runs={}, told=0, waiting=False,
+    first_loss=None, last_loss=None, last_cpu_ns=None,
+)  # fmt: skip
+
+
+def learns(**changes: Any) -> list[tuple[Gravity, str, str]]:
+    found = diagnose(replace(HEALTHY, learning=replace(LEARNING, **changes)))
+    return [(one.gravity, one.words, one.advice) for one in found if one.subject == "learning"]
+
+
+def test_who_learns_without_a_hitch_has_nothing_to_be_told() -> None:
+    assert learns() == []
+    assert learns(is_learning=True) == []
+
+
+@pytest.mark.parametrize("gate", Gate)
+def test_each_gate_that_is_shut_is_named_with_what_opens_it(gate: Gate) -> None:
+    ((gravity, words, advice),) = learns(closed=(gate.value,))
+    assert gravity is Gravity.NOTE
+    assert words == f"Plan lights-1 waits ({gate.value})."
+    assert advice
+
+
+def test_why_else_nothing_is_learned_is_told() -> None:
+    told = learns(refusal="it ended", fault="the trainer died", source_fault="no sheet", waiting=True)
+    assert [words for _, words, _ in told] == [
+        "the trainer died", "no sheet", "it ended", "An update waits until the spool has it.",
+    ]  # fmt: skip
+    lost = replace(EXAMPLES, kept=11)
+    assert learns(store=lost)[0][0] is Gravity.BAD
 
 
 BAD = {

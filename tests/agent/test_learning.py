@@ -13,13 +13,15 @@ import pytest
 from agent.gates import Gate
 from agent.labels import NoLabels
 from agent.learning import OFFER_AGAIN_NS
+from agent.trainer import Fault
+from agent.trainer.messages import TrainerFault
 from ecu.clock import SECOND_NS
 from ecu.conditions import Heat, Power
 from telemetry.federated.plan import LearningFloor
 from telemetry.records import Purpose
 from tests.agent.lessons import NOW, example, make_package, plan_for
 from tests.agent.schooling import FINE, FLOOR, RULES, School, is_signed
-from tests.agent.test_trainer import ABORT_WITHIN_S, busy, is_there
+from tests.agent.test_trainer import ABORT_WITHIN_S, Says, busy, is_there
 
 LONG = 100_000
 
@@ -186,6 +188,22 @@ async def test_a_run_that_takes_too_long_is_ended(tmp_path: Path, package: Path)
     async with school.at_work():
         await school.until(lambda: school.runs == {"aborted": 1})
         assert school.told == []
+        # It would take as long again.
+        await school.passes(2 * RULES.pause_s)
+        assert school.runs == {"aborted": 1}
+        assert "a run takes longer than 5 s here" in school.side.status().refusal
+        school.asks(plan_for(package, name="lights-2", steps=LONG))
+        await school.until(lambda: school.runs == {"aborted": 2})
+
+
+async def test_a_plan_that_leads_to_infinity_is_given_up(tmp_path: Path, package: Path) -> None:
+    school = School(tmp_path, package, start=Says(TrainerFault(Fault.MODEL, "went to infinity")))
+    school.asks(plan_for(package))
+    async with school.at_work():
+        await school.until(lambda: school.runs == {"failed": 1})
+        await school.passes(2 * RULES.pause_s)
+        assert school.runs == {"failed": 1}
+        assert "given up" in school.side.status().refusal
 
 
 async def test_a_plan_that_ends_meanwhile_ends_the_run(school: School, package: Path) -> None:
@@ -197,7 +215,7 @@ async def test_a_plan_that_ends_meanwhile_ends_the_run(school: School, package: 
 
 
 async def test_what_was_learned_by_a_plan_that_is_gone_isnt_told(school: School, package: Path) -> None:
-    school.asks(plan_for(package, steps=3000))
+    school.asks(plan_for(package, steps=300))
     async with school.at_work():
         await school.until(lambda: school.trainer.pid is not None)
         school.asks(plan_for(package, name="lights-2", steps=LONG))

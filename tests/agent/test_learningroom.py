@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,18 +12,25 @@ from random import Random
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.config import AgentConfig
 from agent.daemon import Daemon
 from agent.learning import LearningStatus
 from agent.learningroom import BOOK_FOLDER, EXAMPLES_FOLDER, LearningRoom, Surroundings
-from ecu.clock import SystemClock
+from ecu.clock import MILLISECOND_NS, SystemClock
 from ecu.disk import RealDisk
 from ecu.keys import MemoryKeyStore
 from inference.package import find_package
 from inference.training.package import load_learnable
+from receiver.pki import Authority
+from telemetry.federated.examples import ExampleCounts
 from telemetry.federated.payload import decode_delta
 from telemetry.federated.plan import LabelSource, Plan, encode_plan
+from telemetry.federated.update import signed_part
+from telemetry.privacy.pictures import RedactedCrop
 from telemetry.records import Lane, Learned, Record, record_of
 from telemetry.signals import vss
 from telemetry.spool import Spool, SpoolKeeper
@@ -56,15 +62,19 @@ class Vehicle:
     consents: list[str] = field(default_factory=lambda: ["operation", "learning"])
     keys: MemoryKeyStore = field(default_factory=MemoryKeyStore)
     told: list[Learned] = field(default_factory=list)
+    more: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         clock = SystemClock()
         counters = MemoryCounters()
         spool = Spool.open(RealDisk(self.state / "spool"), self.keys, clock, os.urandom, SpoolLimits(), counters)
         self.keeper = SpoolKeeper(spool, clock)
-        identity = self.keys.begin_identity()
-        del identity
-        self.config = AgentConfig.model_validate({"learning": self.learning, "privacy": {"consents": self.consents}})
+        if self.keys.certificate() is None:
+            pending = self.keys.begin_identity()
+            authority = Authority(RealDisk(self.state / "authority"), clock, vehicle_days=1.0)
+            self.keys.install(pending, authority.issue(pending.csr("car-1"), "car-1").pem)
+        told = {"learning": self.learning, "privacy": {"consents": self.consents}, **self.more}
+        self.config = AgentConfig.model_validate(told)
         self.room = LearningRoom(
             self.config,
             Surroundings(
@@ -88,6 +98,11 @@ class Vehicle:
         assert status is not None
         return status
 
+    @property
+    def store(self) -> ExampleCounts:
+        assert self.status.store is not None
+        return self.status.store
+
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
         works = [asyncio.create_task(self.keeper.run()), asyncio.create_task(self.room.run())]
@@ -96,8 +111,7 @@ class Vehicle:
         finally:
             for work in works:
                 work.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(*works)
+            await asyncio.gather(*works, return_exceptions=True)
             await self.room.close(5.0)
             await self.keeper.close(5_000_000_000)
 
@@ -116,18 +130,21 @@ async def test_a_bench_learns_from_its_crops_and_the_update_lies_durably_in_the_
         lane = vehicle.keeper.counts().lanes[Lane.P3]
         assert (lane.offered, lane.durable) == (1, 1)
     (learned,) = vehicle.told
+    certificate = x509.load_pem_x509_certificate(vehicle.keys.certificate() or b"")
+    key = certificate.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    key.verify(learned.update.signature, signed_part(learned.update), ec.ECDSA(hashes.SHA256()))
     assert decode_delta(learned.update.payload, plan.parameters, plan.keep).norm <= plan.clip * 1.01
 
 
 async def test_a_sheet_that_is_told_again_adds_nothing(tmp_path: Path) -> None:
-    for _ in range(2):
-        vehicle = Vehicle(tmp_path, BENCH, keys=vehicle.keys if _ else MemoryKeyStore())
+    keys = MemoryKeyStore()
+    for dropped in ({}, {"duplicate": 40}):
+        vehicle = Vehicle(tmp_path, BENCH, keys=keys)
         async with vehicle.at_work():
-            await vehicle.until(lambda v=vehicle: v.status.store.offered == 40)  # type: ignore[misc,union-attr]
-        store = vehicle.status.store
-        assert store is not None
-        assert store.kept == 40
-        assert store.holds
+            await vehicle.until(lambda vehicle=vehicle: vehicle.store.offered == 40)  # type: ignore[misc]
+        assert (vehicle.store.kept, vehicle.store.dropped) == (40, dropped)
+        assert vehicle.store.holds
 
 
 @pytest.mark.parametrize(
@@ -143,7 +160,7 @@ async def test_a_sheet_that_cant_be_used_is_said_and_stops_nothing(tmp_path: Pat
 
 @pytest.mark.parametrize("source", ["crops:", "video:x", "crops:x?take=5-3", "crops:x?all=1", "crops:x?take=a"])
 def test_what_is_no_source_is_refused_with_what_is(source: str) -> None:
-    with pytest.raises(ValueError, match="source|names no crops"):
+    with pytest.raises(ValueError, match=r"source|names no crops"):
         AgentConfig.model_validate({"learning": {"source": source}})
 
 
@@ -167,8 +184,7 @@ async def test_without_consent_or_switched_off_nothing_is_kept_and_what_was_is_d
     for name, data in files.items():
         (tmp_path / EXAMPLES_FOLDER / name).write_bytes(data)
     again = Vehicle(tmp_path, {**BENCH, "source": "drive"}, keys=before.keys)
-    assert again.status.store is not None
-    assert (again.status.store.kept, again.status.store.dropped) == (0, {"damaged": 40})
+    assert (again.store.kept, again.store.dropped) == (0, {"damaged": 40})
 
 
 async def test_where_nobody_wants_learning_nothing_is_written_for_it(tmp_path: Path) -> None:
@@ -188,6 +204,37 @@ async def test_a_book_that_is_damaged_is_said_and_stops_nothing_else(tmp_path: P
     async with vehicle.at_work():
         assert "Nothing is learned until" in vehicle.status.fault
         vehicle.room.hear(1, {vss.SPEED: 0.0})
+
+
+DRIVING = {
+    "camera": {"source": "video:drive.mp4"}, "signals": {"source": "unix:signals.sock"},
+}  # fmt: skip
+
+
+async def test_what_the_drive_confirmed_is_kept_with_the_name_that_it_confirmed(tmp_path: Path) -> None:
+    vehicle = Vehicle(tmp_path, {**BENCH, "source": "drive"}, more=DRIVING)
+    room = vehicle.room
+    assert room.crop_px == 32
+    async with vehicle.at_work():
+        await vehicle.until(lambda: vehicle.room.is_listening)
+        assert vehicle.status.source == "drive"
+        for tick in range(60):
+            t_ns = tick * 250 * MILLISECOND_NS
+            room.hear(t_ns, {vss.SPEED: 0.0 if tick < 48 else 20.0})
+            if tick in (8, 52):
+                room.see(RedactedCrop(bytes([tick]) * (32 * 32 * 3), 32, tick, t_ns - 1, 5))
+        # Driving off at once leaves no time to see green; the crop of after it says nothing.
+        await vehicle.until(lambda: vehicle.status.examples == {"red": 1})
+        assert vehicle.status.unconfirmed == {"moving": 1}
+        assert vehicle.status.source_fault == ""
+
+
+async def test_where_nothing_confirms_a_light_it_is_said_and_no_crop_is_cut(tmp_path: Path) -> None:
+    vehicle = Vehicle(tmp_path, {**BENCH, "source": "drive"})
+    assert vehicle.room.crop_px == 0
+    assert "[signals] source" in vehicle.status.source_fault
+    await vehicle.room.close(1.0)
+    await vehicle.keeper.close(1_000_000_000)
 
 
 async def test_the_daemon_without_camera_or_cloud_says_why_nothing_is_learned(tmp_path: Path) -> None:

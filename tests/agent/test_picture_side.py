@@ -23,6 +23,8 @@ from agent.redactor.messages import (
     REMEMBERED,
     Cover,
     Covered,
+    Crop,
+    Cut,
     Develop,
     Developed,
     Part,
@@ -34,8 +36,8 @@ from ecu.channel import Message
 from ecu.clock import SECOND_NS, Clock, SteppingClock
 from ecu.errors import EnvironmentFault
 from inference.frames import FrameRing
-from inference.messages import CameraHello, Filled, Ring
-from telemetry.privacy.pictures import RedactedPicture
+from inference.messages import CameraHello, Filled, Ring, SeenTrack
+from telemetry.privacy.pictures import RedactedCrop, RedactedPicture
 from telemetry.records import HardBrake, record_of
 from tests.agent.puppets import Puppet, result
 from tests.agent.virtualtime import LoopClock, VirtualTimeLoop, in_virtual_time, passes, settled
@@ -53,6 +55,7 @@ class Table:
 
     redactors: list[Puppet] = field(default_factory=list)
     pictures: list[RedactedPicture] = field(default_factory=list)
+    crops: list[RedactedCrop] = field(default_factory=list)
     health: list[str] = field(default_factory=list)
     held: list[int] = field(default_factory=list)
     refused_starts: int = 0
@@ -62,12 +65,12 @@ class Table:
     def redactor(self) -> Puppet:
         return self.redactors[-1]
 
-    def sees(self, frame_id: int, brakes: bool = False) -> bool:
+    def sees(self, frame_id: int, brakes: bool = False, tracks: tuple[SeenTrack, ...] = ()) -> bool:
         """A frame, with an event in it or not; whether the redactor got it."""
         if brakes:
             self.side.note(BRAKE)
         frame = Filled(slot=1, frame_id=frame_id, t_ns=frame_id * 10, fresh=False)
-        taken = self.side.saw(frame, GEOMETRY, result(frame_id), lambda: self.held.remove(frame_id))
+        taken = self.side.saw(frame, GEOMETRY, result(frame_id, *tracks), lambda: self.held.remove(frame_id))
         if taken:
             self.held.append(frame_id)
         return taken
@@ -104,7 +107,7 @@ async def laid(
 
     table.side = PictureSide(
         settings, clock or LoopClock(), Supervision(Random(1), {}, LoopClock(), start), table.pictures.append,
-        lambda what, detail: table.health.append(detail),
+        lambda what, detail: table.health.append(detail), table.crops.append,
     )  # fmt: skip
     running = asyncio.create_task(table.side.run())
     try:
@@ -454,3 +457,55 @@ def honestly(table: Table) -> None:
         table.says(Covered(frame_id, 1))
         if table.side.counts().waiting:
             table.shows(frame_id)
+
+
+# --- crops --------------------------------------------------------------------------------------------
+
+CUTTING = replace(SETTINGS, crop_px=2)
+PIXELS = bytes(range(12))
+
+
+def track(track_id: int, label: str = "traffic_light", confirmed: bool = True) -> SeenTrack:
+    return SeenTrack(track_id, label, 0.9, (0.0, 0.0, 6.0, 6.0), 3, confirmed)
+
+
+@in_virtual_time
+async def test_lights_that_are_tracked_are_cut_out_of_what_was_covered_and_nothing_else_is() -> None:
+    async with laid(CUTTING) as table:
+        table.says(READY)
+        assert table.sees(5, tracks=(track(3), track(4, "car"), track(5, confirmed=False), track(9)))
+        (asked,) = table.redactor.heard_of(Cover)
+        assert (asked.cuts, asked.crop_px) == (tuple(Cut(n, (0.0, 0.0, 6.0, 6.0)) for n in (3, 9)), 2)
+        table.says(Covered(5, 1), Crop(5, 9, 2, PIXELS))
+        assert table.crops == [RedactedCrop(PIXELS, 2, 5, 50, 9)]
+        assert table.side.status().fault == ""
+
+
+@in_virtual_time
+async def test_where_nobody_learns_nothing_is_cut() -> None:
+    async with laid(SETTINGS) as table:
+        table.says(READY)
+        assert table.sees(5, tracks=(track(3),))
+        assert table.redactor.heard_of(Cover)[0].cuts == ()
+        table.says(Covered(5, 0))
+
+
+UNASKED: dict[str, tuple[Message, ...]] = {
+    "before it is covered": (Crop(5, 3, 2, PIXELS),),
+    "of another frame": (Covered(5, 0), Crop(4, 3, 2, PIXELS)),
+    "of another track": (Covered(5, 0), Crop(5, 4, 2, PIXELS)),
+    "twice": (Covered(5, 0), Crop(5, 3, 2, PIXELS), Crop(5, 3, 2, PIXELS)),
+    "of another size": (Covered(5, 0), Crop(5, 3, 1, PIXELS[:3])),
+    "of too few bytes": (Covered(5, 0), Crop(5, 3, 2, PIXELS[:-1])),
+}
+
+
+@pytest.mark.parametrize("said", UNASKED.values(), ids=UNASKED.keys())
+@in_virtual_time
+async def test_a_redactor_that_tells_a_crop_it_wasnt_asked_for_isnt_believed(said: tuple[Message, ...]) -> None:
+    async with laid(CUTTING) as table:
+        table.says(READY)
+        assert table.sees(5, tracks=(track(3),))
+        table.says(*said)
+        assert table.redactor.was_killed
+        assert len(table.crops) <= 1

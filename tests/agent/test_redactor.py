@@ -29,6 +29,8 @@ from agent.redactor.messages import (
     REMEMBERED,
     Cover,
     Covered,
+    Crop,
+    Cut,
     Develop,
     Developed,
     FromRedactor,
@@ -37,7 +39,7 @@ from agent.redactor.messages import (
     ToRedactor,
 )
 from agent.redactor.pictures import Why
-from agent.redactor.process import NOBODYS, PERSON, VEHICLES, NoPicture, Redactor, redacted
+from agent.redactor.process import NOBODYS, PERSON, VEHICLES, NoPicture, Redactor, cut_out, redacted
 from ecu.channel import Channel, ChannelClosed, Message, pair
 from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock, SteppingClock, SystemClock
 from inference.detections import Detections
@@ -321,6 +323,34 @@ def test_no_box_however_odd_stops_the_covering_of_the_rest(box: Any, label: str)
     assert (picture[10:50, 10:30] == GREY).all()
     if any(np.isnan(box)):
         assert (picture == GREY).all()
+
+
+# --- crops ----------------------------------------------------------------------------------------------
+
+
+def test_a_crop_is_cut_from_what_is_covered_after_the_frame_was_let_go() -> None:
+    """Law 5: whoever stands before the light isn't in what is learned from."""
+    frames = np.full((1, 24, 32, 3), 200, np.uint8)
+    cover = Cover(0, 1, 32, 24, (Thing("person", (0, 0, 10, 24)),), (Cut(7, (0, 0, 20, 20)), Cut(8, (90, 0, 99, 9))), 8)
+    told = Desk(frames=frames).answers(cover)
+    assert [type(message) for message in told] == [Covered, Crop]
+    crop = told[1]
+    assert isinstance(crop, Crop)
+    assert (crop.frame_id, crop.track_id, crop.size) == (1, 7, 8)
+    pixels = np.frombuffer(crop.pixels, np.uint8).reshape(8, 8, 3)
+    assert (pixels[:, :4] == GREY).all()
+    assert (pixels[:, 5:] == 200).all()
+
+
+@given(st.tuples(*[st.floats(allow_nan=True, allow_infinity=True, width=32)] * 4))
+def test_no_box_however_odd_gives_a_crop_of_another_size(box: Any) -> None:
+    pixels = cut_out(np.full((60, 80, 3), 200, np.uint8), box, 16)
+    assert pixels is None or (len(pixels), set(pixels)) == (16 * 16 * 3, {200})
+
+
+@pytest.mark.parametrize("box", [(5, 5, 9, 50), (5, 5, 50, 9), (5, 5, float("nan"), 50), (100, 0, 200, 50)])
+def test_what_holds_too_few_pixels_is_no_crop(box: Any) -> None:
+    assert cut_out(np.zeros((60, 80, 3), np.uint8), box, 16) is None
 
 
 # --- the process --------------------------------------------------------------------------------------

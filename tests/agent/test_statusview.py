@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,7 +19,7 @@ from ota.machine import State
 from ota.slots import Installed
 from ota.updates import UpdateStatus
 from telemetry.uplink.status import UplinkState
-from tests.agent.test_doctor import HEALTHY, KEPT, NO_FACES, PERCEPTION, uplink
+from tests.agent.test_doctor import HEALTHY, KEPT, LEARNING, NO_FACES, PERCEPTION, uplink
 
 STANDING = Installed("ab" * 32, 1, "drive-detect 2.0 (release 1)")
 TRIED = Installed("cd" * 32, 2, "drive-detect 2.1 (release 2)")
@@ -76,3 +77,19 @@ def test_what_became_of_pictures_adds_up(capsys: pytest.CaptureFixture[str]) -> 
     assert "3 wanted = 2 taken + 1 dropped + 0 waiting" in told
     assert "4 durable, 3 stored, 1 kept" in told
     assert "wanted" not in shown(replace(HEALTHY, gallery=GalleryStatus(None, 0, KEPT, None)), capsys)
+
+
+def test_what_is_learned_and_why_not_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    def told(**changes: Any) -> str:
+        return shown(replace(HEALTHY, learning=replace(LEARNING, **changes)), capsys)
+
+    assert "plan lights-1: waits for parked, power" in told(closed=("parked", "power"))
+    assert "plan lights-1: learning now" in told(is_learning=True)
+    assert "an update waits for the spool" in told(waiting=True)
+    assert "learning no plan" in told(plan=None)
+    assert "it wants 8 examples, there are 3" in told(plan=None, refusal="it wants 8 examples, there are 3")
+    learned = told(runs={"told": 2, "aborted": 1}, told=2, first_loss=1.5, last_loss=0.25)
+    assert "examples from drive: 5 green, 7 red" in learned
+    assert "runs: 2 told, 1 aborted; 2 updates told within 30 days" in learned
+    assert "loss 1.500 to 0.250" in learned
+    assert "learning" not in shown(HEALTHY, capsys)

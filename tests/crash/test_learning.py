@@ -19,7 +19,6 @@ from ecu.twin import TwinRecord
 from telemetry.federated.plan import LearningFloor, Plan
 from telemetry.federated.update import ModelUpdate
 from telemetry.records import Learned, Record
-from tests.agent.lessons import LAYOUT, example
 from tests.agent.puppets import Puppet
 from tests.agent.schooling import School, is_signed
 from tests.telemetry.federated.test_admission import PLAN as ANY_PLAN
@@ -83,13 +82,6 @@ def school(folder: Path, disk: Disk) -> SpooledSchool:
     return SpooledSchool(folder, folder, disk=disk, start=scribes, examples=1, floor=FLOOR)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    assert LAYOUT.size != PLAN.parameters
-    assert example(0).label == "red"
-    return tmp_path
-
-
 async def life(there: SpooledSchool, disk: CrashDisk, upto: int) -> None:
     there.asks(PLAN)
     async with there.at_work():
@@ -104,14 +96,14 @@ async def settles(there: SpooledSchool) -> None:
         await there.until(lambda: there.book.waiting is None)
 
 
-def test_no_power_cut_tells_an_update_twice_or_counts_one_that_never_comes(folder: Path) -> None:
+def test_no_power_cut_tells_an_update_twice_or_counts_one_that_never_comes(tmp_path: Path) -> None:
     # Mutation: handing on before the commit; counting after it; forgetting what waits at a start.
     def scenario(disk: CrashDisk) -> None:
-        asyncio.run(life(school(folder, disk), disk, upto=2))
-        (folder / "plan.json").unlink()
+        asyncio.run(life(school(tmp_path, disk), disk, upto=2))
+        (tmp_path / "plan.json").unlink()
 
     def law(state: CrashState) -> None:
-        after = school(folder, state.disk)
+        after = school(tmp_path, state.disk)
         asyncio.run(settles(after))
         told = {update.seq: update.payload for update in after.spool.updates}
         assert {(u.seq, u.payload) for u in after.spool.updates} == set(told.items()), "one seq, two changes"
@@ -126,12 +118,12 @@ def test_no_power_cut_tells_an_update_twice_or_counts_one_that_never_comes(folde
         pytest.fail(cut)
 
 
-def test_the_law_would_notice_a_start_that_forgets_what_waits(folder: Path) -> None:
+def test_the_law_would_notice_a_start_that_forgets_what_waits(tmp_path: Path) -> None:
     def scenario(disk: CrashDisk) -> None:
-        asyncio.run(life(school(folder, disk), disk, upto=1))
+        asyncio.run(life(school(tmp_path, disk), disk, upto=1))
 
     def law(state: CrashState) -> None:
-        after = school(folder, state.disk)
+        after = school(tmp_path, state.disk)
         if after.book.waiting is not None:
             after.book.handed_on()
         assert len(after.spool.updates) == after.book.last_seq(PLAN)

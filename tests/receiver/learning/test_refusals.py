@@ -16,9 +16,8 @@ from ecu.keys import MemoryKeyStore
 from receiver import admission, inbox
 from receiver.inbox import Arrival
 from receiver.learning.judging import REFUSED_AT_ONCE
-from telemetry.federated.admission import MAX_PAYLOAD_BYTES
 from telemetry.federated.plan import Plan
-from telemetry.federated.update import ModelUpdate
+from telemetry.federated.update import MAX_PAYLOAD_BYTES, ModelUpdate
 from telemetry.records import Health, Lane, Purpose, encode_event
 from telemetry.wire import unpack_block
 from tests.receiver.learning.benches import plan_of
