@@ -112,10 +112,10 @@ class Rig:
             self.cars[name] = Car(name, keys)
         return self.cars[name]
 
-    async def begin(self, plan: Plan | None = None) -> Plan:
+    async def begin(self, plan: Plan | None = None, package: str = "live") -> Plan:
         plan = plan or plan_of()
-        package = package_in(self.folder / "live")
-        await self.desk.begin(BeginRequest(encode_plan(plan).decode(), str(package), str(self.folder)))
+        package_in(self.folder / package)
+        await self.desk.begin(BeginRequest(encode_plan(plan).decode(), str(self.folder / package), str(self.folder)))
         return plan
 
     async def receive(self, name: str, *events: bytes) -> None:
