@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from sqlalchemy import Connection, select
 
+from ecu.audit import Entry
 from ecu.clock import SteppingClock
 from ecu.disk import RealDisk
 from ecu.keys import MemoryKeyStore
@@ -156,7 +157,10 @@ class Rig:
         return vector(parameters)
 
     async def audit(self) -> list[str]:
-        return [entry.event for entry in await self.store.transact(journal.tail, 1000)]
+        return [entry.event for entry in await self.entries()]
+
+    async def entries(self) -> list[Entry]:
+        return await self.store.transact(journal.tail, 1000)
 
     @property
     def candidates(self) -> Path:
