@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
 from typing import Final, assert_never
 
@@ -12,17 +11,17 @@ import structlog
 from cryptography import x509
 
 from agent.config import LinkSection
+from agent.links import Trust, open_link
 from agent.objectlink import HttpsObjectLink
-from agent.pairing import Paired, PairingRefused, fetch_time, renew, tls_context
+from agent.pairing import PairingRefused, fetch_time, renew, tls_context
 from agent.renewal import TIME_FLOOR_WALL_NS, Renewal, due
 from agent.status import CloudStatus
 from agent.updatesource import ReceiverSource
-from ecu.clock import SECOND_NS, Clock, OffsetClock
+from ecu.clock import SECOND_NS, Clock
 from ecu.disk import DiskError
-from ecu.keys import KeyStore, KeyStoreError
+from ecu.keys import KeyStoreError
 from ota.trust import Roots
 from telemetry.links.link import LinkError, Unreachable
-from telemetry.links.mqtt import MqttLink
 from telemetry.objects import ObjectKeeper, ObjectsConfig
 from telemetry.objects.uplink import ObjectUplink, Records
 from telemetry.uplink.backlog import Backlog
@@ -38,15 +37,6 @@ log = structlog.get_logger()
 
 class TimeRefused(LinkError):
     """The receiver's time is older than this software: it isn't believed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """Who we are, whom we believe, and the wall clock that both of us correct."""
-
-    paired: Paired
-    keys: KeyStore
-    wall: OffsetClock
 
 
 class CloudSide:
@@ -68,15 +58,7 @@ class CloudSide:
         self._rng = rng
         self._waits = uplink
         self._context = tls_context(trust.paired, trust.keys)
-        self._mqtt = MqttLink(
-            link.host or trust.paired.host,
-            link.port or trust.paired.mqtt_port,
-            trust.paired.vehicle,
-            self._context,
-            trust.wall,
-            timeout_s=link.timeout_s,
-            in_flight=uplink.window,
-        )
+        self._link = open_link(link, uplink, trust, self._context)
         self._loaded = self._connecting_as = trust.keys.certificate()
         hooks = Hooks(
             clock_untrusted=self._set_clock,
@@ -84,7 +66,7 @@ class CloudSide:
             connected=self._connected,
             hint=(lambda _: on_hint()) if on_hint is not None else None,
         )
-        self._uplink = Uplink(self._mqtt, backlog, clock, rng, uplink, hooks)
+        self._uplink = Uplink(self._link, backlog, clock, rng, uplink, hooks)
         self._objects: ObjectUplink | None = None
 
     async def run(self) -> None:
@@ -173,7 +155,7 @@ class CloudSide:
             case _:
                 assert_never(renewal)
         self._take_identity()
-        await self._mqtt.close()
+        await self._link.close()
         self._nudge()
         log.info("identity_changed", how=renewal.value)
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from agent.gates import PowerWanted
+from agent.labelsource import parse_source
+from ecu.errors import UsageFault
 from ecu.toml import load_toml
 from telemetry.capture.config import CaptureConfig
+from telemetry.federated.plan import LearningFloor
 from telemetry.objects.config import ObjectsConfig
 from telemetry.privacy.policy import PrivacyPolicy
 from telemetry.spool.limits import SpoolLimits
@@ -38,6 +42,9 @@ class CameraSection(Section):
 
 class PerceptionSection(Section):
     model: str = Field(default="drive-detect@2.0", description="Model package: NAME@VERSION or a folder.")
+    states: str = Field(
+        default="light-state@1.0", description="Model package that tells the state of what is found; empty: none."
+    )
     threads: int = Field(default=0, ge=0, le=16, description="Of a worker; 0 = two in real time, otherwise one.")
     hang_ms: int = Field(default=400, ge=50, description="A worker without a result for so long is replaced.")
 
@@ -47,9 +54,18 @@ class SignalsSection(Section):
 
 
 class LinkSection(Section):
-    kind: Literal["mqtt", "none"] = Field(default="mqtt", description="How blocks travel to the receiver.")
-    host: str = Field(default="", description="Overrides the receiver's host from pairing.")
-    port: int = Field(default=0, ge=0, le=65535, description="Overrides the receiver's MQTT port from pairing.")
+    kind: Literal["mqtt", "aws", "azure", "none"] = Field(
+        default="mqtt", description="How blocks travel; aws and azure need the extra of that name."
+    )
+    broker: bool = Field(default=False, description="mqtt: host is a broker's, with the receiver behind it.")
+    host: str = Field(default="", description="The broker's or the cloud's; empty for the receiver's from pairing.")
+    port: int = Field(default=0, ge=0, le=65535, description="0: the receiver's from pairing, or 8883 of a cloud.")
+    ca_file: str = Field(
+        default="", description="PEM of who signs the host's certificate; empty: the receiver's authority."
+    )
+    acks: Literal["stored", "accepted"] = Field(
+        default="stored", description="accepted: the broker's word frees records, nobody's that they are stored."
+    )
     timeout_s: float = Field(default=10.0, gt=0, le=120, description="Longest wait for any answer.")
 
 
@@ -66,6 +82,32 @@ class UpdatesSection(Section):
     hardware: str = Field(default="", description="What a release must be made for; empty: this processor's kind.")
     shadow_frames: int = Field(default=100, ge=1, description="Frames a candidate sees beside the live model.")
     prove_frames: int = Field(default=500, ge=1, description="Frames it sees while live before it is kept.")
+
+
+class LearningSection(LearningFloor):
+    """[learning]: what this vehicle does at most whoever asks, when, and from what."""
+
+    source: str = Field(
+        default="drive",
+        description="Who names examples: drive (lights that driving on confirmed); benches: crops:DIR[?take=0-39,500].",
+    )
+    needs_parked: bool = Field(default=True, description="Learn only while parked; false on benches without signals.")
+    parked_s: float = Field(default=120.0, ge=0, description="Standing for so long counts as parked, seconds.")
+    power: PowerWanted = Field(
+        default=PowerWanted.EXTERNAL, description="What the computer must live on: external, not_battery or any."
+    )
+    longest_s: float = Field(default=600.0, gt=0, le=3600, description="A run that takes longer is ended, seconds.")
+    pause_s: float = Field(default=900.0, ge=0, description="Shortest time between two runs, seconds.")
+    crop_px: int = Field(default=32, ge=8, le=64, description="Side of a crop that is kept, pixels.")
+    most_examples: int = Field(default=500, ge=0, le=10_000, description="Examples kept; the oldest go first.")
+    max_bytes: int = Field(default=8 << 20, ge=1 << 16, description="Flash for examples, bytes.")
+    keep_days: float = Field(default=30.0, gt=0, le=365, description="After so many days an example is gone.")
+
+    @field_validator("source")
+    @classmethod
+    def _is_a_source(cls, source: str) -> str:
+        parse_source(source)
+        return source
 
 
 class WitnessSection(Section):
@@ -87,6 +129,7 @@ class AgentConfig(Section):
     uplink: UplinkConfig = UplinkConfig()
     link: LinkSection = LinkSection()
     updates: UpdatesSection = UpdatesSection()
+    learning: LearningSection = LearningSection()
     witness: WitnessSection = WitnessSection()
 
 
@@ -96,3 +139,11 @@ def load_config(path: Path | None) -> AgentConfig:
     The receiver may have its section in the same file.
     """
     return load_toml(path, AgentConfig, others=("receiver",))
+
+
+def read_ca(path: str) -> str:
+    """The PEM that [link] ca_file names. Raises UsageFault."""
+    try:
+        return Path(path).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageFault(f"[link] ca_file = {path!r} can't be read: {error}.") from error

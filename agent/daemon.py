@@ -20,11 +20,13 @@ import structlog
 
 from agent.api import LocalApi
 from agent.clocks import DriveClock
-from agent.cloud import CloudSide, Trust, never_paired
+from agent.cloud import CloudSide, never_paired
 from agent.config import AgentConfig, PicturesSection
 from agent.frames import FrameAccount
 from agent.gallery import Gallery
 from agent.judging import ProcessJudge
+from agent.learningroom import LearningRoom, Surroundings
+from agent.links import Trust
 from agent.lockstep import LockstepDrive
 from agent.pairing import KEYS_FOLDER, NotPaired, load_paired
 from agent.perception import Perception, PerceptionSettings, Supervision
@@ -43,17 +45,20 @@ from ecu.ledger import Ledger
 from ecu.process import forbid_core_dumps, notify
 from inference.messages import Seen
 from inference.package import find_package
+from ota.kinds import Kind
 from ota.trust import Vehicle
 from ota.updates import Notice
 from telemetry.capture import CaptureRules
 from telemetry.confirmations import Confirmation, ConfirmationSocket
+from telemetry.federated.plan import PLAN_FILE
 from telemetry.objects import LEDGER_NAMES as OBJECT_LEDGER_NAMES
 from telemetry.objects import ObjectKeeper, ObjectStore
 from telemetry.privacy import Privacy
 from telemetry.privacy.pictures import RedactedPicture
-from telemetry.records import PictureTaken, Record, UpdateReport
+from telemetry.records import Learned, PictureTaken, Record, UpdateReport
 from telemetry.signals import SocketSignals, unix_dial
 from telemetry.spool import LEDGER_NAMES, Spool, SpoolKeeper
+from telemetry.uplink.status import UplinkState
 
 SOCKET_NAME: Final = "agent.sock"
 SPOOL_FOLDER: Final = "spool"
@@ -83,7 +88,7 @@ class Daemon:
         self._since_ns = self._clock.boot_ns()
         self._version = importlib.metadata.version("outrider")
         self._privacy = Privacy(config.privacy)
-        self._pipeline = Pipeline(config.camera.name, CaptureRules(config.capture), self._privacy)
+        self._pipeline = Pipeline(config.camera.name, CaptureRules(config.capture), self._privacy, self._heard)
         self._views: list[Seen] = []
         self._drive_ended = False
         self._api = LocalApi(state / SOCKET_NAME, self.status)
@@ -95,6 +100,7 @@ class Daemon:
         self._cloud = self._open_cloud()
         self._updates = self._open_updates(self._cloud)
         self._gallery = self._open_gallery(self._cloud)
+        self._learning = self._open_learning()
         self._perception = self._open_perception()
         self._signals = self._open_signals()
 
@@ -117,6 +123,7 @@ class Daemon:
             works.append(self._cloud.run())
         if self._gallery is not None:
             works.append(self._gallery.run())
+        works.append(self._learning.run())
         if self._updates is not None and self._perception is not None:
             works.append(self._try_updates(self._updates, self._perception))
         try:
@@ -137,6 +144,7 @@ class Daemon:
             await self._perception.stop()
         if self._gallery is not None:
             await self._gallery.close(FLUSH_WITHIN_NS / SECOND_NS)
+        await self._learning.close(FLUSH_WITHIN_NS / SECOND_NS)
         if self._signals is not None:
             self._signals.close()
         if not await self._keeper.close(FLUSH_WITHIN_NS):
@@ -234,6 +242,9 @@ class Daemon:
             if self._side is not None:
                 self._side.note(record)
 
+    def _heard(self, t_ns: int, signals: Mapping[str, float]) -> None:
+        self._learning.hear(t_ns, signals)
+
     def _confirmed(self, confirmations: Sequence[Confirmation]) -> None:
         if self._witness is not None:
             self._witness.tell(confirmations)
@@ -285,6 +296,7 @@ class Daemon:
             cloud=cloud,
             updates=self._updates.status() if self._updates is not None else None,
             gallery=self._gallery.status() if self._gallery is not None else None,
+            learning=self._learning.status(),
             witness=WitnessStatus(self._witness.told, self._witness.untold) if self._witness is not None else None,
         )
 
@@ -305,7 +317,7 @@ class Daemon:
         if self._keys.certificate() is None:
             log.warning("not_paired", reason="The pairing was cut short. Run: outrider pair FILE, once more.")
             return None
-        trust = Trust(paired, self._keys, self._wall)
+        trust = Trust(paired, self._keys, self._wall, self._disk)
         return CloudSide(
             trust, self._keeper, self._clock, self._rng, self._config.link, self._config.uplink, self._hinted
         )
@@ -325,13 +337,22 @@ class Daemon:
             cloud.roots,
             Vehicle(cloud.vehicle, settings.hardware or platform.machine()),
             cloud.update_source(),
-            find_package(self._config.perception.model),
+            self._factory(),
             ProcessJudge(self._environment),
             rules,
             self._wall,
             self._rng,
             self._update,
         )
+
+    def _factory(self) -> dict[Kind, Path]:
+        """Without a model that tells states, those that are released have what ships to be compared with."""
+        perception = self._config.perception
+        states = perception.states or "light-state"
+        return {Kind.MODEL: find_package(perception.model), Kind.STATE: find_package(states)}
+
+    def _package(self, kind: Kind) -> Path:
+        return self._updates.live_package(kind) if self._updates is not None else self._factory()[kind]
 
     def _open_gallery(self, cloud: CloudSide | None) -> Gallery | None:
         """None where no pictures are wanted. Without a camera those that are kept are still sent."""
@@ -369,6 +390,36 @@ class Daemon:
         assert self._gallery is not None
         self._gallery.take(picture)
 
+    def _open_learning(self) -> LearningRoom:
+        return LearningRoom(
+            self._config,
+            Surroundings(
+                state=self._state,
+                keys=self._keys,
+                drive=self._clock,
+                wall=self._wall,
+                rng=self._rng,
+                environment=self._environment,
+                keeper=self._keeper,
+                may=lambda: self._privacy.forbids(Learned) is None,
+                private=lambda learned: self._pipeline.on_learned(self._clock.boot_ns(), learned),
+                is_time_proven=self._is_time_proven,
+                plan=self._plan_file,
+                package=lambda: self._package(Kind.STATE),
+            ),
+        )
+
+    def _plan_file(self) -> Path | None:
+        folder = self._updates.taken(Kind.PLAN) if self._updates is not None else None
+        return None if folder is None else folder / PLAN_FILE
+
+    def _is_time_proven(self) -> bool | None:
+        """Whether certificates hold by our clock: True once the link stands, False when they don't, None else."""
+        uplink = self._cloud.status().uplink if self._cloud is not None else None
+        if uplink is None:
+            return None
+        return True if uplink.connected else False if uplink.state is UplinkState.CLOCK_UNTRUSTED else None
+
     def _open_perception(self) -> Perception | None:
         camera, perception = self._config.camera, self._config.perception
         if not camera.source:
@@ -376,7 +427,8 @@ class Daemon:
         settings = PerceptionSettings(
             source=camera.source,
             camera=camera.name,
-            package=self._updates.live_package if self._updates is not None else find_package(perception.model),
+            package=self._package(Kind.MODEL),
+            states=self._package(Kind.STATE) if perception.states else None,
             slots=camera.slots,
             threads=perception.threads,
             hang_ns=perception.hang_ms * MILLISECOND_NS,

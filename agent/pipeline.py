@@ -5,27 +5,36 @@ Replay and the daemon share it; only where its records go differs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from inference.messages import Seen
 from telemetry.capture.observations import TrackSeen, View
 from telemetry.capture.rules import CaptureRules
 from telemetry.privacy.stage import Dropped, Privacy
-from telemetry.records import Health, PictureTaken, Record, UpdateReport, record_of
+from telemetry.records import Health, Learned, PictureTaken, Record, UpdateReport, record_of
 from telemetry.signals.state import SignalState
 
 
 class Pipeline:
-    """Signals and views in, records out, each past the privacy stage."""
+    """Signals and views in, records out, each past the privacy stage. `hear` is told of all signals, too."""
 
-    def __init__(self, camera: str, rules: CaptureRules, privacy: Privacy) -> None:
+    def __init__(
+        self,
+        camera: str,
+        rules: CaptureRules,
+        privacy: Privacy,
+        hear: Callable[[int, Mapping[str, float]], None] | None = None,
+    ) -> None:
         self._camera = camera
         self._rules = rules
         self._privacy = privacy
         self._signals = SignalState()
+        self._hear = hear
 
     def on_signals(self, t_ns: int, values: dict[str, float]) -> list[Record]:
         self._signals.put(t_ns, values)
+        if self._hear is not None:
+            self._hear(t_ns, values)
         return list(self._private(self._rules.on_signals(t_ns, self._signals)))
 
     def on_seen(self, seen: Seen) -> list[Record]:
@@ -42,6 +51,9 @@ class Pipeline:
 
     def on_picture(self, t_ns: int, picture: PictureTaken) -> list[Record]:
         return list(self._private((record_of(t_ns, picture),)))
+
+    def on_learned(self, t_ns: int, learned: Learned) -> list[Record]:
+        return list(self._private((record_of(t_ns, learned),)))
 
     def on_update(self, t_ns: int, report: UpdateReport) -> list[Record]:
         return list(self._private((record_of(t_ns, report),)))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.gallery import GalleryStatus
+from agent.learning import LearningStatus
 from agent.perception import PerceptionStatus
 from ota.updates import UpdateStatus
 from telemetry.signals import SignalStatus
@@ -81,4 +82,5 @@ class AgentStatus:
     cloud: CloudStatus
     updates: UpdatesStatus | None
     gallery: GalleryStatus | None
+    learning: LearningStatus | None
     witness: WitnessStatus | None

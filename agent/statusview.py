@@ -11,6 +11,8 @@ from rich.table import Table
 
 from agent.doctor import Finding, Gravity
 
+SHIPPED = ("model", "state")
+"""Kinds of which the runtime brings a first release along."""
 _MARKS = {Gravity.BAD: "[red]✗[/]", Gravity.NOTE: "[yellow]•[/]", Gravity.GOOD: "[green]✓[/]"}
 
 
@@ -105,7 +107,8 @@ def _updates(updates: Any) -> list[str]:
     if updates["whole"]:
         lines.append(f"update    fetched {updates['fetched']:,} of {updates['whole']:,} bytes")
     for kind in updates["kinds"]:
-        good = kind["good"]["title"] if kind["good"] is not None else "as shipped"
+        none = "as shipped" if kind["kind"] in SHIPPED else "none yet"
+        good = kind["good"]["title"] if kind["good"] is not None else none
         trial = f", trying {kind['trial']['title']}" if kind["trial"] is not None else ""
         lines.append(f"update    {kind['kind']}: {good}, {kind['state']}{trial}")
     return lines

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Final, Protocol, TypeVar, assert_never
 
 import structlog
 
-from agent.perception import Perception, TrialOver
+from agent.perception import Perception, Role, TrialOver
 from agent.status import UpdatesStatus
 from ecu.clock import SECOND_NS, Clock
 from ecu.disk import DiskError, DiskFault, state_folder
@@ -30,13 +30,15 @@ from ota.slots import Slot, SlotDamaged
 from ota.source import Source
 from ota.trial import Step
 from ota.trust import Roots, Vehicle
-from ota.updates import Notice, Updates
+from ota.updates import TRIED, Notice, Updates
 
 TICK_NS: Final = SECOND_NS
 HINTS_APART_NS: Final = 10 * SECOND_NS
 MOST_DOUBLINGS: Final = 4
 """Of the pause between two looks, while each fetches what is then refused or has no room: somebody pays for it."""
 MOST_WORDS: Final = 4000
+_ROLES: Final = {Kind.MODEL: Role.OBJECTS, Kind.STATE: Role.STATES}
+_JUDGED_BY: Final = {Kind.MODEL: Kind.EVALUATION, Kind.STATE: Kind.CROPS}
 
 log = structlog.get_logger()
 
@@ -75,12 +77,13 @@ class NoWayBack(EnvironmentFault):
 
 
 class Attempt:
-    """One beginning of a trial. What is told of it once it is over says nothing about the next one.
+    """One beginning of a trial of that kind. What is told of it once it is over says nothing about the next one.
 
     `live_from` is how many frames had been processed when the candidate took over; None until then.
     """
 
-    def __init__(self, told: asyncio.Queue[tuple[Attempt, Event, str]]) -> None:
+    def __init__(self, kind: Kind, told: asyncio.Queue[tuple[Attempt, Event, str]]) -> None:
+        self.kind = kind
         self._told = told
         self.judging: asyncio.Task[None] | None = None
         self.live_from: int | None = None
@@ -105,7 +108,7 @@ class Attempt:
 
 
 class UpdateSide:
-    """`factory` is the package the runtime was shipped with; `folder` holds everything that updates keep on flash.
+    """`factory` has the packages the runtime was shipped with; `folder` holds everything that updates keep on flash.
 
     `clock` is real time with the wall clock that is believed. Raises DiskError, OtaError.
 
@@ -119,7 +122,7 @@ class UpdateSide:
         roots: Roots,
         vehicle: Vehicle,
         source: Source,
-        factory: Path,
+        factory: Mapping[Kind, Path],
         judge: Judge,
         rules: TrialRules,
         clock: Clock,
@@ -145,12 +148,22 @@ class UpdateSide:
         self._progress: Progress | None = None
         self._trouble = ""
         self._in_vain = 0
-        _, self._begun = self._updates.begin(Kind.MODEL)
+        self._kind = Kind.MODEL
+        self._begun: Step | None = None
+        for kind in TRIED:
+            _, step = self._updates.begin(kind)
+            if step is not None:
+                self._kind, self._begun = kind, step
 
-    @property
-    def live_package(self) -> Path:
+    def live_package(self, kind: Kind) -> Path:
         """The good slot's: what perception starts with, and a candidate is compared to."""
-        return self._package_of(self._updates.slots(Kind.MODEL).record.good)
+        good = self._updates.slots(kind).record.good
+        return self._factory[kind] if good is Slot.FACTORY else self._folder / self._updates.slots(kind).path(good)
+
+    def taken(self, kind: Kind) -> Path | None:
+        """The folder of the release that takes effect without a trial; None before the first."""
+        good = self._updates.slots(kind).record.good
+        return None if good is Slot.FACTORY else self._folder / self._updates.slots(kind).path(good)
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -211,6 +224,7 @@ class UpdateSide:
                 async with self._one_step:
                     # A trial's steps can't wait for a download, and what it is judged by stays what it was.
                     if self._state in RESTS:
+                        self._kind = offer.kind if offer.kind in TRIED else self._kind
                         await self._act(await self._do(self._updates.install, self._source, offer, self._watch))
             self._trouble, self._in_vain = "", 0
         except (TrustError, NoRoomForUpdate) as trouble:
@@ -250,7 +264,7 @@ class UpdateSide:
             async with self._one_step:
                 if flow and self._state not in RESTS:
                     # A tick, however long ago the last one was: a computer that slept wasn't powered.
-                    await self._act(await self._do(self._updates.spend, Kind.MODEL, TICK_NS))
+                    await self._act(await self._do(self._updates.spend, self._kind, TICK_NS))
                 proof = self._proof()
                 if proof is not None:
                     await self._act(await self._do(self._step, Event.PROVEN, proof))
@@ -268,13 +282,13 @@ class UpdateSide:
     def _step(self, event: Event, words: str) -> Step:
         """Before a release is denied for ever its bytes are read again: what flash did to them isn't its fault."""
         if Effect.DENY in TRANSITIONS[self._state, event][1]:
-            slots = self._updates.slots(Kind.MODEL)
+            slots = self._updates.slots(self._kind)
             assert slots.record.trial is not None
             try:
                 slots.demand_bootable(slots.record.trial)
             except (SlotDamaged, DiskFault) as damage:
-                return self._updates.handle(Kind.MODEL, Event.EXPIRED, f"{damage} It was found: {words}")
-        return self._updates.handle(Kind.MODEL, event, words)
+                return self._updates.handle(self._kind, Event.EXPIRED, f"{damage} It was found: {words}")
+        return self._updates.handle(self._kind, event, words)
 
     async def _act(self, step: Step | None) -> None:
         if step is None:
@@ -283,8 +297,8 @@ class UpdateSide:
             log.info("update_effect", effect=effect.value, state=step.state.value)
             match effect:
                 case Effect.START_SHADOW:
-                    self._attempt = Attempt(self._told)
-                    self._perception.try_beside(self._trial_package(), self._attempt)
+                    self._attempt = Attempt(self._kind, self._told)
+                    self._perception.try_beside(self._trial_package(), self._attempt, _ROLES[self._kind])
                 case Effect.START_JUDGE:
                     attempt = self._attempt_under_way
                     attempt.judging = self._tasks.create_task(self._have_judged(attempt, self._trial_package()))
@@ -335,11 +349,11 @@ class UpdateSide:
     async def _have_judged(self, attempt: Attempt, candidate: Path) -> None:
         """The judge's opinion, once the candidate has also seen enough of this vehicle's own road."""
         try:
-            evaluation = await self._do(self._evaluation)
+            evaluation = await self._do(self._evaluation, attempt.kind)
         except (SlotDamaged, DiskError) as damage:
             opinion = Opinion(Event.UNDECIDED, f"there is nothing to judge it by: {damage}")
         else:
-            opinion = await self._judge.judge(self.live_package, candidate, evaluation)
+            opinion = await self._judge.judge(self.live_package(attempt.kind), candidate, evaluation)
         while (trial := self._perception.status().trial) is None or trial.looked_at < self._rules.shadow_frames:
             await self._clock.sleep_until(self._clock.boot_ns() + TICK_NS // 10)
         words = f"{opinion.words}; {trial.looked_at} frames beside the live one, agreement {trial.agreement.f1:.2f}"
@@ -349,7 +363,7 @@ class UpdateSide:
 
     @property
     def _state(self) -> State:
-        return self._updates.slots(Kind.MODEL).record.state
+        return self._updates.slots(self._kind).record.state
 
     @property
     def _attempt_under_way(self) -> Attempt:
@@ -357,19 +371,15 @@ class UpdateSide:
         return self._attempt
 
     def _trial_package(self) -> Path:
-        trial = self._updates.slots(Kind.MODEL).record.trial
+        trial = self._updates.slots(self._kind).record.trial
         assert trial is not None
-        return self._folder / self._updates.slots(Kind.MODEL).path(trial)
+        return self._folder / self._updates.slots(self._kind).path(trial)
 
-    def _package_of(self, slot: Slot) -> Path:
-        return self._factory if slot is Slot.FACTORY else self._folder / self._updates.slots(Kind.MODEL).path(slot)
-
-    def _evaluation(self) -> Path | None:
-        """The labelled set, re-hashed just now. Raises SlotDamaged, DiskError."""
-        slots = self._updates.slots(Kind.EVALUATION)
-        good = slots.record.good
-        slots.demand_bootable(good)
-        return None if good is Slot.FACTORY else self._folder / slots.path(good)
+    def _evaluation(self, kind: Kind) -> Path | None:
+        """What that kind is judged by, re-hashed just now. Raises SlotDamaged, DiskError."""
+        slots = self._updates.slots(_JUDGED_BY[kind])
+        slots.demand_bootable(slots.record.good)
+        return self.taken(_JUDGED_BY[kind])
 
     async def _do(self, act: Callable[..., T], *arguments: object) -> T:
         """In the one thread that reads the network and syncs flash for updates."""

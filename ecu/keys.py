@@ -21,7 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 from cryptography import x509
@@ -35,6 +35,8 @@ from cryptography.x509.oid import NameOID
 from ecu.disk import Disk, DiskFault, RealDisk
 from ecu.errors import EnvironmentFault
 from ecu.twin import TwinLost, TwinRecord
+
+T = TypeVar("T")
 
 ROOT_BYTES = 32
 _NONCE_BYTES = 12
@@ -112,6 +114,11 @@ class KeyStore(Protocol):
         """Makes `context` prove this identity to its peers. Raises NoIdentity."""
         ...
 
+    def lend_identity(self, use: Callable[[bytes, bytes], T]) -> T:
+        """Calls `use` with the key and the certificate, PEM, for a library that makes its own TLS: it may keep neither
+        longer than the connection. Raises NoIdentity."""
+        ...
+
     def seal(self, label: str, plain: bytes) -> bytes:
         """AES-256-GCM under a key derived for `label` from the storage root (HKDF-SHA256, RFC 5869)."""
         ...
@@ -145,9 +152,12 @@ class _Credential:
     key: ec.EllipticCurvePrivateKey
     certificate: bytes = b""
 
-    def pem(self) -> bytes:
+    def key_pem(self) -> bytes:
         encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-        return self.key.private_bytes(encoding, form, serialization.NoEncryption()) + self.certificate
+        return self.key.private_bytes(encoding, form, serialization.NoEncryption())
+
+    def pem(self) -> bytes:
+        return self.key_pem() + self.certificate
 
     def is_for(self, key: ec.EllipticCurvePrivateKey) -> bool:
         return self.key.public_key() == key.public_key()
@@ -243,6 +253,10 @@ class _Store(ABC):
             file.write(pem)
             file.flush()
             context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+
+    def lend_identity(self, use: Callable[[bytes, bytes], T]) -> T:
+        active = self._active()
+        return use(active.key_pem(), active.certificate)
 
     def seal(self, label: str, plain: bytes) -> bytes:
         root = self._root(make=True)

@@ -471,10 +471,11 @@ class FacesManifest(ObjectsManifest):
 class StateManifest(Manifest):
     """Of a model that tells the state of one thing, whose box somebody else has found, and that can be learned.
 
-    A state is told from `sure_from` on; below it nothing is.
+    `of` is the label under which it is found. A state is told from `sure_from` on; below it nothing is.
     """
 
     task: Literal["state"]
+    of: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
     input: CropInput
     outputs: StateOutputs
     variants: Annotated[tuple[StateVariant, ...], Field(min_length=1, max_length=16)]

@@ -91,17 +91,20 @@ class Look(Message, frozen=True, tag="look"):
 
 
 class WorkerReady(Message, frozen=True, tag="worker_ready"):
-    """The model is loaded, warm, and passed its golden vectors. `runtime` names what its arithmetic depends on."""
+    """The model is loaded, warm, and passed its golden vectors. `runtime` names what its arithmetic depends on;
+    `states` is the digest of the package that tells states, empty without one."""
 
     name: str
     version: str
     digest: str
     variant: str
     runtime: str
+    states: str = ""
 
 
 class SeenTrack(msgspec.Struct, frozen=True):
-    """One tracked object. `box` is xyxy in pixels of the camera's frame; `hits` counts the frames it was seen in."""
+    """One tracked object. `box` is xyxy in pixels of the camera's frame; `hits` counts the frames it was seen in;
+    `state` is empty where none is told."""
 
     track_id: int
     label: str
@@ -109,6 +112,7 @@ class SeenTrack(msgspec.Struct, frozen=True):
     box: tuple[float, float, float, float]
     hits: int
     confirmed: bool
+    state: str = ""
 
 
 class Glimpse(msgspec.Struct, frozen=True):

@@ -28,9 +28,10 @@ class State:
 
 
 class StateTeller:
-    """Tells the state of one box after the other."""
+    """Tells the state of one box after the other, of things found under the label `of`."""
 
-    def __init__(self, runner: Runner, crop: CropInput, classes: tuple[str, ...], sure_from: float) -> None:
+    def __init__(self, runner: Runner, of: str, crop: CropInput, classes: tuple[str, ...], sure_from: float) -> None:
+        self.of = of
         self._runner = runner
         self._hw = crop.height, crop.width
         self._classes = classes
@@ -52,7 +53,7 @@ class StateTeller:
 def teller_of(session: Session) -> StateTeller:
     """Raises PackageRefused for a package of another task."""
     manifest = session.package.manifest_of(StateManifest)
-    return StateTeller(session, manifest.input, manifest.classes, manifest.sure_from)
+    return StateTeller(session, manifest.of, manifest.input, manifest.classes, manifest.sure_from)
 
 
 def cut_out(frame: NDArray[np.uint8], box: Box, crop_hw: tuple[int, int]) -> NDArray[np.uint8] | None:

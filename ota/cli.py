@@ -135,7 +135,7 @@ def add(
     """Cut FOLDER into a bundle and put it into its kind's draft. Vehicles see nothing of it before it is published."""
     its_kind = _kind(kind)
     size = _bytes_of(folder)
-    if its_kind is Kind.MODEL:
+    if its_kind in (Kind.MODEL, Kind.STATE):
         name, version = _of_model(folder, name, version)
     if name is None or version is None:
         raise RepositoryFault(f"A release of kind {its_kind} needs --name and --version.")

@@ -28,10 +28,10 @@ from ota.source import Source
 from ota.trial import Step, Trial, settled
 from ota.trust import Offer, Roots, Trust, Vehicle
 
-TRIED: Final = (Kind.MODEL,)
+TRIED: Final = (Kind.MODEL, Kind.STATE)
 """Kinds that are tried beside the live release before they are kept."""
-TAKEN: Final = (Kind.EVALUATION,)
-"""Kinds that take effect as soon as they are whole: they are what others are tried with."""
+TAKEN: Final = (Kind.EVALUATION, Kind.CROPS, Kind.PLAN)
+"""Kinds that take effect as soon as they are whole: what others are tried with, and what may be learned."""
 
 
 class Want(StrEnum):
@@ -187,6 +187,11 @@ class Updates:
         releases = [trial.release for trial in self._trials.values()]
         return all(release is None or release.digest in self._wanted for release in releases)
 
+    @property
+    def _is_trying(self) -> bool:
+        """One trial at a time, of whatever kind: two would be judged by what the other does."""
+        return any(trial.state not in RESTS for trial in self._trials.values())
+
     def _demand_newer(self, offers: Sequence[Offer]) -> None:
         """Raises TrustError(ROLLBACK) for one below what was kept, before anything of this look is written."""
         for offer in offers:
@@ -199,7 +204,7 @@ class Updates:
         good = record.installed(record.good)
         if good is not None and good.digest == offer.sha256:
             return Want.CURRENT
-        if record.state not in RESTS:
+        if record.state not in RESTS or (offer.kind in TRIED and self._is_trying):
             return Want.TRYING
         if offer.sha256 in self._denied:
             return Want.DENIED

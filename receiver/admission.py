@@ -6,7 +6,7 @@ Every function takes a connection and what time it is, and leaves an audit entry
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
@@ -15,6 +15,7 @@ from ecu.clock import SECOND_NS
 from ecu.errors import OutriderError
 from receiver import journal
 from receiver.pki import Authority, Certificate, Identity, key_digest
+from receiver.prepared import Prepared
 from receiver.tables import coverage, credential, enrolment, vehicle
 from telemetry.records import Lane
 
@@ -86,10 +87,23 @@ def check(connection: Connection, who: Identity, now_ns: int) -> int:
     return int(row.not_after_ns)
 
 
+def welcome(connection: Connection, names: Collection[str], now_ns: int) -> dict[str, bool]:
+    """Of these vehicles those of this fleet, and whether each has a certificate neither revoked nor expired."""
+    asked = sorted(names)
+    known = {str(row[0]): False for row in connection.execute(select(vehicle.c.id).where(vehicle.c.id.in_(asked)))}
+    live = credential.c.vehicle.in_(asked), credential.c.revoked_ns.is_(None), credential.c.not_after_ns > now_ns
+    return known | {str(row[0]): True for row in connection.execute(select(credential.c.vehicle).where(*live))}
+
+
 def mark_seen(connection: Connection, seen_ns: Mapping[str, int]) -> None:
     """When each of these vehicles was last connected or heard."""
-    mark = update(vehicle).where(vehicle.c.id == bindparam("name")).values(seen_ns=bindparam("at_ns"))
-    connection.execute(mark, [{"name": name, "at_ns": at_ns} for name, at_ns in sorted(seen_ns.items())])
+    _MARK_SEEN.run(connection, *((at_ns, name) for name, at_ns in sorted(seen_ns.items())))
+
+
+_MARK_SEEN = Prepared(
+    lambda: update(vehicle).where(vehicle.c.id == bindparam("name")).values(seen_ns=bindparam("at_ns")),
+    ["at_ns", "name"],
+)
 
 
 def report(connection: Connection, name: str, status: bytes, now_ns: int) -> None:

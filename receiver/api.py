@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from ecu.clock import Clock
 from receiver import admission
@@ -66,6 +66,7 @@ class Api:
         counters: Counters,
         shelf: UpdateShelf,
         desk: ObjectDesk,
+        more: Sequence[BaseRoute] = (),
     ) -> None:
         self._store = store
         self._authority = authority
@@ -74,6 +75,7 @@ class Api:
         self._counters = counters
         self._shelf = shelf
         self._desk = desk
+        self._more = more
 
     def app(self) -> Starlette:
         return Starlette(
@@ -84,6 +86,7 @@ class Api:
                 Route(HEALTH_PATH, self._health),
                 *self._shelf.routes(),
                 *self._desk.routes(),
+                *self._more,
             ]
         )
 

@@ -49,6 +49,15 @@ class Counters:
     objects_throttled: int = 0
     objects_no_room: int = 0
     object_partials_expired: int = 0
+    broker_messages: int = 0
+    broker_ignored: int = 0
+    broker_dropped: int = 0
+    hub_messages: int = 0
+    hub_events_ignored: int = 0
+    hub_pushes_refused: int = 0
+    hub_calls: int = 0
+    hub_calls_failed: int = 0
+    hub_dropped: int = 0
     learned_admitted: int = 0
     learned_foreign: int = 0
     learned_malformed: int = 0

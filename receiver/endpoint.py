@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -18,8 +19,8 @@ from ecu.clock import SECOND_NS, Clock
 from receiver import admission, journal
 from receiver.admission import NotAdmitted
 from receiver.counters import Counters
-from receiver.inbox import Outcome, Verdict
-from receiver.ingest import BUSY, GREEDY, Ingest
+from receiver.inbox import STORED, Answer, Outcome, Verdict
+from receiver.ingest import BUSY, GREEDY, Ingest, promised
 from receiver.quota import Quota
 from receiver.session import Phase, Session, SessionLimits
 from receiver.store import Store, StoreError
@@ -149,10 +150,12 @@ class Endpoint:
             self._seen_ns[session.vehicle] = self.clock.wall_ns()
             log.info("vehicle_left", vehicle=session.vehicle)
 
+    def offer(self, vehicle: str, lane: Lane, block: bytes, answer: Answer) -> None:
+        self._ingest.offer(vehicle, lane, block, partial(self._heed, vehicle, answer))
+
     def submit(self, vehicle: str, lane: Lane, block: bytes) -> asyncio.Future[Verdict]:
-        answer = self._ingest.submit(vehicle, lane, block)
-        answer.add_done_callback(lambda done: self._heed(vehicle, done))
-        return answer
+        """As `offer`, for who didn't come through a session of ours."""
+        return promised(partial(self.offer, vehicle, lane, block))
 
     def report(self, vehicle: str, status: bytes) -> asyncio.Future[Verdict]:
         answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
@@ -169,9 +172,10 @@ class Endpoint:
         if self._alarms.take(vehicle, 1, self.clock.boot_ns()) == 0.0:
             self._start(self._alarm(vehicle, event, detail))
 
-    def _heed(self, vehicle: str, done: asyncio.Future[Verdict]) -> None:
-        if not done.cancelled() and done.result().outcome is Outcome.UNSETTLED:
-            self.alarm(vehicle, "conflict_unsettled", done.result().words)
+    def _heed(self, vehicle: str, answer: Answer, verdict: Verdict) -> None:
+        if verdict.outcome is Outcome.UNSETTLED:
+            self.alarm(vehicle, "conflict_unsettled", verdict.words)
+        answer(verdict)
 
     # What takes the store's time
 
@@ -218,7 +222,7 @@ class Endpoint:
             answer.set_result(BUSY)
         else:
             self.counters.reports += 1
-            answer.set_result(Verdict(Outcome.STORED))
+            answer.set_result(STORED)
 
     async def _alarm(self, vehicle: str, event: str, detail: str) -> None:
         try:

@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
+from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, delete, func, insert, select
+import msgspec
+from sqlalchemy import BigInteger, Connection, Executable, bindparam, delete, func, insert, select
 
 from receiver import admission, journal
 from receiver.intervals import IntervalSet, Range
+from receiver.prepared import Inserter, Prepared, Values
 from receiver.tables import coverage, inbox, learning_queue, quarantine
 from telemetry.records import PLACES, Lane, Learned
 from telemetry.wire import BadBlock, BlockHeader, unpack_body
@@ -47,8 +50,22 @@ class Verdict:
         return self.outcome in (Outcome.STORED, Outcome.DUPLICATE)
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+Answer = Callable[[Verdict], None]
+"""Who hears what became of a block."""
+
+STORED: Final = Verdict(Outcome.STORED)
+DUPLICATE: Final = Verdict(Outcome.DUPLICATE)
+
+
+class Place(NamedTuple):
+    """One stream of a vehicle."""
+
+    vehicle: str
+    lane: Lane
+    epoch: bytes
+
+
+class Arrival(msgspec.Struct, frozen=True):
     """A block whose header and checksum are right, from a vehicle known by its certificate."""
 
     vehicle: str
@@ -56,14 +73,9 @@ class Arrival:
     block: bytes
     body: bytes
 
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """One stream of a vehicle."""
-
-    vehicle: str
-    lane: Lane
-    epoch: bytes
+    @property
+    def place(self) -> Place:
+        return Place(self.vehicle, self.header.lane, self.header.epoch)
 
 
 @dataclass(slots=True)
@@ -83,7 +95,7 @@ class Shelf:
         """Takes a new block; says what any other is."""
         header = arrival.header
         if self.known.get(header.base_seq) == digest:
-            return Verdict(Outcome.DUPLICATE)
+            return DUPLICATE
         # Not before: what is sent again and again must not be inflated again and again.
         if (fault := _fault_of(arrival)) is not None:
             return Verdict(Outcome.BAD, fault)
@@ -93,7 +105,7 @@ class Shelf:
         self.stored.add(header.base_seq, header.end_seq)
         self.known[header.base_seq] = digest
         self.fresh.append((arrival, digest))
-        return Verdict(Outcome.STORED)
+        return STORED
 
 
 def commit(
@@ -107,9 +119,10 @@ def commit(
 
     shelves = _shelves(connection, arrivals)
     verdicts = [_settle(connection, shelves, arrival, is_full, now_ns) for arrival in arrivals]
-    _insert_blocks(connection, [new for shelf in shelves.values() for new in shelf.fresh], now_ns)
-    for place, shelf in shelves.items():
-        _save_coverage(connection, place, shelf)
+    fresh = [new for shelf in shelves.values() for new in shelf.fresh]
+    _INSERT_BLOCKS.run(connection, [_row(arrival, digest, now_ns) for arrival, digest in fresh])
+    _queue_learned(connection, [arrival for arrival, _ in fresh])
+    _save_coverage(connection, shelves)
     admission.mark_seen(connection, dict.fromkeys((arrival.vehicle for arrival in arrivals), now_ns))
     return verdicts
 
@@ -121,7 +134,7 @@ def _settle(
     is_full: Callable[[str], bool],
     now_ns: int,
 ) -> Verdict:
-    shelf = shelves[_place(arrival)]
+    shelf = shelves[arrival.place]
     if shelf.stands_alone(arrival.header) and is_full(arrival.vehicle):
         return Verdict(Outcome.THROTTLED, "this vehicle's records have more gaps than are kept track of")
     digest = hashlib.sha256(arrival.block).digest()
@@ -139,14 +152,10 @@ def _fault_of(arrival: Arrival) -> str | None:
     return None
 
 
-def _place(arrival: Arrival) -> Place:
-    return Place(arrival.vehicle, arrival.header.lane, arrival.header.epoch)
-
-
 def _shelves(connection: Connection, arrivals: Iterable[Arrival]) -> dict[Place, Shelf]:
     wanted: dict[Place, set[Range]] = {}
     for arrival in arrivals:
-        wanted.setdefault(_place(arrival), set()).add((arrival.header.base_seq, arrival.header.end_seq))
+        wanted.setdefault(arrival.place, set()).add((arrival.header.base_seq, arrival.header.end_seq))
     return {place: _shelf(connection, place, spans) for place, spans in wanted.items()}
 
 
@@ -169,13 +178,30 @@ def _near(connection: Connection, place: Place, spans: list[Range]) -> set[Range
 
 def _meeting(connection: Connection, place: Place, start: int, end: int, most: int) -> set[Range]:
     """The first `most` stored ranges that overlap or touch start-end."""
+    return {(first, last) for first, last in _MEETING.rows(connection, (*_key(place), start, end, most))}
+
+
+def _select_meeting() -> Executable:
     first, last = coverage.c.first_seq, coverage.c.end_seq
-    key = coverage.c.vehicle == place.vehicle, coverage.c.lane == int(place.lane), coverage.c.epoch == place.epoch
+    start, end = bindparam("start", type_=BigInteger), bindparam("end", type_=BigInteger)
     # Stored ranges lie apart, so of those that begin by `start` only the last can reach it: the primary key finds it.
-    nearest = select(func.max(first)).where(*key, first <= start).scalar_subquery()
+    nearest = select(func.max(first)).where(*_is_key, first <= start).scalar_subquery()
     meets = first >= func.coalesce(nearest, start), first <= end, last >= start
-    rows = connection.execute(select(first, last).where(*key, *meets).order_by(first).limit(most))
-    return {(row.first_seq, row.end_seq) for row in rows}
+    return select(first, last).where(*_is_key, *meets).order_by(first).limit(bindparam("most", type_=BigInteger))
+
+
+def _key(place: Place) -> Values:
+    return place.vehicle, int(place.lane), place.epoch
+
+
+_KEY = "vehicle", "lane", "epoch"
+_is_key = [coverage.c[name] == bindparam(name) for name in _KEY]
+_MEETING = Prepared(_select_meeting, [*_KEY, "start", "end", "most"])
+_DELETE_RANGE = Prepared(
+    lambda: delete(coverage).where(*_is_key, coverage.c.first_seq == bindparam("first")), [*_KEY, "first"]
+)
+_INSERT_RANGES = Inserter(coverage)
+_INSERT_BLOCKS = Inserter(inbox)
 
 
 def _ranges_of(connection: Connection, vehicle: str) -> int:
@@ -189,23 +215,10 @@ def _digests(connection: Connection, place: Place, bases: list[int]) -> dict[int
     return {row.base_seq: row.sha256 for row in rows}
 
 
-def _insert_blocks(connection: Connection, fresh: list[tuple[Arrival, bytes]], now_ns: int) -> None:
-    rows = [
-        {
-            "vehicle": arrival.vehicle,
-            "lane": int(arrival.header.lane),
-            "epoch": arrival.header.epoch,
-            "base_seq": arrival.header.base_seq,
-            "count": arrival.header.count,
-            "received_ns": now_ns,
-            "sha256": digest,
-            "block": arrival.block,
-        }
-        for arrival, digest in fresh
-    ]
-    if rows:
-        connection.execute(insert(inbox), rows)
-    _queue_learned(connection, [arrival for arrival, _ in fresh])
+def _row(arrival: Arrival, digest: bytes, now_ns: int) -> Values:
+    header = arrival.header
+    who = arrival.vehicle, int(header.lane), header.epoch, header.base_seq
+    return *who, header.count, now_ns, digest, arrival.block
 
 
 def _queue_learned(connection: Connection, fresh: Iterable[Arrival]) -> None:
@@ -225,15 +238,15 @@ def _queue_learned(connection: Connection, fresh: Iterable[Arrival]) -> None:
         connection.execute(insert(learning_queue), rows)
 
 
-def _save_coverage(connection: Connection, place: Place, shelf: Shelf) -> None:
-    """Only the ranges that changed: usually one that grew."""
-    was, now = set(shelf.before), set(shelf.stored.ranges)
-    key = {"vehicle": place.vehicle, "lane": int(place.lane), "epoch": place.epoch}
-    for first, _ in was - now:
-        gone = [coverage.c[name] == value for name, value in key.items()]
-        connection.execute(delete(coverage).where(*gone, coverage.c.first_seq == first))
-    if grown := now - was:
-        connection.execute(insert(coverage), [key | {"first_seq": first, "end_seq": end} for first, end in grown])
+def _save_coverage(connection: Connection, shelves: Mapping[Place, Shelf]) -> None:
+    """Only the ranges that changed: usually one a stream, which grew."""
+    gone, grown = list[Values](), list[Values]()
+    for place, shelf in shelves.items():
+        was, now = set(shelf.before), set(shelf.stored.ranges)
+        gone += [(*_key(place), first) for first, _ in was - now]
+        grown += [(*_key(place), first, end) for first, end in now - was]
+    _DELETE_RANGE.run(connection, *gone)
+    _INSERT_RANGES.run(connection, grown)
 
 
 def _quarantine(connection: Connection, arrival: Arrival, digest: bytes, reason: str, now_ns: int) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -13,7 +14,7 @@ import structlog
 from ecu.clock import Clock
 from receiver import inbox
 from receiver.counters import Counters
-from receiver.inbox import Arrival, Outcome, Verdict
+from receiver.inbox import Answer, Arrival, Outcome, Place, Verdict
 from receiver.intervals import IntervalSet
 from receiver.quota import Quota
 from receiver.store import Store, StoreError
@@ -26,17 +27,20 @@ BUSY: Final = Verdict(Outcome.THROTTLED, "the receiver is busy")
 GREEDY: Final = Verdict(Outcome.THROTTLED, "this vehicle sends more than its share")
 
 
+_Queued = tuple[Arrival, Answer]
+
+
 @dataclass(frozen=True, slots=True)
 class IngestLimits:
     """How much may wait for the disk, and how much one transaction takes."""
 
-    queue_blocks: int = 4096
+    queue_blocks: int = 16_384
     queue_bytes: int = 64 * 1024 * 1024
     commit_blocks: int = 512
 
 
 class Ingest:
-    """`submit` answers when the block is committed or never will be; then `on_receipt` hears of what is stored."""
+    """A block is answered when it is committed or never will be; then `on_receipt` hears of what is stored."""
 
     def __init__(
         self,
@@ -53,22 +57,24 @@ class Ingest:
         self._limits = limits
         self._counters = counters
         self._on_receipt = on_receipt
-        self._queue: deque[tuple[Arrival, asyncio.Future[Verdict]]] = deque()
+        self._queue: deque[_Queued] = deque()
         self._queued_bytes = 0
         self._news = asyncio.Event()
 
     def submit(self, vehicle: str, lane: Lane, block: bytes) -> asyncio.Future[Verdict]:
-        """Never raises: what can't be taken is a verdict too. `vehicle` is the certificate's."""
-        answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        """As `offer`, for one who awaits the answer and may stop to."""
+        return promised(partial(self.offer, vehicle, lane, block))
+
+    def offer(self, vehicle: str, lane: Lane, block: bytes, answer: Answer) -> None:
+        """Never raises: what can't be taken is a verdict too, given at once. `vehicle` is the certificate's."""
         taken = self._take(vehicle, lane, block)
         if isinstance(taken, Verdict):
-            self._count(taken)
-            answer.set_result(taken)
+            self._count([taken])
+            answer(taken)
         else:
             self._queue.append((taken, answer))
             self._queued_bytes += len(block)
             self._news.set()
-        return answer
 
     def charge(self, vehicle: str, cost: float) -> bool:
         """Takes `cost` bytes from the vehicle's share; False when it has used that up."""
@@ -95,13 +101,13 @@ class Ingest:
             return GREEDY
         return Arrival(vehicle, header, block, body)
 
-    def _batch(self) -> list[tuple[Arrival, asyncio.Future[Verdict]]]:
+    def _batch(self) -> list[_Queued]:
         count = min(len(self._queue), self._limits.commit_blocks)
         batch = [self._queue.popleft() for _ in range(count)]
         self._queued_bytes -= sum(len(arrival.block) for arrival, _ in batch)
         return batch
 
-    async def _commit(self, batch: list[tuple[Arrival, asyncio.Future[Verdict]]]) -> None:
+    async def _commit(self, batch: list[_Queued]) -> None:
         arrivals = [arrival for arrival, _ in batch]
         try:
             verdicts = await self._store.transact(inbox.commit, arrivals, self._clock.wall_ns())
@@ -111,28 +117,29 @@ class Ingest:
             self._counters.store_failures += 1
             verdicts = [BUSY] * len(batch)
         self._counters.commits += 1
+        self._count(verdicts)
         for (_, answer), verdict in zip(batch, verdicts, strict=True):
-            self._count(verdict)
-            if not answer.done():
-                answer.set_result(verdict)
-        # After the answers just given, which take a turn of the loop.
-        asyncio.get_running_loop().call_soon(self._tell, arrivals, verdicts)
-
-    def _tell(self, arrivals: Sequence[Arrival], verdicts: Sequence[Verdict]) -> None:
+            answer(verdict)
         for vehicle, receipt in receipts(arrivals, verdicts):
             self._counters.receipts += 1
             self._on_receipt(vehicle, receipt)
 
-    def _count(self, verdict: Verdict) -> None:
-        self._counters.add(f"blocks_{verdict.outcome.value}")
+    def _count(self, verdicts: Iterable[Verdict]) -> None:
+        for outcome, times in Counter(verdict.outcome for verdict in verdicts).items():
+            self._counters.add(f"blocks_{outcome.value}", times)
+
+
+def promised(offer: Callable[[Answer], None]) -> asyncio.Future[Verdict]:
+    """The verdict that `offer` will have; whoever awaits it may stop to."""
+    told: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+    offer(lambda verdict: None if told.done() else told.set_result(verdict))
+    return told
 
 
 def receipts(arrivals: Sequence[Arrival], verdicts: Sequence[Verdict]) -> list[tuple[str, Receipt]]:
     """One receipt a stream, for exactly the records of these blocks that are stored."""
-    stored: dict[tuple[str, Lane, bytes], IntervalSet] = {}
+    stored: defaultdict[Place, IntervalSet] = defaultdict(IntervalSet)
     for arrival, verdict in zip(arrivals, verdicts, strict=True):
         if verdict.is_stored:
-            header = arrival.header
-            ranges = stored.setdefault((arrival.vehicle, header.lane, header.epoch), IntervalSet())
-            ranges.add(header.base_seq, header.end_seq)
-    return [(vehicle, Receipt(lane, epoch, ranges.ranges)) for (vehicle, lane, epoch), ranges in stored.items()]
+            stored[arrival.place].add(arrival.header.base_seq, arrival.header.end_seq)
+    return [(place.vehicle, Receipt(place.lane, place.epoch, ranges.ranges)) for place, ranges in stored.items()]

@@ -21,6 +21,9 @@ class IntervalSet:
         """Raises ValueError for an empty or backward range."""
         if start >= end:
             raise ValueError(f"{start}-{end} is no range")
+        if self._ends and start == self._ends[-1]:  # what comes in order only grows the last
+            self._ends[-1] = end
+            return
         # Those that overlap or touch: from the first that ends at or after `start` to the last that starts by `end`.
         first, last = bisect_left(self._ends, start), bisect_right(self._starts, end)
         if first < last:

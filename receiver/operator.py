@@ -60,6 +60,8 @@ class Operator:
         roots: Callable[[], tuple[str, str]],
         objects: Path,
         learning: LearningDesk,
+        hint_elsewhere: Callable[[str, str], bool] | None = None,
+        on_revoked: Callable[[str], None] | None = None,
     ) -> None:
         self._store = store
         self._authority = authority
@@ -71,6 +73,8 @@ class Operator:
         self._roots = roots
         self._objects = objects
         self._learning = learning
+        self._hint_elsewhere = hint_elsewhere
+        self._on_revoked = on_revoked
 
     async def enrol(self, vehicle: str) -> PairingFile:
         """What lets `vehicle` pair once. Raises UsageFault for a name that can't be one."""
@@ -98,6 +102,8 @@ class Operator:
     async def revoke(self, vehicle: str) -> Revoked:
         """Durably, and then its live session is cut. Raises NotAdmitted for a vehicle that isn't of the fleet."""
         certificates = await self._store.transact(admission.revoke, vehicle, self._clock.wall_ns())
+        if self._on_revoked is not None:
+            self._on_revoked(vehicle)
         return Revoked(vehicle, certificates, self._endpoint.cut(vehicle, REVOKED))
 
     async def audit(self, last: int) -> AuditTail:
@@ -125,7 +131,9 @@ class Operator:
         """Whether the vehicle was there to hear it. Raises UsageFault for a kind that no vehicle would read."""
         if not kind.isascii() or not 0 < len(kind) <= MAX_HINT_CHARACTERS:
             raise UsageFault(f"A hint has 1 to {MAX_HINT_CHARACTERS} ASCII characters.")
-        return self._endpoint.hint(vehicle, kind)
+        if self._endpoint.hint(vehicle, kind):
+            return True
+        return self._hint_elsewhere is not None and self._hint_elsewhere(vehicle, kind)
 
     def app(self) -> Starlette:
         return Starlette(

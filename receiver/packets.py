@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Final
+from typing import Final, get_args
 
 import mqtt5
 
@@ -25,6 +25,9 @@ Incoming = (
 )
 
 
+_INCOMING: Final[tuple[type[Incoming], ...]] = get_args(Incoming)
+
+
 class Kind(IntEnum):
     """The packets that a vehicle may send us: we publish to it with QoS 0, so it has nothing to acknowledge."""
 
@@ -34,6 +37,9 @@ class Kind(IntEnum):
     UNSUBSCRIBE = 10
     PINGREQ = 12
     DISCONNECT = 14
+
+
+_KINDS: Final = {int(kind): kind for kind in Kind}
 
 
 class Violation(Exception):
@@ -69,32 +75,28 @@ class Framer:
         if self._at == len(self._buffer):
             return None
         kind = _kind(self._buffer[self._at])
-        head = bytes(self._buffer[self._at + 1 : self._at + 5])
-        cursor = Cursor(head)
-        try:
-            length = cursor.varint()
-        except Violation:
-            if len(head) == 4:
-                raise
+        if (announced := _announced(self._buffer, self._at + 1)) is None:
             return None
+        length, start = announced
         limit = self._max_publish_bytes if kind is Kind.PUBLISH else MAX_CONTROL_BYTES
         if length > limit:
             raise Violation(
                 mqtt5.DisconnectReasonCode.PACKET_TOO_LARGE, f"{length} bytes of {kind.name} are more than {limit}"
             )
-        return self._at + 1 + cursor.at + length
+        return start + length
 
 
 def decode(packet: bytes) -> Incoming:
     """The packet's value. Raises Violation for one that isn't wholly in order."""
-    _check_fields(packet)
+    if not _is_plain_publish(packet):
+        _check_fields(packet)
     try:
         value, length = mqtt5.read(memoryview(packet))
     except (ValueError, IndexError) as error:
         raise _malformed(str(error)) from error
     if length != len(packet):
         raise _malformed(f"{len(packet)} bytes hold a packet of {length}")
-    if not isinstance(value, Incoming):
+    if not isinstance(value, _INCOMING):
         raise _malformed(f"a {type(value).__name__} isn't for us")
     return value
 
@@ -120,13 +122,10 @@ class Cursor:
         return self.skip(1)[0]
 
     def varint(self) -> int:
-        value = 0
-        for shift in range(0, 28, 7):
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-        raise _malformed("a variable byte integer has more than four bytes")
+        if (announced := _announced(self._data, self.at)) is None:
+            raise _malformed("a variable byte integer should follow")
+        value, self.at = announced
+        return value
 
     def binary(self) -> bytes:
         return self.skip(int.from_bytes(self.skip(2), "big"))
@@ -166,6 +165,31 @@ _PROPERTIES: Final[dict[int, Callable[[Cursor], object]]] = {
     11: Cursor.varint,
     38: _pair,
 }
+
+
+def _is_plain_publish(packet: bytes) -> bool:
+    """Nearly every packet: its topic is ASCII and it has no properties, which one look tells. False says nothing."""
+    announced = _announced(packet, 1)
+    if announced is None or packet[0] >> 4 != Kind.PUBLISH:
+        return False
+    topic = announced[1] + 2
+    end = topic + int.from_bytes(packet[topic - 2 : topic], "big")
+    properties = end + (2 if packet[0] & 0b110 else 0)
+    name = packet[topic:end]
+    return packet[properties : properties + 1] == b"\0" and name.isascii() and b"\0" not in name
+
+
+def _announced(data: bytes | bytearray, at: int) -> tuple[int, int] | None:
+    """The variable byte integer at `at` (section 1.5.5) and where it ends; None while its end is missing."""
+    value = 0
+    for end in range(at + 1, at + 5):
+        if end > len(data):
+            return None
+        byte = data[end - 1]
+        value |= (byte & 0x7F) << 7 * (end - 1 - at)
+        if byte < 0x80:
+            return value, end
+    raise _malformed("a variable byte integer has more than four bytes")
 
 
 def _check_fields(packet: bytes) -> None:
@@ -215,10 +239,9 @@ def _check_filters(cursor: Cursor, options: int) -> None:
 
 
 def _kind(first: int) -> Kind:
-    try:
-        return Kind(first >> 4)
-    except ValueError as error:
-        raise Violation(mqtt5.DisconnectReasonCode.PROTOCOL_ERROR, f"packet type {first >> 4} isn't for us") from error
+    if (kind := _KINDS.get(first >> 4)) is None:
+        raise Violation(mqtt5.DisconnectReasonCode.PROTOCOL_ERROR, f"packet type {first >> 4} isn't for us")
+    return kind
 
 
 def _malformed(words: str) -> Violation:

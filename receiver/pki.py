@@ -10,7 +10,9 @@ import contextlib
 import datetime
 import hashlib
 import ipaddress
+import os
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +28,7 @@ from ecu.disk import RealDisk, replace_file
 from ecu.errors import EnvironmentFault, OutriderError
 from receiver.tls import TellingContext
 from telemetry.links.pairing import is_vehicle_id
-from telemetry.links.tls import NO_CHECK_TIME
+from telemetry.links.tls import NO_CHECK_TIME, broker_context
 
 FOLDER = "authority"
 CA_FILE = f"{FOLDER}/ca.pem"
@@ -121,6 +123,20 @@ class Authority:
             replace_file(self._disk, SERVER_FILE, _private_pem(key) + _pem(leaf))
         return self._disk.root / SERVER_FILE
 
+    def client_context(self, name: str, ca_pem: str) -> ssl.SSLContext:
+        """TLS to a peer of `ca_pem`, its dates left to the caller, shown a certificate that names this receiver `name`.
+
+        It is for this process alone: a new key each time, never on disk.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        leaf = self._leaf(key.public_key(), name, [x509.DNSName(name)], ExtendedKeyUsageOID.CLIENT_AUTH, SERVER_DAYS)
+        context = broker_context(ca_pem)
+        with os.fdopen(os.memfd_create("receiver"), "wb") as file:
+            file.write(_private_pem(key) + _pem(leaf))
+            file.flush()
+            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+        return context
+
     def server_context(self, hosts: tuple[str, ...], clients: ssl.VerifyMode) -> ssl.SSLContext:
         """TLS 1.3 that shows the receiver's certificate and takes clients' from this authority alone."""
         context = TellingContext(ssl.PROTOCOL_TLS_SERVER)
@@ -158,7 +174,7 @@ class Authority:
         self,
         key: ec.EllipticCurvePublicKey,
         name: str,
-        also: list[x509.UniformResourceIdentifier] | list[x509.GeneralName],
+        also: Sequence[x509.GeneralName],
         usage: x509.ObjectIdentifier,
         days: float,
     ) -> x509.Certificate:

@@ -23,17 +23,21 @@ class Quota:
         return max(0.0, missing / self._per_s)
 
     def charge(self, name: str, amount: float, now_ns: int) -> None:
-        self._levels[name] = self._level(name, now_ns) - amount, now_ns
-        self._levels.move_to_end(name)
-        if len(self._levels) > self._names_kept:
-            self._levels.popitem(last=False)
+        self._set(name, self._level(name, now_ns) - amount, now_ns)
 
     def take(self, name: str, amount: float, now_ns: int) -> float:
         """Charges it when it may be had; otherwise only says how long to wait."""
-        wait_s = self.wait_s(name, amount, now_ns)
-        if wait_s == 0.0:
-            self.charge(name, amount, now_ns)
-        return wait_s
+        level = self._level(name, now_ns)
+        if (missing := min(amount, self._burst) - level) > 0.0:
+            return missing / self._per_s
+        self._set(name, level - amount, now_ns)
+        return 0.0
+
+    def _set(self, name: str, level: float, now_ns: int) -> None:
+        self._levels[name] = level, now_ns
+        self._levels.move_to_end(name)
+        if len(self._levels) > self._names_kept:
+            self._levels.popitem(last=False)
 
     def _level(self, name: str, now_ns: int) -> float:
         level, at_ns = self._levels.get(name, (self._burst, now_ns))

@@ -5,27 +5,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import os
 import resource
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from random import Random
+from typing import Final, Protocol
 
 import structlog
 
 from ecu.clock import SECOND_NS, Clock, SystemClock
 from ecu.disk import RealDisk, state_folder
-from ecu.errors import EnvironmentFault
+from ecu.errors import EnvironmentFault, UsageFault
 from receiver import journal
 from receiver.api import Api
+from receiver.behind import Behind, Broker
 from receiver.client import SOCKET
-from receiver.config import ReceiverConfig
+from receiver.config import ReceiverConfig, broker_address
 from receiver.counters import Counters
 from receiver.endpoint import Endpoint
+from receiver.eventgrid import EventGridPush
+from receiver.hub import HubDesk, HubService, read_secret
 from receiver.ingest import Ingest, IngestLimits
 from receiver.learning.desk import LearningDesk, LearningRules
 from receiver.learning.jobs import Jobs, one_process
@@ -41,13 +46,16 @@ from receiver.session import SessionLimits
 from receiver.store import Store, sqlite_url
 from receiver.updates import UpdateShelf
 from receiver.web import Site
-from telemetry.records import PLACES, Learned
+from telemetry.links.tls import broker_context
 from telemetry.wire import Receipt
 
 log = structlog.get_logger()
 
 LOCK: Final = "receiver.lock"
 OBJECTS_FOLDER: Final = "objects"
+_COLLECT_AFTER: Final = (50_000, 20, 20)
+"""New objects before Python looks for cycles. Blocks on their way are many and in none, and the usual 700 made looking
+through them a tenth of the receiver's CPU time."""
 _CERTIFICATE_LOOK_NS: Final = 3600 * SECOND_NS
 
 
@@ -62,7 +70,20 @@ class Receiver:
     counters: Counters
     store: Store
     authority: Authority
+    behind: Behind | None
     learning: LearningDesk
+
+
+class Teller(Protocol):
+    """A way on which vehicles are told what is stored; one that doesn't know a vehicle leaves it to the others."""
+
+    def deliver(self, vehicle: str, receipt: Receipt) -> None: ...
+
+
+class Elsewhere(Teller, Protocol):
+    """A way that doesn't end at our endpoint: through a broker, or a cloud's hub."""
+
+    def hint(self, vehicle: str, kind: str) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +96,7 @@ class _Sockets:
 async def serve(config: ReceiverConfig, state: Path, ready: Callable[[Receiver], None]) -> None:
     """Runs until SIGTERM or SIGINT; then every session is told, and what is being committed is committed."""
     _raise_descriptor_limit()
+    gc.set_threshold(*_COLLECT_AFTER)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -124,17 +146,26 @@ async def _serving(
 ) -> AsyncIterator[Receiver]:
     counters = Counters()
     learning = _learning(config, state, clock, store, counters, bench)
-    ingest, endpoint = _endpoint(config, clock, store, counters, tasks, learning)
+    hub = HubDesk(HubService(config.hub, clock), counters, tasks) if config.hub.host else None
+    tellers: list[Teller] = []
+    ingest, endpoint = _endpoint(config, clock, store, counters, tasks, tellers)
+    behind = _behind(config, authority, store, endpoint, clock, counters)
+    elsewhere: list[Elsewhere] = [way for way in (hub, behind) if way is not None]
+    tellers += [endpoint, *elsewhere, learning]
     address = Address(config.hosts[0], sockets.mqtt.getsockname()[1], sockets.https.getsockname()[1])
     objects = state / OBJECTS_FOLDER
     shelf = UpdateShelf(Path(config.updates) if config.updates else None, store, clock, counters)
     operator = Operator(
         store, authority, endpoint, clock, counters, address, config.enrolment_minutes * 60, shelf.roots, objects,
         learning,
+        lambda vehicle, kind: any(way.hint(vehicle, kind) for way in elsewhere),
+        behind.forget if behind is not None else None,
     )  # fmt: skip
     refusals = Quota(config.refusals_per_minute / 60, config.refusals_at_once)
     desk = await _desk(config, objects, clock, store, counters, refusals)
-    site = Site(Api(store, authority, clock, refusals, counters, shelf, desk).app(), counters=counters)
+    push = _push(config, store, clock, counters, endpoint, hub) if hub is not None else None
+    pushed = push.routes() if push is not None else []
+    site = Site(Api(store, authority, clock, refusals, counters, shelf, desk, pushed).app(), counters=counters)
     local = Site(operator.app())
     mqtt_tls = authority.server_context(config.hosts, ssl.CERT_REQUIRED)
     https_tls = authority.server_context(config.hosts, ssl.CERT_OPTIONAL)
@@ -148,16 +179,21 @@ async def _serving(
             Listener(sockets.mqtt, mqtt_tls, endpoint.session, endpoint.has_room, clock, counters).run(),
             Listener(sockets.https, https_tls, site.protocol, site.make_room, clock, counters).run(),
             _keep_certificate(authority, config.hosts, clock, mqtt_tls, https_tls),
+            *([behind.run()] if behind is not None else []),
         )
     ]
     local_server = await asyncio.get_running_loop().create_unix_server(local.protocol, sock=sockets.local)
     try:
-        yield Receiver(address, state / SOCKET, operator, endpoint, counters, store, authority, learning)
+        yield Receiver(address, state / SOCKET, operator, endpoint, counters, store, authority, behind, learning)
     finally:
         local_server.close()
         for loop in loops:
             loop.cancel()
+        if push is not None:
+            push.stop()
         await asyncio.gather(endpoint.close(), site.close(), local.close())
+        if hub is not None:
+            await hub.close()
 
 
 def _endpoint(
@@ -166,20 +202,51 @@ def _endpoint(
     store: Store,
     counters: Counters,
     tasks: asyncio.TaskGroup,
-    learning: LearningDesk,
+    tellers: Sequence[Teller],
 ) -> tuple[Ingest, Endpoint]:
+    def tell(vehicle: str, receipt: Receipt) -> None:
+        for teller in tellers:
+            teller.deliver(vehicle, receipt)
+
     share = Quota(config.vehicle_bytes_per_s, config.vehicle_burst_bytes)
     queue = IngestLimits(config.queue_blocks, config.queue_bytes)
-
-    def stored(vehicle: str, receipt: Receipt) -> None:
-        endpoint.deliver(vehicle, receipt)
-        if receipt.lane is PLACES[Learned][0]:
-            learning.look()
-
-    ingest = Ingest(store, clock, share, queue, counters, stored)
+    ingest = Ingest(store, clock, share, queue, counters, tell)
     limits = SessionLimits(config.connect_s, config.keep_alive_max_s, config.receive_maximum, config.max_vehicles)
     endpoint = Endpoint(store, ingest, clock, counters, limits, tasks)
     return ingest, endpoint
+
+
+def _behind(
+    config: ReceiverConfig, authority: Authority, store: Store, endpoint: Endpoint, clock: Clock, counters: Counters
+) -> Behind | None:
+    if not config.broker:
+        return None
+    host, port = broker_address(config.broker)
+    broker = Broker(host, port, lambda: _broker_context(config, authority), config.broker_client)
+    return Behind(broker, store, endpoint, clock, Random(os.urandom(16)), counters)
+
+
+def _broker_context(config: ReceiverConfig, authority: Authority) -> ssl.SSLContext:
+    """Raises UsageFault for files that can't be used."""
+    key = "broker_ca"
+    try:
+        ca_pem = Path(config.broker_ca).read_text("ascii") if config.broker_ca else authority.pem
+        if not config.broker_identity:
+            return authority.client_context(config.broker_client, ca_pem)
+        context, key = broker_context(ca_pem), "broker_identity"
+        context.load_cert_chain(config.broker_identity)
+        return context
+    except (OSError, ValueError) as error:
+        raise UsageFault(
+            f"[receiver] {key} can't be used: {error}. Name a PEM file that this user can read."
+        ) from error
+
+
+def _push(
+    config: ReceiverConfig, store: Store, clock: Clock, counters: Counters, endpoint: Endpoint, hub: HubDesk
+) -> EventGridPush:
+    code = read_secret(config.hub.push_code_file, "[receiver.hub] push_code_file")
+    return EventGridPush(code, store, clock, counters, endpoint.submit, hub)
 
 
 def _learning(

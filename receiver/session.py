@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from typing import Final, Protocol, assert_never
 
 import mqtt5
@@ -16,7 +17,7 @@ from mqtt5 import ConnAckReasonCode, DisconnectReasonCode, PubAckReasonCode, Sub
 
 from ecu.clock import SECOND_NS, Clock
 from receiver.counters import Counters
-from receiver.inbox import Outcome, Verdict
+from receiver.inbox import Answer, Outcome, Verdict
 from receiver.packets import Framer, Incoming, Violation, decode
 from receiver.pki import Identity, Stranger, identify
 from telemetry.records import Lane
@@ -24,6 +25,8 @@ from telemetry.wire import DOWN_KINDS, MAX_BLOCK_BYTES, down_topic, status_topic
 
 MAX_PUBLISH_BYTES: Final = MAX_BLOCK_BYTES + 1024
 MAX_UNSENT_BYTES: Final = 256 * 1024
+MAX_WAITING_BYTES: Final = 3 * 1024 * 1024
+"""Of one vehicle's blocks that wait for the disk; then nothing more of it is read. Small blocks never come near."""
 PACKETS_A_TURN: Final = 32
 """How many packets one vehicle has handled before the others have their turn: a flood is slow, and slows nobody."""
 
@@ -45,13 +48,16 @@ class Phase(Enum):
     OVER = auto()
 
 
+_LISTENING: Final = (Phase.WAITING, Phase.OPEN)
+
+
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
     """What one connection may take of us, and how many there may be."""
 
     connect_s: float = 10.0
     keep_alive_max_s: int = 300
-    receive_maximum: int = 32
+    receive_maximum: int = 128
     connections: int = 10_000
 
 
@@ -72,7 +78,9 @@ class Desk(Protocol):
 
     def left(self, session: Session) -> None: ...
 
-    def submit(self, vehicle: str, lane: Lane, block: bytes) -> asyncio.Future[Verdict]: ...
+    def offer(self, vehicle: str, lane: Lane, block: bytes, answer: Answer) -> None:
+        """Has `answer` called, at once or some time later."""
+        ...
 
     def report(self, vehicle: str, status: bytes) -> asyncio.Future[Verdict]: ...
 
@@ -89,7 +97,8 @@ class Session(asyncio.Protocol):
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._framer = Framer(MAX_PUBLISH_BYTES)
-        self._in_flight: set[int] = set()
+        self._in_flight: dict[int, int] = {}  # packet id -> bytes
+        self._waiting_bytes = 0
         self._kinds: set[str] = set()
         self._unsent: list[bytes] = []
         self._connect: mqtt5.ConnectPacket | None = None
@@ -177,7 +186,7 @@ class Session(asyncio.Protocol):
 
     @property
     def _listens(self) -> bool:
-        return self.phase in (Phase.WAITING, Phase.OPEN) and not self._congested
+        return self.phase in _LISTENING and not self._congested and self._waiting_bytes < MAX_WAITING_BYTES
 
     def _go_on(self) -> None:
         if not self._has_more:
@@ -266,22 +275,27 @@ class Session(asyncio.Protocol):
 
     def _route(self, packet_id: int, topic: str, payload: bytes) -> None:
         if (lane := self._lanes.get(topic)) is not None:
-            answer = self._desk.submit(self.vehicle, lane, payload)
+            self._wait_for(packet_id, len(payload))
+            self._desk.offer(self.vehicle, lane, payload, partial(self._answer, packet_id))
         elif topic == status_topic(self.vehicle):
-            answer = self._desk.report(self.vehicle, payload)
+            self._wait_for(packet_id, len(payload))
+            told = self._desk.report(self.vehicle, payload)
+            told.add_done_callback(lambda done: None if done.cancelled() else self._answer(packet_id, done.result()))
         else:
             self._desk.counters.forbidden_publishes += 1
             self._alarm("forbidden_publish", topic)
             self._puback(packet_id, PubAckReasonCode.NOT_AUTHORIZED, "this topic isn't this vehicle's to publish to")
-            return
-        self._in_flight.add(packet_id)
-        answer.add_done_callback(lambda done: self._answer(packet_id, done))
 
-    def _answer(self, packet_id: int, done: asyncio.Future[Verdict]) -> None:
-        self._in_flight.discard(packet_id)
-        if self.phase is Phase.OPEN and not done.cancelled():
-            verdict = done.result()
+    def _answer(self, packet_id: int, verdict: Verdict) -> None:
+        if self._waiting_bytes >= MAX_WAITING_BYTES:
+            asyncio.get_running_loop().call_soon(self._go_on)
+        self._waiting_bytes -= self._in_flight.pop(packet_id)
+        if self.phase is Phase.OPEN:
             self._puback(packet_id, _PUBACK[verdict.outcome], verdict.words)
+
+    def _wait_for(self, packet_id: int, size: int) -> None:
+        self._in_flight[packet_id] = size
+        self._waiting_bytes += size
 
     def _puback(self, packet_id: int, code: PubAckReasonCode, words: str) -> None:
         said = words if words and self._connect is not None and self._connect.request_problem_info else None

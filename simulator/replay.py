@@ -98,6 +98,7 @@ class _Replay:
                 lockstep=True,
                 standby=False,
                 fingerprint=True,
+                states=find_package(config.perception.states) if config.perception.states else None,
             ),
             self._account,
             self._clock,

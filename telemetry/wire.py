@@ -6,9 +6,12 @@ dedupe needs is inside it, since brokers drop message properties.
 
 from __future__ import annotations
 
+import hashlib
 import struct
+import threading
 import zlib
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 import msgspec
@@ -30,16 +33,17 @@ HEADER_BYTES: Final = _HEADER.size
 assert HEADER_BYTES == 48
 
 TOPIC_ROOT: Final = "outrider/v1"
-DOWN_KINDS: Final = ("receipt", "hint", "command")
+DOWN_KINDS: Final = ("receipt", "refusal", "hint", "command")
 MAX_HINT_CHARACTERS: Final = 64
+MAX_REFUSAL_CHARACTERS: Final = 300
+BLOCK_NAME_BYTES: Final = 16
 
 
 class BadBlock(TelemetryError):
     """These bytes are not a block of this version. Sending or reading them again gives the same answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class BlockHeader:
+class BlockHeader(msgspec.Struct, frozen=True):
     """Who the records are (lane, epoch, base_seq .. base_seq+count-1) and how the body is packed."""
 
     lane: Lane
@@ -93,11 +97,21 @@ def inflated_size(body: bytes) -> int:
     return told if told <= MAX_BODY_INFLATED else 0
 
 
+class _Decompressor(threading.local):
+    """One a thread: making it takes longer than inflating a small body with it."""
+
+    def __init__(self) -> None:
+        self.zstd = zstandard.ZstdDecompressor()
+
+
+_decompressor = _Decompressor()
+
+
 def _inflate(body: bytes) -> bytes:
     # A frame that declares its size is inflated to it whatever the limit says, so look before.
     if zstandard.frame_content_size(body) > MAX_BODY_INFLATED:
         raise BadBlock(f"the body inflates beyond {MAX_BODY_INFLATED} bytes")
-    return zstandard.ZstdDecompressor().decompress(body, max_output_size=MAX_BODY_INFLATED, allow_extra_data=False)
+    return _decompressor.zstd.decompress(body, max_output_size=MAX_BODY_INFLATED, allow_extra_data=False)
 
 
 def _records(plain: bytes, count: int) -> list[Stored]:
@@ -176,6 +190,54 @@ def unpack_receipt(data: bytes) -> Receipt:
     if len(wire.epoch) != 16:
         raise BadBlock(f"not a receipt: an epoch has 16 bytes, this one {len(wire.epoch)}")
     return Receipt(lane, wire.epoch, tuple(wire.ranges))
+
+
+class Decision(Enum):
+    """Why a receiver behind a broker didn't store a block: what its vehicle does about it."""
+
+    REFUSED = "refused"  # never: these bytes stay what they are
+    THROTTLED = "throttled"  # not now
+    UNAUTHORIZED = "unauthorized"  # not of this vehicle
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a receiver behind a broker tells of a block that it didn't store. `name` is `block_name` of its bytes: they
+    may not have been a block at all."""
+
+    name: bytes
+    decision: Decision
+    words: str
+
+
+class _RefusalWire(msgspec.Struct, frozen=True, array_like=True):
+    name: bytes
+    decision: Decision
+    words: str
+
+
+_refusal_decoder = msgspec.msgpack.Decoder(_RefusalWire)
+
+
+def block_name(block: bytes) -> bytes:
+    """16 bytes that name these bytes: the beginning of their SHA-256."""
+    return hashlib.sha256(block).digest()[:BLOCK_NAME_BYTES]
+
+
+def pack_refusal(refusal: Refusal) -> bytes:
+    words = refusal.words[:MAX_REFUSAL_CHARACTERS]
+    return msgspec.msgpack.encode(_RefusalWire(refusal.name, refusal.decision, words))
+
+
+def unpack_refusal(data: bytes) -> Refusal:
+    """Raises BadBlock."""
+    try:
+        wire = _refusal_decoder.decode(data)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise BadBlock(f"not a refusal: {error}") from error
+    if len(wire.name) != BLOCK_NAME_BYTES:
+        raise BadBlock(f"not a refusal: a block's name has {BLOCK_NAME_BYTES} bytes, this one {len(wire.name)}")
+    return Refusal(wire.name, wire.decision, wire.words[:MAX_REFUSAL_CHARACTERS])
 
 
 def up_topic(vehicle: str, lane: Lane) -> str:

@@ -2,7 +2,7 @@
 
 from agent.perception.beside import TrialOver, TrialStatus, TrialWatch
 from agent.perception.perception import Perception, PerceptionStatus
-from agent.perception.settings import PerceptionSettings, Supervision
+from agent.perception.settings import PerceptionSettings, Role, Supervision
 from agent.perception.workers import ModelUnfit
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Perception",
     "PerceptionSettings",
     "PerceptionStatus",
+    "Role",
     "Supervision",
     "TrialOver",
     "TrialStatus",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from agent.perception.beside import Beside, TrialOver, TrialStatus, TrialWatch
 from agent.perception.holds import Holds
-from agent.perception.settings import PerceptionSettings, Supervision
+from agent.perception.settings import PerceptionSettings, Role, Supervision
 from agent.perception.workers import ModelUnfit, WorkerEvents, WorkerPool
 from inference.frames import FrameRing
 
@@ -25,7 +24,6 @@ class Models:
         holds: Holds,
         go_on: Callable[[], None],
     ) -> None:
-        self._settings = settings
         self._supervision = supervision
         self._events = events
         self._holds = holds
@@ -50,10 +48,10 @@ class Models:
 
     # --- a trial ----------------------------------------------------------------------------------
 
-    def try_beside(self, package: Path, watch: TrialWatch) -> None:
+    def try_beside(self, package: Path, watch: TrialWatch, role: Role = Role.OBJECTS) -> None:
         """From now on the model in `package` sees the live one's frames, too. Only while nothing else is beside it."""
         assert self.beside is None
-        settings = replace(self._settings, package=package)
+        settings = self.live.settings.with_package(role, package)
 
         def make_pool(events: WorkerEvents) -> WorkerPool:
             pool = WorkerPool(settings, self._supervision, events, leads=False)

@@ -17,7 +17,7 @@ from agent.perception.camera import CameraKeeper
 from agent.perception.holds import Holds
 from agent.perception.models import Models
 from agent.perception.onlooker import Onlooker
-from agent.perception.settings import PerceptionSettings, Supervision
+from agent.perception.settings import PerceptionSettings, Role, Supervision
 from agent.perception.turns import InOrder, NewestFirst
 from ecu.clock import Clock
 from ecu.errors import EnvironmentFault, UsageFault
@@ -136,8 +136,9 @@ class Perception:
 
     @property
     def model_digest(self) -> str | None:
-        """Digest of the live worker's package, as that worker computed it."""
-        return self._models.live.model.digest if self._models.live.model is not None else None
+        """Digests of the live worker's packages, as that worker computed them."""
+        model = self._models.live.model
+        return " ".join(filter(None, (model.digest, model.states))) if model is not None else None
 
     @property
     def runtime(self) -> str | None:
@@ -146,9 +147,10 @@ class Perception:
 
     # --- a trial ----------------------------------------------------------------------------------
 
-    def try_beside(self, package: Path, watch: TrialWatch) -> None:
-        """From now on the model in `package` sees the live one's frames, too. Only while nothing else is beside it."""
-        self._models.try_beside(package, watch)
+    def try_beside(self, package: Path, watch: TrialWatch, role: Role = Role.OBJECTS) -> None:
+        """From now on a worker with `package` in that role, and else what the live one has, sees the live one's frames,
+        too. Only while nothing else is beside it."""
+        self._models.try_beside(package, watch, role)
 
     async def leave_beside(self) -> None:
         """Stops whatever is beside the live model: the candidate, or the one that was good before it."""

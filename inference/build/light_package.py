@@ -82,6 +82,7 @@ def package_files(model: Model, canvases: Sequence[Canvas], held_out: Crops) -> 
         name=NAME,
         version=model.version,
         task="state",
+        of="traffic_light",
         classes=CLASSES,
         input=_INPUT,
         outputs=_OUTPUTS,

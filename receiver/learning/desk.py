@@ -28,6 +28,8 @@ from receiver.learning.judging import judge_blocks
 from receiver.learning.order import Rule, Workbench
 from receiver.store import Store, StoreError
 from telemetry.federated.plan import parse_plan
+from telemetry.records import PLACES, Learned
+from telemetry.wire import Receipt
 
 log = structlog.get_logger()
 
@@ -106,6 +108,11 @@ class LearningDesk:
     def look(self) -> None:
         """Blocks may have been stored that hold updates."""
         self._news.set()
+
+    def deliver(self, vehicle: str, receipt: Receipt) -> None:
+        """A receipt for the lane that updates travel in says so."""
+        if receipt.lane is PLACES[Learned][0]:
+            self.look()
 
     async def run(self) -> None:
         """Until cancelled."""

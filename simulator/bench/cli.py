@@ -19,6 +19,7 @@ app = typer.Typer(add_completion=False)
 BENCHES: Final = {
     "federated": "simulator.bench.federated",
     "inference": "simulator.bench.inference",
+    "link": "simulator.bench.link.bench",
     "replay": "simulator.bench.replay",
     "spool": "simulator.bench.spool",
 }

@@ -14,6 +14,7 @@ from rich.console import Console
 from ecu.clock import SystemClock
 from ecu.disk import RealDisk, replace_file
 from ecu.errors import EXIT_NO, UsageFault
+from simulator.demo.clouds.cloud import CLOUDS, DIRECT
 from simulator.demo.demo import perform
 from simulator.display import Display, open_display
 from simulator.report import write_report
@@ -28,11 +29,14 @@ def main(
         "report"
     ),
     show: Annotated[bool, typer.Option("--open", help="Open the report in a browser at the end.")] = False,
+    link: Annotated[
+        str, typer.Option("--link", help=f"What the vehicle tells its records over: {', '.join([DIRECT, *CLOUDS])}.")
+    ] = DIRECT,
     as_json: Annotated[bool, typer.Option("--json", help="The claims as JSON on standard output.")] = False,
 ) -> None:
     """A vehicle, its receiver, a real drive and its faults, all on this machine; exit 0 only if every claim held."""
     _demand_writable(report.absolute())
-    result = asyncio.run(perform(fast, _display(as_json), os.environ, report.absolute()))
+    result = asyncio.run(perform(fast, _display(as_json), os.environ, report.absolute(), link))
     written = write_report(report.absolute(), result.evidence, result.recording)
     if as_json:
         print(result.verdict.to_json(), end="")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 from typing import Any, Final
 
 from agent.frames import FrameCounts, read_frame_counts
@@ -18,6 +19,7 @@ from ecu.clock import SECOND_NS, Clock, SystemClock
 from inference.fidelity import Agreement
 from simulator.claims import Verdict
 from simulator.demo.canary import make_drive
+from simulator.demo.clouds.cloud import DIRECT, Cloud, cloud_of
 from simulator.demo.exhibit import SceneBuilder, evidence, frame_size
 from simulator.demo.judge import Loss, PowerCuts, Proof, claims
 from simulator.demo.observer import Observations, Observer
@@ -66,19 +68,24 @@ REAL: Final = Effort(replay_s=8.8, fidelity_every=1, power_cut_commits=3, total_
 FAST: Final = Effort(replay_s=0.8, fidelity_every=6, power_cut_commits=2, total_s=25.0)
 
 
-async def perform(fast: bool, display: Display, environment: Mapping[str, str], keep: Path) -> Result:
-    """Runs everything; `keep` is where the recording goes. Raises StageFault when a process can't even start."""
+async def perform(
+    fast: bool, display: Display, environment: Mapping[str, str], keep: Path, link: str = DIRECT
+) -> Result:
+    """Runs everything; `keep` is where the recording goes. Raises StageFault when a process can't even start, and
+    UsageFault for a link that isn't known or installed."""
     root = Path(tempfile.mkdtemp(prefix="outrider-"))
     try:
-        return await _Demo(script(fast), FAST if fast else REAL, display, environment, root, keep).run()
+        cloud = cloud_of(link, root / "cloud", Random())
+        return await _Demo(script(fast), FAST if fast else REAL, display, environment, root, keep, cloud).run()
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
 
 class _Demo:
     def __init__(
-        self, play: Script, effort: Effort, display: Display, environment: Mapping[str, str], root: Path, keep: Path
-    ) -> None:
+        self, play: Script, effort: Effort, display: Display, environment: Mapping[str, str], root: Path, keep: Path,
+        cloud: Cloud | None,
+    ) -> None:  # fmt: skip
         self._script = play
         self._effort = effort
         self._display = display
@@ -89,7 +96,7 @@ class _Demo:
         self._seen = Observations(self._clock.boot_ns())
         self._size = frame_size(DRIVE)
         self._scenes = SceneBuilder(play, self._seen, self._size, effort.total_s)
-        self._stage = Stage(self._places, self._places.drive, play, environment)
+        self._stage = Stage(self._places, self._places.drive, play, environment, cloud)
 
     async def run(self) -> Result:
         with self._display:

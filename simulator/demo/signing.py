@@ -18,12 +18,12 @@ from ota.manifest import BundleManifest
 from ota.repository import Desk, KeyFolder
 from ota.trust import ANY_HARDWARE, Roots
 
-_ASSESSED: Final = Kind.EVALUATION.value
+_ASSESSED: Final = (Kind.EVALUATION, Kind.CROPS)
 
 
 class SigningDesk:
-    """Below `root`: `fleet/` is what the receiver serves, `keys/` holds all keys but the evaluation set's, which lies
-    with somebody else in `assessor/`. Founded when it is made. Raises RepositoryFault, DiskError."""
+    """Below `root`: `fleet/` is what the receiver serves, `keys/` holds all keys but those of what is labelled, which
+    lie with somebody else in `assessor/`. Founded when it is made. Raises RepositoryFault, DiskError."""
 
     def __init__(self, root: Path, clock: Clock) -> None:
         self.fleet = root / "fleet"
@@ -36,7 +36,8 @@ class SigningDesk:
         self._desk.found(self.keys, {})
         # Whoever makes a model must not also say what is good.
         (root / "assessor").mkdir(mode=0o700)
-        shutil.move(root / "keys" / f"{_ASSESSED}.pem", root / "assessor" / f"{_ASSESSED}.pem")
+        for kind in _ASSESSED:
+            shutil.move(root / "keys" / f"{kind}.pem", root / "assessor" / f"{kind}.pem")
 
     @property
     def roots(self) -> Roots:
@@ -46,7 +47,7 @@ class SigningDesk:
     def release(self, folder: Path, kind: Kind, name: str, version: str, number: int) -> BundleManifest:
         """Added and signed by the kind's owner; the next publication makes it current. One that is published already
         stays as it is."""
-        owner = self.assessor if kind is Kind.EVALUATION else self.keys
+        owner = self.assessor if kind in _ASSESSED else self.keys
         with self._one_at_a_time:
             manifest = self._desk.images.add(folder, kind, name, version, number, (ANY_HARDWARE,))
             if any(draft.kind is kind for draft in self._desk.images.drafts()):

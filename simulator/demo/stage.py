@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
 from agent.apiclient import AgentNotRunning, ask_status
 from ecu.clock import SystemClock
 from ecu.errors import EnvironmentFault
@@ -26,6 +29,8 @@ from inference.evaluation import DEFAULT_EVALUATION
 from inference.package import find_package
 from ota.kinds import Kind
 from ota.manifest import BundleManifest
+from receiver.pki import CA_FILE
+from simulator.demo.clouds.cloud import Cloud
 from simulator.demo.script import Script
 from simulator.demo.settings import Sections, write_settings
 from simulator.demo.signing import SigningDesk
@@ -42,6 +47,8 @@ LOCKSTEP_PICTURES_EVERY: Final = 25
 """Of its pre-roll. In lockstep the drive waits for each picture to be covered."""
 OBJECTS_BYTES_PER_S: Final = 16 * 1024 * 1024
 """Nobody else needs this network."""
+LEARNING: Final = {"learning_buffer": 1000, "learning_rate": 1.0}
+"""The receiver's: the classroom says when everybody has told what it learned, and takes one step."""
 HARD_BRAKES_AT_S: Final = (3.0, 13.0, 25.0, 37.0)
 
 
@@ -110,8 +117,11 @@ class StageFault(EnvironmentFault):
 class Stage:
     """Starts, kills and asks the demo's processes. Use as an async context; leaving it ends all of them."""
 
-    def __init__(self, places: Places, drive: Path, script: Script, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, places: Places, drive: Path, script: Script, environment: Mapping[str, str], cloud: Cloud | None = None
+    ) -> None:
         self.places = places
+        self._cloud = cloud
         self.proxy: FaultProxy | None = None
         self.desk: SigningDesk | None = None
         self._served = ""
@@ -131,6 +141,9 @@ class Stage:
     async def __aenter__(self) -> Stage:
         for folder in (self.places.logs, self.places.scratch, self.places.agent, self.places.intruder):
             folder.mkdir(parents=True, exist_ok=True)
+        if self._cloud is not None:
+            self._exits.push_async_callback(self._cloud.stop)
+            await self._cloud.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -179,11 +192,17 @@ class Stage:
         if not line:
             raise StageFault(f"The receiver ended before it was ready. {self._last_words('receiver')}")
         self._receiver_ports = json.loads(line)
+        if self._cloud is not None:
+            authority = certificate_of(self.places.receiver / CA_FILE)
+            await self._cloud.join("localhost", int(self._receiver_ports["https_port"]), authority)
 
     async def start_proxy(self) -> None:
-        self.proxy = await self._exits.enter_async_context(
-            FaultProxy("127.0.0.1", int(self._receiver_ports["mqtt_port"]))
-        )
+        if self._cloud is None:
+            proxy = FaultProxy("127.0.0.1", int(self._receiver_ports["mqtt_port"]))
+        else:
+            host, port = self._cloud.door
+            proxy = FaultProxy(*self._cloud.target, host=host, port=port)
+        self.proxy = await self._exits.enter_async_context(proxy)
 
     async def pair(self, vehicle: str, state: Path) -> None:
         """Enrols a vehicle with the receiver and pairs it, by the two commands that people use."""
@@ -191,6 +210,8 @@ class Stage:
         await self.run(["receiver", "enrol", vehicle, "--state", str(self.places.receiver), "--out",
                                  str(pairing)])  # fmt: skip
         await self.run(["pair", str(pairing), "--state", str(state)])
+        if self._cloud is not None and (registration := self._cloud.registration(vehicle)) is not None:
+            await self.run(["pair", str(registration), "--state", str(state)])
 
     async def start_world(self) -> None:
         """What the agent finds around it: a vehicle that speaks, and a witness that listens."""
@@ -300,10 +321,13 @@ class Stage:
         }
 
     def _link_sections(self) -> Sections:
+        port = self.proxy.port if self.proxy is not None else 0
         return {
             "uplink": {"backoff_base_s": 0.2, "backoff_cap_s": 1.0},
-            "link": {"port": self.proxy.port if self.proxy is not None else 0, "timeout_s": 3.0},
+            "link": {"port": port, "timeout_s": 3.0, **(self._cloud.link_section if self._cloud is not None else {})},
+            **(self._cloud.receiver_sections if self._cloud is not None else {}),
             "receiver": {
+                **LEARNING,
                 "updates": self._served,
                 "mqtt_port": self._receiver_ports.get("mqtt_port", 0),
                 "https_port": self._receiver_ports.get("https_port", 0),
@@ -337,6 +361,11 @@ class Stage:
         log = self.places.logs / f"{name}.log"
         lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
         return f"It said: {' / '.join(lines[-3:]) if lines else 'nothing'}"
+
+
+def certificate_of(file: Path) -> str:
+    """The certificate, PEM, of a file that holds a key too."""
+    return x509.load_pem_x509_certificate(file.read_bytes()).public_bytes(serialization.Encoding.PEM).decode()
 
 
 async def first_line(pipe: BinaryIO) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from agent.pairing import KEYS_FOLDER, pair, tls_context
+from agent.pairing import KEYS_FOLDER, Paired, pair, tls_context
 from ecu.clock import Clock, SystemClock
 from ecu.disk import state_folder
 from ecu.errors import OutriderError
@@ -132,10 +132,8 @@ class _Workshop:
         return good, evaluation
 
     def _pair(self, name: str) -> Identity:
-        """What `outrider receiver enrol` and `outrider pair` do. The keys are free for the agent when it returns."""
-        state = self._folder / name
-        disk, keys = state_folder(state), FileKeyStore.open(state / KEYS_FOLDER)
-        paired = pair(self._operator.enrol(name), keys, disk, self._clock)
+        """The keys are free for the agent when it returns."""
+        paired, keys = enrolled(self._folder / name, self._operator, self._clock)
         return Identity(paired, tls_context(paired, keys))
 
     def _release(self, folder: Path, version: str, number: int) -> BundleManifest:
@@ -211,6 +209,12 @@ class _Workshop:
 
     async def _offer(self) -> None:
         self._proof.refusals = await asyncio.to_thread(refusals, self._folder / "offers", self._clock)
+
+
+def enrolled(state: Path, operator: OperatorClient, clock: Clock) -> tuple[Paired, FileKeyStore]:
+    """What `outrider receiver enrol` and `outrider pair` do; the vehicle is called as its state's folder."""
+    disk, keys = state_folder(state), FileKeyStore.open(state / KEYS_FOLDER)
+    return pair(operator.enrol(state.name), keys, disk, clock), keys
 
 
 def was_live(version: str, said: Iterable[str], seen_live: Iterable[str]) -> bool:

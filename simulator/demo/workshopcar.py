@@ -63,8 +63,10 @@ class Setting:
 class WorkshopCar:
     """In `state`, paired already. Use as an async context: leaving it ends its agent."""
 
-    def __init__(self, state: Path, setting: Setting) -> None:
+    def __init__(self, state: Path, setting: Setting, sections: Sections | None = None) -> None:
+        """`sections` of its settings stand in for those that every such vehicle has."""
         self.state = state
+        self._sections = sections or {}
         self.words: list[Word] = []
         self.seen_live: set[str] = set()
         self._setting = setting
@@ -79,7 +81,7 @@ class WorkshopCar:
         return self.state / "updates" / "model"
 
     async def __aenter__(self) -> WorkshopCar:
-        write_settings(self._config, self._settings())
+        write_settings(self._config, {**self._settings(), **self._sections})
         self._listening = asyncio.create_task(self._listen())
         return self
 
@@ -139,6 +141,12 @@ class WorkshopCar:
         assert found is not None
         model, folder = found
         return Booted(model, fingerprint(folder), self._is_the_good_slot(folder))
+
+    def states_in_use(self) -> str | None:
+        """Fingerprint of the package by which its live worker tells states; None while there is no such worker."""
+        pid = (self._status().get("perception") or {}).get("live_pid")
+        folder = _package_of(pid, "--states") if pid is not None else None
+        return fingerprint(folder) if folder is not None else None
 
     def _is_the_good_slot(self, folder: Path) -> bool:
         record = boot_record(self.models)
@@ -226,11 +234,11 @@ async def _events(socket: Path) -> AsyncIterator[tuple[str, Any]]:
         writer.close()
 
 
-def _package_of(worker: int) -> Path | None:
+def _package_of(worker: int, option: str = "--package") -> Path | None:
     """The folder that a worker's process was given: what it runs, whatever anybody says. None when it is gone."""
     try:
         arguments = Path(f"/proc/{worker}/cmdline").read_bytes().decode().split("\0")
     except (FileNotFoundError, ProcessLookupError):
         return None
     # One that has ended and isn't buried yet has no arguments.
-    return Path(arguments[arguments.index("--package") + 1]) if "--package" in arguments else None
+    return Path(arguments[arguments.index(option) + 1]) if option in arguments else None

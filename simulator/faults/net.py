@@ -89,7 +89,7 @@ def piece_bytes(available: int, bytes_per_s: float | None) -> int:
 
 
 class FaultProxy:
-    """Stands before a target: clients connect to `port` on 127.0.0.1.
+    """Stands before a target: clients connect to `port`, a free one unless given, on `host`.
 
         async with FaultProxy("127.0.0.1", 8883) as proxy:
             ...
@@ -99,8 +99,11 @@ class FaultProxy:
     target can't be reached is reset.
     """
 
-    def __init__(self, target_host: str, target_port: int, clock: Clock | None = None) -> None:
+    def __init__(
+        self, target_host: str, target_port: int, clock: Clock | None = None, *, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         self.counters = Counters()
+        self._place = (host, port)
         self._target = (target_host, target_port)
         self._clock = clock or SystemClock()
         self._conditions = Conditions()
@@ -109,7 +112,7 @@ class FaultProxy:
         self._tasks = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Self:
-        self._door = _Door(self._welcome)
+        self._door = _Door(self._welcome, *self._place)
         await self._tasks.__aenter__()
         self._door.open()
         return self
@@ -307,11 +310,12 @@ class _Held:
 class _Door:
     """The listening side, which can be open, refuse, or not answer, without ever losing its port to another process."""
 
-    def __init__(self, on_client: Callable[[socket.socket], None]) -> None:
+    def __init__(self, on_client: Callable[[socket.socket], None], host: str, port: int) -> None:
         self._on_client = on_client
+        self._host = host
         # Bound but never listening: the kernel refuses whoever comes while nothing else listens on this port.
         self._keeper = _stream_socket()
-        self._keeper.bind(("127.0.0.1", 0))
+        self._keeper.bind((host, port))
         self.port: int = self._keeper.getsockname()[1]
         self._listener: socket.socket | None = None
         self._filler: socket.socket | None = None
@@ -337,7 +341,7 @@ class _Door:
         # A full queue is what makes Linux drop a SYN without an answer; a backlog of 0 is full with one connection.
         self._listener = self._listening(backlog=0)
         self._filler = _stream_socket()
-        self._filler.connect_ex(("127.0.0.1", self.port))
+        self._filler.connect_ex((self._host, self.port))
 
     def close(self) -> None:
         self.refuse()
@@ -345,7 +349,7 @@ class _Door:
 
     def _listening(self, backlog: int) -> socket.socket:
         listener = _stream_socket()
-        listener.bind(("127.0.0.1", self.port))
+        listener.bind((self._host, self.port))
         listener.listen(backlog)
         return listener
 

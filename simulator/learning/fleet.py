@@ -6,7 +6,7 @@ server's admission and aggregation. Only the network between them isn't there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +27,7 @@ from telemetry.federated.plan import Plan
 from telemetry.federated.update import ModelUpdate, signed_part
 
 Vector = NDArray[np.float32]
+Sign = Callable[[bytes], bytes]
 
 
 @dataclass(slots=True)
@@ -40,8 +41,10 @@ class Learner:
     sent_bytes: int = 0
     key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
 
-    def learn(self, graph: StepGraph, base: Vector, plan: Plan, rng: np.random.Generator) -> ModelUpdate:
-        """A signed update of the base."""
+    def learn(
+        self, graph: StepGraph, base: Vector, plan: Plan, rng: np.random.Generator, sign: Sign | None = None
+    ) -> ModelUpdate:
+        """A signed update of the base; `sign` is its identity's, or that of a key of its own."""
         shown = Examples(varied(self.examples.inputs, rng), self.examples.labels)
         recipe = Recipe(plan.steps, plan.learning_rate, plan.batch)
         learned = train(graph, base, shown, recipe, rng, lambda done: None)
@@ -49,7 +52,10 @@ class Learner:
         self.owed, self.sent = made.residual, self.sent + 1
         self.sent_bytes += len(made.payload)
         update = ModelUpdate(plan.name, base_digest(base), plan.graph, plan.layout, self.sent, made.payload)
-        return replace(update, signature=self.key.sign(signed_part(update), ec.ECDSA(hashes.SHA256())))
+        return replace(update, signature=(sign or self.sign)(signed_part(update)))
+
+    def sign(self, message: bytes) -> bytes:
+        return self.key.sign(message, ec.ECDSA(hashes.SHA256()))
 
     def verify(self, message: bytes, signature: bytes) -> bool:
         try:

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from telemetry.federated.aggregation import Contribution
 from telemetry.federated.errors import Refusal, UpdateRefused
 from telemetry.federated.payload import decode_delta
 from telemetry.federated.plan import Plan
-from telemetry.federated.update import ModelUpdate, signed_part
-
-MAX_PAYLOAD_BYTES: Final = 64 * 1024
+from telemetry.federated.update import MAX_PAYLOAD_BYTES, ModelUpdate, signed_part
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,9 +74,13 @@ class LearningBook:
             raise BudgetSpent("an update is still on its way to the spool")
         if self.last_seq(plan) >= plan.updates:
             raise BudgetSpent(f"plan {plan.name} has had its {plan.updates} updates of this vehicle")
-        told = sum(count for day, count in self._page.told.items() if day > today - BUDGET_DAYS)
+        told = self.told(today)
         if told >= floor.updates:
             raise BudgetSpent(f"{told} updates within {BUDGET_DAYS} days, the most of this vehicle are {floor.updates}")
+
+    def told(self, today: int) -> int:
+        """Updates of all plans within the last days that count."""
+        return sum(count for day, count in self._page.told.items() if day > today - BUDGET_DAYS)
 
     def last_seq(self, plan: Plan) -> int:
         return self._page.seqs.get(plan.name, 0)

@@ -6,6 +6,9 @@ from typing import Final
 
 import msgspec
 
+MAX_PAYLOAD_BYTES: Final = 64 * 1024
+"""The largest change that anybody tells or takes."""
+
 _DOMAIN: Final = b"outrider model update v1\n"
 
 

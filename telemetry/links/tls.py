@@ -38,6 +38,14 @@ def pinned_context(ca_pem: str) -> ssl.SSLContext:
     return context
 
 
+def broker_context(ca_pem: str | None) -> ssl.SSLContext:
+    """TLS to a broker of the authority `ca_pem`, or of one that this computer trusts; its dates: `check_dates`."""
+    context = ssl.create_default_context(cadata=ca_pem)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_flags |= NO_CHECK_TIME
+    return context
+
+
 def checks_dates(context: ssl.SSLContext) -> bool:
     """Whether OpenSSL does it, by the system's clock."""
     return not context.verify_flags & NO_CHECK_TIME

@@ -163,6 +163,7 @@ class PuppetWorker(Puppet):
     def __init__(self, arguments: Sequence[str], *others: Any) -> None:
         super().__init__(arguments, *others)
         self.package = Path(arguments[arguments.index("--package") + 1])
+        self.states = Path(arguments[arguments.index("--states") + 1]) if "--states" in arguments else None
         self._objects = 0
         self._answers = 0
 

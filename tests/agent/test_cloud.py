@@ -10,8 +10,9 @@ from random import Random
 
 from cryptography import x509
 
-from agent.cloud import CloudSide, Trust
+from agent.cloud import CloudSide
 from agent.config import LinkSection
+from agent.links import Trust
 from agent.pairing import renew
 from ecu.clock import SECOND_NS, OffsetClock, SystemClock
 from ecu.disk import DiskFull
@@ -26,7 +27,7 @@ QUICK = UplinkConfig(backoff_base_s=0.02, backoff_cap_s=0.1, unauthorized_pause_
 
 
 def cloud_side(vehicle: Vehicle, wall: OffsetClock, backlog: MemoryBacklog) -> CloudSide:
-    trust = Trust(vehicle.paired, vehicle.keys, wall)
+    trust = Trust(vehicle.paired, vehicle.keys, wall, vehicle.disk)
     return CloudSide(trust, backlog, SystemClock(), Random(7), LinkSection(), QUICK)
 
 
@@ -125,7 +126,7 @@ async def test_a_full_disk_at_renewal_stops_neither_the_uplink_nor_the_agent(tmp
         full = FullDisk()
         full._identities = vehicle.keys._identities
         backlog.add(make_block())
-        trust = Trust(vehicle.paired, full, OffsetClock(SystemClock(), 10 * DAY_NS))
+        trust = Trust(vehicle.paired, full, OffsetClock(SystemClock(), 10 * DAY_NS), vehicle.disk)
         side = CloudSide(trust, backlog, SystemClock(), Random(7), LinkSection(), QUICK)
         async with running(side):
             await until(lambda: backlog.freed == 3 and full.asked > 0)

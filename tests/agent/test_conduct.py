@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import pytest
 
-from agent.perception import Perception, TrialWatch
+from agent.perception import Perception, Role, TrialWatch
 from agent.updates import (
     HINTS_APART_NS,
     MOST_DOUBLINGS,
@@ -102,9 +102,9 @@ class Overheard:
         self._perception = perception
         self.watches: list[TrialWatch] = []
 
-    def try_beside(self, package: Path, watch: TrialWatch) -> None:
+    def try_beside(self, package: Path, watch: TrialWatch, role: Role) -> None:
         self.watches.append(watch)
-        self._perception.try_beside(package, watch)
+        self._perception.try_beside(package, watch, role)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._perception, name)
@@ -198,8 +198,8 @@ async def on_trial(
 
     async with on_stage(tmp_path, workers=[PuppetWorker.loads, PuppetWorker.loads, *candidates]) as stage:
         updates = UpdateSide(
-            state, fleet.roots, Vehicle(CAR, HARDWARE), source or fleet.source(), tmp_path, judge, RULES, clock,
-            Random(1), noticed,
+            state, fleet.roots, Vehicle(CAR, HARDWARE), source or fleet.source(),
+            {Kind.MODEL: tmp_path, Kind.STATE: tmp_path}, judge, RULES, clock, Random(1), noticed,
         )  # fmt: skip
         overheard = Overheard(stage.perception)
         work = asyncio.create_task(updates.run(cast("Perception", overheard)))
@@ -251,6 +251,52 @@ async def test_what_is_told_late_of_an_earlier_trial_says_nothing_about_the_next
         assert road.notices[-1].what == "shadow"
         second.crashed("in time")
         assert (await road.until_noticed("rolled_back", "2.0")).words == "in time"
+
+
+async def test_what_tells_states_is_tried_beside_the_live_model_and_judged_by_crops(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    crops, state = (fleet.release("1.0", 1, kind=kind) for kind in (Kind.CROPS, Kind.STATE))
+    fleet.assign(crops, state)
+    async with on_trial(tmp_path, fleet) as road:
+        await taken_over(road)
+        live, candidate, judged_by = road.judge.asked[0]
+        assert (live, judged_by) == (tmp_path, road.updates.taken(Kind.CROPS))
+        # The objects are found by what finds them for the live worker, too.
+        tried = road.candidate
+        assert tried.states == candidate == tmp_path / "updates/state/a/files"
+        assert tried.package == road.stage.workers[0].package
+        await road.frames(RULES.prove_frames)
+        await road.tick()
+        notice = await road.until_noticed("committed", "state drive")
+        assert notice.kind is Kind.STATE
+        assert road.updates.live_package(Kind.STATE) == candidate
+        assert road.updates.live_package(Kind.MODEL) == tmp_path
+
+
+async def test_of_two_kinds_one_is_tried_after_the_other(fleet: Fleet, tmp_path: Path) -> None:
+    model, state = (fleet.release("1.0", 1, kind=kind) for kind in (Kind.MODEL, Kind.STATE))
+    fleet.assign(model, state)
+    async with on_trial(tmp_path, fleet, [PuppetWorker.loads] * 2) as road:
+        await road.until_noticed("shadow", "model")
+        await road.look_again()
+        assert road.told("staged", "state") is None
+        road.overheard.watches[0].crashed("it does")
+        await road.until_noticed("rolled_back", "model")
+        await road.look_again()
+        assert (await road.until_noticed("shadow", "state")).kind is Kind.STATE
+        # The one that was found worse is denied; the other goes on.
+        assert [notice.what for notice in road.notices if notice.kind is Kind.STATE] == ["staged", "shadow"]
+
+
+async def test_a_plan_takes_effect_as_soon_as_it_is_whole(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1, kind=Kind.PLAN, files={"plan.json": b"{}"}))
+    async with on_trial(tmp_path, fleet) as road:
+        assert road.updates.taken(Kind.PLAN) is None
+        await road.until_noticed("committed", "plan")
+        folder = road.updates.taken(Kind.PLAN)
+        assert folder is not None
+        assert (folder / "plan.json").read_bytes() == b"{}"
 
 
 async def test_a_trial_isnt_put_away_with_the_one_before_it(fleet: Fleet, tmp_path: Path) -> None:

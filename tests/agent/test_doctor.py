@@ -51,7 +51,7 @@ HEALTHY = AgentStatus(
     version="0.1.0", pid=7, running_since_ns=0, lockstep=False, drive_ended=False,
     clock=ClockStatus(NOW_NS, 0, 0), perception=PERCEPTION, signals=SignalStatus(connected=True, reason=""),
     privacy=PrivacyStatus(4, {}, ("driving", "operation")), spool=SPOOL, law_1_holds=True, law_2_holds=True,
-    law_6_holds=True, cloud=CLOUD, updates=None, gallery=None, witness=None,
+    law_6_holds=True, cloud=CLOUD, updates=None, gallery=None, learning=None, witness=None,
 )  # fmt: skip
 
 

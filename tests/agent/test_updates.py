@@ -99,12 +99,12 @@ async def driving(
         news.set()
 
     updates = UpdateSide(
-        folder / "updates", fleet.roots, Vehicle(CAR, HARDWARE), source or fleet.source(), OLD, judge, RULES,
-        SystemClock(), Random(1), noticed,
+        folder / "updates", fleet.roots, Vehicle(CAR, HARDWARE), source or fleet.source(),
+        {Kind.MODEL: OLD, Kind.STATE: OLD}, judge, RULES, SystemClock(), Random(1), noticed,
     )  # fmt: skip
     account = FrameAccount(folder / "camera.ledger", folder / "frames.ledger")
     settings = PerceptionSettings(
-        source=f"video:{DRIVE}?loop=1", camera="front", package=updates.live_package, slots=6,
+        source=f"video:{DRIVE}?loop=1", camera="front", package=updates.live_package(Kind.MODEL), slots=6,
         hang_ns=20 * SECOND_NS, lockstep=False, standby=False,
     )  # fmt: skip
 
@@ -231,7 +231,7 @@ async def test_an_agent_that_dies_within_a_trial_boots_the_good_model_and_tries_
         # The folder as a kill at this instant leaves it.
         shutil.copytree(tmp_path / "car/updates", tmp_path / "killed/updates")
     async with driving(tmp_path / "killed", todays, Says(Event.PASSED)) as again:
-        assert again.updates.live_package == OLD
+        assert again.updates.live_package(Kind.MODEL) == OLD
         await again.until_noticed("committed")
         await again.until(lambda: "2.0" in again.versions)
     assert again.versions[0] == "1.0"
@@ -285,7 +285,7 @@ async def test_a_damaged_good_slot_falls_back_to_what_was_good_before(todays: Fl
     slot = tmp_path / "car/updates/model/a/files/model.json"
     slot.write_bytes(slot.read_bytes() + b" ")
     async with driving(tmp_path / "car", todays, Says(None)) as again:
-        assert again.updates.live_package == OLD
+        assert again.updates.live_package(Kind.MODEL) == OLD
         assert again.updates.status().kinds[0].good is None
         await again.until(lambda: len(again.seen) >= 3)
 

@@ -9,6 +9,8 @@ import pytest
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificate
 from cryptography.x509.oid import NameOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -150,6 +152,16 @@ def test_a_peer_sees_the_identity_over_tls(store: KeyStore) -> None:
     assert common_name(ssl.DER_cert_to_PEM_cert(shake_hands(store)).encode()) == "vehicle-7"
     store.begin_identity()
     assert common_name(ssl.DER_cert_to_PEM_cert(shake_hands(store)).encode()) == "vehicle-7"
+
+
+def test_what_is_lent_is_the_pair_in_use_and_only_that(store: KeyStore) -> None:
+    with pytest.raises(NoIdentity):
+        store.lend_identity(lambda key, certificate: None)
+    first = renew(store, "v1")
+    store.begin_identity()
+    key, certificate = store.lend_identity(lambda key, certificate: (load_pem_private_key(key, None), certificate))
+    assert certificate == first
+    assert key.public_key() == load_pem_x509_certificate(first).public_key()
 
 
 def shake_hands(store: KeyStore) -> bytes:

@@ -24,10 +24,10 @@ def short_path() -> Iterator[Path]:
         yield Path(folder)
 
 
-def rehearse(folder: Path, in_environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def rehearse(which: str, folder: Path, in_environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """The claims by name."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.end_to_end.rehearsal", str(folder)],
+        [sys.executable, "-m", "tests.end_to_end.rehearsal", which, str(folder)],
         capture_output=True, text=True, env=in_environment, cwd=ROOT, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -37,7 +37,7 @@ def rehearse(folder: Path, in_environment: Mapping[str, str]) -> dict[str, dict[
 @pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_the_workshop_holds_every_claim(short_path: Path) -> None:
-    found = rehearse(short_path, environment(short_path, PYTHONPATH=str(ROOT)))
+    found = rehearse("workshop", short_path, environment(short_path, PYTHONPATH=str(ROOT)))
     assert [claim for claim in found.values() if not claim["ok"]] == []
     # Nothing of it is left running.
     running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
@@ -48,7 +48,7 @@ def test_the_workshop_holds_every_claim(short_path: Path) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("sabotage", IN_THE_WORKSHOP)
 def test_the_workshop_notices(sabotage: str, short_path: Path) -> None:
-    found = rehearse(short_path, environment(short_path, **sabotaged(sabotage)))
+    found = rehearse("workshop", short_path, environment(short_path, **sabotaged(sabotage)))
     failed = [name for name, claim in found.items() if not claim["ok"]]
     assert len(failed) == 1, [found[name] for name in failed]
     assert failed[0].startswith(claim_of(sabotage)), found[failed[0]]

@@ -25,6 +25,7 @@ SHIPPED = {
     "drive-detect@1.0": "cbe394418653280b29d8f95a4f8eb16531bfaff63234527a7c5e402bda5a1748",
     "drive-detect@2.0": "5d115a51d24c9e9e3b69be94493b7e557bcbd3bd340de04c00e31f728e90f962",
     "face-blur@1.0": "2e3c4ef9050419ec88d9e3144d2a6fc172a770ba92b1f585abf4632fe8735b5d",
+    "light-state@1.0": "a66c0c68d2ced54989a9e3c80637472c6e917afd7808b6ed5f98d1b02cbeafaf",
 }
 """Golden vectors of the digest: a change here is a new package and needs a new version."""
 

@@ -106,7 +106,8 @@ def test_a_labelled_set_comes_before_the_model_that_it_judges_and_is_taken_at_on
     offers = updates.check(fleet.source())
     assert [offer.kind for offer in offers] == [Kind.EVALUATION, Kind.MODEL]
     install(fleet, updates)
-    model, evaluation = updates.status()
+    told = {status.kind: status for status in updates.status()}
+    model, evaluation = told[Kind.MODEL], told[Kind.EVALUATION]
     assert evaluation.good is not None
     assert model.trial is not None
     floors = Floors(RealDisk(state))

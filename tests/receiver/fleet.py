@@ -68,6 +68,7 @@ class Vehicle:
     paired: Paired
     keys: MemoryKeyStore
     clock: Clock
+    disk: RealDisk
 
     @property
     def name(self) -> str:
@@ -104,7 +105,7 @@ async def a_vehicle(receiver: Receiver, folder: Path, name: str = VEHICLE, clock
     disk.make_folder("")
     keys, clock = MemoryKeyStore(), clock or SystemClock()
     paired = await asyncio.to_thread(pair, await receiver.operator.enrol(name), keys, disk, clock)
-    return Vehicle(paired, keys, clock)
+    return Vehicle(paired, keys, clock, disk)
 
 
 class RawVehicle:

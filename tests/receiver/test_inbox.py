@@ -7,13 +7,14 @@ import contextlib
 import hashlib
 import zlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import sqlalchemy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from sqlalchemy import Connection, func, select, text
 
 from ecu.disk import RealDisk

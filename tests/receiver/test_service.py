@@ -46,7 +46,7 @@ class Child:
         file = await asyncio.to_thread(self.operator.enrol, name)
         disk, keys, clock = RealDisk(folder / name), MemoryKeyStore(), SystemClock()
         disk.make_folder("")
-        return Vehicle(await asyncio.to_thread(pair, file, keys, disk, clock), keys, clock)
+        return Vehicle(await asyncio.to_thread(pair, file, keys, disk, clock), keys, clock, disk)
 
     async def end(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
@@ -103,7 +103,7 @@ async def test_what_was_receipted_survives_a_kill_and_a_clean_stop_exits_0(tmp_p
     async with a_child(tmp_path) as child:
         (member,) = await asyncio.to_thread(child.operator.fleet)
         assert member.records["P1"] >= len(receipted)
-        again = Vehicle(_at(vehicle, child), vehicle.keys, vehicle.clock).link()
+        again = Vehicle(_at(vehicle, child), vehicle.keys, vehicle.clock, vehicle.disk).link()
         await again.connect()
         await asyncio.gather(*(again.publish(Lane.P1, make_block(3 * n)) for n in range(200)))
         (member,) = await asyncio.to_thread(child.operator.fleet)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import mqtt5
 import pytest
@@ -19,7 +21,8 @@ from receiver import admission, journal
 from receiver.endpoint import CONNECTIONS_PER_VEHICLE, MAX_STATUS_BYTES
 from receiver.inbox import QUARANTINED_PER_VEHICLE
 from receiver.service import Receiver
-from receiver.session import Phase, Session
+from receiver.session import MAX_WAITING_BYTES, Phase, Session
+from receiver.store import FILE
 from receiver.tables import quarantine
 from telemetry.records import Lane
 from telemetry.wire import MAX_BLOCK_BYTES, down_topic, status_topic, unpack_receipt, up_topic
@@ -471,6 +474,27 @@ def on_a_wire(receiver: Receiver, vehicle: Vehicle) -> Iterator[tuple[Session, W
         yield session, wire
     finally:
         session.connection_lost(None)
+
+
+async def test_of_large_blocks_no_more_is_read_than_may_wait_for_the_disk(tmp_path: Path) -> None:
+    notes = [Random(n).randbytes(45_000).hex() for n in range(MAX_WAITING_BYTES // 45_000 + 10)]
+    blocks = [make_block(3 * n, 1, note=note) for n, note in enumerate(notes)]
+    assert sum(map(len, blocks)) > MAX_WAITING_BYTES + len(blocks[0])
+    async with a_receiver(tmp_path) as receiver:
+        with on_a_wire(receiver, await a_vehicle(receiver, tmp_path)) as (session, wire):
+            session.data_received(mqtt5.ConnectPacket("x").write())
+            await until(lambda: session.phase is Phase.OPEN)
+            wire.written = b""
+            with contextlib.closing(sqlite3.connect(tmp_path / "receiver" / FILE, isolation_level=None)) as holder:
+                holder.execute("begin immediate")
+                session.data_received(b"".join(publish(UP, block, n + 1).write() for n, block in enumerate(blocks)))
+                for _ in blocks:  # more turns than all of them take
+                    await asyncio.sleep(0)
+                assert (wire.reading, wire.heard()) == (False, [])
+                holder.execute("rollback")
+            await until(lambda: wire.reading and len(wire.heard()) == len(blocks))
+            assert [code_of(packet) for packet in wire.heard()] == [PubAckReasonCode.SUCCESS] * len(blocks)
+            assert receiver.counters.blocks_stored == len(blocks)
 
 
 async def test_nothing_is_read_or_written_for_a_vehicle_that_reads_nothing(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from telemetry.federated.admission import MAX_PAYLOAD_BYTES, Known, admit_update
+from telemetry.federated.admission import Known, admit_update
 from telemetry.federated.errors import Refusal, UpdateRefused
 from telemetry.federated.payload import SparseDelta, encode_delta
 from telemetry.federated.plan import LabelSource, Plan
-from telemetry.federated.update import ModelUpdate, signed_part
+from telemetry.federated.update import MAX_PAYLOAD_BYTES, ModelUpdate, signed_part
 
 BASE, OLDER, OLDEST = ("a" * 64, "b" * 64, "c" * 64)
 PLAN = Plan(

@@ -1,0 +1,173 @@
+"""What learning is made of on this vehicle: built when its owner wants it, and nothing kept for it when not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import structlog
+
+from agent.children import Child
+from agent.config import AgentConfig, LearningSection
+from agent.gates import GateRules, World
+from agent.labels import Labels, NoLabels, SheetLabels
+from agent.labelsource import parse_source
+from agent.learning import LearningSide, LearningStatus, Ports, SpoolOutbox, not_learning
+from agent.perception.settings import StartsChildren
+from agent.trainer import Trainer
+from ecu.clock import SECOND_NS, Clock, boot_id
+from ecu.conditions import LinuxConditions, Network
+from ecu.disk import DiskError, RealDisk
+from ecu.keys import KeyStore
+from telemetry.federated.book import BookLost, LearningBook
+from telemetry.federated.examples import ExampleLimits, ExampleStore, Now
+from telemetry.records import Learned, Record
+from telemetry.signals.standing import Standing
+from telemetry.spool import SpoolKeeper
+
+EXAMPLES_FOLDER: Final = "examples"
+BOOK_FOLDER: Final = "learning"
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the daemon lends. `drive` is the time of signals and frames, `wall` real time with the clock that is
+    believed; `is_time_proven` says whether certificates hold by it, None while that isn't known; `plan` and `package`
+    say where the signed plan and the live model of states lie now."""
+
+    state: Path
+    keys: KeyStore
+    drive: Clock
+    wall: Clock
+    rng: Random
+    environment: Mapping[str, str]
+    keeper: SpoolKeeper
+    may: Callable[[], bool]
+    private: Callable[[Learned], list[Record]]
+    is_time_proven: Callable[[], bool | None]
+    plan: Callable[[], Path | None]
+    package: Callable[[], Path | None]
+    start: StartsChildren = Child.start
+
+
+class LearningRoom:
+    """Holds the side, or why there is none. Damage to what it keeps is said in its status and stops nothing else."""
+
+    def __init__(self, config: AgentConfig, around: Surroundings) -> None:
+        self._section = config.learning
+        self._around = around
+        self._boot = boot_id()
+        self._standing = Standing()
+        self._is_time_proven = False
+        self._conditions = LinuxConditions(parked=self._is_still, network=lambda: Network.NONE)
+        self._fault = ""
+        self._side: LearningSide | None = None
+        try:
+            self._side = self._opened(config)
+        except (BookLost, DiskError) as trouble:
+            self._fault = str(trouble)
+            log.error("learning_not_opened", reason=self._fault)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        if self._side is not None:
+            await self._side.run()
+
+    async def close(self, within_s: float) -> None:
+        if self._side is not None:
+            await self._side.close(within_s)
+
+    def hear(self, t_ns: int, signals: Mapping[str, float]) -> None:
+        self._standing.put(t_ns, signals)
+        if self._side is not None:
+            self._side.look()
+
+    def status(self) -> LearningStatus | None:
+        """None where its owner doesn't want it."""
+        if self._side is not None:
+            return self._side.status()
+        return not_learning(self._section.source, self._fault) if self._fault else None
+
+    # --- building ---------------------------------------------------------------------------------
+
+    def _opened(self, config: AgentConfig) -> LearningSide | None:
+        """Raises BookLost, DiskError."""
+        section, around = config.learning, self._around
+        if not (section.enabled and around.may()):
+            self._forget_all(section)
+            return None
+        store = self._store(section)
+        book_disk = RealDisk(around.state / BOOK_FOLDER)
+        book_disk.make_folder("")
+        ports = Ports(
+            plan=around.plan,
+            package=around.package,
+            world=self._world,
+            sign=around.keys.sign,
+            private=around.private,
+            keep=SpoolOutbox(around.keeper),
+            may=around.may,
+            clock=around.wall,
+            boot=self._boot,
+            rng=around.rng,
+        )
+        return LearningSide(
+            section, rules_of(section), LearningBook(book_disk, around.keys), store,
+            Trainer(around.environment, around.start), self._labels(config), ports,
+        )  # fmt: skip
+
+    def _store(self, section: LearningSection) -> ExampleStore:
+        limits = ExampleLimits(section.most_examples, section.max_bytes, section.keep_days)
+        disk = RealDisk(self._around.state / EXAMPLES_FOLDER)
+        return ExampleStore.open(disk, self._around.keys, os.urandom, limits, self._now())
+
+    def _labels(self, config: AgentConfig) -> Labels:
+        sheet = parse_source(config.learning.source)
+        if sheet is not None:
+            most = config.learning.most_examples
+            return SheetLabels(sheet, most, self._now, self._around.environment, self._around.start)
+        return NoLabels("This vehicle confirms no lights: that takes a camera and signals.")
+
+    def _forget_all(self, section: LearningSection) -> None:
+        """Whoever no longer agrees, or never did, has nothing kept: what an earlier start kept is destroyed."""
+        if (self._around.state / EXAMPLES_FOLDER).is_dir():
+            self._store(section).purge()
+        if (self._around.state / BOOK_FOLDER).is_dir():
+            LearningBook(RealDisk(self._around.state / BOOK_FOLDER), self._around.keys).forget()
+
+    # --- how things are ---------------------------------------------------------------------------
+
+    def _world(self) -> World:
+        conditions = self._conditions.now()
+        return World(self._standing.for_ns(self._around.drive.boot_ns()), conditions.power, conditions.heat,
+                     self._trusted_s())  # fmt: skip
+
+    def _is_still(self) -> bool:
+        return self._standing.for_ns(self._around.drive.boot_ns()) is not None
+
+    def _trusted_s(self) -> float | None:
+        """Once certificates held by our clock it is trusted, until they don't."""
+        proven = self._around.is_time_proven()
+        if proven is not None:
+            self._is_time_proven = proven
+        return self._around.wall.wall_ns() / SECOND_NS if self._is_time_proven else None
+
+    def _now(self) -> Now:
+        trusted_s = self._trusted_s()
+        wall_ns = int(trusted_s * SECOND_NS) if trusted_s is not None else None
+        return Now(self._boot, self._around.wall.boot_ns(), wall_ns)
+
+
+def rules_of(section: LearningSection) -> GateRules:
+    return GateRules(
+        parked_s=section.parked_s if section.needs_parked else None,
+        power=section.power,
+        longest_s=section.longest_s,
+        pause_s=section.pause_s,
+    )

@@ -1,0 +1,100 @@
+"""Throughput through each link, SDK and all, to its own peer on this machine: a row for each block size.
+
+A new link is a new `Way`: what must be installed, and how to come by a connected one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ecu.clock import SystemClock
+from simulator.bench.link.blocks import BlockKind, make_blocks
+from simulator.bench.link.fleet import a_fleet, vehicle_in
+from simulator.bench.metric import Metric
+from telemetry.links.link import Link
+from telemetry.links.mqtt import MqttLink
+from telemetry.records import Lane
+
+IN_FLIGHT: Final = 16
+"""As the uplink's own links have it."""
+_BLOCKS: Final = {BlockKind.SMALL: 6_000, BlockKind.LARGE: 400}
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """`open` takes an empty folder and gives a connected link, its peer around it, to a receiver that stores."""
+
+    name: str
+    needs: str  # a module; its extra has the way's name
+    how: str
+    open: Callable[[Path], AbstractAsyncContextManager[Link]]
+
+    @property
+    def is_installed(self) -> bool:
+        return importlib.util.find_spec(self.needs) is not None
+
+
+@contextlib.asynccontextmanager
+async def _mqtt(folder: Path) -> AsyncIterator[Link]:
+    with a_fleet(folder, 1) as fleet:
+        paired, context = vehicle_in(fleet.vehicles[0])
+        link = MqttLink(
+            paired.host, paired.mqtt_port, paired.vehicle, context, SystemClock(), timeout_s=60.0, in_flight=IN_FLIGHT
+        )
+        await link.connect()
+        try:
+            yield link
+        finally:
+            await link.close()
+
+
+WAYS: Final = (Way("mqtt", "paho.mqtt", "paho to our endpoint, stored", _mqtt),)
+
+
+def rows() -> list[Metric]:
+    return [metric for way in WAYS for metric in (asyncio.run(_measured(way)) if way.is_installed else _missing(way))]
+
+
+def _missing(way: Way) -> list[Metric]:
+    return [Metric(f"{way.name} link", 0.0, "blocks/s", f"not measured: pip install 'outrider[{way.name}]'")]
+
+
+async def _measured(way: Way) -> list[Metric]:
+    with tempfile.TemporaryDirectory(prefix="outrider-bench-") as folder:
+        async with way.open(Path(folder)) as link:
+            return [metric for kind in BlockKind for metric in await _rows_of(way, link, kind)]
+
+
+async def _rows_of(way: Way, link: Link, kind: BlockKind) -> list[Metric]:
+    blocks = make_blocks(kind, _BLOCKS[kind], first_seq=0 if kind is BlockKind.SMALL else 1_000_000)
+    cpu_ns, began_ns = time.process_time_ns(), time.monotonic_ns()
+    await publish_all(link, blocks, IN_FLIGHT)
+    seconds, cpu_s = (time.monotonic_ns() - began_ns) / 1e9, (time.process_time_ns() - cpu_ns) / 1e9
+    bytes_sent = sum(map(len, blocks))
+    what = f"{way.how}; {len(blocks):,} blocks of {bytes_sent // len(blocks):,} B, {IN_FLIGHT} in flight"
+    name = f"{way.name} link, {kind.value} blocks"
+    speed, cost_us = bytes_sent / seconds / 2**20, cpu_s * 1e6 / len(blocks)
+    how = f"{what}; {speed:.1f} MiB/s, {cost_us:.0f} us of the vehicle's CPU a block"
+    return [Metric(name, len(blocks) / seconds, "blocks/s", how)]
+
+
+async def publish_all(link: Link, blocks: list[bytes], at_once: int) -> None:
+    """Each block once, `at_once` of them at a time."""
+    left = iter(blocks)
+
+    async def publisher() -> None:
+        for block in left:
+            await link.publish(Lane.P1, block)
+
+    async with asyncio.TaskGroup() as publishers:
+        for _ in range(at_once):
+            publishers.create_task(publisher())

@@ -1,0 +1,1 @@
+"""Clouds that the demo can put between its vehicle and its receiver."""

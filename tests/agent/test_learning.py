@@ -1,0 +1,301 @@
+"""Learning on the vehicle: who may ask, when it may be, and that what is told is told once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.gates import Gate
+from agent.labels import NoLabels
+from agent.learning import OFFER_AGAIN_NS
+from ecu.clock import SECOND_NS
+from ecu.conditions import Heat, Power
+from telemetry.federated.plan import LearningFloor
+from telemetry.records import Purpose
+from tests.agent.lessons import NOW, example, make_package, plan_for
+from tests.agent.schooling import FINE, FLOOR, RULES, School, is_signed
+from tests.agent.test_trainer import ABORT_WITHIN_S, busy, is_there
+
+LONG = 100_000
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_package(tmp_path_factory.mktemp("packages") / "light-state-1.0")
+
+
+@pytest.fixture
+def school(tmp_path: Path, package: Path) -> School:
+    return School(tmp_path, package)
+
+
+# --- what it comes to ---------------------------------------------------------------------------------
+
+
+async def test_a_plan_is_learned_by_and_one_signed_update_told(school: School, package: Path) -> None:
+    plan = plan_for(package)
+    school.asks(plan)
+    async with school.at_work():
+        await school.until(lambda: len(school.told) == 1)
+        await school.until(lambda: school.book.waiting is None)
+    (update,) = school.told
+    assert is_signed(update)
+    assert (update.plan, update.base, update.graph, update.layout, update.seq) == (
+        plan.name, plan.base, plan.graph, plan.layout, 1,
+    )  # fmt: skip
+    assert len(school.book.owed(plan)) == 4 * plan.parameters
+    status = school.side.status()
+    assert (status.runs, status.told, status.fault) == ({"told": 1}, 0, "")
+    assert status.first_loss is not None
+    assert status.examples == {"green": 4, "red": 4, "yellow": 4}
+
+
+async def test_the_next_comes_after_the_pause_and_no_more_than_the_plan_wants(school: School, package: Path) -> None:
+    school.asks(plan_for(package, updates=2))
+    async with school.at_work():
+        await school.until(lambda: len(school.told) == 1)
+        first_ns = school.clock.boot_ns()
+        await school.until(lambda: len(school.told) == 2)
+        assert school.clock.boot_ns() - first_ns >= (RULES.pause_s - 1) * SECOND_NS
+        await school.passes(RULES.pause_s + 2)
+        assert school.side.status().refusal == "plan lights-1 has had its 2 updates of this vehicle"
+        assert school.side.status().told == 2
+    assert [update.seq for update in school.told] == [1, 2]
+    assert school.told[0].payload != school.told[1].payload
+
+
+# --- what is refused ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"floor": LearningFloor(enabled=False)}, "hasn't allowed learning"),
+        ({"floor": LearningFloor(enabled=True, steps=11)}, "asks for steps 12, the most here is 11"),
+        ({"floor": LearningFloor(enabled=True, updates=0)}, "the most of this vehicle are 0"),
+        ({"may": False}, "hasn't consented to learning"),
+        ({"labels": NoLabels("none")}, "nothing on this vehicle says what an example should have been called"),
+        ({"package": None}, "doesn't run light-state@1.0"),
+        ({"examples": 7}, "it wants 8 examples, there are 7"),
+    ],
+)
+async def test_what_this_vehicle_doesnt_do_is_refused_in_words(
+    tmp_path: Path, package: Path, changes: dict[str, Any], words: str
+) -> None:
+    school = School(tmp_path, **{"package": package, **changes})
+    school.asks(plan_for(package))
+    async with school.at_work():
+        await school.until(lambda: words in school.side.status().refusal)
+        await school.passes(3)
+        assert school.trainer.pid is None
+    assert school.runs == {}
+    assert school.told == []
+
+
+async def test_a_plan_that_changes_too_many_parameters_is_refused(school: School, package: Path) -> None:
+    school.asks(plan_for(package, parameters=40_001))
+    async with school.at_work():
+        await school.until(lambda: "40001 parameters" in school.side.status().refusal)
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"{" * 70_000])
+async def test_a_plan_that_is_none_is_refused(school: School, data: bytes) -> None:
+    (school.folder / "plan.json").write_bytes(data)
+    async with school.at_work():
+        await school.until(lambda: "Sign another" in school.side.status().refusal)
+
+
+async def test_a_plan_for_another_model_fails_and_costs_no_budget(school: School, package: Path) -> None:
+    plan = plan_for(package, base="0" * 64)
+    school.asks(plan)
+    async with school.at_work():
+        await school.until(lambda: school.runs == {"failed": 1})
+        assert "for the base 000000000000" in school.side.status().fault
+        await school.passes(RULES.pause_s / 2)
+        assert school.runs == {"failed": 1}, "not again before the pause is over"
+    assert school.told == []
+    assert school.book.last_seq(plan) == 0
+
+
+# --- gates --------------------------------------------------------------------------------------------
+
+SHUT: list[tuple[Gate, dict[str, Any]]] = [
+    (Gate.PARKED, {"standing_ns": None}),
+    (Gate.POWER, {"power": Power.BATTERY}),
+    (Gate.HEAT, {"heat": Heat.WARM}),
+    (Gate.CLOCK, {"trusted_s": None}),
+]
+
+
+@pytest.mark.parametrize(("gate", "world"), SHUT, ids=lambda it: it.value if isinstance(it, Gate) else "")
+async def test_behind_a_shut_gate_nothing_begins_and_its_name_is_told(
+    school: School, package: Path, gate: Gate, world: dict[str, Any]
+) -> None:
+    school.asks(plan_for(package))
+    school.changes(**world)
+    async with school.at_work():
+        await school.until(lambda: school.side.status().closed == (gate.value,))
+        await school.passes(3)
+        assert school.trainer.pid is None
+        assert school.runs == {}
+        school.world = FINE
+        await school.until(lambda: len(school.told) == 1)
+
+
+@pytest.mark.parametrize(("gate", "world"), SHUT, ids=lambda it: it.value if isinstance(it, Gate) else "")
+async def test_a_gate_that_shuts_while_it_learns_ends_it_and_nothing_of_it_counts(
+    school: School, package: Path, gate: Gate, world: dict[str, Any]
+) -> None:
+    plan = plan_for(package, steps=LONG)
+    school.asks(plan)
+    before = {name: school.disk.read(name) for name in school.disk.names("")}
+    async with school.at_work():
+        await school.until(lambda: school.trainer.pid is not None)
+        pid = await busy(school.trainer)
+        school.changes(**world)
+        await school.until(lambda: school.runs == {"aborted": 1})
+        assert gate.value in school.side.status().closed
+        assert not is_there(pid)
+    assert (school.told, school.book.waiting, school.book.last_seq(plan)) == ([], None, 0)
+    assert {name: school.disk.read(name) for name in school.disk.names("")} == before
+
+
+async def test_whoever_drives_off_waits_less_than_a_tenth_of_a_second(school: School, package: Path) -> None:
+    school.asks(plan_for(package, steps=LONG))
+    async with school.at_work():
+        await school.until(lambda: school.trainer.pid is not None)
+        pid = await busy(school.trainer)
+        began_s = time.monotonic()
+        school.changes(standing_ns=None)
+        school.side.look()
+        async with asyncio.timeout(5):
+            while is_there(pid):
+                await asyncio.sleep(0.001)
+        took_s = time.monotonic() - began_s
+    assert took_s <= ABORT_WITHIN_S, took_s
+
+
+async def test_a_run_that_takes_too_long_is_ended(tmp_path: Path, package: Path) -> None:
+    school = School(tmp_path, package, rules=replace(RULES, longest_s=5.0))
+    school.asks(plan_for(package, steps=LONG))
+    async with school.at_work():
+        await school.until(lambda: school.runs == {"aborted": 1})
+        assert school.told == []
+
+
+async def test_a_plan_that_ends_meanwhile_ends_the_run(school: School, package: Path) -> None:
+    school.asks(plan_for(package, steps=LONG, not_after=1_800_000_000))
+    async with school.at_work():
+        await school.until(lambda: school.trainer.pid is not None)
+        school.changes(trusted_s=1_800_000_001.0)
+        await school.until(lambda: school.runs == {"aborted": 1})
+
+
+async def test_what_was_learned_by_a_plan_that_is_gone_isnt_told(school: School, package: Path) -> None:
+    school.asks(plan_for(package, steps=3000))
+    async with school.at_work():
+        await school.until(lambda: school.trainer.pid is not None)
+        school.asks(plan_for(package, name="lights-2", steps=LONG))
+        await school.until(lambda: school.runs == {"superseded": 1})
+        assert school.told == []
+    assert school.book.last_seq(plan_for(package)) == 0
+
+
+async def test_the_end_of_the_agent_ends_the_run(school: School, package: Path) -> None:
+    school.asks(plan_for(package, steps=LONG))
+    async with school.at_work():
+        await school.until(lambda: school.trainer.pid is not None)
+        pid = await busy(school.trainer)
+    assert not is_there(pid)
+    assert school.book.waiting is None
+
+
+# --- the way into the spool ---------------------------------------------------------------------------
+
+
+async def test_until_the_spool_has_it_an_update_waits_and_is_offered_again_but_not_at_once(
+    school: School, package: Path
+) -> None:
+    school.takes = False
+    school.asks(plan_for(package, updates=1))
+    async with school.at_work():
+        await school.until(lambda: len(school.offered) == 1)
+        assert school.side.status().waiting
+        await school.passes(OFFER_AGAIN_NS / SECOND_NS - 2)
+        assert len(school.offered) == 1
+        school.takes = True
+        await school.until(lambda: len(school.told) == 1)
+        await school.until(lambda: school.book.waiting is None)
+        await school.passes(2 * OFFER_AGAIN_NS / SECOND_NS)
+    assert len(school.told) == 1
+    assert school.offered[0] == school.offered[1] == school.told[0]
+
+
+async def test_a_start_hands_on_what_the_last_life_didnt(school: School, package: Path) -> None:
+    school.takes = False
+    school.asks(plan_for(package, updates=1))
+    async with school.at_work():
+        await school.until(lambda: len(school.offered) == 1)
+    school.takes = True
+    school.open()
+    async with school.at_work():
+        await school.until(lambda: school.told == school.offered[:1])
+
+
+async def test_an_update_whose_owner_took_the_consent_back_never_leaves(school: School, package: Path) -> None:
+    plan = plan_for(package, updates=1)
+    school.takes = False
+    school.asks(plan)
+    async with school.at_work():
+        await school.until(lambda: len(school.offered) == 1)
+    school.may, school.takes = False, True
+    school.open()
+    async with school.at_work():
+        await school.until(lambda: school.book.waiting is None)
+        await school.passes(2)
+    assert school.told == []
+    assert school.book.owed(plan) == b""
+    assert school.book.last_seq(plan) == 1, "what was told stays counted"
+
+
+async def test_without_consent_no_example_is_kept(school: School) -> None:
+    school.may = False
+    async with school.at_work():
+        school.side.take(example(99))
+        await school.passes(2)
+    assert school.store.counts().offered == 12
+
+
+async def test_a_confirmed_example_is_kept_and_told_of(school: School) -> None:
+    async with school.at_work():
+        school.side.take(example(99))
+        await school.until(lambda: sum(school.side.status().examples.values()) == 13)
+    assert example(99) in school.store.read(NOW)
+
+
+async def test_a_purge_ends_the_run_and_leaves_nothing_to_learn_from(school: School, package: Path) -> None:
+    plan = plan_for(package, steps=LONG)
+    school.asks(plan)
+    async with school.at_work():
+        await school.until(lambda: school.trainer.pid is not None)
+        pid = await busy(school.trainer)
+        await school.side.purge()
+        await school.until(lambda: not is_there(pid))
+        await school.until(lambda: "there are 0" in school.side.status().refusal)
+    assert school.told == []
+    assert school.book.owed(plan) == b""
+    assert not [name for name in school.disk.names("") if name.endswith(".ex")]
+
+
+def test_learning_is_a_purpose_of_its_own_and_off_by_default() -> None:
+    from agent.config import AgentConfig
+
+    config = AgentConfig()
+    assert not config.learning.enabled
+    assert Purpose.LEARNING not in config.privacy.consents
+    assert FLOOR.enabled

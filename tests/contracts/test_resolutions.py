@@ -1,0 +1,47 @@
+"""The links' contract on both versions of paho, with the SDK that pins the older: each in a process of its own.
+
+Installing `outrider[azure]` gives azure-iot-device with paho 1.6.1; everybody else has paho 2. The SDK runs on both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from tests.contracts.test_link import EXPECTED_PAHO, PAHO
+from tests.sdks import ROOT, azure_folder
+
+SUITES = (
+    "tests/contracts/test_link.py",
+    "tests/contracts/test_azure_link.py",
+    "tests/agent/test_azure.py",
+    "tests/simulator/clouds/test_azure_cloud.py",
+)
+
+
+async def run(chosen: str, paho: str, *path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path)), EXPECTED_PAHO: paho}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "pytest", "-q", "-k", chosen, "-p", "no:randomly", *SUITES,
+        env=environment, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()
+
+
+@pytest.mark.skipif(EXPECTED_PAHO in os.environ, reason="this is that process")
+@pytest.mark.timeout(300)
+async def test_the_contract_holds_on_what_the_azure_extra_installs() -> None:
+    await run("mqtt or broker or azure", "1.6.1", azure_folder())
+
+
+@pytest.mark.skipif(EXPECTED_PAHO in os.environ, reason="this is that process")
+@pytest.mark.skipif(PAHO.startswith("1."), reason="paho 2 isn't installed here: the azure extra keeps it out")
+@pytest.mark.timeout(300)
+async def test_the_contract_holds_with_the_sdk_on_paho_2() -> None:
+    await run("azure", PAHO, Path(sysconfig.get_path("purelib")), azure_folder())
