@@ -150,11 +150,14 @@ async def test_a_plan_begins_once_and_at_its_own_package_alone(tmp_path: Path) -
         assert [line.plan for line in await rig.desk.plans()] == [plan.name]
 
 
-async def test_a_package_that_isnt_what_it_was_holds_an_aggregate_up_and_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("first", "outcome"), [(1.0, "passed"), (-3.0, "failed")])
+async def test_a_package_that_isnt_what_it_was_holds_an_aggregate_up_and_loses_nothing(
+    tmp_path: Path, first: float, outcome: str
+) -> None:
     async with a_rig(tmp_path) as rig:
         plan = await rig.begin()
         package_in(rig.folder / "live", START + np.float32(1))
-        await three_cars(rig, plan, 1.0, 2.0, 3.0)
+        await three_cars(rig, plan, first, first, first)
         await rig.settle()
         status = await rig.plan_status()
         assert (status.attempts[0].outcome, status.attempts[0].vehicles) == ("", ["car-1", "car-2", "car-3"])
@@ -165,7 +168,7 @@ async def test_a_package_that_isnt_what_it_was_holds_an_aggregate_up_and_loses_n
         rig.clock.advance(600 * SECOND_NS)
         await rig.settle()
         status = await rig.plan_status()
-        assert (status.attempts[0].outcome, status.held_up) == ("passed", "")
+        assert (status.attempts[0].outcome, status.held_up) == (outcome, "")
 
 
 async def test_what_is_held_up_is_begun_again_at_once_when_the_operator_says_so(tmp_path: Path) -> None:
