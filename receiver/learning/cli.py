@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ecu.errors import UsageFault
 from receiver.client import OperatorClient
-from receiver.learning.answers import AttemptLine, LearningStatus, PlanLine, PlanStatus
+from receiver.learning.answers import LearningStatus, PlanLine, PlanStatus
 from telemetry.federated.plan import MAX_PLAN_BYTES
 
 app = typer.Typer(
@@ -82,7 +83,7 @@ def _print_json(value: Any) -> None:
 def _plans_table(plans: list[PlanLine]) -> Table:
     table = Table("plan", "package", "newest base", "aggregates", "waiting", title="Plans")
     for line in plans:
-        table.add_row(line.plan, line.package, line.base[:12], str(line.number), str(line.waiting))
+        table.add_row(line.plan, escape(line.package), line.base[:12], str(line.number), str(line.waiting))
     return table
 
 
@@ -95,15 +96,13 @@ def _print_status(found: LearningStatus) -> None:
 
 
 def _attempts_table(plan: PlanStatus) -> Table:
-    about = f"held up: {plan.held_up}" if plan.held_up else f"waiting: {', '.join(plan.waits) or 'nobody'}"
-    table = Table("attempt", "outcome", "what the judge says", "of", "candidate", title=plan.line.plan, caption=about)
+    about = escape(f"held up: {plan.held_up}") if plan.held_up else f"waiting: {', '.join(plan.waits) or 'nobody'}"
+    table = Table("attempt", "outcome", "what the judge says", "of", title=plan.line.plan, caption=about)
+    table.add_column("candidate", overflow="fold")
     for one in plan.attempts:
-        table.add_row(str(one.attempt), one.outcome or "being worked on", one.words, _who(one), one.candidate)
+        outcome, who = one.outcome or "being worked on", ", ".join(one.vehicles)
+        table.add_row(str(one.attempt), outcome, escape(one.words), who, escape(one.candidate))
     return table
-
-
-def _who(one: AttemptLine) -> str:
-    return ", ".join(one.vehicles)
 
 
 def _counts_table(found: LearningStatus) -> Table:

@@ -85,9 +85,13 @@ class LearningDesk:
         return next(line for line in await self.plans() if line.plan == plan.name)
 
     async def close(self, plan: str) -> Claimed:
-        """The buffer as it is becomes an aggregate. Raises LearningRefused."""
-        async with self._judging:
-            attempt = await self._store.transact(lines.claim, plan, 1, self._clock.wall_ns())
+        """The buffer as it is becomes an aggregate; where one is held up, that is begun again instead. Raises
+        LearningRefused."""
+        if self._held_up.pop(plan, None) is not None:
+            attempt = await self._store.transact(lines.last_attempt, plan)
+        else:
+            async with self._judging:
+                attempt = await self._store.transact(lines.claim, plan, 1, self._clock.wall_ns())
         self._due.set()
         return Claimed(plan, attempt)
 

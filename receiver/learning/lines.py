@@ -65,8 +65,7 @@ def claim(connection: Connection, plan: str, at_least: int, now_ns: int) -> int:
     waiting = waiting_of(connection, plan)
     if waiting < max(at_least, 1):
         raise LearningRefused(f"{waiting} vehicles of plan {plan} wait, {max(at_least, 1)} are needed.")
-    last = connection.execute(select(func.max(learning_attempt.c.attempt)).where(learning_attempt.c.plan == plan))
-    attempt = (last.scalar_one() or 0) + 1
+    attempt = last_attempt(connection, plan) + 1
     version = next_version(title, _versions(connection, title))
     row = {"plan": plan, "attempt": attempt, "version": version, "began_ns": now_ns}
     connection.execute(insert(learning_attempt).values(row))
@@ -74,6 +73,12 @@ def claim(connection: Connection, plan: str, at_least: int, now_ns: int) -> int:
     connection.execute(update(learning_update).where(*mine).values(attempt=attempt))
     journal.append(connection, now_ns, "learning_claimed", "", f"attempt {attempt} of plan {plan}, {waiting} vehicles")
     return attempt
+
+
+def last_attempt(connection: Connection, plan: str) -> int:
+    """0 before the first."""
+    last = select(func.max(learning_attempt.c.attempt)).where(learning_attempt.c.plan == plan)
+    return connection.execute(last).scalar_one() or 0
 
 
 def due(connection: Connection, buffer: int) -> list[str]:

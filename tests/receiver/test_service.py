@@ -42,9 +42,9 @@ class Child:
     def operator(self) -> OperatorClient:
         return OperatorClient(self.state)
 
-    async def vehicle(self, folder: Path) -> Vehicle:
-        file = await asyncio.to_thread(self.operator.enrol, VEHICLE)
-        disk, keys, clock = RealDisk(folder / VEHICLE), MemoryKeyStore(), SystemClock()
+    async def vehicle(self, folder: Path, name: str = VEHICLE) -> Vehicle:
+        file = await asyncio.to_thread(self.operator.enrol, name)
+        disk, keys, clock = RealDisk(folder / name), MemoryKeyStore(), SystemClock()
         disk.make_folder("")
         return Vehicle(await asyncio.to_thread(pair, file, keys, disk, clock), keys, clock, disk)
 

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from sqlalchemy import Connection, select
 
+from ecu.audit import Entry
 from ecu.clock import SteppingClock
 from ecu.disk import RealDisk
 from ecu.keys import MemoryKeyStore
@@ -112,10 +113,10 @@ class Rig:
             self.cars[name] = Car(name, keys)
         return self.cars[name]
 
-    async def begin(self, plan: Plan | None = None) -> Plan:
+    async def begin(self, plan: Plan | None = None, package: str = "live") -> Plan:
         plan = plan or plan_of()
-        package = package_in(self.folder / "live")
-        await self.desk.begin(BeginRequest(encode_plan(plan).decode(), str(package), str(self.folder)))
+        package_in(self.folder / package)
+        await self.desk.begin(BeginRequest(encode_plan(plan).decode(), str(self.folder / package), str(self.folder)))
         return plan
 
     async def receive(self, name: str, *events: bytes) -> None:
@@ -156,7 +157,10 @@ class Rig:
         return vector(parameters)
 
     async def audit(self) -> list[str]:
-        return [entry.event for entry in await self.store.transact(journal.tail, 1000)]
+        return [entry.event for entry in await self.entries()]
+
+    async def entries(self) -> list[Entry]:
+        return await self.store.transact(journal.tail, 1000)
 
     @property
     def candidates(self) -> Path:

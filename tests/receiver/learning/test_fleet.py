@@ -36,7 +36,7 @@ from tests.receiver.fleet import Vehicle, a_receiver, a_vehicle, on_free_ports
 from tests.receiver.learning.benches import FourNumbers, package_in
 from tests.receiver.learning.benches import plan_of as numbers_plan
 from tests.receiver.learning.rig import block_of, told, update_of
-from tests.receiver.test_service import run_verb
+from tests.receiver.test_service import a_child, run_verb
 
 LIVE = MODELS_FOLDER / "light-state-1.0"
 HELD_OUT = Path(inference.__file__).parent / "evaluations" / "lights-1.0"
@@ -226,3 +226,26 @@ async def test_a_candidate_in_the_making_holds_up_neither_receipts_nor_the_end_a
                 await asyncio.sleep(0.01)
         (status,) = (await receiver.learning.status()).plans
         assert [one.vehicles for one in status.attempts] == [["veh-001"], ["veh-002"]]
+
+
+async def test_a_receiver_killed_after_its_receipts_makes_the_same_of_them_once(
+    tmp_path: Path, crops: Crops, live: Learnable
+) -> None:
+    plan = plan_of(live)
+    text = f"[receiver]\nmqtt_port = 0\nhttps_port = 0\nlearning_buffer = {len(NAMES)}\n"
+    async with a_child(tmp_path, text) as child:
+        await asyncio.to_thread(child.operator.begin_learning, encode_plan(plan).decode(), LIVE, None)
+        vehicles = [await child.vehicle(tmp_path, name) for name in NAMES]
+        for vehicle, update in zip(vehicles, updates_of(live, crops, plan, honest), strict=True):
+            await sent(vehicle, update)
+        await child.end(signal.SIGKILL)
+    async with a_child(tmp_path, text) as child:
+        async with asyncio.timeout(60):
+            while not (attempts := (await asyncio.to_thread(child.operator.learning_status)).plans[0].attempts) or (
+                not attempts[0].candidate
+            ):
+                await asyncio.sleep(0.05)
+        status = await asyncio.to_thread(child.operator.learning_status)
+        assert [(one.outcome, one.vehicles) for one in attempts] == [("passed", list(NAMES))]
+        assert (status.plans[0].counts, status.queued) == ({"admitted": 3}, 0)
+        assert await child.end(signal.SIGTERM) == 0

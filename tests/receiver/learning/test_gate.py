@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from ecu.clock import SECOND_NS
+from receiver.learning import books
+from receiver.learning.books import Overtaken
+from receiver.learning.judging import judge_blocks
 from receiver.learning.lines import LearningRefused, next_version
 from receiver.learning.order import NotBegun, vector
 from telemetry.federated.line import base_digest
@@ -147,11 +150,14 @@ async def test_a_plan_begins_once_and_at_its_own_package_alone(tmp_path: Path) -
         assert [line.plan for line in await rig.desk.plans()] == [plan.name]
 
 
-async def test_a_package_that_isnt_what_it_was_holds_an_aggregate_up_and_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("first", "outcome"), [(1.0, "passed"), (-3.0, "failed")])
+async def test_a_package_that_isnt_what_it_was_holds_an_aggregate_up_and_loses_nothing(
+    tmp_path: Path, first: float, outcome: str
+) -> None:
     async with a_rig(tmp_path) as rig:
         plan = await rig.begin()
         package_in(rig.folder / "live", START + np.float32(1))
-        await three_cars(rig, plan, 1.0, 2.0, 3.0)
+        await three_cars(rig, plan, first, first, first)
         await rig.settle()
         status = await rig.plan_status()
         assert (status.attempts[0].outcome, status.attempts[0].vehicles) == ("", ["car-1", "car-2", "car-3"])
@@ -162,7 +168,69 @@ async def test_a_package_that_isnt_what_it_was_holds_an_aggregate_up_and_loses_n
         rig.clock.advance(600 * SECOND_NS)
         await rig.settle()
         status = await rig.plan_status()
-        assert (status.attempts[0].outcome, status.held_up) == ("passed", "")
+        assert (status.attempts[0].outcome, status.held_up) == (outcome, "")
+
+
+async def test_what_is_held_up_is_begun_again_at_once_when_the_operator_says_so(tmp_path: Path) -> None:
+    async with a_rig(tmp_path) as rig:
+        plan = await rig.begin()
+        (rig.folder / "live" / FILE).unlink()
+        await three_cars(rig, plan, 1.0, 2.0, 3.0)
+        await rig.settle()
+        assert "There is no package in" in (await rig.plan_status()).held_up
+        package_in(rig.folder / "live")
+        assert (await rig.desk.close(plan.name)).attempt == 1
+        await rig.settle()
+        assert [one.outcome for one in (await rig.plan_status()).attempts] == ["passed"]
+
+
+async def test_one_plan_that_is_held_up_holds_up_no_other(tmp_path: Path) -> None:
+    async with a_rig(tmp_path, buffer=1) as rig:
+        await rig.begin()
+        other = plan_of(name="lights-2")
+        await rig.begin(other, package="other")
+        (rig.folder / "live" / FILE).unlink()
+        (rig.candidates / "light-state-1.0.2").mkdir(parents=True)
+        for plan in (plan_of(), other):
+            await rig.learned(plan, "car-1", 1.0)
+        await rig.settle()
+        held = [status.held_up for status in (await rig.status()).plans]
+        assert "There is no package" in held[0]
+        assert "holds another candidate" in held[1]
+        await rig.begin(plan_of(name="lights-3"), package="third")
+        await rig.learned(plan_of(name="lights-3"), "car-1", 1.0)
+        await rig.settle()
+        assert [one.outcome for one in (await rig.status()).plans[2].attempts] == ["passed"]
+        assert (rig.candidates / "light-state-1.0.3").is_dir(), "versions are shared by all plans of a package"
+
+
+async def test_a_newer_update_takes_the_place_of_an_older_one_that_waits_and_of_no_other(tmp_path: Path) -> None:
+    async with a_rig(tmp_path) as rig:
+        plan = await rig.begin()
+        for seq, first in ((1, 9.0), (2, 1.0)):
+            await rig.learned(plan, "car-1", first, seq=seq)
+        await rig.settle()
+        assert (await rig.plan_status()).waits == ["car-1"]
+        await rig.learned(plan, "car-2", 1.0)
+        await rig.learned(plan, "car-3", 1.0)
+        await rig.settle()
+        assert await rig.model() == pytest.approx(moved(START, 1.0), abs=0.01)
+        rows = (await rig.rows("learning_update"))["learning_update"]
+        assert [(row[1], row[2], row[5], row[6]) for row in rows] == [
+            ("car-1", 1, -1, None), ("car-1", 2, 1, None), ("car-2", 1, 1, None), ("car-3", 1, 1, None),
+        ]  # fmt: skip
+
+
+async def test_blocks_that_somebody_else_has_judged_are_judged_no_second_time(tmp_path: Path) -> None:
+    async with a_rig(tmp_path) as rig:
+        plan = await rig.begin()
+        await rig.learned(plan, "car-1", 1.0)
+        read = await rig.store.transact(books.page, 4)
+        assert await rig.desk.judge_some()
+        before = await rig.rows("learning_update", "learning_count")
+        with pytest.raises(Overtaken):
+            await rig.store.transact(books.write, read, judge_blocks(read.blocks, read.ledger), 1)
+        assert await rig.rows("learning_update", "learning_count") == before
 
 
 async def test_another_candidate_in_its_place_holds_it_up_until_that_is_moved_away(tmp_path: Path) -> None:

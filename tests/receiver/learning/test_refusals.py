@@ -15,7 +15,7 @@ from ecu.clock import SECOND_NS
 from ecu.keys import MemoryKeyStore
 from receiver import admission, inbox
 from receiver.inbox import Arrival
-from receiver.learning.judging import REFUSED_AT_ONCE
+from receiver.learning.judging import KEYS_TRIED, REFUSED_AT_ONCE, WORDS_KEPT
 from telemetry.federated.plan import Plan
 from telemetry.federated.update import MAX_PAYLOAD_BYTES, ModelUpdate
 from telemetry.records import Health, Lane, Purpose, encode_event
@@ -71,7 +71,11 @@ async def test_what_differs_in_one_thing_is_refused_by_its_name(tmp_path: Path, 
         counts = status.unknown if name == "unknown_plan" else status.plans[0].vehicles
         assert counts["car-1"][name] == 1
         assert getattr(rig.counters, f"learned_{name}") == 1
-        assert (status.queued, (await rig.audit())[-1]) == (0, "update_refused")
+        assert status.queued == 0
+        (entry,) = [entry for entry in await rig.entries() if entry.event == "update_refused"]
+        assert (entry.subject, entry.detail.partition(":")[0]) == ("car-1", name)
+        assert entry.detail.isprintable(), "what a vehicle wrote, a terminal shows"
+        assert len(entry.detail) <= 4 * WORDS_KEPT
 
 
 def tampered(update: ModelUpdate, _: Car) -> bytes:
@@ -221,6 +225,18 @@ async def test_a_key_whose_certificate_had_ended_when_the_update_came_signs_noth
         await rig.learned(plan, "car-1", 1.0)
         await rig.settle()
         assert (await rig.plan_status()).counts == {"admitted": 1, "foreign": 1}
+
+
+async def test_of_very_many_keys_it_is_the_newest_that_are_tried(tmp_path: Path) -> None:
+    async with a_rig(tmp_path) as rig:
+        plan = await rig.begin()
+        car = await rig.car("car-1")
+        oldest = car.keys
+        for _ in range(KEYS_TRIED):
+            rig.clock.advance(rig.clock.boot_ns() + 3600 * SECOND_NS)
+            await renewed(rig, car)
+        assert await signed_by(rig, plan, oldest) == {"foreign": 1}
+        assert await signed_by(rig, plan, car.keys) == {"admitted": 1, "foreign": 1}
 
 
 async def test_it_is_when_an_update_came_that_counts_and_not_when_it_is_judged(tmp_path: Path) -> None:
