@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from ecu.clock import SystemClock
+from ecu.errors import EnvironmentFault
+from simulator.bench.link import clouds
 from simulator.bench.link.blocks import BlockKind, make_blocks
 from simulator.bench.link.fleet import a_fleet, vehicle_in
 from simulator.bench.metric import Metric
@@ -31,7 +33,7 @@ _BLOCKS: Final = {BlockKind.SMALL: 6_000, BlockKind.LARGE: 400}
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """`open` takes an empty folder and gives a connected link, its peer around it, to a receiver that stores."""
+    """`open` takes an empty folder and gives a connected link, its peer around it."""
 
     name: str
     needs: str  # a module; its extra has the way's name
@@ -40,7 +42,10 @@ class Way:
 
     @property
     def is_installed(self) -> bool:
-        return importlib.util.find_spec(self.needs) is not None
+        try:
+            return importlib.util.find_spec(self.needs) is not None
+        except ModuleNotFoundError:  # not even the package around it
+            return False
 
 
 @contextlib.asynccontextmanager
@@ -57,15 +62,40 @@ async def _mqtt(folder: Path) -> AsyncIterator[Link]:
             await link.close()
 
 
-WAYS: Final = (Way("mqtt", "paho.mqtt", "paho to our endpoint, stored", _mqtt),)
+@contextlib.asynccontextmanager
+async def _aws(folder: Path) -> AsyncIterator[Link]:
+    async with clouds.aws(folder, IN_FLIGHT) as link:
+        yield link
+
+
+@contextlib.asynccontextmanager
+async def _azure(folder: Path) -> AsyncIterator[Link]:
+    async with clouds.azure(folder, IN_FLIGHT) as link:
+        yield link
+
+
+WAYS: Final = (
+    Way("mqtt", "paho.mqtt", "paho to our endpoint, stored", _mqtt),
+    Way("aws", "awsiot", "awsiotsdk to mosquitto, accepted, without AWS's quotas", _aws),
+    Way("azure", "azure.iot.device", "azure-iot-device to a double in the same process, accepted", _azure),
+)
 
 
 def rows() -> list[Metric]:
-    return [metric for way in WAYS for metric in (asyncio.run(_measured(way)) if way.is_installed else _missing(way))]
+    return [metric for way in WAYS for metric in _rows(way)]
 
 
-def _missing(way: Way) -> list[Metric]:
-    return [Metric(f"{way.name} link", 0.0, "blocks/s", f"not measured: pip install 'outrider[{way.name}]'")]
+def _rows(way: Way) -> list[Metric]:
+    if not way.is_installed:
+        return _missing(way, f"pip install 'outrider[{way.name}]'")
+    try:
+        return asyncio.run(_measured(way))
+    except EnvironmentFault as missing:  # its peer isn't installed
+        return _missing(way, str(missing))
+
+
+def _missing(way: Way, why: str) -> list[Metric]:
+    return [Metric(f"{way.name} link", 0.0, "blocks/s", f"not measured: {why}")]
 
 
 async def _measured(way: Way) -> list[Metric]:

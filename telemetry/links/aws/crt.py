@@ -149,7 +149,8 @@ class CrtConnection:
 async def answered(promise: Any) -> Any:
     """The result of one of the SDK's futures. Raises SdkError."""
     try:
-        return await asyncio.wrap_future(promise)
+        # Shielded: the SDK settles its future whoever gave up, and complains where it was cancelled.
+        return await asyncio.shield(asyncio.wrap_future(promise))
     except exceptions.AwsCrtError as error:
         raise SdkError(words_of(error)) from error
 
