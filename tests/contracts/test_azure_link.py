@@ -282,6 +282,25 @@ async def test_in_accepted_mode_the_hubs_word_is_enough(tmp_path: Path) -> None:
         assert len(await world.stored()) == 40
 
 
+async def test_in_accepted_mode_connections_end_and_begin_as_ever(tmp_path: Path) -> None:
+    async with an_azure_world(tmp_path) as world, connected(world, acks=Acks.ACCEPTED) as link:
+        for end in (lambda: world.sever(VEHICLE), link.connect, link.close):
+            waiting = asyncio.ensure_future(anext(link.receipts()))
+            await asyncio.sleep(0)
+            if (ending := end()) is not None:
+                await ending
+            with pytest.raises(Unreachable):
+                await waiting
+            await link.connect()
+            await link.publish(Lane.P1, make_block())
+        await world.revoke(VEHICLE)
+        with pytest.raises(Unreachable):
+            await anext(link.hints())
+        with pytest.raises(Unauthorized):
+            await link.connect()
+        assert await world.stored() == [make_block()]
+
+
 async def test_no_session_outlives_a_connection(tmp_path: Path) -> None:
     async with an_azure_world(tmp_path) as world:
         for _ in range(2):

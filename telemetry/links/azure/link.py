@@ -166,15 +166,13 @@ class _Talk:
             self.answers.end(words)
 
     def _act(self, method: str, payload: object) -> int:
-        match method:
-            case _ if method == RECEIPT_METHOD:
-                receipts, refusals = unpack_answers(payload)
-                self._settle(receipts, refusals)
-            case _ if method == HINT_METHOD:
-                self.hints.put(hint_of(payload))
-            case _:
-                self._link.ignored += 1
-                return _NO_SUCH_METHOD
+        if method == RECEIPT_METHOD:
+            self._settle(*unpack_answers(payload))
+        elif method == HINT_METHOD:
+            self.hints.put(hint_of(payload))
+        else:
+            self._link.ignored += 1
+            return _NO_SUCH_METHOD
         return _DONE
 
     def _settle(self, receipts: list[Receipt], refusals: list[Refusal]) -> None:
@@ -186,5 +184,6 @@ class _Talk:
 
     async def _reply(self, request_id: str, status: int) -> None:
         # Who called sees a time-out instead: it is told nothing that it could not do without.
-        with contextlib.suppress(LinkError):
-            await self.line.answer(request_id, status)
+        with contextlib.suppress(LinkError, TimeoutError):
+            async with asyncio.timeout(self._link._timeout_s):
+                await self.line.answer(request_id, status)
