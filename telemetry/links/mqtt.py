@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from ecu.clock import Clock
 from telemetry.links.arrivals import Arrivals
-from telemetry.links.link import Accepted, Acks, Hint, Unreachable
+from telemetry.links.examine import examine
+from telemetry.links.link import Accepted, Acks, Hint, LinkError, Unauthorized, Unreachable
 from telemetry.links.pahoclient import PahoConnection, TlsDialer
 from telemetry.links.reasons import FAILED, deaf, raise_unless_taken, turned_away
 from telemetry.links.stream import ended
@@ -61,10 +62,11 @@ class MqttLink:
     async def connect(self) -> None:
         await self.close()
         talk = _Talk(self._in_flight)
-        line = PahoConnection(self._vehicle, self._dialer(), self._in_flight, talk)
+        context = self._context if isinstance(self._context, ssl.SSLContext) else self._context()
+        line = PahoConnection(self._vehicle, self._dialer(context), self._in_flight, talk)
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._open(line, talk)
+                await self._open(line, talk, context)
         except TimeoutError as error:
             self._abandon(line)
             raise Unreachable(f"{self._host} port {self._port} took too long to answer. Check the network.") from error
@@ -98,19 +100,31 @@ class MqttLink:
         if line is not None:
             await asyncio.to_thread(line.end)
 
-    async def _open(self, line: PahoConnection, talk: _Talk) -> None:
+    async def _open(self, line: PahoConnection, talk: _Talk, context: ssl.SSLContext) -> None:
         with explained(self._host, self._port):
             await asyncio.to_thread(line.open, self._host, self._port, KEEP_ALIVE_S)
         try:
             code, words = await talk.greeting
         except Unreachable as error:
             # TLS 1.3 lets us begin before the peer has looked at our certificate: its no comes as an alert.
-            raise refusal(str(error), self._host) from error
+            raise await self._why(refusal(str(error), self._host), context) from error
         if code >= FAILED:
             raise turned_away(code, words, self._host, self._vehicle)
         line.subscribe(down_topic(self._vehicle, "#"))
         if any(granted >= FAILED for granted in await talk.subscription):
             raise deaf(self._host, self._vehicle)
+
+    async def _why(self, found: LinkError, context: ssl.SSLContext) -> LinkError:
+        """An alert gets lost when we were still writing: who only listens hears it."""
+        if isinstance(found, Unauthorized):
+            return found
+        try:
+            await asyncio.to_thread(examine, self._host, self._port, context, (), self._timeout_s)
+        except Unauthorized as alert:
+            return alert
+        except LinkError:
+            return found
+        return found
 
     async def _send(self, topic: str, payload: bytes) -> None:
         if self._talk is None or self._line is None or self._talk.over is not None:
@@ -127,9 +141,7 @@ class MqttLink:
             raise Unreachable(f"{words}. Connect again.") from error
         raise_unless_taken(code, words)
 
-    def _dialer(self) -> TlsDialer:
-        context = self._context if isinstance(self._context, ssl.SSLContext) else self._context()
-
+    def _dialer(self, context: ssl.SSLContext) -> TlsDialer:
         def check(peer: ssl.SSLSocket) -> None:
             if not checks_dates(context):
                 check_dates(peer.getpeercert(True) or b"", self._clock, self._host)

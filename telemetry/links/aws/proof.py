@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 from ecu.clock import Clock, SystemClock
-from telemetry.links.aws.examine import examine
+from telemetry.links.examine import examine
 from telemetry.links.link import LinkError, Unreachable
 from telemetry.links.reasons import turned_away
 from telemetry.links.tls import broker_context

@@ -1,4 +1,5 @@
-"""Why a TLS connection didn't come about: asked once more with OpenSSL, which can say so. The SDK can't."""
+"""Why a TLS connection didn't come about, asked once more by somebody who only listens: an SDK may not tell, and an
+alert gets lost under what was being written."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ ALERT_WITHIN_S = 1.0
 def examine(host: str, port: int, context: ssl.SSLContext, clocks: tuple[Clock, ...], timeout_s: float) -> None:
     """Returns when it finds nothing wrong. Raises Untrusted, ClockUntrusted, Unauthorized or Unreachable. Blocks.
 
-    `clocks` all judge the peer's dates: the SDK goes by the computer's own, whatever else is believed.
+    All `clocks` judge the peer's dates.
     """
     with explained(host, port), _connected(host, port, context, timeout_s) as peer:
         for clock in clocks:
