@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from ecu.clock import SECOND_NS, Clock
+from ecu.errors import UsageFault
 from receiver import admission
 from receiver.counters import Counters
 from receiver.inbox import Outcome, Verdict
@@ -129,8 +130,13 @@ class Behind:
     async def _once(self) -> bool:
         """One connection, to its end; whether it was ever open."""
         shift = _Shift(self._arrived)
-        line = PahoConnection(self._broker.client_id, self._dialer(), MOST_WAITING, shift)
-        shift.line = line
+        try:
+            dialer = self._dialer()
+        except UsageFault as error:
+            # Its files were right at the start: somebody may be changing them just now.
+            log.error("broker_identity_unreadable", reason=str(error))
+            return False
+        line = shift.line = PahoConnection(self._broker.client_id, dialer, MOST_WAITING, shift)
         try:
             async with asyncio.timeout(OPEN_WITHIN_S):
                 await self._open(line, shift)

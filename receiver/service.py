@@ -109,6 +109,8 @@ async def running(config: ReceiverConfig, state: Path, clock: Clock | None = Non
     disk = state_folder(state)
     with _alone(state), _sockets(config, state) as sockets:
         authority = Authority(disk, clock, config.certificate_days)
+        if config.broker:
+            _broker_context(config, authority)
         async with _opened(Store(config.store or sqlite_url(disk))) as store:
             await store.transact(journal.append, clock.wall_ns(), "started")
             async with (

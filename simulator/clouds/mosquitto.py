@@ -95,7 +95,10 @@ class Mosquitto:
         await asyncio.gather(*self._cutting)
 
     async def stop(self) -> None:
+        """Once more is nothing."""
         await self.settled()
+        if self._process.returncode is not None:
+            return
         self._process.terminate()
         try:
             async with asyncio.timeout(STOP_WITHIN_S):

@@ -41,6 +41,7 @@ from telemetry.wire import Receipt, unpack_block
 from tests.contracts.awsworld import an_aws_world
 from tests.contracts.azureworld import an_azure_world
 from tests.contracts.brokerworld import a_broker_world
+from tests.contracts.watched import Watched
 from tests.contracts.worlds import MemoryWorld, MqttWorld, World
 from tests.receiver.fleet import EPOCH, VEHICLE, Vehicle, a_receiver, a_vehicle, cost_of, make_block, todays_clock
 
@@ -83,12 +84,14 @@ async def a_mqtt_world(folder: Path, **settings: object) -> AsyncIterator[MqttWo
 
 @contextlib.asynccontextmanager
 async def connected(world: World, vehicle: str = VEHICLE) -> AsyncIterator[Link]:
-    link = await world.link(vehicle)
+    """Under watch: laws 1 and 6 are held to at its end."""
+    link = Watched(await world.link(vehicle))
     await link.connect()
     try:
         yield link
     finally:
         await link.close()
+    await link.hold(world, vehicle)
 
 
 try:

@@ -24,16 +24,21 @@ from telemetry.wire import (
     NO_DICTIONARY,
     BadBlock,
     BlockHeader,
+    Decision,
     Receipt,
+    Refusal,
+    block_name,
     down_topic,
     inflated_size,
     pack_block,
     pack_body,
     pack_receipt,
+    pack_refusal,
     status_topic,
     unpack_block,
     unpack_body,
     unpack_receipt,
+    unpack_refusal,
     up_topic,
 )
 
@@ -109,6 +114,20 @@ def test_a_golden_receipt_is_written_and_read_as_it_stands(vector: dict[str, Any
 def test_a_golden_bad_receipt_is_refused_in_words(vector: dict[str, Any]) -> None:
     with pytest.raises(BadBlock, match=vector["says"]):
         unpack_receipt(bytes.fromhex(vector["receipt"]))
+
+
+@named("refusals")
+def test_a_golden_refusal_is_written_and_read_as_it_stands(vector: dict[str, Any]) -> None:
+    name = block_name(bytes.fromhex(vector["block"]))
+    refusal = Refusal(name, Decision(vector["decision"]), vector["words"])
+    assert pack_refusal(refusal) == bytes.fromhex(vector["refusal"])
+    assert unpack_refusal(bytes.fromhex(vector["refusal"])) == refusal
+
+
+@named("bad_refusals")
+def test_a_golden_bad_refusal_is_refused_in_words(vector: dict[str, Any]) -> None:
+    with pytest.raises(BadBlock, match=vector["says"]):
+        unpack_refusal(bytes.fromhex(vector["refusal"]))
 
 
 def test_topics_are_as_they_were_fixed() -> None:
