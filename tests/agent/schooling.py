@@ -72,11 +72,11 @@ class School:
     takes: bool = True
     """Whether the spool does."""
     examples: int = 12
+    clock: Any = field(default_factory=lambda: SteppingClock(NOW.boot_ns))
     offered: list[ModelUpdate] = field(default_factory=list)
     told: list[ModelUpdate] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.clock = SteppingClock(NOW.boot_ns)
         self.trainer = Trainer(os.environ, self.start)
         self.open()
 

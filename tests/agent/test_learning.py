@@ -15,7 +15,7 @@ from agent.labels import NoLabels
 from agent.learning import OFFER_AGAIN_NS
 from agent.trainer import Fault
 from agent.trainer.messages import TrainerFault
-from ecu.clock import SECOND_NS
+from ecu.clock import SECOND_NS, SystemClock
 from ecu.conditions import Heat, Power
 from telemetry.federated.plan import LearningFloor
 from telemetry.records import Purpose
@@ -180,6 +180,23 @@ async def test_whoever_drives_off_waits_less_than_a_tenth_of_a_second(school: Sc
                 await asyncio.sleep(0.001)
         took_s = time.monotonic() - began_s
     assert took_s <= ABORT_WITHIN_S, took_s
+
+
+async def test_a_gate_that_nobody_tells_of_is_noticed_within_a_tenth_of_a_second(tmp_path: Path, package: Path) -> None:
+    school = School(tmp_path, package, clock=SystemClock(), rules=replace(RULES, pause_s=0.0))
+    school.asks(plan_for(package, steps=LONG))
+    took_s = []
+    async with school.at_work():
+        for _ in range(5):
+            school.world = FINE
+            pid = await busy(school.trainer)
+            began_s = time.monotonic()
+            school.changes(heat=Heat.WARM)
+            async with asyncio.timeout(5):
+                while is_there(pid):
+                    await asyncio.sleep(0.001)
+            took_s.append(time.monotonic() - began_s)
+    assert sorted(took_s)[2] <= ABORT_WITHIN_S, took_s
 
 
 async def test_a_gate_that_shut_for_an_instant_has_ended_the_run(school: School, package: Path) -> None:

@@ -121,7 +121,9 @@ async def busy(trainer: Trainer) -> int:
 
 
 def ticks_of(pid: int) -> int:
-    """CPU time, in hundredths of a second."""
+    """CPU time, in hundredths of a second; 0 of one that is gone."""
+    if not is_there(pid):
+        return 0
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
