@@ -149,6 +149,8 @@ class LearningSide:
         self._expire_ns = 0
         self._parsed: tuple[bytes, Plan | PlanRefused] | None = None
         self._given_up: tuple[Plan, str] | None = None
+        self._cut: tuple[Gate, ...] = ()
+        """The gates that ended the run under way, whatever opened again since."""
         self._shown = store.by_class(), store.counts()
         self._keeping: set[asyncio.Task[None]] = set()
         self._is_over = False
@@ -182,7 +184,8 @@ class LearningSide:
 
     def look(self) -> None:
         """Something may have changed: a gate that is closed now ends what is being learned, at once."""
-        if self._running is not None and self._gates(self._running):
+        if self._running is not None and (shut := self._gates(self._running)):
+            self._cut = shut
             self._trainer.kill()
             self._stirred.set()
 
@@ -321,7 +324,7 @@ class LearningSide:
         examples = await self._stored(self._store.read, self._now())
         if len(examples) < plan.min_examples:
             return  # some expired just now; the next look says so
-        self._running, self._began_ns = plan, self._ports.clock.boot_ns()
+        self._running, self._began_ns, self._cut = plan, self._ports.clock.boot_ns(), ()
         try:
             became = await self._run(plan, examples)
         except NotTaught as trouble:
@@ -367,11 +370,10 @@ class LearningSide:
         watching = asyncio.ensure_future(self._until_closed(plan))
         try:
             await asyncio.wait({teaching, watching}, return_when=asyncio.FIRST_COMPLETED)
-            if watching.done() or self._is_over:
-                return None
-            shut = self._gates(plan)
-            if shut:
-                self._board.closed = shut
+            # A gate that shut in this very instant counts, too.
+            self.look()
+            if self._cut or self._is_over:
+                self._board.closed = self._cut
                 return None
             return teaching.result()
         finally:
@@ -385,11 +387,11 @@ class LearningSide:
                 teaching.exception()
 
     async def _until_closed(self, plan: Plan) -> None:
-        while not (shut := self._gates(plan)):
+        while not self._cut:
             await self._sleep(WATCH_NS)
             self._stirred.clear()
-        self._board.closed = shut
-        if Gate.LONGEST in shut:
+            self.look()
+        if Gate.LONGEST in self._cut:
             # The next run would take as long, and cost as much.
             self._given_up = plan, f"a run takes longer than {self._rules.longest_s:g} s here."
 

@@ -63,8 +63,6 @@ class Trainer:
 
         def told(child: Child[FromTrainer], message: FromTrainer) -> None:
             answer.take(message)
-            if answer.is_over:
-                child.kill()
 
         try:
             child = self._child = await self._start(

@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from agent.children import Child
 from agent.gates import GateRules, PowerWanted, World
 from agent.labels import Labels, NoLabels
 from agent.learning import LearningSide, Ports
@@ -28,7 +29,7 @@ from telemetry.federated.examples import ExampleLimits, ExampleStore
 from telemetry.federated.plan import LabelSource, LearningFloor, Plan, encode_plan
 from telemetry.federated.update import ModelUpdate, signed_part
 from telemetry.records import Learned, Record, record_of
-from tests.agent.lessons import NOW, example, starts_plain
+from tests.agent.lessons import NOW, example
 from tests.telemetry.spool.rig import seeded_entropy
 
 KEYS = MemoryKeyStore()
@@ -66,16 +67,16 @@ class School:
     floor: LearningFloor = FLOOR
     rules: GateRules = RULES
     labels: Labels = field(default_factory=TestLabels)
-    start: StartsChildren = starts_plain
+    start: StartsChildren = Child.start
     may: bool = True
     takes: bool = True
     """Whether the spool does."""
     examples: int = 12
+    clock: Any = field(default_factory=lambda: SteppingClock(NOW.boot_ns))
     offered: list[ModelUpdate] = field(default_factory=list)
     told: list[ModelUpdate] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.clock = SteppingClock(NOW.boot_ns)
         self.trainer = Trainer(os.environ, self.start)
         self.open()
 

@@ -15,20 +15,20 @@ from agent.labels import NoLabels
 from agent.learning import OFFER_AGAIN_NS
 from agent.trainer import Fault
 from agent.trainer.messages import TrainerFault
-from ecu.clock import SECOND_NS
+from ecu.clock import SECOND_NS, SystemClock
 from ecu.conditions import Heat, Power
 from telemetry.federated.plan import LearningFloor
 from telemetry.records import Purpose
-from tests.agent.lessons import NOW, example, make_package, plan_for
+from tests.agent.lessons import NOW, PACKAGE, example, plan_for
 from tests.agent.schooling import FINE, FLOOR, RULES, School, is_signed
 from tests.agent.test_trainer import ABORT_WITHIN_S, Says, busy, is_there
 
 LONG = 100_000
 
 
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_package(tmp_path_factory.mktemp("packages") / "light-state-1.0")
+@pytest.fixture
+def package() -> Path:
+    return PACKAGE
 
 
 @pytest.fixture
@@ -180,6 +180,35 @@ async def test_whoever_drives_off_waits_less_than_a_tenth_of_a_second(school: Sc
                 await asyncio.sleep(0.001)
         took_s = time.monotonic() - began_s
     assert took_s <= ABORT_WITHIN_S, took_s
+
+
+async def test_a_gate_that_nobody_tells_of_is_noticed_within_a_tenth_of_a_second(tmp_path: Path, package: Path) -> None:
+    school = School(tmp_path, package, clock=SystemClock(), rules=replace(RULES, pause_s=0.0))
+    school.asks(plan_for(package, steps=LONG))
+    took_s = []
+    async with school.at_work():
+        for _ in range(5):
+            school.world = FINE
+            pid = await busy(school.trainer)
+            began_s = time.monotonic()
+            school.changes(heat=Heat.WARM)
+            async with asyncio.timeout(5):
+                while is_there(pid):
+                    await asyncio.sleep(0.001)
+            took_s.append(time.monotonic() - began_s)
+    assert sorted(took_s)[2] <= ABORT_WITHIN_S, took_s
+
+
+async def test_a_gate_that_shut_for_an_instant_has_ended_the_run(school: School, package: Path) -> None:
+    school.asks(plan_for(package, steps=LONG))
+    async with school.at_work():
+        await school.until(lambda: school.trainer.pid is not None)
+        pid = await busy(school.trainer)
+        school.changes(standing_ns=None)
+        school.side.look()
+        school.world = FINE
+        await school.until(lambda: school.runs == {"aborted": 1})
+        assert not is_there(pid)
 
 
 async def test_a_run_that_takes_too_long_is_ended(tmp_path: Path, package: Path) -> None:

@@ -23,12 +23,10 @@ from agent.learningroom import BOOK_FOLDER, EXAMPLES_FOLDER, LearningRoom, Surro
 from ecu.clock import MILLISECOND_NS, SystemClock
 from ecu.disk import RealDisk
 from ecu.keys import MemoryKeyStore
-from inference.package import find_package
-from inference.training.package import load_learnable
 from receiver.pki import Authority
 from telemetry.federated.examples import ExampleCounts
 from telemetry.federated.payload import decode_delta
-from telemetry.federated.plan import LabelSource, Plan, encode_plan
+from telemetry.federated.plan import encode_plan
 from telemetry.federated.update import signed_part
 from telemetry.privacy.pictures import RedactedCrop
 from telemetry.records import Lane, Learned, Record, record_of
@@ -36,23 +34,12 @@ from telemetry.signals import vss
 from telemetry.spool import Spool, SpoolKeeper
 from telemetry.spool.counts import MemoryCounters
 from telemetry.spool.limits import SpoolLimits
+from tests.agent.lessons import PACKAGE, plan_for
 
 SHEET = Path(__file__).parents[2] / "simulator" / "lights"
-PACKAGE = find_package("light-state@1.0")
 BENCH = {
     "enabled": True, "needs_parked": False, "power": "any", "source": f"crops:{SHEET}?take=0-19,1100-1119",
 }  # fmt: skip
-
-
-def plan_of_package(**changes: Any) -> Plan:
-    learnable = load_learnable(PACKAGE)
-    told = {
-        "name": "lights-1", "model": learnable.title, "base": learnable.base, "graph": learnable.graph_sha256,
-        "layout": learnable.layout.digest, "parameters": learnable.layout.size, "source": LabelSource.CONFIRMED,
-        "steps": 8, "batch": 16, "learning_rate": 0.01, "clip": 1.0, "keep": 500, "min_examples": 8, "updates": 1,
-        "max_staleness": 1, "not_after": 1 << 34,
-    }  # fmt: skip
-    return Plan(**{**told, **changes})
 
 
 @dataclass
@@ -122,7 +109,7 @@ class Vehicle:
 
 
 async def test_a_bench_learns_from_its_crops_and_the_update_lies_durably_in_the_spool(tmp_path: Path) -> None:
-    vehicle, plan = Vehicle(tmp_path, BENCH), plan_of_package()
+    vehicle, plan = Vehicle(tmp_path, BENCH), plan_for(updates=1, not_after=1 << 34)
     async with vehicle.at_work():
         await vehicle.until(lambda: vehicle.status.examples == {"green": 20, "red": 20})
         (tmp_path / "plan.json").write_bytes(encode_plan(plan))
