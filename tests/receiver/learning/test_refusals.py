@@ -16,7 +16,6 @@ from ecu.keys import MemoryKeyStore
 from receiver import admission, inbox
 from receiver.inbox import Arrival
 from receiver.learning.judging import KEYS_TRIED, REFUSED_AT_ONCE, WORDS_KEPT
-from telemetry.federated.admission import MAX_PAYLOAD_BYTES
 from telemetry.federated.plan import Plan
 from telemetry.federated.update import ModelUpdate
 from telemetry.records import Health, Lane, Purpose, encode_event
