@@ -17,7 +17,7 @@ from receiver import admission, inbox
 from receiver.inbox import Arrival
 from receiver.learning.judging import KEYS_TRIED, REFUSED_AT_ONCE, WORDS_KEPT
 from telemetry.federated.plan import Plan
-from telemetry.federated.update import ModelUpdate
+from telemetry.federated.update import MAX_PAYLOAD_BYTES, ModelUpdate
 from telemetry.records import Health, Lane, Purpose, encode_event
 from telemetry.wire import unpack_block
 from tests.receiver.learning.benches import plan_of
