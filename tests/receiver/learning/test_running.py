@@ -1,0 +1,85 @@
+"""The desk by itself: it begins with what it finds, looks again after a while, and waits for a database that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
+
+from ecu.clock import SECOND_NS
+from receiver.store import Store, StoreError
+from tests.receiver.fleet import until
+from tests.receiver.learning.benches import FILE, package_in
+from tests.receiver.learning.rig import Rig, a_rig
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@contextlib.asynccontextmanager
+async def running(rig: Rig) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(rig.desk.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_a_start_goes_on_with_all_that_it_finds(tmp_path: Path) -> None:
+    async with a_rig(tmp_path) as rig:
+        plan = await rig.begin()
+        for name in ("car-1", "car-2", "car-3"):
+            await rig.learned(plan, name, 1.0)
+        async with running(rig):
+            await until(lambda: rig.counters.learning_candidates == 1)
+        for name in ("car-1", "car-2", "car-3"):
+            await rig.learned(plan, name, 1.0, seq=2)
+        while await rig.desk.judge_some():
+            pass
+        rig.restart()
+        async with running(rig):
+            await until(lambda: rig.counters.learning_candidates == 1)
+        assert [one.outcome for one in (await rig.plan_status()).attempts] == ["passed", "passed"]
+
+
+async def test_what_is_held_up_is_begun_again_after_a_while(tmp_path: Path) -> None:
+    async with a_rig(tmp_path, buffer=1) as rig:
+        plan = await rig.begin()
+        (rig.folder / "live" / FILE).unlink()
+        await rig.learned(plan, "car-1", 1.0)
+        async with running(rig):
+            await until(lambda: rig.counters.learning_held_up == 1)
+            package_in(rig.folder / "live")
+            rig.clock.advance(600 * SECOND_NS)
+            await until(lambda: rig.counters.learning_candidates == 1)
+
+
+class Faltering(Store):
+    """Its next transactions fail."""
+
+    def __init__(self, store: Store, failures: int) -> None:
+        self._inner, self._left = store, failures
+
+    async def transact(self, act: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        self._left -= 1
+        if self._left >= 0:
+            raise StoreError("The store failed: the disk is full.")
+        return await self._inner.transact(act, *args, **kwargs)
+
+
+async def test_a_database_that_fails_is_waited_for(tmp_path: Path) -> None:
+    async with a_rig(tmp_path, buffer=1) as rig:
+        plan = await rig.begin()
+        await rig.learned(plan, "car-1", 1.0)
+        rig.store = Faltering(rig.store, 2)
+        rig.restart()
+        async with running(rig):
+            await until(lambda: rig.counters.store_failures == 2)
+            rig.clock.advance(5 * SECOND_NS)
+            await until(lambda: rig.counters.learning_candidates == 1)
