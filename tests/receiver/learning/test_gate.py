@@ -184,6 +184,22 @@ async def test_what_is_held_up_is_begun_again_at_once_when_the_operator_says_so(
         assert [one.outcome for one in (await rig.plan_status()).attempts] == ["passed"]
 
 
+async def test_while_one_aggregate_is_held_up_the_next_buffer_fills_and_waits_its_turn(tmp_path: Path) -> None:
+    async with a_rig(tmp_path) as rig:
+        plan = await rig.begin()
+        (rig.folder / "live" / FILE).unlink()
+        await three_cars(rig, plan, 1.0, 1.0, 1.0)
+        await rig.settle()
+        await three_cars(rig, plan, 1.0, 1.0, 1.0, seq=2)
+        await rig.settle()
+        status = await rig.plan_status()
+        assert (len(status.attempts), status.line.waiting) == (1, 3)
+        package_in(rig.folder / "live")
+        await rig.desk.close(plan.name)
+        await rig.settle()
+        assert [one.outcome for one in (await rig.plan_status()).attempts] == ["passed", "passed"]
+
+
 async def test_one_plan_that_is_held_up_holds_up_no_other(tmp_path: Path) -> None:
     async with a_rig(tmp_path, buffer=1) as rig:
         await rig.begin()
