@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -149,6 +151,23 @@ async def test_renewal_with_traffic_running_loses_nothing(tmp_path: Path) -> Non
                     vehicle.keys.retire_previous()
                 await link.publish(Lane.P1, make_block(3 * n))
             assert len(await world.stored()) == 9
+
+
+@with_aws
+async def test_no_client_of_the_sdk_outlives_its_connection(tmp_path: Path) -> None:
+    async with an_aws_world(tmp_path) as world:
+        link, clients = await a_link(world), []
+        for _ in range(3):
+            await link.connect()
+            assert link._talk is not None
+            clients.append(weakref.ref(link._talk.line.client))
+        await link.close()
+
+        def gone() -> bool:
+            gc.collect()
+            return all(client() is None for client in clients)
+
+        await until(gone)
 
 
 # --- shadow and jobs -------------------------------------------------------------------------------------------------

@@ -72,26 +72,32 @@ class CrtConnection:
     async def subscribe(self, topic: str) -> int:
         """The reason code of the SUBACK. Raises SdkError."""
         wanted = mqtt5.Subscription(topic, mqtt5.QoS.AT_LEAST_ONCE)
-        suback = await answered(self.client.subscribe(mqtt5.SubscribePacket([wanted])))
+        suback = await answered(self._live().subscribe(mqtt5.SubscribePacket([wanted])))
         return int(suback.reason_codes[0])
 
     async def publish(self, topic: str, payload: bytes) -> tuple[int, str]:
         """Reason code and words of the PUBACK. Raises SdkError."""
         packet = mqtt5.PublishPacket(topic=topic, payload=payload, qos=mqtt5.QoS.AT_LEAST_ONCE)
-        puback = (await answered(self.client.publish(packet))).puback
+        puback = (await answered(self._live().publish(packet))).puback
         code = int(puback.reason_code)
         return code, puback.reason_string or f"reason code {code:#x}"
 
     def abandon(self) -> None:
         """Ends it without waiting."""
-        self.client.stop()
+        if self.client is not None:
+            self.client.stop()
 
     async def end(self) -> None:
         """Says goodbye; returns when the client has stopped, or shortly after when it doesn't."""
-        self.client.stop()
+        self.abandon()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
                 await self._stopped
+
+    def _live(self) -> Any:
+        if self.client is None:
+            raise SdkError("the connection is over")
+        return self.client
 
     def _options(self, peer: Peer, timeout_s: float, paced: bool) -> Any:
         timeout_ms = int(timeout_s * 1000)
@@ -138,6 +144,8 @@ class CrtConnection:
         self._tell(self._events.arrived, packet.topic, bytes(packet.payload or b""))
 
     def _on_stopped(self) -> None:
+        # It holds our methods, where no collector looks, and we hold it: parted, both can go.
+        self.client = None
         if not self._stopped.done():
             self._stopped.set_result(None)
 

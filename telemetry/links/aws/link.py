@@ -103,8 +103,8 @@ class AwsLink:
     async def report(self, status: bytes) -> None:
         talk = self._talking()
         await self._send(talk, status_topic(self._name), status)
-        assert talk.thing is not None
-        await self._in_time(talk, talk.thing.report(status))
+        if (thing := self._talking().thing) is not None:
+            await self._in_time(talk, thing.report(status))
 
     async def close(self) -> None:
         talk, self._talk = self._talk, None
@@ -205,5 +205,6 @@ class _Talk:
             self.line.abandon()
 
     def _let_go(self) -> None:
-        if self.thing is not None:
-            self.thing.close()
+        thing, self.thing = self.thing, None
+        if thing is not None:
+            thing.close()
