@@ -34,7 +34,7 @@ from telemetry.records import Learned, Record
 from telemetry.spool import SpoolKeeper
 
 LOOK_NS: Final = SECOND_NS
-WATCH_NS: Final = 50 * MILLISECOND_NS
+WATCH_NS: Final = 20 * MILLISECOND_NS
 """How often the gates are looked at while something is learned."""
 OFFER_AGAIN_NS: Final = 60 * SECOND_NS
 EXPIRE_NS: Final = 600 * SECOND_NS

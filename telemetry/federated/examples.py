@@ -135,7 +135,7 @@ class ExampleStore:
         """Raises DiskError. What can't be read is counted and removed; what is too old or too much leaves."""
         disk.make_folder("")
         vault = Vault(disk, keys, entropy, REALM)
-        vault.open()
+        vault.open()  # which syncs the folder: names that a killed process left in memory only are durable now
         store = cls(disk, vault, entropy, limits)
         store._survey()
         store.expire(now)
@@ -228,8 +228,6 @@ class ExampleStore:
                 self._forget(serial, Why.DAMAGED)
             else:
                 self._kept[serial] = _Entry(example.label, example.taken, size, _digest(example))
-        # A killed process may have left names and removals in memory only.
-        self._disk.sync_folder("")
 
     def _why_gone(self, taken: Now, now: Now) -> Why | None:
         if taken.wall_ns is None and taken.boot != now.boot:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from ecu.clock import SECOND_NS, SystemClock
 from ecu.conditions import Heat, Power
 from telemetry.federated.plan import LearningFloor
 from telemetry.records import Purpose
-from tests.agent.lessons import NOW, PACKAGE, example, plan_for
+from tests.agent.lessons import NOW, PACKAGE, example, order_for, plan_for
 from tests.agent.schooling import FINE, FLOOR, RULES, School, is_signed
-from tests.agent.test_trainer import ABORT_WITHIN_S, Says, busy, is_there
+from tests.agent.test_trainer import ABORT_WITHIN_S, Says, answer, busy, is_there
 
 LONG = 100_000
 
@@ -209,6 +210,39 @@ async def test_a_gate_that_shut_for_an_instant_has_ended_the_run(school: School,
         school.world = FINE
         await school.until(lambda: school.runs == {"aborted": 1})
         assert not is_there(pid)
+
+
+def answers(package: Path, then: Callable[[], None]) -> Says:
+    """A trainer that answers as it is asked, and then something happens before anybody has heard it."""
+    order, _, _ = order_for(plan_for(package), [example(number) for number in range(12)])
+    return Says(*answer(order), then=then)
+
+
+async def test_a_gate_that_shuts_in_the_instant_of_the_answer_shuts(tmp_path: Path, package: Path) -> None:
+    def shuts() -> None:
+        there.changes(heat=Heat.HOT)
+
+    there = School(tmp_path, package, start=answers(package, shuts))
+    there.asks(plan_for(package))
+    async with there.at_work():
+        await there.until(lambda: there.runs == {"aborted": 1})
+    assert there.told == []
+    assert there.book.last_seq(plan_for(package)) == 0
+
+
+async def test_what_was_learned_from_what_is_purged_meanwhile_isnt_told(tmp_path: Path, package: Path) -> None:
+    purges: list[asyncio.Future[None]] = []
+
+    def purge() -> None:
+        purges.append(asyncio.ensure_future(there.side.purge()))
+
+    there = School(tmp_path, package, start=answers(package, purge))
+    there.asks(plan_for(package))
+    async with there.at_work():
+        await there.until(lambda: there.runs == {"superseded": 1})
+        await purges[0]
+    assert there.told == []
+    assert there.book.last_seq(plan_for(package)) == 0
 
 
 async def test_a_run_that_takes_too_long_is_ended(tmp_path: Path, package: Path) -> None:

@@ -17,7 +17,6 @@ import pytest
 from agent.children import Child
 from agent.trainer import Fault, NotTaught, Taught, Train, Trainer
 from agent.trainer.messages import FromTrainer, Part, Trained, TrainerFault, What
-from ecu.channel import Message
 from telemetry.federated.payload import decode_delta
 from tests.agent.lessons import PACKAGE, example, order_for, plan_for
 from tests.agent.puppets import Puppet
@@ -186,10 +185,11 @@ async def test_a_trainer_that_cant_be_started_is_said(package: Path) -> None:
 
 
 class Says:
-    """Starts trainers that say so and then live on."""
+    """Starts trainers that say so and then live on; `then` happens right after that."""
 
-    def __init__(self, *messages: FromTrainer) -> None:
+    def __init__(self, *messages: FromTrainer, then: Callable[[], None] = lambda: None) -> None:
         self._messages = messages
+        self._then = then
         self.born: Puppet | None = None
 
     async def __call__(
@@ -199,10 +199,11 @@ class Says:
         trainer = self.born = Puppet(arguments, on_message, on_closed)
         for message in self._messages:
             asyncio.get_running_loop().call_soon(trainer.says, message)
+        asyncio.get_running_loop().call_soon(self._then)
         return trainer
 
 
-def answer(order: Train, payload: bytes = b"payload", owed: bytes | None = None, **changes: Any) -> list[Message]:
+def answer(order: Train, payload: bytes = b"payload", owed: bytes | None = None, **changes: Any) -> list[FromTrainer]:
     owed = bytes(4 * order.parameters) if owed is None else owed
     told = {"payload_bytes": len(payload), "owed_bytes": len(owed), "losses": (1.0,), "steps": order.steps, "cpu_ns": 1}
     parts = [Part(What.OWED, owed[at : at + 90_000]) for at in range(0, len(owed), 90_000)]
@@ -215,7 +216,7 @@ def small_order(package: Path) -> tuple[Train, bytes, bytes]:
 
 async def test_an_honest_answer_is_taken(package: Path) -> None:
     order, pixels, places = small_order(package)
-    says = Says(*answer(order))  # type: ignore[arg-type]
+    says = Says(*answer(order))
     result = await Trainer({}, says).teach(package, order, pixels, places, b"")
     assert result.payload == b"payload"
     assert says.born is not None
@@ -236,7 +237,7 @@ async def test_an_honest_answer_is_taken(package: Path) -> None:
 )
 async def test_a_trainer_that_says_what_cant_be_isnt_believed(package: Path, lie: dict[str, Any], words: str) -> None:
     order, pixels, places = small_order(package)
-    says = Says(*answer(order, **lie))  # type: ignore[arg-type]
+    says = Says(*answer(order, **lie))
     with pytest.raises(NotTaught, match=words) as refused:
         await Trainer({}, says).teach(package, order, pixels, places, b"")
     assert refused.value.fault is None
@@ -246,7 +247,7 @@ async def test_a_trainer_that_says_what_cant_be_isnt_believed(package: Path, lie
 
 async def test_what_comes_after_the_last_word_changes_nothing(package: Path) -> None:
     order, pixels, places = small_order(package)
-    says = Says(TrainerFault(Fault.MODEL, "went to infinity"), *answer(order))  # type: ignore[arg-type]
+    says = Says(TrainerFault(Fault.MODEL, "went to infinity"), *answer(order))
     with pytest.raises(NotTaught, match="infinity") as refused:
         await Trainer({}, says).teach(package, order, pixels, places, b"")
     assert refused.value.fault is Fault.MODEL

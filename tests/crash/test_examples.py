@@ -165,7 +165,6 @@ def test_a_disk_that_forgets_one_kind_of_file_is_noticed(kind: str) -> None:
 
 
 def test_what_a_start_found_after_a_kill_is_still_there_after_a_cut() -> None:
-    # Mutation: a start that doesn't sync its folder counts on names that a power cut takes back.
     def life(disk: CrashDisk) -> None:
         store = opened(disk, seed=1)
         store.put(example(1))
