@@ -122,6 +122,12 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.mark.parametrize("missing", [WITHOUT_BROKER, WITHOUT_AWS], ids=["broker", "aws"])
+def test_a_broker_and_aws_are_held_to_it_here(missing: str) -> None:
+    if missing:
+        pytest.skip(missing)
+
+
 def test_azure_is_held_to_it_here() -> None:
     if WITHOUT_AZURE:
         pytest.skip(WITHOUT_AZURE)
