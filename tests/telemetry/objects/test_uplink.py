@@ -356,16 +356,24 @@ def test_what_cant_be_noted_as_stored_is_noted_later() -> None:
 
 
 def test_what_is_erased_while_it_is_sent_is_sent_no_further() -> None:
+    asked, may_go = threading.Event(), threading.Event()
+
+    def held() -> None:
+        asked.set()
+        may_go.wait(10)
+
     async def act(stage: Scene) -> None:
-        await stage.until(lambda: stage.link.sent_bytes == 1024)
+        await stage.until(asked.is_set)
         assert await stage.keeper.erase(Purpose.PERCEPTION) == 1
+        may_go.set()
         await stage.until(lambda: stage.uplink.status().state is ObjectUplinkState.IDLE)
         assert stage.link.sent_bytes <= 2048
         await stage.keeper.put(picture(7), Purpose.PERCEPTION)
         await stage.drained()
         assert stage.arrived == {content(7)}
 
-    scene(act)
+    # The receiver is asked what it has, takes one slice, and is slow to take the next.
+    scene(act, link=MemoryObjectLink(failures=[None, None, held]))
 
 
 async def test_cancelling_ends_it_at_once_whatever_the_network_does() -> None:
