@@ -64,7 +64,7 @@ class ProcessJudge:
         except TimeoutError:
             return Opinion(Event.UNDECIDED, f"the judge came to no end within {self._within_s:.0f} s")
         finally:
-            await asyncio.shield(asyncio.create_task(child.stop()))
+            await child.end()
 
 
 def _opinion(message: FromJudge) -> Opinion | None:
