@@ -87,6 +87,8 @@ async def perform(
         cloud = cloud_of(link, root / "cloud", Random())
         return await _Demo(script(fast), FAST if fast else REAL, display, environment, root, keep, cloud).run()
     finally:
+        # A thread that still writes there would make its folder anew.
+        await asyncio.get_running_loop().shutdown_default_executor()
         shutil.rmtree(root, ignore_errors=True)
 
 

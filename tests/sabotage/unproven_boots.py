@@ -11,10 +11,11 @@ CLAIM = "agent killed in every state of a trial"
 
 @after("agent.updates")
 def the_trial_boots(updates: Any) -> None:
-    def live_package(self: Any) -> Any:
-        record = self._updates.slots(updates.Kind.MODEL).record
+    def live_package(self: Any, kind: Any) -> Any:
+        slots = self._updates.slots(kind)
         # Only at the start: what a candidate is compared to stays what it was.
         has_begun = hasattr(self, "_perception")
-        return self._package_of(record.good if has_begun else record.trial or record.good)
+        slot = slots.record.good if has_begun else slots.record.trial or slots.record.good
+        return self._factory[kind] if slot is updates.Slot.FACTORY else self._folder / slots.path(slot)
 
-    put(updates.UpdateSide, "live_package", property(live_package))
+    put(updates.UpdateSide, "live_package", live_package)
