@@ -122,6 +122,7 @@ class Stage:
     ) -> None:
         self.places = places
         self._cloud = cloud
+        self._registering = asyncio.Lock()
         self.proxy: FaultProxy | None = None
         self.desk: SigningDesk | None = None
         self._served = ""
@@ -211,7 +212,9 @@ class Stage:
                                  str(pairing)])  # fmt: skip
         await self.run(["pair", str(pairing), "--state", str(state)])
         if self._cloud is not None and (registration := self._cloud.registration(vehicle)) is not None:
-            await self.run(["pair", str(registration), "--state", str(state)])
+            # One after the other: on a plain broker everybody who asks hears what AWS would tell each alone.
+            async with self._registering:
+                await self.run(["pair", str(registration), "--state", str(state)])
 
     async def start_world(self) -> None:
         """What the agent finds around it: a vehicle that speaks, and a witness that listens."""
