@@ -15,14 +15,14 @@ from agent.links import Trust, open_link
 from agent.objectlink import HttpsObjectLink
 from agent.pairing import PairingRefused, fetch_time, renew, tls_context
 from agent.renewal import TIME_FLOOR_WALL_NS, Renewal, due
-from agent.report import is_urgent
+from agent.report import has_looked, is_urgent
 from agent.status import CloudStatus
 from agent.updatesource import ReceiverSource
 from ecu.clock import SECOND_NS, Clock
 from ecu.disk import DiskError
 from ecu.keys import KeyStoreError
 from ota.trust import Roots
-from telemetry.links.link import LinkError, Unreachable
+from telemetry.links.link import Hint, LinkError, Unreachable
 from telemetry.links.statusreport import StatusReport, pack_status
 from telemetry.objects import ObjectKeeper, ObjectsConfig
 from telemetry.objects.uplink import ObjectUplink, Records
@@ -63,6 +63,8 @@ class CloudSide:
         self._kind = link.kind
         self._report = report
         self._told: StatusReport | None = None
+        self._hinted = False
+        self._on_hint = on_hint
         self._rng = rng
         self._waits = uplink
         self._context = tls_context(trust.paired, trust.keys)
@@ -72,7 +74,7 @@ class CloudSide:
             clock_untrusted=self._set_clock,
             connecting=self._connecting,
             connected=self._connected,
-            hint=(lambda _: on_hint()) if on_hint is not None else None,
+            hint=self._hint,
         )
         self._uplink = Uplink(self._link, backlog, clock, rng, uplink, hooks)
         self._objects: ObjectUplink | None = None
@@ -134,6 +136,11 @@ class CloudSide:
         if self._objects is not None:
             self._objects.nudge()
 
+    def _hint(self, hint: Hint) -> None:
+        self._hinted = True
+        if self._on_hint is not None:
+            self._on_hint()
+
     # --- what it reports ---------------------------------------------------------------------------
 
     async def _tell_status(self, report: Callable[[], StatusReport]) -> None:
@@ -145,7 +152,10 @@ class CloudSide:
             if not self._uplink.status().connected:
                 continue
             news = report()
-            if is_urgent(news, self._told) or (news != self._told and now_ns >= told_at_ns + REPORT_EVERY_NS):
+            if is_urgent(news, self._told, self._hinted) or (
+                news != self._told and now_ns >= told_at_ns + REPORT_EVERY_NS
+            ):
+                self._hinted &= not has_looked(news, self._told)
                 await self._tell(news)
                 told_at_ns = now_ns
 

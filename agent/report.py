@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from agent.status import AgentStatus, UpdatesStatus
 from ota.machine import State
 from telemetry.links.statusreport import StatusReport, UpdateNews, UpdateState
@@ -25,12 +27,25 @@ def report_of(status: AgentStatus) -> StatusReport:
     )
 
 
-def is_urgent(report: StatusReport, before: StatusReport | None) -> bool:
-    """Whether somebody may wait for it: all but counts of records."""
+def is_urgent(report: StatusReport, before: StatusReport | None, hinted: bool) -> bool:
+    """Whether somebody may wait for it: all but counts. Who hinted waits for the count of looks to rise, too."""
     if before is None:
         return True
-    told = (report.version, report.law_1_holds, report.law_2_holds, report.law_6_holds, report.update)
-    return told != (before.version, before.law_1_holds, before.law_2_holds, before.law_6_holds, before.update)
+    return _matter(report, hinted) != _matter(before, hinted)
+
+
+def has_looked(report: StatusReport, before: StatusReport | None) -> bool:
+    """Whether the report tells of a look that the one before didn't."""
+    if report.update is None or before is None or before.update is None:
+        return False
+    return report.update.looks > before.update.looks
+
+
+def _matter(report: StatusReport, hinted: bool) -> tuple[object, ...]:
+    update = report.update
+    if update is not None and not hinted:
+        update = msgspec.structs.replace(update, looks=0)
+    return report.version, report.law_1_holds, report.law_2_holds, report.law_6_holds, update
 
 
 def _news(updates: UpdatesStatus) -> UpdateNews:

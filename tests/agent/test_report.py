@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import msgspec
 
-from agent.report import is_urgent, report_of
+from agent.report import has_looked, is_urgent, report_of
 from agent.status import UpdatesStatus
 from ota.kinds import Kind
 from ota.machine import State
@@ -50,7 +50,21 @@ def test_a_report_is_small_and_comes_back_as_it_was() -> None:
 
 def test_counts_alone_are_not_urgent_and_everything_else_is() -> None:
     report = report_of(HEALTHY)
-    assert is_urgent(report, None)
-    assert not is_urgent(msgspec.structs.replace(report, records_waiting=9), report)
+    assert is_urgent(report, None, hinted=False)
+    assert not is_urgent(msgspec.structs.replace(report, records_waiting=9), report, hinted=True)
     for change in (("law_1_holds", False), ("law_6_holds", False), ("version", "2")):
-        assert is_urgent(msgspec.structs.replace(report, **dict([change])), report)
+        assert is_urgent(msgspec.structs.replace(report, **dict([change])), report, hinted=False)
+
+
+def test_a_look_is_urgent_for_who_hinted_alone() -> None:
+    before, after, tried = (
+        report_of(replace(HEALTHY, updates=UpdatesStatus((), trouble, 0, 0, looks)))
+        for looks, trouble in ((1, ""), (2, ""), (1, "no network"))
+    )
+    assert not is_urgent(after, before, hinted=False)
+    assert is_urgent(after, before, hinted=True)
+    assert is_urgent(tried, before, hinted=False)
+    assert has_looked(after, before)
+    assert not has_looked(before, before)
+    assert not has_looked(before, after)
+    assert not has_looked(after, None)
