@@ -15,7 +15,7 @@ from agent.links import Trust, open_link
 from agent.objectlink import HttpsObjectLink
 from agent.pairing import PairingRefused, fetch_time, renew, tls_context
 from agent.renewal import TIME_FLOOR_WALL_NS, Renewal, due
-from agent.report import has_looked, is_urgent
+from agent.report import is_urgent
 from agent.status import CloudStatus
 from agent.updatesource import ReceiverSource
 from ecu.clock import SECOND_NS, Clock
@@ -63,7 +63,7 @@ class CloudSide:
         self._kind = link.kind
         self._report = report
         self._told: StatusReport | None = None
-        self._hinted = False
+        self._hinted_until_ns = 0
         self._on_hint = on_hint
         self._rng = rng
         self._waits = uplink
@@ -137,7 +137,7 @@ class CloudSide:
             self._objects.nudge()
 
     def _hint(self, hint: Hint) -> None:
-        self._hinted = True
+        self._hinted_until_ns = self._trust.wall.boot_ns() + REPORT_EVERY_NS
         if self._on_hint is not None:
             self._on_hint()
 
@@ -152,10 +152,8 @@ class CloudSide:
             if not self._uplink.status().connected:
                 continue
             news = report()
-            if is_urgent(news, self._told, self._hinted) or (
-                news != self._told and now_ns >= told_at_ns + REPORT_EVERY_NS
-            ):
-                self._hinted &= not has_looked(news, self._told)
+            is_due = news != self._told and now_ns >= told_at_ns + REPORT_EVERY_NS
+            if is_due or is_urgent(news, self._told, hinted=now_ns < self._hinted_until_ns):
                 await self._tell(news)
                 told_at_ns = now_ns
 

@@ -34,13 +34,6 @@ def is_urgent(report: StatusReport, before: StatusReport | None, hinted: bool) -
     return _matter(report, hinted) != _matter(before, hinted)
 
 
-def has_looked(report: StatusReport, before: StatusReport | None) -> bool:
-    """Whether the report tells of a look that the one before didn't."""
-    if report.update is None or before is None or before.update is None:
-        return False
-    return report.update.looks > before.update.looks
-
-
 def _matter(report: StatusReport, hinted: bool) -> tuple[object, ...]:
     update = report.update
     if update is not None and not hinted:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import msgspec
 
-from agent.report import has_looked, is_urgent, report_of
+from agent.report import is_urgent, report_of
 from agent.status import UpdatesStatus
 from ota.kinds import Kind
 from ota.machine import State
@@ -64,7 +64,3 @@ def test_a_look_is_urgent_for_who_hinted_alone() -> None:
     assert not is_urgent(after, before, hinted=False)
     assert is_urgent(after, before, hinted=True)
     assert is_urgent(tried, before, hinted=False)
-    assert has_looked(after, before)
-    assert not has_looked(before, before)
-    assert not has_looked(before, after)
-    assert not has_looked(after, None)
