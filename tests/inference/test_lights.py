@@ -35,7 +35,9 @@ def frame() -> NDArray[np.uint8]:
     return shown
 
 
-async def seen_by(frame: NDArray[np.uint8], *arguments: str) -> tuple[WorkerReady | WorkerFault, tuple[SeenTrack, ...]]:
+async def seen_by(
+    frame: NDArray[np.uint8], *arguments: str, looks: int = LOOKS
+) -> tuple[WorkerReady | WorkerFault, tuple[SeenTrack, ...]]:
     """What a worker says once it is loaded, and its tracks after some looks at the same frame."""
     ours, theirs = pair()
     ring = FrameRing(1, frame.nbytes)
@@ -53,7 +55,7 @@ async def seen_by(frame: NDArray[np.uint8], *arguments: str) -> tuple[WorkerRead
             channel.send(Ring(1, frame.nbytes), [ring.reader_fd()])
             channel.send(Start(1))
             os.pwrite(ring.writer_fd(), frame.tobytes(), 0)
-            return ready, [_looked(channel, frame, number) for number in range(LOOKS)][-1]
+            return ready, [_looked(channel, frame, number) for number in range(looks)][-1]
         finally:
             worker.kill()
             await worker.wait()
@@ -75,6 +77,13 @@ async def test_lights_that_are_tracked_have_their_state_and_nothing_else_has_one
     lights = {round(track.box[0], -2): track.state for track in tracks if track.label == "traffic_light"}
     assert lights == {200: "red", 600: "green"}
     assert {track.state for track in tracks if track.label != "traffic_light"} == {""}
+
+
+async def test_what_was_seen_once_isnt_believed_yet_and_has_no_state(frame: NDArray[np.uint8]) -> None:
+    _, tracks = await seen_by(frame, "--states", str(find_package("light-state")), looks=1)
+    lights = [track for track in tracks if track.label == "traffic_light"]
+    assert len(lights) == 2
+    assert not any(track.confirmed or track.state for track in lights)
 
 
 async def test_without_such_a_package_no_state_is_told(frame: NDArray[np.uint8]) -> None:

@@ -75,6 +75,7 @@ def test_few_crops_prove_nothing(crops: Crops) -> None:
     verdict = judge_told(few, told(few, every), told(few, every))
     assert verdict.outcome is Outcome.UNDECIDED
     assert "green: no crop of it" in verdict.words
+    assert f"{CROPS_AT_LEAST - 1} crops, {CROPS_AT_LEAST} are needed" in verdict.words
 
 
 def test_one_that_is_slow_fails(crops: Crops) -> None:

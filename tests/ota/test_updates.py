@@ -461,3 +461,14 @@ def test_at_any_instant_of_taking_a_set_the_one_before_or_the_new_one_is_whole_a
         assert updates.audit().first_break() is None
 
     assert violation(takes, one_of_them_is_whole, disk.after_shutdown()) is None
+
+
+def test_while_one_kind_is_tried_no_release_of_another_is_offered_for_trial(fleet: Fleet, state: Path) -> None:
+    model, states = (fleet.release("1.0", 1, kind=kind) for kind in (Kind.MODEL, Kind.STATE))
+    fleet.assign(model)
+    updates = opened(fleet, state, [])
+    install(fleet, updates)
+    fleet.assign(model, states, fleet.release("1.0", 1, kind=Kind.CROPS))
+    assert [offer.kind for offer in updates.check(fleet.source())] == [Kind.CROPS]
+    updates.handle(Kind.MODEL, Event.CANCELLED, "nobody wants it")
+    assert Kind.STATE in {offer.kind for offer in updates.check(fleet.source())}
