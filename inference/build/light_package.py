@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -87,15 +87,7 @@ def package_files(model: Model, canvases: Sequence[Canvas], held_out: Crops) -> 
         input=_INPUT,
         outputs=_OUTPUTS,
         sure_from=SURE_FROM,
-        variants=tuple(
-            StateVariant(
-                id=name,
-                precision=precision,
-                golden=_expected(graphs[name], canvases),
-                **entry(f"{name}.onnx", graphs[name]).model_dump(),
-            )
-            for name, precision, _ in _VARIANTS
-        ),
+        variants=_variants(graphs, canvases),
         runtime=RUNTIME.model_copy(update={"opset": OPSET}),
         golden=GoldenCanvases(
             canvases=tuple(entry(name, data) for name, data in pictures.items()), score_tolerance=_GOLDEN_TOLERANCE
@@ -105,14 +97,7 @@ def package_files(model: Model, canvases: Sequence[Canvas], held_out: Crops) -> 
         lineage=model.lineage,
         built_on=built_on(first, native, canvases),
         accuracy=_accuracy(native, first, held_out),
-        training=Training(
-            graph=entry(TRAIN_FILE, train),
-            parameters=entry(PARAMETERS_FILE, parameters),
-            layout=tuple(LearnedTensor(name=one.name, shape=one.shape) for one in LAYOUT.parameters),
-            loss="softmax",
-            batch=BATCH,
-            activations=model.activations,
-        ),
+        training=_training(model, train, parameters),
         learned=model.learned,
         card=entry(CARD_FILE, b"written below, from all of the above"),
     )
@@ -121,6 +106,29 @@ def package_files(model: Model, canvases: Sequence[Canvas], held_out: Crops) -> 
     files = {f"{name}.onnx": graph for name, graph in graphs.items()}
     files |= {**pictures, TRAIN_FILE: train, PARAMETERS_FILE: parameters, CARD_FILE: card, MANIFEST_FILE: shown(told)}
     return files
+
+
+def _variants(graphs: Mapping[str, bytes], canvases: Sequence[Canvas]) -> tuple[StateVariant, ...]:
+    return tuple(
+        StateVariant(
+            id=name,
+            precision=precision,
+            golden=_expected(graphs[name], canvases),
+            **entry(f"{name}.onnx", graphs[name]).model_dump(),
+        )
+        for name, precision, _ in _VARIANTS
+    )
+
+
+def _training(model: Model, train: bytes, parameters: bytes) -> Training:
+    return Training(
+        graph=entry(TRAIN_FILE, train),
+        parameters=entry(PARAMETERS_FILE, parameters),
+        layout=tuple(LearnedTensor(name=one.name, shape=one.shape) for one in LAYOUT.parameters),
+        loss="softmax",
+        batch=BATCH,
+        activations=model.activations,
+    )
 
 
 def _expected(graph: bytes, canvases: Sequence[Canvas]) -> tuple[ExpectedState, ...]:
