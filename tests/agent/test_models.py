@@ -635,6 +635,7 @@ EVENTS = (
 @example(["try", "frame", "swap", "leave", "frame", "live sees"])
 @example(["try", "frame", "candidate sees", "leave", "live sees"])
 @example(["try", "frame", "candidate sees", "beside dies", "live sees"])
+@example(["try", "swap", "swap", "frame", "live sees"])
 def test_whatever_happens_in_a_trial_each_frame_has_one_fate_and_one_model(events: list[str]) -> None:
     @in_virtual_time
     async def scenario() -> None:
@@ -705,7 +706,8 @@ class Anything:
         assert counts.holds, counts
         ids = [seen.frame_id for seen in stage.seen]
         assert ids == sorted(set(ids))
-        by = [max(switch for switch in self._switches if switch[0] <= frame_id)[1] for frame_id in ids]
+        # The latest of them: two switches between the same two frames begin with the same one.
+        by = [[package for first_id, package in self._switches if first_id <= frame_id][-1] for frame_id in ids]
         assert by == self._seen_by
         numbers = [track.track_id for seen in stage.seen for track in seen.tracks]
         assert numbers == sorted(set(numbers))
