@@ -115,8 +115,8 @@ class KeyStore(Protocol):
         ...
 
     def lend_identity(self, use: Callable[[bytes, bytes], T]) -> T:
-        """Calls `use` with the key and the certificate, PEM, for a library that makes its own TLS: it may keep neither
-        longer than the connection. Raises NoIdentity."""
+        """Calls `use` with the key and the certificate, PEM, for a library that makes its own TLS: it may keep them for
+        the connections of this identity, and asks anew for each. Raises NoIdentity."""
         ...
 
     def seal(self, label: str, plain: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib
 import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from ecu.keys import MemoryKeyStore
 from receiver.listener import listen
 from telemetry.links.aws import AwsLink
 from telemetry.links.aws.jobs import JobUnderWay, news_of
+from telemetry.links.aws.proof import Door
 from telemetry.links.link import Acks, ClockUntrusted, Hint, Refused, Throttled, Unauthorized, Unreachable, Untrusted
 from telemetry.links.statusreport import StatusReport, UpdateNews, UpdateState, pack_status
 from telemetry.records import Lane
@@ -151,6 +153,32 @@ async def test_renewal_with_traffic_running_loses_nothing(tmp_path: Path) -> Non
                     vehicle.keys.retire_previous()
                 await link.publish(Lane.P1, make_block(3 * n))
             assert len(await world.stored()) == 9
+
+
+@with_aws
+async def test_each_identity_makes_its_tls_once_however_often_it_connects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crt = importlib.import_module("telemetry.links.aws.crt")
+    make, made = crt.client_tls, []
+
+    def noted(key: bytes, certificate: bytes, door: Door) -> object:
+        made.append(certificate)
+        return make(key, certificate, door)
+
+    monkeypatch.setattr(crt, "client_tls", noted)
+    async with an_aws_world(tmp_path) as world:
+        vehicle = await world.vehicle()
+        link = await a_link(world)
+        await link.connect()
+        await link.connect()
+        first = vehicle.keys.certificate()
+        await asyncio.to_thread(renew, vehicle.paired, vehicle.keys, vehicle.clock)
+        await link.connect()
+        await link.connect()
+        await link.close()
+        assert made == [first, vehicle.keys.certificate()]
+        assert made[0] != made[1]
 
 
 @with_aws

@@ -62,17 +62,19 @@ class AwsLink:
         self._timeout_s = timeout_s
         self._in_flight = in_flight
         self._paced = paced
+        self._tls: tuple[bytes, Any] | None = None
         self._talk: _Talk | None = None
 
     async def connect(self) -> None:
         await self.close()
-        # Only here: an agent that speaks to no AWS never loads the SDK.
-        crt = await asyncio.to_thread(importlib.import_module, "telemetry.links.aws.crt")
+        sdk = await asyncio.to_thread(_Sdk)
+        tls = self._keys.lend_identity(lambda key, certificate: self._tls_of(sdk, key, certificate))
+        peer = sdk.crt.Peer(self._host, self._door.port, self._name, tls)
         talk = _Talk(self._in_flight)
-        talk.line = self._keys.lend_identity(lambda key, certificate: self._line(crt, key, certificate, talk))
+        talk.line = sdk.crt.CrtConnection(peer, self._timeout_s, self._paced, talk)
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._open(talk)
+                await self._open(sdk, talk)
         except TimeoutError as error:
             talk.abandon()
             raise Unreachable(
@@ -112,19 +114,18 @@ class AwsLink:
             talk.lost("this side closed the link")
             await talk.end()
 
-    def _line(self, crt: Any, key: bytes, certificate: bytes, talk: _Talk) -> CrtConnection:
-        ca_pem = None if self._door.ca_pem is None else self._door.ca_pem.encode()
-        peer = crt.Peer(self._host, self._door.port, self._name, key, certificate, ca_pem)
-        line: CrtConnection = crt.CrtConnection(peer, self._timeout_s, self._paced, talk)
-        return line
+    def _tls_of(self, sdk: _Sdk, key: bytes, certificate: bytes) -> Any:
+        """Made once for each identity. A new key has a new certificate."""
+        if self._tls is None or self._tls[0] != certificate:
+            self._tls = certificate, sdk.crt.client_tls(key, certificate, self._door)
+        return self._tls[1]
 
-    async def _open(self, talk: _Talk) -> None:
+    async def _open(self, sdk: _Sdk, talk: _Talk) -> None:
         talk.line.start()
         await admitted(talk.greeting, self._door, self._name, self._keys, self._clock, self._timeout_s)
         if await talk.sdk(talk.line.subscribe(down_topic(self._name, "#"))) >= FAILED:
             raise deaf(self._host, self._name)
-        thing = importlib.import_module("telemetry.links.aws.thing")
-        talk.thing = thing.Thing(talk.line.client, self._name, self._timeout_s, talk.hinted)
+        talk.thing = sdk.thing.Thing(talk.line.client, self._name, self._timeout_s, talk.hinted)
         await talk.sdk(talk.thing.open())
 
     def _talking(self) -> _Talk:
@@ -149,6 +150,15 @@ class AwsLink:
             talk.lost(words)
             talk.abandon()
             raise Unreachable(f"{words}. Connect again.") from error
+
+
+class _Sdk:
+    """The modules that load the SDK, some of them slowly: made in a thread, and only where there is a connection to
+    make, so that an agent that speaks to no AWS never loads it."""
+
+    def __init__(self) -> None:
+        self.crt: Any = importlib.import_module("telemetry.links.aws.crt")
+        self.thing: Any = importlib.import_module("telemetry.links.aws.thing")
 
 
 class _Talk:

@@ -13,7 +13,7 @@ from awscrt import mqtt_request_response
 from awsiot import iotidentity
 
 from ecu.clock import Clock
-from telemetry.links.aws.crt import CrtConnection, Peer
+from telemetry.links.aws.crt import CrtConnection, Peer, client_tls
 from telemetry.links.aws.proof import Claim, Door, Greeting, admitted
 from telemetry.links.aws.services import done
 from telemetry.links.link import Unreachable
@@ -31,8 +31,8 @@ async def provision(
     door: Door, claim: Claim, template: str, serial: str, csr_pem: bytes, clock: Clock, timeout_s: float
 ) -> Provisioned:
     """Raises Unreachable, Untrusted, ClockUntrusted, Unauthorized, Throttled or Refused."""
-    ca_pem = None if door.ca_pem is None else door.ca_pem.encode()
-    peer = Peer(door.host, door.port, f"claim-{serial}", claim.key_pem, claim.certificate_pem, ca_pem)
+    tls = client_tls(claim.key_pem, claim.certificate_pem, door)
+    peer = Peer(door.host, door.port, f"claim-{serial}", tls)
     events = _Greeting()
     line = CrtConnection(peer, timeout_s, True, events)
     try:
