@@ -16,9 +16,10 @@ from agent.config import DEFAULT_STATE, AgentConfig, load_config
 from ecu.errors import OutriderError
 from ecu.logs import log_to_standard_error
 from ecu.process import enter_child
-from ecu.urgency import Urgency, may_prefer, prefer
+from ecu.urgency import may_prefer, prefer_first_thread
 
 THREADS_TAKE_TURNS_S: Final = 0.001
+NEW_THREADS_STEP_BACK_S: Final = 1.0
 
 app = typer.Typer(help="The daemon on the vehicle and its questions.", no_args_is_help=True, add_completion=False)
 
@@ -42,7 +43,7 @@ def _go_first() -> None:
     """At real speed the road waits for this process; in lockstep nobody does. Here, since it is the process's own
     matter: who runs a daemon inside another process (a test) keeps that one's urgency."""
     if may_prefer():
-        prefer(os.getpid(), Urgency.SUPERVISOR)
+        prefer_first_thread()
     # A frame's message must not wait behind a thread that compresses or encrypts.
     sys.setswitchinterval(THREADS_TAKE_TURNS_S)
 
@@ -54,7 +55,18 @@ async def _run(config: AgentConfig, state: Path) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await Daemon(config, state, os.environ).run(stop)
+    going_first = asyncio.create_task(_keep_going_first(config))
+    try:
+        await Daemon(config, state, os.environ).run(stop)
+    finally:
+        going_first.cancel()
+
+
+async def _keep_going_first(config: AgentConfig) -> None:
+    """The threads that the daemon and its libraries have started since step back."""
+    while not config.run.lockstep and may_prefer():
+        await asyncio.sleep(NEW_THREADS_STEP_BACK_S)
+        prefer_first_thread()
 
 
 @app.command()

@@ -6,6 +6,7 @@ gets ready beside it comes late. Real-time scheduling (sched(7)) where the kerne
 
 from __future__ import annotations
 
+import contextlib
 import os
 from enum import Enum
 from pathlib import Path
@@ -18,9 +19,12 @@ class Urgency(Enum):
     """A real-time priority (SCHED_FIFO; 0 is none), and the niceness where there is none."""
 
     SUPERVISOR = (11, -6)
-    """The agent: above what it must be able to kill."""
+    """The agent's first thread: above what it must be able to kill."""
     ROAD = (10, -5)
     """A camera, and the worker that is live."""
+    HELPER = (9, -4)
+    """The agent's other threads. What they compress, hash or encrypt takes nothing from the road, which may want every
+    processor; but nothing else holds them up, since one that waits with the interpreter's lock holds up the agent."""
     ORDINARY = (0, 0)
     PATIENT = (0, 10)
     """What gets ready in the background."""
@@ -49,6 +53,15 @@ def prefer(pid: int, urgency: Urgency) -> bool:
     except (PermissionError, FileNotFoundError, ProcessLookupError):
         return False
     return True
+
+
+def prefer_first_thread() -> None:
+    """In this process: SUPERVISOR to its first thread, HELPER to all that it has beside it now. Later ones inherit from
+    whoever starts them, and some are started by libraries: so again, from time to time."""
+    first = os.getpid()
+    for thread in map(int, os.listdir("/proc/self/task")):
+        with contextlib.suppress(PermissionError, ProcessLookupError):
+            give(thread, Urgency.SUPERVISOR if thread == first else Urgency.HELPER)
 
 
 def runs_in_real_time() -> bool:

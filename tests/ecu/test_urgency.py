@@ -35,6 +35,28 @@ def test_an_urgency_goes_to_every_thread_of_a_process_and_back(process: subproce
         assert has_urgency(process.pid, urgency)
 
 
+def test_a_process_goes_first_with_its_first_thread_and_its_helpers_stay_behind_the_road() -> None:
+    if not may_prefer():
+        pytest.skip("this user may not make processes more urgent (CAP_SYS_NICE)")
+    program = (
+        "import os, threading\n"
+        "from ecu.urgency import prefer_first_thread\n"
+        "from tests.ecu.urgencies import urgency_of\n"
+        "from threading import get_native_id\n"
+        "def names(): return [urgency_of(thread).name for thread in (os.getpid(), *helpers)]\n"
+        "def help(): helpers.append(get_native_id()); started.release(); end.wait()\n"
+        "helpers, end, started = [], threading.Event(), threading.Semaphore(0)\n"
+        "for _ in range(2):\n"
+        "    threading.Thread(target=help).start(); started.acquire()\n"
+        "    prefer_first_thread()\n"
+        "print(names())\n"
+        "end.set()\n"
+    )
+    assert said_by(program) == "['SUPERVISOR', 'HELPER', 'HELPER']\n"
+    assert Urgency.SUPERVISOR.realtime > Urgency.ROAD.realtime > Urgency.HELPER.realtime > Urgency.ORDINARY.realtime
+    assert Urgency.SUPERVISOR.niceness < Urgency.ROAD.niceness < Urgency.HELPER.niceness < Urgency.ORDINARY.niceness
+
+
 def test_who_may_not_prefer_is_told_so_and_nothing_breaks(process: subprocess.Popen[str]) -> None:
     program = (
         "import os, sys\n"

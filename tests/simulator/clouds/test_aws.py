@@ -147,13 +147,15 @@ async def test_the_sdks_identity_client_has_a_token_taken_once(tmp_path: Path) -
 
 async def claim_line(world: AwsWorld) -> Any:
     """The SDK's MQTT client, by the claim's certificate."""
-    from telemetry.links.aws.crt import CrtConnection, Peer
+    from telemetry.links.aws.crt import CrtConnection, Peer, client_tls
+    from telemetry.links.aws.proof import Door
     from telemetry.links.aws.provisioning import _Greeting
     from tests.agent.test_aws import a_claim
 
     file, events = a_claim(world), _Greeting()
-    key, certificate = file.claim_key.encode(), file.claim_certificate.encode()
-    line = CrtConnection(Peer(file.endpoint, file.port, "claim", key, certificate, file.ca.encode()), 5.0, True, events)
+    door = Door(file.endpoint, file.port, file.ca)
+    tls = client_tls(file.claim_key.encode(), file.claim_certificate.encode(), door)
+    line = CrtConnection(Peer(file.endpoint, file.port, "claim", tls), 5.0, True, events)
     line.start()
     assert await events.greeting is None
     return line.client
