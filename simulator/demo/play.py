@@ -128,6 +128,9 @@ class Play:
     # --- kills ------------------------------------------------------------------------------------
 
     async def _kill_child(self, deed: Deed, which: str) -> str:
+        # One that was replaced by itself just now (a stalled computer) has its successor in a moment.
+        whom = "a live worker" if which == "live_pid" else "a camera"
+        await self._until(lambda: self._perception().get(which) is not None, RECOVER_WITHIN_S, f"{whom} to kill")
         pid = self._perception()[which]
         os.kill(pid, signal.SIGKILL)
         gone = await self._holds_within(lambda: not _is_alive(pid), ORPHANS_WITHIN_S)
