@@ -19,16 +19,8 @@ from inference.comparison import Comparison, load_comparison
 from inference.comparisonview import comparison_json, print_comparison
 from inference.errors import PackageNotFound, PackageRefused
 from inference.evaluation import DEFAULT_EVALUATION
-from inference.manifest import (
-    AccuracyReport,
-    AnyManifest,
-    DetectManifest,
-    FacesManifest,
-    FidelityReport,
-    Found,
-    RecallReport,
-    StateManifest,
-)
+from inference.evidence import AccuracyReport, FidelityReport, Found, RecallReport
+from inference.manifest import AnyManifest, DetectManifest, FacesManifest, StateManifest
 from inference.package import MODELS_FOLDER, ModelPackage, find_package, list_packages, load_package
 from inference.verdict import Outcome, Verdict
 from inference.verify import Verdict as Verification

@@ -20,7 +20,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from inference.errors import InferenceError
 from inference.folder import Unlike, canonical_json, demand_only, parse_closed, read_checked, read_plain
-from inference.manifest import FileName, Line, Name, Part, Sha256, Version
+from inference.part import FileName, Line, Name, Part, Sha256, Version
 
 CROPS_FILE: Final = "crops.json"
 COLUMNS: Final = 40

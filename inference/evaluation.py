@@ -24,7 +24,7 @@ from pydantic import Field, StringConstraints, model_validator
 from inference.errors import EvaluationRefused
 from inference.folder import Unlike, canonical_json, demand_only, parse_closed, read_checked, read_plain
 from inference.jpeg import NotPlain, plain_jpeg_hw
-from inference.manifest import FileName, Line, Name, Part, Sha256, Version
+from inference.part import FileName, Line, Name, Part, Sha256, Version
 
 EVALUATIONS_FOLDER = Path(__file__).parent / "evaluations"
 DEFAULT_EVALUATION = EVALUATIONS_FOLDER / "road-1.0"

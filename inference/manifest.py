@@ -12,37 +12,13 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
+from pydantic import Field, StringConstraints, TypeAdapter, model_validator
 
+from inference.evidence import AccuracyReport, FidelityReport, RecallReport
 from inference.folder import parse_closed
-from inference.recall import trusted_from, wilson_low
+from inference.part import Count, Fraction, Line, Name, PackageFile, Part, Sha256, Side, Version
 
 MANIFEST_FILE = "model.json"
-MAX_FILE_BYTES = 64 << 20
-
-FileName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9A-Z][a-zA-Z0-9._-]{0,63}$")]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}$")]
-Version = Annotated[str, StringConstraints(pattern=r"^(0|[1-9]\d{0,5})(\.(0|[1-9]\d{0,5})){1,2}$")]
-Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$", max_length=500)]
-"""Text for people: no control characters, so that a package can't write on a terminal."""
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
-
-
-class Part(BaseModel):
-    """Frozen and closed: an unknown key is refused, never ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class PackageFile(Part):
-    """A file beside the manifest."""
-
-    file: FileName
-    sha256: Sha256
-    bytes: Annotated[int, Field(ge=1, le=MAX_FILE_BYTES)]
 
 
 class ExpectedObject(Part):
@@ -206,27 +182,6 @@ class QuantizedLineage(Lineage):
     calibration_sha256: Sha256
 
 
-class Fidelity(Part):
-    """Agreement with the fp32 graph over a drive: never accuracy. The interval is 95 %, moving-block bootstrap."""
-
-    variant: Name
-    score: Fraction
-    precision: Fraction
-    recall: Fraction
-    f1: Fraction
-    f1_low: Fraction
-    f1_high: Fraction
-
-
-class FidelityReport(Part):
-    against: Line
-    drive_sha256: Sha256
-    frames: Count
-    match_iou: Fraction
-    block_frames: Count
-    figures: tuple[Fidelity, ...]
-
-
 class Margin(Part):
     """What a found face's box is widened by, in its own widths and heights: as found, it ends at brows and cheeks."""
 
@@ -253,83 +208,6 @@ class FaceSearch(Part):
         if self.overlap_px >= self.tile_px:
             raise ValueError("overlap_px must be less than tile_px")
         return self
-
-
-class Found(Part):
-    """So many of the faces of one height; `low` is the lower end of the 95 % interval (Wilson)."""
-
-    found: Annotated[int, Field(ge=0, le=1_000_000)]
-    low: Fraction
-
-
-class FaceRecall(Part):
-    """Faces of one height: found in the frame's tiles alone, and when the person's box is known."""
-
-    face_px: Count
-    faces: Count
-    alone: Found
-    with_person: Found
-
-
-class RecallReport(Part):
-    """How many of known faces are found. A face is found when one widened box covers `covered` of it or more.
-
-    `alarms_per_frame` and `area_alarmed`, a fraction of the picture, are what is covered of a drive that shows none.
-    `trusted_person_px` follows from the figures: the least height of a person's box at which the head's face is found
-    for sure enough (`bar`), a person being `persons_per_face` faces tall; null when no size reaches the bar. A person
-    below it must be covered whole.
-    """
-
-    over: Line
-    drive_sha256: Sha256
-    covered: Fraction
-    bar: Fraction
-    persons_per_face: Annotated[float, Field(ge=1.0, le=20.0)]
-    figures: Annotated[tuple[FaceRecall, ...], Field(min_length=1, max_length=64)]
-    trusted_person_px: Annotated[float, Field(gt=0.0)] | None
-    alarms_per_frame: Annotated[float, Field(ge=0.0)]
-    area_alarmed: Fraction
-
-    @model_validator(mode="after")
-    def _follows(self) -> RecallReport:
-        for figure in self.figures:
-            for rate in (figure.alone, figure.with_person):
-                if rate.found > figure.faces or round(wilson_low(rate.found, figure.faces), 4) != rate.low:
-                    raise ValueError(f"the bound {rate.low} doesn't follow from {rate.found} of {figure.faces}")
-        if self.trusted_person_px != trusted_person_px(self.figures, self.bar, self.persons_per_face):
-            raise ValueError(f"trusted_person_px {self.trusted_person_px} doesn't follow from the figures")
-        return self
-
-
-def trusted_person_px(figures: Sequence[FaceRecall], bar: float, persons_per_face: float) -> float | None:
-    """The height of a person's box from which on the face in it is found, by the lower bounds; None for never."""
-    trusted = trusted_from(((figure.face_px, figure.with_person.low) for figure in figures), bar)
-    return None if trusted is None else trusted * persons_per_face
-
-
-class ClassAccuracy(Part):
-    """So many of a class's crops were told right; `low` is the lower end of the 95 % interval (Wilson)."""
-
-    label: Line
-    crops: Annotated[int, Field(ge=0, le=1_000_000)]
-    right: Annotated[int, Field(ge=0, le=1_000_000)]
-    low: Fraction
-
-    @model_validator(mode="after")
-    def _follows(self) -> ClassAccuracy:
-        low = wilson_low(self.right, self.crops) if self.crops else 0.0
-        if self.right > self.crops or round(low, 4) != self.low:
-            raise ValueError(f"the bound {self.low} doesn't follow from {self.right} of {self.crops}")
-        return self
-
-
-class AccuracyReport(Part):
-    """How many of labelled crops, none of them learned from, are told right."""
-
-    over: Line
-    sheet_sha256: Sha256
-    variant: Name
-    figures: tuple[ClassAccuracy, ...]
 
 
 class LearnedTensor(Part):

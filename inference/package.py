@@ -17,7 +17,8 @@ from typing import TypeVar
 
 from inference.errors import PackageNotFound, PackageRefused
 from inference.folder import Unlike, canonical_json, demand_only, read_checked, read_plain
-from inference.manifest import MANIFEST_FILE, AnyManifest, Manifest, PackageFile, parse_manifest
+from inference.manifest import MANIFEST_FILE, AnyManifest, Manifest, parse_manifest
+from inference.part import PackageFile
 
 MODELS_FOLDER = Path(__file__).parent / "models"
 _FOLDER = re.compile(r"([a-z][a-z0-9-]{0,47})-(\d+(?:\.\d+){1,2})", re.ASCII)

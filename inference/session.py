@@ -17,18 +17,10 @@ from inference.admission import Contract, ElementType, Surface, admit
 from inference.decode import cell_count
 from inference.errors import ModelFault, PackageRefused
 from inference.golden import golden_checks
-from inference.manifest import (
-    AnyManifest,
-    CropInput,
-    DetectOutputs,
-    FaceOutputs,
-    ModelInput,
-    PackageFile,
-    StateOutputs,
-    VariantFile,
-)
+from inference.manifest import AnyManifest, CropInput, DetectOutputs, FaceOutputs, ModelInput, StateOutputs, VariantFile
 from inference.outputs import Outputs
 from inference.package import ModelPackage, version_key
+from inference.part import PackageFile
 from inference.runtime import ort, ort_errors
 
 # ONNX Runtime's exceptions have no common root of their own.

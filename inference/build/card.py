@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from inference.manifest import DetectManifest, Fidelity
+from inference.evidence import Fidelity
+from inference.manifest import DetectManifest
 
 CARD_FILE = "CARD.md"
 

@@ -55,6 +55,7 @@ from inference.build.releases import (
 )
 from inference.decode import BINS, STRIDES, Decoder
 from inference.detector import Detector
+from inference.evidence import Fidelity, FidelityReport
 from inference.fidelity import (
     BLOCK_FRAMES,
     MATCH_IOU,
@@ -70,8 +71,6 @@ from inference.manifest import (
     MANIFEST_FILE,
     DetectManifest,
     DetectOutputs,
-    Fidelity,
-    FidelityReport,
     ModelInput,
     QuantizedLineage,
     Thresholds,

@@ -35,7 +35,7 @@ from inference.evaluation import (
 )
 from inference.folder import Unlike, parse_closed, read_plain
 from inference.jpeg import NotPlain, plain_jpeg_hw
-from inference.manifest import FileName, Line, Name, Part, Sha256
+from inference.part import FileName, Line, Name, Part, Sha256
 
 MAX_JPEG_BYTES = 1 << 20
 _SCHEMA: dict[str, Any] = {"schema": 1}

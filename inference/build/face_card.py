@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from inference.build.card import CARD_FILE
+from inference.evidence import FaceRecall, Found
 from inference.faces import tiles
-from inference.manifest import FaceRecall, FacesManifest, Found
+from inference.manifest import FacesManifest
 
 __all__ = ["CARD_FILE", "card_text"]
 

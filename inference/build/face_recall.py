@@ -21,8 +21,8 @@ from ecu.errors import OutriderError
 from inference.build.frames import every_frame
 from inference.build.portraits import Portrait, collins, hopper
 from inference.build.scenes import PERSONS_PER_FACE, Scene, compose
+from inference.evidence import FaceRecall, Found, RecallReport, trusted_person_px
 from inference.faces import FaceDetector, face_detector_of
-from inference.manifest import FaceRecall, Found, RecallReport, trusted_person_px
 from inference.package import load_package
 from inference.recall import wilson_low
 from inference.session import Session

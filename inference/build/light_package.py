@@ -15,11 +15,10 @@ from inference.build.lightnet import CLASSES, INPUT, LAYOUT, LOGITS, SIZE, train
 from inference.build.lightquant import quantized
 from inference.build.packing import RUNTIME, SCHEMA, Canvas, built_on, canvas_files, entry, shown
 from inference.crops import Crops
+from inference.evidence import AccuracyReport, ClassAccuracy
 from inference.manifest import (
     MANIFEST_FILE,
-    AccuracyReport,
     Budget,
-    ClassAccuracy,
     CropInput,
     ExpectedState,
     FederatedLineage,

@@ -18,8 +18,9 @@ from inference.build.command import write_folder
 from inference.build.host import instruction_set
 from inference.build.kernels import Kernels, options_for
 from inference.detections import Detections
-from inference.manifest import MANIFEST_FILE, AnyManifest, BuiltOn, ExpectedObject, Golden, PackageFile, Part, Runtime
+from inference.manifest import MANIFEST_FILE, AnyManifest, BuiltOn, ExpectedObject, Golden, Runtime
 from inference.package import ModelPackage, load_package
+from inference.part import PackageFile, Part
 from inference.runtime import ort
 from inference.session import Engine, Session, contract_of, golden_fault
 
