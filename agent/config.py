@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from agent.gates import PowerWanted
-from agent.labelsource import parse_source
+from agent.learning.gates import PowerWanted
+from agent.learning.labelsource import parse_source
 from ecu.errors import UsageFault
 from ecu.toml import load_toml
 from telemetry.capture.config import CaptureConfig

@@ -25,7 +25,7 @@ from agent.config import AgentConfig, PicturesSection
 from agent.frames import FrameAccount
 from agent.gallery import Gallery
 from agent.judging import ProcessJudge
-from agent.learningroom import LearningRoom, Surroundings
+from agent.learning.room import LearningRoom, Surroundings
 from agent.links import Trust
 from agent.lockstep import LockstepDrive
 from agent.pairing import KEYS_FOLDER, NotPaired, load_paired

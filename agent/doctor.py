@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from agent.gates import Gate
+from agent.learning.gates import Gate
 from agent.status import AgentStatus
 from ecu.clock import SECOND_NS
 from ota.machine import State

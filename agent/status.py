@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.gallery import GalleryStatus
-from agent.learning import LearningStatus
+from agent.learning.status import LearningStatus
 from agent.perception import PerceptionStatus
 from ota.updates import UpdateStatus
 from telemetry.signals import SignalStatus

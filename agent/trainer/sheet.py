@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
-from agent.labelsource import places_of
+from agent.learning.labelsource import places_of
 from agent.trainer.sheetmessages import SheetCrop, SheetEnded, SheetFault
 from ecu.channel import Advance, Channel, ChannelClosed
 from ecu.process import Limits

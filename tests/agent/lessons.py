@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 
-from agent.learning import order_of
+from agent.learning.side import order_of
 from agent.trainer import Train
 from inference.package import find_package
 from inference.training.package import Learnable, load_learnable

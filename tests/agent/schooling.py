@@ -14,9 +14,10 @@ from random import Random
 from typing import Any
 
 from agent.children import Child
-from agent.gates import GateRules, PowerWanted, World
-from agent.labels import Labels, NoLabels
-from agent.learning import LearningSide, Ports
+from agent.learning.gates import GateRules, PowerWanted, World
+from agent.learning.labels import Labels, NoLabels
+from agent.learning.ports import Ports
+from agent.learning.side import LearningSide
 from agent.perception.settings import StartsChildren
 from agent.trainer import Trainer
 from ecu.clock import MILLISECOND_NS, SECOND_NS, SteppingClock

@@ -11,9 +11,9 @@ import pytest
 from agent.doctor import Gravity, diagnose
 from agent.frames import FrameCounts
 from agent.gallery import GalleryStatus
-from agent.gates import Gate
 from agent.latency import Percentiles
-from agent.learning import LearningStatus
+from agent.learning.gates import Gate
+from agent.learning.status import LearningStatus
 from agent.perception import PerceptionStatus
 from agent.redactor import PictureCounts, PictureStatus
 from agent.status import AgentStatus, ClockStatus, CloudStatus, PrivacyStatus, UpdatesStatus

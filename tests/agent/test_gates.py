@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.gates import OPEN, Gate, GateRules, PowerWanted, World, closed
+from agent.learning.gates import OPEN, Gate, GateRules, PowerWanted, World, closed
 from ecu.clock import SECOND_NS
 from ecu.conditions import Heat, Power
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from agent.gates import Gate
-from agent.labels import NoLabels
-from agent.learning import OFFER_AGAIN_NS
+from agent.learning.gates import Gate
+from agent.learning.labels import NoLabels
+from agent.learning.side import OFFER_AGAIN_NS
 from agent.trainer import Fault
 from agent.trainer.messages import TrainerFault
 from ecu.clock import SECOND_NS, SystemClock

@@ -255,9 +255,9 @@ async def test_what_comes_after_the_last_word_changes_nothing(package: Path) -> 
 
 def test_the_agent_loads_no_numbers_to_learn() -> None:
     told = subprocess.run(
-        [sys.executable, "-c", "import agent.daemon, agent.learning, sys; print(*sys.modules)"],
+        [sys.executable, "-c", "import agent.daemon, agent.learning.side, sys; print(*sys.modules)"],
         capture_output=True, text=True, check=True, env={**os.environ},
     )  # fmt: skip
     loaded = set(told.stdout.split())
-    assert "agent.learningroom" in loaded
+    assert "agent.learning.room" in loaded
     assert not loaded & {"numpy", "cv2", "onnxruntime", "agent.trainer.process", "inference.training.trainer"}

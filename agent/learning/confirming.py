@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from agent.labelsource import DRIVE
+from agent.learning.labelsource import DRIVE
 from telemetry.federated.confirmation import Confirmation
 from telemetry.federated.examples import Example, Now
 from telemetry.federated.plan import LabelSource
@@ -14,7 +14,7 @@ from telemetry.signals import vss
 
 
 class DriveLabels:
-    """As agent.labels.Labels; `see` takes the redactor's crops, `hear` the vehicle's signals."""
+    """As agent.learning.labels.Labels; `see` takes the redactor's crops, `hear` the vehicle's signals."""
 
     name = DRIVE
     fault = ""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from agent.children import Child
-from agent.labelsource import SheetOf
+from agent.learning.labelsource import SheetOf
 from agent.perception.settings import StartsChildren
 from agent.trainer.sheetmessages import FromSheet, SheetCrop, SheetEnded, SheetFault
 from ecu.errors import EnvironmentFault, shown

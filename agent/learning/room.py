@@ -13,11 +13,14 @@ import structlog
 
 from agent.children import Child
 from agent.config import AgentConfig, LearningSection
-from agent.confirming import DriveLabels
-from agent.gates import GateRules, World
-from agent.labels import Labels, NoLabels, SheetLabels
-from agent.labelsource import parse_source
-from agent.learning import LearningSide, LearningStatus, Ports, SpoolOutbox, not_learning
+from agent.learning.confirming import DriveLabels
+from agent.learning.gates import GateRules, World
+from agent.learning.labels import Labels, NoLabels, SheetLabels
+from agent.learning.labelsource import parse_source
+from agent.learning.outbox import SpoolOutbox
+from agent.learning.ports import Ports
+from agent.learning.side import LearningSide
+from agent.learning.status import LearningStatus, not_learning
 from agent.perception.settings import StartsChildren
 from agent.trainer import Trainer
 from ecu.clock import SECOND_NS, Clock, boot_id

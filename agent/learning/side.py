@@ -9,38 +9,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from random import Random
 from typing import Final, ParamSpec, TypeVar
 
 import msgspec
 import structlog
 
-from agent.gates import Gate, GateRules, World, closed
-from agent.labels import Labels
+from agent.learning.admission import Admission, day_of
+from agent.learning.gates import Gate, GateRules, closed
+from agent.learning.labels import Labels
+from agent.learning.ports import Ports
+from agent.learning.status import LearningStatus
 from agent.trainer import Fault, NotTaught, Taught, Train, Trainer
-from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock
+from ecu.clock import MILLISECOND_NS, SECOND_NS
 from ecu.disk import DiskError
 from ecu.keys import KeyStoreError
-from telemetry.federated.book import BudgetSpent, LearningBook
-from telemetry.federated.examples import Example, ExampleCounts, ExampleStore, Now
-from telemetry.federated.plan import MAX_PLAN_BYTES, LearningFloor, Plan, PlanRefused, demand_allowed, parse_plan
+from telemetry.federated.book import LearningBook
+from telemetry.federated.examples import Example, ExampleStore, Now
+from telemetry.federated.plan import LearningFloor, Plan
 from telemetry.federated.update import ModelUpdate, signed_part
-from telemetry.records import Learned, Record
-from telemetry.spool import SpoolKeeper
+from telemetry.records import Learned
 
 LOOK_NS: Final = SECOND_NS
 WATCH_NS: Final = 20 * MILLISECOND_NS
 """How often the gates are looked at while something is learned."""
 OFFER_AGAIN_NS: Final = 60 * SECOND_NS
 EXPIRE_NS: Final = 600 * SECOND_NS
-MOST_PARAMETERS: Final = 40_000
-"""What is owed has a place of its own on flash (telemetry/federated/book.py): four bytes a parameter."""
-DAY_S: Final = 24 * 3600
 
 log = structlog.get_logger()
 P = ParamSpec("P")
@@ -56,67 +54,15 @@ class Run(StrEnum):
     SUPERSEDED = "superseded"  # another plan, or none, took its place meanwhile, or a purge
 
 
-@dataclass(frozen=True, slots=True)
-class LearningStatus:
-    """A reading for status and doctor. `plan` is the admitted one; `closed` names the gates that are shut, `refusal`
-    says in words why else nothing is learned now, `fault` what flash or the trainer last did wrong; empty when there is
-    nothing. `told` counts the updates of the last 30 days, `runs` what became of runs since the start."""
-
-    plan: str | None
-    closed: tuple[str, ...]
-    refusal: str
-    fault: str
-    source: str
-    source_fault: str
-    is_learning: bool
-    examples: Mapping[str, int]
-    store: ExampleCounts | None
-    unconfirmed: Mapping[str, int]
-    runs: Mapping[str, int]
-    told: int
-    waiting: bool
-    first_loss: float | None
-    last_loss: float | None
-    last_cpu_ns: int | None
-
-
-def not_learning(source: str, fault: str) -> LearningStatus:
-    """Of a vehicle whose learning can't be opened."""
-    return LearningStatus(
-        plan=None, closed=(), refusal="", fault=fault, source=source, source_fault="", is_learning=False, examples={},
-        store=None, unconfirmed={}, runs={}, told=0, waiting=False, first_loss=None, last_loss=None, last_cpu_ns=None,
-    )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """What the side needs of the rest. `plan` and `package` say where they lie now, None while there is none; `world`
-    says how things are; `sign` is the identity's; `private` is the privacy stage; `keep` is true once the record is
-    durable in the spool; `may` is the owner's consent. `clock` is real time."""
-
-    plan: Callable[[], Path | None]
-    package: Callable[[], Path | None]
-    world: Callable[[], World]
-    sign: Callable[[bytes], bytes]
-    private: Callable[[Learned], list[Record]]
-    keep: Callable[[Record], Awaitable[bool]]
-    may: Callable[[], bool]
-    clock: Clock
-    boot: str
-    rng: Random
-
-
 @dataclass(slots=True)
 class _Board:
     """What status reads."""
 
     plan: str | None = None
     closed: tuple[Gate, ...] = ()
-    refusal: str = ""
     fault: str = ""
     runs: Counter[Run] = field(default_factory=Counter)
     last: Taught | None = None
-    told: int = 0
 
 
 class LearningSide:
@@ -132,13 +78,13 @@ class LearningSide:
         labels: Labels,
         ports: Ports,
     ) -> None:
-        self._floor = floor
         self._rules = rules
         self._book = book
         self._store = store
         self._trainer = trainer
         self._labels = labels
         self._ports = ports
+        self._admission = Admission(floor, book, labels, ports)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="learning")
         self._board = _Board()
         self._stirred = asyncio.Event()
@@ -147,8 +93,6 @@ class LearningSide:
         self._ended_ns: int | None = None
         self._offer_ns = 0
         self._expire_ns = 0
-        self._parsed: tuple[bytes, Plan | PlanRefused] | None = None
-        self._given_up: tuple[Plan, str] | None = None
         self._cut: tuple[Gate, ...] = ()
         """The gates that ended the run under way, whatever opened again since."""
         self._shown = store.by_class(), store.counts()
@@ -202,7 +146,7 @@ class LearningSide:
         return LearningStatus(
             plan=board.plan,
             closed=tuple(gate.value for gate in board.closed),
-            refusal=board.refusal,
+            refusal=self._admission.refusal,
             fault=board.fault,
             source=self._labels.name,
             source_fault=self._labels.fault,
@@ -211,7 +155,7 @@ class LearningSide:
             store=self._shown[1],
             unconfirmed=dict(self._labels.dropped()),
             runs={run.value: number for run, number in board.runs.items()},
-            told=board.told,
+            told=self._admission.told,
             waiting=self._book.waiting is not None,
             first_loss=taught.losses[0] if taught is not None else None,
             last_loss=taught.losses[-1] if taught is not None else None,
@@ -238,76 +182,11 @@ class LearningSide:
         if self._book.waiting is not None:
             await self._hand_on(self._book.waiting)
             return
-        plan = self._admitted()
+        plan = self._admission.admitted(self._shown[1].kept)
         self._board.plan = plan.name if plan is not None else None
         self._board.closed = self._gates(plan) if plan is not None else ()
         if plan is not None and not self._board.closed:
             await self._learn(plan)
-
-    def _admitted(self) -> Plan | None:
-        """The plan that this vehicle learns by, if any; otherwise the board has the reason."""
-        self._board.refusal = ""
-        trusted_s = self._ports.world().trusted_s
-        try:
-            plan = self._plan()
-            if plan is None:
-                return None
-            demand_allowed(plan, self._floor, trusted_s if trusted_s is not None else 0.0)
-            self._demand_possible(plan)
-            if trusted_s is not None:
-                self._board.told = self._book.told(int(trusted_s // DAY_S))
-                self._book.demand_budget(plan, self._floor, int(trusted_s // DAY_S))
-        except (PlanRefused, BudgetSpent) as refused:
-            self._board.refusal = str(refused)
-            return None
-        return plan
-
-    def _plan(self) -> Plan | None:
-        """Raises PlanRefused."""
-        data = self._plan_bytes()
-        if data is None:
-            return None
-        if self._parsed is None or self._parsed[0] != data:
-            try:
-                self._parsed = data, parse_plan(data)
-            except PlanRefused as refused:
-                self._parsed = data, refused
-        parsed = self._parsed[1]
-        if isinstance(parsed, PlanRefused):
-            raise parsed
-        return parsed
-
-    def _plan_bytes(self) -> bytes | None:
-        path = self._ports.plan()
-        if path is None:
-            return None
-        try:
-            with path.open("rb") as file:
-                return file.read(MAX_PLAN_BYTES + 1)
-        except OSError as error:
-            raise PlanRefused(f"The plan in {path} can't be read: {error.strerror}.") from error
-
-    def _demand_possible(self, plan: Plan) -> None:
-        """Raises PlanRefused for what this vehicle doesn't have, or hasn't yet."""
-        if self._given_up is not None and self._given_up[0] == plan:
-            raise PlanRefused(f"Plan {plan.name} is given up until the next start: {self._given_up[1]}")
-        if not self._ports.may():
-            raise PlanRefused(f"Plan {plan.name} is refused here: its owner hasn't consented to learning.")
-        if not self._labels.has(plan.source):
-            raise PlanRefused(
-                f"Plan {plan.name} is refused here: nothing on this vehicle says what an example should have been "
-                f"called ({plan.source})."
-            )
-        if plan.parameters > MOST_PARAMETERS:
-            raise PlanRefused(
-                f"Plan {plan.name} is refused here: it changes {plan.parameters} parameters, the most are "
-                f"{MOST_PARAMETERS}."
-            )
-        if self._ports.package() is None:
-            raise PlanRefused(f"Plan {plan.name} waits: this vehicle doesn't run {plan.model}.")
-        there = self._shown[1].kept
-        if there < plan.min_examples:
-            raise PlanRefused(f"Plan {plan.name} waits: it wants {plan.min_examples} examples, there are {there}.")
 
     def _gates(self, plan: Plan) -> tuple[Gate, ...]:
         now_ns = self._ports.clock.boot_ns()
@@ -331,7 +210,7 @@ class LearningSide:
             became = Run.FAILED
             self._fails(str(trouble))
             if trouble.fault is Fault.MODEL:
-                self._given_up = plan, str(trouble)
+                self._admission.give_up(plan, str(trouble))
         except (DiskError, KeyStoreError):
             self._board.runs[Run.FAILED] += 1
             raise
@@ -352,12 +231,12 @@ class LearningSide:
         taught = await self._taught(plan, package, order, (pixels, places, owed))
         if taught is None:
             return Run.ABORTED
-        if self._plan_bytes_or_none() != (self._parsed[0] if self._parsed is not None else None):
+        if not self._admission.still_lies_here():
             return Run.SUPERSEDED
         trusted_s = self._ports.world().trusted_s
         if trusted_s is None:
             return Run.ABORTED
-        if not await self._do(self._commit, plan, taught, int(trusted_s // DAY_S), purges):
+        if not await self._do(self._commit, plan, taught, day_of(trusted_s), purges):
             return Run.SUPERSEDED
         self._board.last, self._board.fault = taught, ""
         return Run.TOLD
@@ -393,7 +272,7 @@ class LearningSide:
             self.look()
         if Gate.LONGEST in self._cut:
             # The next run would take as long, and cost as much.
-            self._given_up = plan, f"a run takes longer than {self._rules.longest_s:g} s here."
+            self._admission.give_up(plan, f"a run takes longer than {self._rules.longest_s:g} s here.")
 
     def _commit(self, plan: Plan, taught: Taught, today: int, purges: int) -> bool:
         """The one write: the update, what it owes, its place in the budget. False when what it was learned from was
@@ -429,12 +308,6 @@ class LearningSide:
             await self._stored(lambda: self._store.put(example) if purges == self._purges else None)
         except DiskError as trouble:
             self._fails(str(trouble))
-
-    def _plan_bytes_or_none(self) -> bytes | None:
-        try:
-            return self._plan_bytes()
-        except PlanRefused:
-            return None
 
     def _now(self) -> Now:
         trusted_s = self._ports.world().trusted_s
@@ -484,22 +357,3 @@ def order_of(plan: Plan, examples: list[Example], seed: int, owed_bytes: int) ->
     )  # fmt: skip
     pixels = b"".join(example.pixels for example in alike)
     return order, pixels, bytes(classes.index(example.label) for example in alike)
-
-
-class SpoolOutbox:
-    """A record is kept once it lies durably in the spool."""
-
-    def __init__(self, keeper: SpoolKeeper) -> None:
-        self._keeper = keeper
-
-    async def __call__(self, record: Record) -> bool:
-        """False where that can't be said: it was dropped, or flash refuses for now."""
-        before = self._lost(record)
-        if not self._keeper.offer(record):
-            return False
-        await self._keeper.flush()
-        lane = self._keeper.counts().lanes[record.lane]
-        return lane.pending == 0 and self._lost(record) == before
-
-    def _lost(self, record: Record) -> int:
-        return sum(self._keeper.counts().lanes[record.lane].dropped.values())
