@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import gc
 import os
 import resource
 import signal
-import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -21,7 +19,7 @@ import structlog
 
 from ecu.clock import SECOND_NS, Clock, SystemClock
 from ecu.disk import RealDisk, state_folder
-from ecu.errors import EnvironmentFault, UsageFault
+from ecu.errors import UsageFault
 from receiver import journal
 from receiver.api import Api
 from receiver.behind import Behind, Broker
@@ -36,11 +34,12 @@ from receiver.learning.desk import LearningDesk, LearningRules
 from receiver.learning.jobs import Jobs, one_process
 from receiver.learning.order import Rule, Workbench
 from receiver.learning.packagebench import PackageBench
-from receiver.listener import Listener, listen
+from receiver.listener import Listener
 from receiver.objectfiles import ObjectFiles
 from receiver.objects import ObjectDesk, ObjectRules
 from receiver.operator import Address, Operator
 from receiver.pki import Authority
+from receiver.premises import Sockets, alone, sockets
 from receiver.quota import Quota
 from receiver.session import SessionLimits
 from receiver.store import Store, sqlite_url
@@ -51,7 +50,6 @@ from telemetry.wire import Receipt
 
 log = structlog.get_logger()
 
-LOCK: Final = "receiver.lock"
 OBJECTS_FOLDER: Final = "objects"
 _COLLECT_AFTER: Final = (50_000, 20, 20)
 """New objects before Python looks for cycles. Blocks on their way are many and in none, and the usual 700 made looking
@@ -86,13 +84,6 @@ class Elsewhere(Teller, Protocol):
     def hint(self, vehicle: str, kind: str) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Sockets:
-    mqtt: socket.socket
-    https: socket.socket
-    local: socket.socket
-
-
 async def serve(config: ReceiverConfig, state: Path, ready: Callable[[Receiver], None]) -> None:
     """Runs until SIGTERM or SIGINT; then every session is told, and what is being committed is committed."""
     _raise_descriptor_limit()
@@ -112,6 +103,38 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What every part stands on."""
+
+    config: ReceiverConfig
+    state: Path
+    clock: Clock
+    authority: Authority
+    store: Store
+    tasks: asyncio.TaskGroup
+    counters: Counters
+
+
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """By which records come, and vehicles are told."""
+
+    ingest: Ingest
+    endpoint: Endpoint
+    learning: LearningDesk
+    behind: Behind | None
+    hub: HubDesk | None
+    push: EventGridPush | None
+
+    @property
+    def elsewhere(self) -> list[Elsewhere]:
+        return [way for way in (self.hub, self.behind) if way is not None]
+
+    def hint(self, vehicle: str, kind: str) -> bool:
+        return any(way.hint(vehicle, kind) for way in self.elsewhere)
+
+
 @contextlib.asynccontextmanager
 async def running(
     config: ReceiverConfig, state: Path, clock: Clock | None = None, bench: Workbench | None = None
@@ -122,110 +145,92 @@ async def running(
     """
     clock = clock or SystemClock()
     disk = state_folder(state)
-    with _alone(state), _sockets(config, state) as sockets:
+    with alone(state), sockets(config, state) as taken:
         authority = Authority(disk, clock, config.certificate_days)
         if config.broker:
             _broker_context(config, authority)
         async with _opened(Store(config.store or sqlite_url(disk))) as store:
             await store.transact(journal.append, clock.wall_ns(), "started")
-            async with (
-                asyncio.TaskGroup() as tasks,
-                _serving(config, state, clock, authority, store, sockets, tasks, bench or PackageBench()) as receiver,
-            ):
-                yield receiver
+            async with asyncio.TaskGroup() as tasks:
+                ground = _Ground(config, state, clock, authority, store, tasks, Counters())
+                async with _serving(ground, taken, bench or PackageBench()) as receiver:
+                    yield receiver
 
 
 @contextlib.asynccontextmanager
-async def _serving(
-    config: ReceiverConfig,
-    state: Path,
-    clock: Clock,
-    authority: Authority,
-    store: Store,
-    sockets: _Sockets,
-    tasks: asyncio.TaskGroup,
-    bench: Workbench,
-) -> AsyncIterator[Receiver]:
-    counters = Counters()
-    learning = _learning(config, state, clock, store, counters, bench)
-    hub = HubDesk(HubService(config.hub, clock), clock, counters, tasks) if config.hub.host else None
-    tellers: list[Teller] = []
-    ingest, endpoint = _endpoint(config, clock, store, counters, tasks, tellers)
-    behind = _behind(config, authority, store, endpoint, clock, counters)
-    elsewhere: list[Elsewhere] = [way for way in (hub, behind) if way is not None]
-    tellers += [endpoint, *elsewhere, learning]
-    address = Address(config.hosts[0], sockets.mqtt.getsockname()[1], sockets.https.getsockname()[1])
-    objects = state / OBJECTS_FOLDER
-    shelf = UpdateShelf(Path(config.updates) if config.updates else None, store, clock, counters)
-    operator = Operator(
-        store, authority, endpoint, clock, counters, address, config.enrolment_minutes * 60, shelf.roots, objects,
-        learning,
-        lambda vehicle, kind: any(way.hint(vehicle, kind) for way in elsewhere),
-        behind.forget if behind is not None else None,
-    )  # fmt: skip
+async def _serving(ground: _Ground, taken: Sockets, bench: Workbench) -> AsyncIterator[Receiver]:
+    config, clock, authority = ground.config, ground.clock, ground.authority
+    ways = _ways(ground, bench)
+    shelf = UpdateShelf(Path(config.updates) if config.updates else None, ground.store, clock, ground.counters)
+    address = Address(config.hosts[0], taken.mqtt.getsockname()[1], taken.https.getsockname()[1])
+    operator = _operator(ground, ways, shelf, address)
     refusals = Quota(config.refusals_per_minute / 60, config.refusals_at_once)
-    desk = await _desk(config, objects, clock, store, counters, refusals)
-    push = _push(config, store, clock, counters, endpoint, hub) if hub is not None else None
-    pushed = push.routes() if push is not None else []
-    site = Site(Api(store, authority, clock, refusals, counters, shelf, desk, pushed).app(), counters=counters)
-    local = Site(operator.app())
+    desk = await _desk(ground, refusals)
+    site, local = _site(ground, ways, shelf, desk, refusals), Site(operator.app())
     mqtt_tls = authority.server_context(config.hosts, ssl.CERT_REQUIRED)
     https_tls = authority.server_context(config.hosts, ssl.CERT_OPTIONAL)
+    endpoint = ways.endpoint
     loops = [
-        tasks.create_task(loop)
+        ground.tasks.create_task(loop)
         for loop in (
-            ingest.run(),
+            ways.ingest.run(),
             endpoint.keep_time(),
             desk.run(),
-            learning.run(),
-            Listener(sockets.mqtt, mqtt_tls, endpoint.session, endpoint.has_room, clock, counters).run(),
-            Listener(sockets.https, https_tls, site.protocol, site.make_room, clock, counters).run(),
+            ways.learning.run(),
+            Listener(taken.mqtt, mqtt_tls, endpoint.session, endpoint.has_room, clock, ground.counters).run(),
+            Listener(taken.https, https_tls, site.protocol, site.make_room, clock, ground.counters).run(),
             _keep_certificate(authority, config.hosts, clock, mqtt_tls, https_tls),
-            *([behind.run()] if behind is not None else []),
+            *([ways.behind.run()] if ways.behind is not None else []),
         )
     ]
-    local_server = await asyncio.get_running_loop().create_unix_server(local.protocol, sock=sockets.local)
+    local_server = await asyncio.get_running_loop().create_unix_server(local.protocol, sock=taken.local)
     try:
-        yield Receiver(address, state / SOCKET, operator, endpoint, counters, store, authority, behind, learning)
+        yield Receiver(
+            address, ground.state / SOCKET, operator, endpoint, ground.counters, ground.store, authority, ways.behind,
+            ways.learning,
+        )  # fmt: skip
     finally:
         local_server.close()
         for loop in loops:
             loop.cancel()
-        if push is not None:
-            push.stop()
+        if ways.push is not None:
+            ways.push.stop()
         await asyncio.gather(endpoint.close(), site.close(), local.close())
-        if hub is not None:
-            await hub.close()
+        if ways.hub is not None:
+            await ways.hub.close()
 
 
-def _endpoint(
-    config: ReceiverConfig,
-    clock: Clock,
-    store: Store,
-    counters: Counters,
-    tasks: asyncio.TaskGroup,
-    tellers: Sequence[Teller],
-) -> tuple[Ingest, Endpoint]:
+def _ways(ground: _Ground, bench: Workbench) -> _Ways:
+    config, clock, counters = ground.config, ground.clock, ground.counters
+    tellers: list[Teller] = []
+    ingest, endpoint = _endpoint(ground, tellers)
+    hub = HubDesk(HubService(config.hub, clock), clock, counters, ground.tasks) if config.hub.host else None
+    push = _push(ground, endpoint, hub) if hub is not None else None
+    ways = _Ways(ingest, endpoint, _learning(ground, bench), _behind(ground, endpoint), hub, push)
+    tellers += [endpoint, *ways.elsewhere, ways.learning]
+    return ways
+
+
+def _endpoint(ground: _Ground, tellers: Sequence[Teller]) -> tuple[Ingest, Endpoint]:
     def tell(vehicle: str, receipt: Receipt) -> None:
         for teller in tellers:
             teller.deliver(vehicle, receipt)
 
+    config, clock, store, counters = ground.config, ground.clock, ground.store, ground.counters
     share = Quota(config.vehicle_bytes_per_s, config.vehicle_burst_bytes)
     queue = IngestLimits(config.queue_blocks, config.queue_bytes)
     ingest = Ingest(store, clock, share, queue, counters, tell)
     limits = SessionLimits(config.connect_s, config.keep_alive_max_s, config.receive_maximum, config.max_vehicles)
-    endpoint = Endpoint(store, ingest, clock, counters, limits, tasks)
-    return ingest, endpoint
+    return ingest, Endpoint(store, ingest, clock, counters, limits, ground.tasks)
 
 
-def _behind(
-    config: ReceiverConfig, authority: Authority, store: Store, endpoint: Endpoint, clock: Clock, counters: Counters
-) -> Behind | None:
+def _behind(ground: _Ground, endpoint: Endpoint) -> Behind | None:
+    config = ground.config
     if not config.broker:
         return None
     host, port = broker_address(config.broker)
-    broker = Broker(host, port, lambda: _broker_context(config, authority), config.broker_client)
-    return Behind(broker, store, endpoint, clock, Random(os.urandom(16)), counters)
+    broker = Broker(host, port, lambda: _broker_context(config, ground.authority), config.broker_client)
+    return Behind(broker, ground.store, endpoint, ground.clock, Random(os.urandom(16)), ground.counters)
 
 
 def _broker_context(config: ReceiverConfig, authority: Authority) -> ssl.SSLContext:
@@ -244,31 +249,40 @@ def _broker_context(config: ReceiverConfig, authority: Authority) -> ssl.SSLCont
         ) from error
 
 
-def _push(
-    config: ReceiverConfig, store: Store, clock: Clock, counters: Counters, endpoint: Endpoint, hub: HubDesk
-) -> EventGridPush:
-    code = read_secret(config.hub.push_code_file, "[receiver.hub] push_code_file")
-    return EventGridPush(code, store, clock, counters, endpoint.submit, hub)
+def _push(ground: _Ground, endpoint: Endpoint, hub: HubDesk) -> EventGridPush:
+    code = read_secret(ground.config.hub.push_code_file, "[receiver.hub] push_code_file")
+    return EventGridPush(code, ground.store, ground.clock, ground.counters, endpoint.submit, hub)
 
 
-def _learning(
-    config: ReceiverConfig, state: Path, clock: Clock, store: Store, counters: Counters, bench: Workbench
-) -> LearningDesk:
+def _learning(ground: _Ground, bench: Workbench) -> LearningDesk:
+    config = ground.config
     jobs = Jobs(one_process, config.learning_job_s)
-    rules = LearningRules(
-        config.learning_buffer, Rule(config.learning_momentum, config.learning_rate), config.learning_again_s
-    )
-    return LearningDesk(store, RealDisk(state), clock, counters, jobs, bench, rules)
+    step = Rule(config.learning_momentum, config.learning_rate)
+    rules = LearningRules(config.learning_buffer, step, config.learning_again_s)
+    return LearningDesk(ground.store, RealDisk(ground.state), ground.clock, ground.counters, jobs, bench, rules)
 
 
-async def _desk(
-    config: ReceiverConfig, folder: Path, clock: Clock, store: Store, counters: Counters, refusals: Quota
-) -> ObjectDesk:
-    files = ObjectFiles(RealDisk(folder), clock)
+def _operator(ground: _Ground, ways: _Ways, shelf: UpdateShelf, address: Address) -> Operator:
+    return Operator(
+        ground.store, ground.authority, ways.endpoint, ground.clock, ground.counters, address,
+        ground.config.enrolment_minutes * 60, shelf.roots, ground.state / OBJECTS_FOLDER, ways.learning, ways.hint,
+        ways.behind.forget if ways.behind is not None else None,
+    )  # fmt: skip
+
+
+def _site(ground: _Ground, ways: _Ways, shelf: UpdateShelf, desk: ObjectDesk, refusals: Quota) -> Site:
+    pushed = ways.push.routes() if ways.push is not None else []
+    api = Api(ground.store, ground.authority, ground.clock, refusals, ground.counters, shelf, desk, pushed)
+    return Site(api.app(), counters=ground.counters)
+
+
+async def _desk(ground: _Ground, refusals: Quota) -> ObjectDesk:
+    config, clock = ground.config, ground.clock
+    files = ObjectFiles(RealDisk(ground.state / OBJECTS_FOLDER), clock)
     await asyncio.to_thread(files.open)
     partial_ns = int(config.object_partial_hours * 3600) * SECOND_NS
     rules = ObjectRules(config.object_bytes, config.vehicle_object_bytes, partial_ns)
-    return ObjectDesk(files, store, clock, counters, refusals, rules)
+    return ObjectDesk(files, ground.store, clock, ground.counters, refusals, rules)
 
 
 async def _keep_certificate(
@@ -289,55 +303,3 @@ async def _opened(store: Store) -> AsyncIterator[Store]:
         yield store
     finally:
         await store.close()
-
-
-@contextlib.contextmanager
-def _alone(state: Path) -> Iterator[None]:
-    """One receiver a state folder: the audit chain has one writer."""
-    fd = _open_lock(state)
-    try:
-        _lock(fd, state)
-        yield
-    finally:
-        os.close(fd)
-
-
-def _open_lock(state: Path) -> int:
-    try:
-        return os.open(state / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise EnvironmentFault(f"Can't write in {state}: {error.strerror}. Choose another --state.") from error
-
-
-def _lock(fd: int, state: Path) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise EnvironmentFault(f"Another receiver runs on {state}. Stop it, or choose another --state.") from error
-
-
-@contextlib.contextmanager
-def _sockets(config: ReceiverConfig, state: Path) -> Iterator[_Sockets]:
-    with contextlib.ExitStack() as stack:
-        closing = contextlib.closing
-        mqtt = stack.enter_context(closing(listen(config.listen, config.mqtt_port, "[receiver] mqtt_port")))
-        https = stack.enter_context(closing(listen(config.listen, config.https_port, "[receiver] https_port")))
-        yield _Sockets(mqtt, https, stack.enter_context(_local(state / SOCKET)))
-
-
-@contextlib.contextmanager
-def _local(path: Path) -> Iterator[socket.socket]:
-    """The operator's socket, 0600. One left by a receiver that was killed is in nobody's use: we hold the lock."""
-    path.unlink(missing_ok=True)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    try:
-        listening.bind(str(path))
-    except OSError as error:
-        listening.close()
-        raise EnvironmentFault(f"Can't make the socket {path}: {error}. Choose a shorter --state.") from error
-    finally:
-        os.umask(mask)
-    with contextlib.closing(listening):
-        yield listening
-    path.unlink(missing_ok=True)
