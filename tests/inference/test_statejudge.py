@@ -62,11 +62,18 @@ def test_one_that_is_worse_in_a_single_class_fails_however_good_it_is_elsewhere(
     assert "green: 1.000 -> 0.925" in verdict.words
 
 
-def test_one_that_is_a_little_worse_everywhere_is_undecided_or_failed(crops: Crops) -> None:
+def test_one_that_is_a_little_worse_everywhere_is_undecided_though_no_class_fails(crops: Crops) -> None:
     right = but(crops, 0, 4) & but(crops, 2, 3) & but(crops, 1, 1)
     verdict = judge_told(crops, told(crops, but(crops, 0, 0)), told(crops, right))
-    assert verdict.outcome in (Outcome.UNDECIDED, Outcome.FAILED)
-    assert "worse by more than" in verdict.words
+    assert verdict.outcome is Outcome.UNDECIDED
+    assert [one.outcome for one in verdict.classes] == [Outcome.PASSED] * 3
+    assert "it may be worse by more than 0.02" in verdict.words
+
+
+def test_one_that_is_surely_worse_over_all_crops_fails_by_that_too(crops: Crops) -> None:
+    verdict = judge_told(crops, told(crops, but(crops, 0, 0)), told(crops, but(crops, 0, 30)))
+    assert verdict.outcome is Outcome.FAILED
+    assert ": worse by more than 0.02; red" in verdict.words
 
 
 def test_few_crops_prove_nothing(crops: Crops) -> None:
