@@ -9,16 +9,20 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from ecu.channel import Channel, ChannelClosed, Message, pair
+import structlog
+
+from ecu.channel import BadMessage, Channel, ChannelClosed, Message, pair
 from ecu.errors import EnvironmentFault
 from ecu.spawn import spawn
 from ecu.urgency import Urgency, is_preferred, prefer
 
+log = structlog.get_logger()
 In = TypeVar("In")
 
 
 class Child(Generic[In]):
-    """Its end of life is its channel's: whatever ended it, `on_closed` is called once, after its last message."""
+    """Its end of life is its channel's: whatever ended it, `on_closed` is called once, after its last message. One that
+    says what isn't understood is killed."""
 
     def __init__(self, process: asyncio.subprocess.Process, channel: Channel[In]) -> None:
         self._process = process
@@ -61,7 +65,11 @@ class Child(Generic[In]):
             child.alive = False
             on_closed(child)
 
-        child._channel.attach(lambda message: on_message(child, message), closed)
+        def bad(message: BadMessage) -> None:
+            # Some run what others made (a model, a picture's decoder): what one says can't be ours to break on.
+            log.error("child_not_understood", module=module, pid=child.pid, reason=str(message))
+
+        child._channel.attach(lambda message: on_message(child, message), closed, on_bad=bad)
         return child
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:

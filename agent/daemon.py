@@ -56,7 +56,7 @@ from telemetry.objects import LEDGER_NAMES as OBJECT_LEDGER_NAMES
 from telemetry.objects import ObjectKeeper, ObjectStore
 from telemetry.privacy import Privacy
 from telemetry.privacy.pictures import RedactedPicture
-from telemetry.records import Learned, PictureTaken, Record, UpdateReport
+from telemetry.records import Learned, PictureTaken, Purpose, Record, UpdateReport
 from telemetry.signals import SocketSignals, unix_dial
 from telemetry.spool import LEDGER_NAMES, Spool, SpoolKeeper
 from telemetry.uplink.status import UplinkState
@@ -305,7 +305,11 @@ class Daemon:
 
     def _open_spool(self) -> Spool:
         disk = RealDisk(self._state / SPOOL_FOLDER)
-        return Spool.open(disk, self._keys, self._clock, os.urandom, self._config.spool, self._counters)
+        spool = Spool.open(disk, self._keys, self._clock, os.urandom, self._config.spool, self._counters)
+        if not self._may_learn() and spool.holds(Purpose.LEARNING):
+            # Its owner took the consent back: what was learned and hasn't left yet never does.
+            log.warning("learned_erased", records=spool.erase(Purpose.LEARNING))
+        return spool
 
     def _open_cloud(self) -> CloudSide | None:
         if self._config.link.kind == "none":
@@ -408,13 +412,17 @@ class Daemon:
                 rng=self._rng,
                 environment=self._environment,
                 keeper=self._keeper,
-                may=lambda: self._privacy.forbids(Learned) is None,
+                may=self._may_learn,
                 private=lambda learned: self._pipeline.on_learned(self._clock.boot_ns(), learned),
                 is_time_proven=self._is_time_proven,
                 plan=self._plan_file,
                 package=lambda: self._package(Kind.STATE),
             ),
         )
+
+    def _may_learn(self) -> bool:
+        """What its owner agreed to."""
+        return self._privacy.forbids(Learned) is None
 
     def _plan_file(self) -> Path | None:
         folder = self._updates.taken(Kind.PLAN) if self._updates is not None else None

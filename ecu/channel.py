@@ -104,7 +104,7 @@ class Channel(Generic[In]):
                     f"it is longer than {MAX_MESSAGE_BYTES} bytes or {MAX_DESCRIPTORS} descriptors"
                 )
             return self._decoder.decode(data), descriptors
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             for fd in descriptors:
                 os.close(fd)
             raise BadMessage(str(error)) from error
@@ -116,10 +116,16 @@ class Channel(Generic[In]):
             # The other end died with words of ours unread: said once, and before its own last words can be read.
             return self._socket.recvmsg(MAX_MESSAGE_BYTES, room, socket.MSG_CMSG_CLOEXEC)
 
-    def attach(self, on_message: Callable[[In], None], on_closed: Callable[[], None], batch: int = 64) -> None:
+    def attach(
+        self,
+        on_message: Callable[[In], None],
+        on_closed: Callable[[], None],
+        batch: int = 64,
+        on_bad: Callable[[BadMessage], None] | None = None,
+    ) -> None:
         """Delivers messages in the running event loop until the other end closes; at most `batch` a turn.
 
-        A BadMessage closes this end too, and reaches the loop's exception handler.
+        A BadMessage closes this end too; `on_bad` is told before, or else it reaches the loop's exception handler.
         """
         # Only who attaches has an event loop: the blocking ends start faster without one.
         import asyncio
@@ -137,10 +143,14 @@ class Channel(Generic[In]):
                     self.close()
                     on_closed()
                     return
-                except BadMessage:
+                except BadMessage as bad:
                     self.close()
+                    if on_bad is not None:
+                        on_bad(bad)
                     on_closed()
-                    raise
+                    if on_bad is None:
+                        raise
+                    return
                 for fd in descriptors:
                     os.close(fd)
                 on_message(message)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,6 +38,7 @@ from telemetry.spool import SpoolKeeper
 
 EXAMPLES_FOLDER: Final = "examples"
 BOOK_FOLDER: Final = "learning"
+FORGET_AGAIN_NS: Final = 60 * SECOND_NS
 
 log = structlog.get_logger()
 
@@ -72,6 +75,8 @@ class LearningRoom:
         self._is_time_proven = False
         self._conditions = LinuxConditions(parked=self._is_still, network=lambda: Network.NONE)
         self._fault = ""
+        self._is_unwanted = False
+        """What an earlier start kept still lies here, and nobody agrees to it any more."""
         self._side: LearningSide | None = None
         self._drive: DriveLabels | None = None
         try:
@@ -84,6 +89,14 @@ class LearningRoom:
         """Until cancelled."""
         if self._side is not None:
             await self._side.run()
+        while self._is_unwanted:
+            await self._around.wall.sleep_until(self._around.wall.boot_ns() + FORGET_AGAIN_NS)
+            try:
+                await asyncio.to_thread(self._forget_all)
+            except DiskError as trouble:
+                self._fault = str(trouble)
+            else:
+                self._is_unwanted, self._fault = False, ""
 
     async def close(self, within_s: float) -> None:
         if self._side is not None:
@@ -122,7 +135,9 @@ class LearningRoom:
         """Raises BookLost, DiskError."""
         section, around = config.learning, self._around
         if not (section.enabled and around.may()):
-            self._forget_all(section)
+            self._is_unwanted = True
+            self._forget_all()
+            self._is_unwanted = False
             return None
         store = self._store(section)
         book_disk = RealDisk(around.state / BOOK_FOLDER)
@@ -161,12 +176,15 @@ class LearningRoom:
         self._drive = DriveLabels(self._now)
         return self._drive
 
-    def _forget_all(self, section: LearningSection) -> None:
-        """Whoever no longer agrees, or never did, has nothing kept: what an earlier start kept is destroyed."""
-        if (self._around.state / EXAMPLES_FOLDER).is_dir():
-            self._store(section).purge()
-        if (self._around.state / BOOK_FOLDER).is_dir():
-            LearningBook(RealDisk(self._around.state / BOOK_FOLDER), self._around.keys).forget()
+    def _forget_all(self) -> None:
+        """Whoever no longer agrees, or never did, has nothing kept: what an earlier start kept is destroyed, whatever
+        there is of it. Raises DiskError: to be said again."""
+        examples, book = self._around.state / EXAMPLES_FOLDER, self._around.state / BOOK_FOLDER
+        with contextlib.ExitStack() as both:
+            if book.is_dir():
+                both.callback(LearningBook.purge, RealDisk(book), self._around.keys)
+            if examples.is_dir():
+                both.callback(ExampleStore.destroy, RealDisk(examples), self._around.keys, os.urandom)
 
     # --- how things are ---------------------------------------------------------------------------
 

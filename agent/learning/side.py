@@ -96,6 +96,7 @@ class LearningSide:
         self._cut: tuple[Gate, ...] = ()
         """The gates that ended the run under way, whatever opened again since."""
         self._shown = store.by_class(), store.counts()
+        self._together = store.together()
         self._keeping: set[asyncio.Task[None]] = set()
         self._is_over = False
         self._purges = 0
@@ -182,7 +183,7 @@ class LearningSide:
         if self._book.waiting is not None:
             await self._hand_on(self._book.waiting)
             return
-        plan = self._admission.admitted(self._shown[1].kept)
+        plan = self._admission.admitted(self._together)
         self._board.plan = plan.name if plan is not None else None
         self._board.closed = self._gates(plan) if plan is not None else ()
         if plan is not None and not self._board.closed:
@@ -337,6 +338,7 @@ class LearningSide:
                 return act(*arguments, **named)
             finally:
                 self._shown = self._store.by_class(), self._store.counts()
+                self._together = self._store.together()
 
         return await self._do(acted)
 
@@ -346,14 +348,13 @@ class LearningSide:
 
 
 def order_of(plan: Plan, examples: list[Example], seed: int, owed_bytes: int) -> tuple[Train, bytes, bytes]:
-    """The order, all pixels, and for each example the place of its class: as agent/trainer/messages.py says."""
-    size = examples[0].size
-    alike = [example for example in examples if example.size == size]
-    classes = tuple(sorted({example.label for example in alike}))
+    """The order, all pixels, and for each example the place of its class: as agent/trainer/messages.py says. All are of
+    one size."""
+    classes = tuple(sorted({example.label for example in examples}))
     order = Train(
         base=plan.base, graph=plan.graph, layout=plan.layout, parameters=plan.parameters, steps=plan.steps,
-        batch=plan.batch, learning_rate=plan.learning_rate, clip=plan.clip, keep=plan.keep, seed=seed, size=size,
-        examples=len(alike), classes=classes, owed_bytes=owed_bytes,
+        batch=plan.batch, learning_rate=plan.learning_rate, clip=plan.clip, keep=plan.keep, seed=seed,
+        size=examples[0].size, examples=len(examples), classes=classes, owed_bytes=owed_bytes,
     )  # fmt: skip
-    pixels = b"".join(example.pixels for example in alike)
-    return order, pixels, bytes(classes.index(example.label) for example in alike)
+    pixels = b"".join(example.pixels for example in examples)
+    return order, pixels, bytes(classes.index(example.label) for example in examples)

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 import msgspec
 
 from ecu.disk import Disk
+from ecu.keys import UnsealError
 from ecu.twin import TwinLost, TwinRecord
 from telemetry.federated.plan import LearningFloor, Plan
 from telemetry.federated.update import ModelUpdate
@@ -20,6 +21,7 @@ from telemetry.records import TelemetryError
 BUDGET_DAYS: Final = 30
 MOST_PLANS: Final = 64
 CAPACITY: Final = 256 * 1024
+_NAME: Final = "learning"
 _LABEL: Final = "learning/owed"
 
 
@@ -35,7 +37,9 @@ class Sealer(Protocol):
     """As ecu.keys.KeyStore."""
 
     def seal(self, label: str, plain: bytes) -> bytes: ...
-    def unseal(self, label: str, sealed: bytes) -> bytes: ...
+    def unseal(self, label: str, sealed: bytes) -> bytes:
+        """Raises UnsealError."""
+        ...
 
 
 class _Page(msgspec.Struct, frozen=True, array_like=True):
@@ -55,7 +59,7 @@ class LearningBook:
     """In `disk`, one twin record. Raises DiskError, BookLost."""
 
     def __init__(self, disk: Disk, sealer: Sealer) -> None:
-        self._twin = TwinRecord(disk, "learning", CAPACITY)
+        self._twin = TwinRecord(disk, _NAME, CAPACITY)
         self._sealer = sealer
         try:
             payload = self._twin.read_both()
@@ -86,10 +90,14 @@ class LearningBook:
         return self._page.seqs.get(plan.name, 0)
 
     def owed(self, plan: Plan) -> bytes:
-        """What this vehicle's updates of the plan haven't said; empty when there were none."""
+        """What this vehicle's updates of the plan haven't said; empty when there were none, or when the key that it was
+        sealed under is gone: then that much is never said."""
         if (self._page.plan, self._page.layout) != (plan.name, plan.layout) or not self._page.owed:
             return b""
-        return self._sealer.unseal(_LABEL, self._page.owed)
+        try:
+            return self._sealer.unseal(_LABEL, self._page.owed)
+        except UnsealError:
+            return b""
 
     # --- what becomes -----------------------------------------------------------------------------
 
@@ -120,6 +128,14 @@ class LearningBook:
     def forget(self) -> None:
         """What is owed and what waits is gone; what was told stays counted. For a purge of the purpose."""
         self._write(msgspec.structs.replace(self._page, plan="", layout="", owed=b"", waiting=None))
+
+    @classmethod
+    def purge(cls, disk: Disk, sealer: Sealer) -> None:
+        """As `forget`, of whatever is there: a lost book stays lost, with nothing to read in it. Raises DiskError."""
+        try:
+            cls(disk, sealer).forget()
+        except BookLost:
+            TwinRecord(disk, _NAME, CAPACITY).wipe()
 
     def _write(self, page: _Page) -> None:
         self._twin.write_both(msgspec.msgpack.encode(page))

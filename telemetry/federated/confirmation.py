@@ -46,8 +46,8 @@ class Phase(StrEnum):
 @dataclass(frozen=True, slots=True)
 class ConfirmationRules:
     """It must stand for `stand_s`, and then reach `away_kmh` within `away_s`. Crops of the last `doubt_s` before it
-    moves say nothing, and none is held for longer than `held_s`; while it stands one every `apart_s` is enough. `most`
-    are held at once."""
+    moves say nothing, and none is held for longer than `held_s`; of one light one every `apart_s` is enough. `most` are
+    held at once."""
 
     stand_s: float = 4.0
     away_kmh: float = 15.0
@@ -75,6 +75,8 @@ class Confirmation:
         self.dropped: Counter[Unconfirmed] = Counter()
         self._rules = rules or ConfirmationRules()
         self._crops: list[RedactedCrop] = []
+        self._lights: set[int] = set()
+        """Those seen since it stands, whatever was dropped of them; a second one is enough to know."""
         self._last_ns: int | None = None
         self._since_ns = 0  # of standing
         self._left_ns = 0
@@ -89,7 +91,9 @@ class Confirmation:
         if self.phase is Phase.MOVING or crop.captured_ns < self._since_ns:
             self.dropped[Unconfirmed.MOVING] += 1
             return
-        if self.phase is Phase.STANDING and self._is_alike(crop):
+        if len(self._lights) < 2:
+            self._lights.add(crop.track_id)
+        if self._is_alike(crop):
             self.dropped[Unconfirmed.ALIKE] += 1
             return
         self._crops.append(crop)
@@ -132,8 +136,11 @@ class Confirmation:
 
     def _is_alike(self, crop: RedactedCrop) -> bool:
         apart_ns = self._rules.apart_s * SECOND_NS
+        left_ns = self._left_ns if self.phase is Phase.LEAVING else math.inf
         return any(
-            other.track_id == crop.track_id and abs(crop.captured_ns - other.captured_ns) < apart_ns
+            other.track_id == crop.track_id
+            and abs(crop.captured_ns - other.captured_ns) < apart_ns
+            and (crop.captured_ns > left_ns) == (other.captured_ns > left_ns)
             for other in self._crops
         )
 
@@ -150,6 +157,7 @@ class Confirmation:
         self.phase = Phase.MOVING
         self.dropped[why] += len(self._crops)
         self._crops.clear()
+        self._lights.clear()
 
     def _forget_old(self, t_ns: int) -> None:
         held = [crop for crop in self._crops if t_ns - crop.captured_ns <= self._rules.held_s * SECOND_NS]
@@ -157,7 +165,7 @@ class Confirmation:
         self._crops = held
 
     def _confirm(self) -> list[Confirmed]:
-        if len({crop.track_id for crop in self._crops}) > 1:
+        if len(self._lights) > 1:
             self._give_up(Unconfirmed.AMBIGUOUS)
             return []
         doubt_from_ns = self._left_ns - int(self._rules.doubt_s * SECOND_NS)
@@ -169,5 +177,6 @@ class Confirmation:
         self.confirmed += len(told)
         self.dropped[Unconfirmed.DOUBTFUL] += len(self._crops) - len(told)
         self._crops.clear()
+        self._lights.clear()
         self.phase = Phase.MOVING
         return told

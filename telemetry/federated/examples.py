@@ -107,6 +107,7 @@ class _Plain(msgspec.Struct, frozen=True, array_like=True):
 @dataclass(frozen=True, slots=True)
 class _Entry:
     label: str
+    size: int
     taken: Now
     file_bytes: int
     digest: bytes
@@ -142,6 +143,14 @@ class ExampleStore:
         store._make_room()
         return store
 
+    @classmethod
+    def destroy(cls, disk: Disk, keys: Sealer, entropy: Callable[[int], bytes]) -> None:
+        """As `purge`, of whatever lies in the folder, read or not. Raises DiskError: say it again."""
+        vault = Vault(disk, keys, entropy, REALM)
+        vault.open()
+        vault.shred(_PURPOSE)
+        _remove_all(disk)
+
     # --- in ---
 
     def put(self, example: Example) -> Why | None:
@@ -162,16 +171,24 @@ class ExampleStore:
             with contextlib.suppress(DiskError, FileNotFoundError):
                 self._disk.remove(_file(serial))
             return self._drop(Why.DISK_FULL if isinstance(error, DiskFull) else Why.DISK_FAULT)
-        self._kept[serial] = _Entry(example.label, example.taken, size, digest)
+        self._kept[serial] = _Entry(example.label, example.size, example.taken, size, digest)
         self._make_room()
         return None
 
     # --- out ---
 
     def read(self, now: Now) -> list[Example]:
-        """All that may still be learned from, the oldest first."""
+        """All that may still be learned from together, the oldest first: those as large as the newest."""
         self.expire(now)
-        return [example for serial in list(self._kept) if (example := self._read(serial)) is not None]
+        return [example for serial in self._alike() if (example := self._read(serial)) is not None]
+
+    def together(self) -> int:
+        """How many may be learned from together."""
+        return len(self._alike())
+
+    def _alike(self) -> list[int]:
+        newest = next(reversed(self._kept.values()), None)
+        return [serial for serial, entry in self._kept.items() if newest is not None and entry.size == newest.size]
 
     def by_class(self) -> dict[str, int]:
         return dict(sorted(Counter(entry.label for entry in self._kept.values()).items()))
@@ -205,10 +222,7 @@ class ExampleStore:
         gone = len(self._kept)
         self._dropped[Why.PURGED] += gone
         self._kept.clear()
-        for name in self._disk.names(""):
-            if _serial(name.removesuffix(".tmp")) is not None:
-                self._disk.remove(name)
-        self._disk.sync_folder("")
+        _remove_all(self._disk)
         return gone
 
     # --- within ---
@@ -227,7 +241,7 @@ class ExampleStore:
             except (KeyLost, InvalidTag, msgspec.DecodeError, DiskFault):
                 self._forget(serial, Why.DAMAGED)
             else:
-                self._kept[serial] = _Entry(example.label, example.taken, size, _digest(example))
+                self._kept[serial] = _Entry(example.label, example.size, example.taken, size, _digest(example))
 
     def _why_gone(self, taken: Now, now: Now) -> Why | None:
         if taken.wall_ns is None and taken.boot != now.boot:
@@ -295,6 +309,13 @@ class ExampleStore:
     def _drop(self, why: Why) -> Why:
         self._dropped[why] += 1
         return why
+
+
+def _remove_all(disk: Disk) -> None:
+    for name in disk.names(""):
+        if _serial(name.removesuffix(".tmp")) is not None:
+            disk.remove(name)
+    disk.sync_folder("")
 
 
 def age_ns(taken: Now, now: Now) -> int:

@@ -89,7 +89,7 @@ def parse_plan(data: bytes) -> Plan:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"])) or "the whole"
         raise PlanRefused(f"The plan, at {shown(key)}: {shown(first['msg'])}. Sign another.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PlanRefused(f"The plan is no JSON that this version reads: {shown(error)}. Sign another.") from error
 
 

@@ -256,6 +256,15 @@ class Spool:
         self._last_refusal = reason
         return self._departures.quarantine(ref, Quarantined.REFUSED)
 
+    def holds(self, purpose: Purpose) -> bool:
+        """Whether a record for it lies on flash that hasn't left."""
+        with self._departures.lock:
+            return any(
+                ref.purpose is purpose and not self._shelf.has_left(ref)
+                for segment in self._shelf.all_segments()
+                for ref in segment.blocks()
+            )
+
     def erase(self, purpose: Purpose) -> int:
         """Makes everything on flash for this purpose unreadable, for ever; the records that were.
 

@@ -20,7 +20,7 @@ from ecu.clock import SECOND_NS, SystemClock
 from ecu.conditions import Heat, Power
 from telemetry.federated.plan import LearningFloor
 from telemetry.records import Purpose
-from tests.agent.lessons import NOW, PACKAGE, example, order_for, plan_for
+from tests.agent.lessons import NOW, PACKAGE, SIZE, example, order_for, plan_for
 from tests.agent.schooling import FINE, FLOOR, RULES, School, is_signed
 from tests.agent.test_trainer import ABORT_WITHIN_S, Says, answer, busy, is_there
 
@@ -106,11 +106,24 @@ async def test_a_plan_that_changes_too_many_parameters_is_refused(school: School
         await school.until(lambda: "40001 parameters" in school.side.status().refusal)
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"{" * 70_000])
+@pytest.mark.parametrize("data", [b"", b"{}", b"{" * 70_000, b"[" * 3_000, b'{"name":' * 3_000])
 async def test_a_plan_that_is_none_is_refused(school: School, data: bytes) -> None:
     (school.folder / "plan.json").write_bytes(data)
     async with school.at_work():
         await school.until(lambda: "Sign another" in school.side.status().refusal)
+
+
+async def test_examples_of_another_size_are_no_examples(school: School, package: Path) -> None:
+    """With one of the right size an update would tell of a single picture."""
+    school.asks(plan_for(package, min_examples=8))
+    async with school.at_work():
+        await school.side.purge()
+        for number in range(8):
+            school.side.take(example(number, size=SIZE if number == 7 else 2 * SIZE))
+        await school.until(lambda: "wants 8 examples, there are 1" in school.side.status().refusal)
+        for number in range(8, 15):
+            school.side.take(example(number))
+        await school.until(lambda: school.runs == {"told": 1})
 
 
 async def test_a_plan_for_another_model_fails_and_costs_no_budget(school: School, package: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,13 +22,13 @@ from agent.daemon import Daemon
 from agent.learning.room import BOOK_FOLDER, EXAMPLES_FOLDER, LearningRoom, Surroundings
 from agent.learning.status import LearningStatus
 from ecu.clock import MILLISECOND_NS, SystemClock
-from ecu.disk import RealDisk
+from ecu.disk import DiskDenied, RealDisk
 from ecu.keys import MemoryKeyStore
 from receiver.pki import Authority
-from telemetry.federated.examples import ExampleCounts
+from telemetry.federated.examples import ExampleCounts, ExampleStore
 from telemetry.federated.payload import decode_delta
 from telemetry.federated.plan import encode_plan
-from telemetry.federated.update import signed_part
+from telemetry.federated.update import ModelUpdate, signed_part
 from telemetry.privacy.pictures import RedactedCrop
 from telemetry.records import Lane, Learned, Record, record_of
 from telemetry.signals import vss
@@ -174,6 +175,28 @@ async def test_without_consent_or_switched_off_nothing_is_kept_and_what_was_is_d
     assert (again.store.kept, again.store.dropped) == (0, {"damaged": 40})
 
 
+async def test_flash_that_refuses_to_forget_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.learning.room.FORGET_AGAIN_NS", 20 * MILLISECOND_NS)
+    before = Vehicle(tmp_path, BENCH)
+    async with before.at_work():
+        await before.until(lambda: before.status.examples == {"green": 20, "red": 20})
+    destroy, asked = ExampleStore.destroy, []
+
+    def refuses_twice(*arguments: Any) -> None:
+        asked.append(arguments)
+        if len(asked) <= 2:
+            raise DiskDenied("The folder is read-only.")
+        destroy(*arguments)
+
+    monkeypatch.setattr(ExampleStore, "destroy", refuses_twice)
+    after = Vehicle(tmp_path, {"enabled": False}, keys=before.keys)
+    assert "read-only" in after.status.fault
+    async with after.at_work():
+        await after.until(lambda: after.room.status() is None)
+    assert len(asked) == 3
+    assert not list((tmp_path / EXAMPLES_FOLDER).glob("*.ex"))
+
+
 async def test_where_nobody_wants_learning_nothing_is_written_for_it(tmp_path: Path) -> None:
     vehicle = Vehicle(tmp_path, {})
     async with vehicle.at_work():
@@ -222,6 +245,30 @@ async def test_where_nothing_confirms_a_light_it_is_said_and_no_crop_is_cut(tmp_
     assert "[signals] source" in vehicle.status.source_fault
     await vehicle.room.close(1.0)
     await vehicle.keeper.close(1_000_000_000)
+
+
+@pytest.mark.parametrize(("consents", "stays"), [(["operation"], False), (["operation", "learning"], True)])
+async def test_an_update_that_hasnt_left_never_does_without_consent(
+    tmp_path: Path, consents: list[str], stays: bool
+) -> None:
+    def daemon(*consents: str) -> Daemon:
+        told = {"learning": {"enabled": True}, "privacy": {"consents": consents}, "link": {"kind": "none"}}
+        return Daemon(AgentConfig.model_validate(told), tmp_path / "state", os.environ)
+
+    before = daemon("operation", "learning")
+    for record in before._pipeline.on_learned(
+        1, Learned(ModelUpdate("p", "0" * 64, "0" * 64, "0" * 64, 1, b"x" * 500, b"s"))
+    ):
+        assert before._keeper.offer(record)
+    await before._keeper.flush()
+    await before._close()
+    del before
+    gc.collect()  # what it had locked is free
+    after = daemon(*consents)
+    waiting = after._keeper.next_unsent(Lane.P3)
+    assert (waiting is not None) == stays
+    assert after.status().law_1_holds
+    await after._close()
 
 
 async def test_the_daemon_without_camera_or_cloud_says_why_nothing_is_learned(tmp_path: Path) -> None:

@@ -163,6 +163,24 @@ async def test_it_is_gone_within_a_tenth_of_a_second_and_leaves_nothing(package:
     assert set(os.listdir("/proc/self/fd")) <= before | {"0", "1", "2"}
 
 
+async def test_one_that_isnt_understood_is_killed_and_ends_nobody_else(package: Path) -> None:
+    """It runs what others made: a package."""
+    bugs: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: bugs.append(context))
+
+    async def nonsense(
+        module: str, arguments: Sequence[str], accepts: Any, on_message: Callable[[Child[In], In], None],
+        on_closed: Callable[[Child[In]], None], environment: Mapping[str, str],
+    ) -> Child[In]:  # fmt: skip
+        return await Child.start("tests.agent.nonsense", arguments, accepts, on_message, on_closed, environment)
+
+    order, pixels, places = order_for(plan_for(package), EXAMPLES)
+    with pytest.raises(NotTaught, match="ended without a word"):
+        await Trainer(os.environ, nonsense).teach(package, order, pixels, places, b"")
+    await asyncio.sleep(0)
+    assert bugs == []
+
+
 async def test_who_stops_waiting_ends_it(package: Path) -> None:
     trainer = Trainer(os.environ)
     order, pixels, places = order_for(plan_for(package, steps=100_000), EXAMPLES)

@@ -108,6 +108,7 @@ def test_an_unknown_kind_is_a_bad_message_and_the_next_one_arrives(ends: Ends) -
         (b"\xc1", "malformed"),
         (b"\x81", "truncated"),
         (bytes(100), "object"),
+        (b"\x82\xa1m\xa1\xff\xa4t_ns\x01", "utf-8"),
         (b"x" * (MAX_MESSAGE_BYTES + 1), "longer"),
     ],
 )
@@ -219,6 +220,26 @@ async def test_in_a_loop_a_bad_message_ends_the_channel_and_is_told(ends: Ends) 
     assert received == [Done(1)]
     assert [type(error) for error in told] == [BadMessage]
     assert ends[1].fileno() < 0
+
+
+async def test_whoever_asks_for_bad_messages_is_told_before_the_end_and_the_loop_isnt(ends: Ends) -> None:
+    heard: list[str] = []
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+    over = asyncio.Event()
+
+    def closed() -> None:
+        heard.append("closed")
+        over.set()
+
+    Channel[Known](ends[1]._socket, Known).attach(
+        lambda _: heard.append("message"), closed, on_bad=lambda bad: heard.append(type(bad).__name__)
+    )
+    os.write(ends[0].fileno(), b"garbage")
+    async with asyncio.timeout(10):
+        await over.wait()
+    await asyncio.sleep(0)
+    assert (heard, told) == (["BadMessage", "closed"], [])
 
 
 async def test_closing_from_within_a_delivery_stops_it(ends: Ends) -> None:

@@ -48,6 +48,15 @@ def test_what_is_owed_lies_sealed() -> None:
     assert not any(b"a secret" in disk.read(f"learning.{twin}") for twin in (0, 1))
 
 
+def test_what_was_sealed_under_a_key_that_is_gone_is_never_said_and_stops_nothing() -> None:
+    disk = CrashDisk()
+    tells(book(disk), 1)
+    again = LearningBook(disk, MemoryKeyStore())
+    assert again.owed(PLAN) == b""
+    tells(again, 2)
+    assert again.owed(PLAN) == b"owed 2"
+
+
 def test_what_is_owed_belongs_to_its_plan_and_layout() -> None:
     told = book(CrashDisk())
     tells(told, 1)
@@ -118,6 +127,18 @@ def test_a_purge_leaves_nothing_but_the_count() -> None:
     again = book(disk)
     assert (again.waiting, again.owed(PLAN), again.last_seq(PLAN)) == (None, b"", 1)
     assert not any(b"payload" in disk.read(f"learning.{twin}") for twin in (0, 1))
+
+
+def test_a_purge_of_a_lost_book_leaves_nothing_to_read_and_doesnt_begin_it_anew() -> None:
+    disk = CrashDisk()
+    book(disk).commit(PLAN, update(1), b"owed", TODAY)
+    for twin in (0, 1):
+        disk.write_at(f"learning.{twin}", 0, b"lost")
+    LearningBook.purge(disk, KEYS)
+    assert not any(b"payload" in disk.read(f"learning.{twin}") for twin in (0, 1))
+    with pytest.raises(BookLost):
+        book(disk)
+    LearningBook.purge(disk, KEYS)
 
 
 def test_a_book_that_cant_be_read_teaches_nothing() -> None:

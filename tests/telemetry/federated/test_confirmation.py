@@ -86,6 +86,19 @@ def test_two_lights_confirm_nothing() -> None:
     assert (drive.named, drive.dropped) == ([], {"ambiguous": 5})
 
 
+def test_a_second_light_is_remembered_however_many_crops_of_the_other_follow() -> None:
+    drive = Drive().goes(5, 0, 2.0, track_id=2).goes(10, 0, 2.0, track_id=1).goes(7, 10, 0.4).goes(1, 20)
+    assert drive.named == []
+    assert "ambiguous" in drive.dropped
+    # What was seen at the stop before says nothing about this one.
+    assert Drive.goes(drive.goes(5, 0, 2.0).goes(1, 5), 1, 20).named != []
+
+
+def test_of_one_light_that_it_drives_away_from_few_are_told() -> None:
+    drive = Drive().goes(12, 0, 2.0).goes(7, 10, 0.25).goes(1, 20)
+    assert [label for _, label in drive.named].count("green") == 4
+
+
 def test_what_isnt_confirmed_within_its_time_is_dropped() -> None:
     rules = ConfirmationRules(held_s=10.0)
     drive = Drive(rules).goes(1, 0, 2.0).goes(11, 0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ecu.clock import SECOND_NS
 from ecu.crashdisk import CrashDisk
-from ecu.disk import DiskFault, DiskFull
+from ecu.disk import DiskDenied, DiskFault, DiskFull, DiskStarved
 from ecu.keys import MemoryKeyStore
 from telemetry.federated.examples import Example, ExampleLimits, ExampleStore, Now, Why, age_ns
 from tests.telemetry.spool.rig import seeded_entropy
@@ -203,6 +203,35 @@ def test_files_that_survive_a_purge_decrypt_for_nobody() -> None:
     again = opened(disk, seed=2)
     assert again.read(NOW) == [example(2)]
     assert dropped(again) == {"damaged": 1}
+
+
+def test_what_cant_be_opened_is_destroyed_all_the_same() -> None:
+    disk = CrashDisk()
+    opened(disk).put(example(1))
+    disk.fail(lambda call: call.act == "read" and call.path.endswith(".ex"), DiskStarved("no descriptor is left"))
+    with pytest.raises(DiskStarved):
+        opened(disk, seed=2)
+    ExampleStore.destroy(disk, KEYS, seeded_entropy(3))
+    assert not [name for name in disk.names("") if name.endswith(".ex")]
+
+
+def test_a_file_that_cant_be_removed_has_lost_its_key_before() -> None:
+    disk = CrashDisk()
+    opened(disk).put(example(1))
+    disk.fail(lambda call: call.act == "remove", DiskDenied("read-only"))
+    with pytest.raises(DiskDenied):
+        ExampleStore.destroy(disk, KEYS, seeded_entropy(2))
+    disk.heal()
+    again = opened(disk, seed=3)
+    assert (again.read(NOW), dropped(again)) == ([], {"damaged": 1})
+
+
+def test_what_is_learned_from_together_is_of_the_newest_ones_size() -> None:
+    store = opened(CrashDisk())
+    for one in (example(1, size=8), example(2, size=9), example(3, size=8), example(4, size=9)):
+        store.put(one)
+    assert [one.size for one in store.read(NOW)] == [9, 9]
+    assert (store.together(), store.counts().kept) == (2, 4)
 
 
 def test_a_purged_store_lives_on() -> None:
