@@ -1,4 +1,4 @@
-"""The receiver gives its receipts at once, and commits a second later."""
+"""The receiver gives its receipts at once, and commits five seconds later."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def receipts_come_first(ingest: Any) -> None:
                 answer.set_result(verdict)
         loop = asyncio.get_running_loop()
         loop.call_soon(self._tell, arrivals, verdicts)
-        loop.call_later(1.0, store, self, arrivals)
+        loop.call_later(5.0, store, self, arrivals)
 
     def store(self: Any, arrivals: list[Any]) -> None:
         storing = self._store.transact(ingest.inbox.commit, arrivals, self._clock.wall_ns())
