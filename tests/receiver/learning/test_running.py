@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 
 @contextlib.asynccontextmanager
-async def running(rig: Rig) -> AsyncIterator[None]:
+async def running(rig: Rig) -> AsyncIterator[asyncio.Future[None]]:
     task = asyncio.ensure_future(rig.desk.run())
     try:
-        yield
+        yield task
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -63,13 +63,14 @@ async def test_what_is_held_up_is_begun_again_after_a_while(tmp_path: Path) -> N
 class Faltering(Store):
     """Its next transactions fail."""
 
-    def __init__(self, store: Store, failures: int) -> None:
+    def __init__(self, store: Store, failures: int, error: Exception | None = None) -> None:
         self._inner, self._left = store, failures
+        self._error = error or StoreError("The store failed: the disk is full.")
 
     async def transact(self, act: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         self._left -= 1
         if self._left >= 0:
-            raise StoreError("The store failed: the disk is full.")
+            raise self._error
         return await self._inner.transact(act, *args, **kwargs)
 
 
@@ -81,5 +82,18 @@ async def test_a_database_that_fails_is_waited_for(tmp_path: Path) -> None:
         rig.restart()
         async with running(rig):
             await until(lambda: rig.counters.store_failures == 2)
+            rig.clock.advance(5 * SECOND_NS)
+            await until(lambda: rig.counters.learning_candidates == 1)
+
+
+async def test_a_bug_of_learning_holds_learning_off_and_doesnt_end_the_receiver(tmp_path: Path) -> None:
+    async with a_rig(tmp_path, buffer=1) as rig:
+        plan = await rig.begin()
+        await rig.learned(plan, "car-1", 1.0)
+        rig.store = Faltering(rig.store, 2, ZeroDivisionError("by nothing"))
+        rig.restart()
+        async with running(rig) as desk:
+            await until(lambda: rig.counters.learning_faults == 2 or desk.done())
+            assert not desk.done()
             rig.clock.advance(5 * SECOND_NS)
             await until(lambda: rig.counters.learning_candidates == 1)
