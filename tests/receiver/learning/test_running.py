@@ -15,6 +15,7 @@ from receiver.store import Store, StoreError
 from tests.receiver.fleet import until
 from tests.receiver.learning.benches import FILE, package_in
 from tests.receiver.learning.rig import Rig, a_rig
+from tests.receiver.learning.test_jobs import nothing_free
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -96,4 +97,21 @@ async def test_a_bug_of_learning_holds_learning_off_and_doesnt_end_the_receiver(
             await until(lambda: rig.counters.learning_faults == 2 or desk.done())
             assert not desk.done()
             rig.clock.advance(5 * SECOND_NS)
+            await until(lambda: rig.counters.learning_candidates == 1)
+
+
+async def test_a_computer_that_cant_begin_the_work_holds_up_that_plan_alone(tmp_path: Path) -> None:
+    async with a_rig(tmp_path, buffer=1) as rig:
+        plan = await rig.begin()
+        await rig.learned(plan, "car-1", 1.0)
+        rig.executor, make = nothing_free, rig.executor
+        rig.restart()
+        async with running(rig) as desk:
+            await until(lambda: rig.counters.learning_held_up == 1 or desk.done())
+            assert not desk.done()
+            (status,) = (await rig.status()).plans
+            assert "Too many open files" in status.held_up
+        rig.executor = make
+        rig.restart()
+        async with running(rig):
             await until(lambda: rig.counters.learning_candidates == 1)
