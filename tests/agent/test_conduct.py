@@ -556,6 +556,62 @@ async def test_while_a_model_is_tried_nothing_else_is_fetched(fleet: Fleet, tmp_
         await road.until_noticed("committed")
 
 
+# --- many releases ------------------------------------------------------------------------------------
+
+
+def spoiled(*contents: bytes) -> Callable[[str, bytes], bytes]:
+    return lambda path, data: b"x" + data[1:] if data in contents else data
+
+
+async def test_what_is_wrong_with_one_release_keeps_no_other(fleet: Fleet, tmp_path: Path) -> None:
+    plan, model = fleet.release("1.0", 1, b"a plan", Kind.PLAN), fleet.release("1.0", 1)
+    fleet.assign(plan, model)
+    source = Changed(fleet.source(), spoiled(b"a plan"))
+    async with on_trial(tmp_path, fleet, source=source) as road:
+        await road.until_noticed("shadow", "model")
+        assert "tampered" in road.updates.status().trouble
+        road.overheard.watches[0].crashed("it does")
+        await road.until_noticed("rolled_back", "model")
+        await road.look_again()
+        assert road.updates.status().looks == 2
+        assert "tampered" in road.updates.status().trouble
+        assert [notice.what for notice in road.notices].count("refused") == 1, "once for as long as it stays the same"
+
+
+def has_looked(road: Road, times: int) -> bool:
+    return road.updates.status().looks >= times
+
+
+async def test_each_release_that_isnt_taken_is_told_and_the_first_is_shown(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1, b"a plan", Kind.PLAN), fleet.release("1.0", 1, b"crops", Kind.CROPS))
+    source = Changed(fleet.source(), spoiled(b"a plan", b"crops"))
+    async with on_trial(tmp_path, fleet, source=source) as road:
+        for looks in (1, 2):
+            await road.until(partial(has_looked, road, looks))
+            refused = [notice.words for notice in road.notices if notice.what == "refused"]
+            assert len(refused) == 2
+            assert road.updates.status().trouble == refused[0]
+            await road.look_again()
+
+
+@pytest.mark.parametrize(
+    ("judge", "waits", "goes_on"),
+    [(Kind.EVALUATION, Kind.MODEL, Kind.STATE), (Kind.CROPS, Kind.STATE, Kind.MODEL)],
+)
+async def test_a_release_waits_while_what_it_would_be_judged_by_cant_be_taken(
+    fleet: Fleet, tmp_path: Path, judge: Kind, waits: Kind, goes_on: Kind
+) -> None:
+    labelled = fleet.release("1.0", 1, b"labels", judge)
+    fleet.assign(labelled, *(fleet.release("1.0", 1, kind=kind) for kind in (waits, goes_on)))
+    source = Changed(fleet.source(), spoiled(b"labels"))
+    async with on_trial(tmp_path, fleet, source=source) as road:
+        await road.until_noticed("shadow", goes_on)
+        road.overheard.watches[0].crashed("it does")
+        await road.until_noticed("rolled_back", goes_on)
+        await road.look_again()
+        assert road.told("staged", waits) is None
+
+
 # --- the thread ---------------------------------------------------------------------------------------
 
 
