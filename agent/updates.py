@@ -304,12 +304,15 @@ class UpdateSide:
         return f"{looked_at} frames live, {status.trial.deaths} deaths"
 
     def _step(self, event: Event, words: str) -> Step:
-        """Before a release is denied for ever its bytes are read again: what flash did to them isn't its fault."""
+        """Before a release is denied for ever its bytes are read again, and the kept ones that its worker loads beside
+        them: what flash did to them isn't its fault."""
         if Effect.DENY in TRANSITIONS[self._state, event][1]:
-            slots = self._updates.slots(self._kind)
-            assert slots.record.trial is not None
             try:
-                slots.demand_bootable(slots.record.trial)
+                for kind in self._factory:
+                    record = self._updates.slots(kind).record
+                    slot = record.trial if kind is self._kind else record.good
+                    assert slot is not None
+                    self._updates.slots(kind).demand_bootable(slot)
             except (SlotDamaged, DiskFault) as damage:
                 return self._updates.handle(self._kind, Event.EXPIRED, f"{damage} It was found: {words}")
         return self._updates.handle(self._kind, event, words)

@@ -516,6 +516,31 @@ async def test_a_candidate_that_flash_has_damaged_is_given_up_but_not_denied(fle
 
 
 @pytest.mark.parametrize("damaged", [True, False])
+async def test_a_candidate_isnt_denied_for_what_flash_did_to_the_kept_model_beside_it(
+    fleet: Fleet, tmp_path: Path, damaged: bool
+) -> None:
+    """Its worker loads both; which of the two it failed at, nobody knows."""
+    model, state = (fleet.release("1.0", 1, kind=kind) for kind in (Kind.MODEL, Kind.STATE))
+    fleet.assign(model)
+    async with on_trial(tmp_path, fleet, [PuppetWorker.loads] * 2) as road:
+        await taken_over(road)
+        await road.frames(RULES.prove_frames)
+        await road.tick()
+        await road.until_noticed("committed", "model")
+        fleet.assign(model, state)
+        await road.look_again()
+        await road.until_noticed("staged", "state")
+        await road.thread_idle()
+        if damaged:
+            damage(road.updates.live_package(Kind.MODEL))
+        road.overheard.watches[-1].unfit("the package is refused")
+        over = await road.until_noticed("inconclusive" if damaged else "rolled_back", "state")
+        assert "the package is refused" in over.words
+        assert ("slot a of model" in over.words.lower()) == damaged
+        assert denied(tmp_path, over) != damaged
+
+
+@pytest.mark.parametrize("damaged", [True, False])
 async def test_a_candidate_is_judged_by_the_signed_set_alone_and_not_by_what_flash_made_of_it(
     fleet: Fleet, tmp_path: Path, damaged: bool
 ) -> None:
