@@ -108,7 +108,8 @@ class Attempt:
 
 
 class UpdateSide:
-    """`factory` has the packages the runtime was shipped with; `folder` holds everything that updates keep on flash.
+    """`factory` has the packages the runtime was shipped with, of each kind that this vehicle runs: no other is tried.
+    `folder` holds everything that updates keep on flash.
 
     `clock` is real time with the wall clock that is believed. Raises DiskError, OtaError.
 
@@ -153,8 +154,10 @@ class UpdateSide:
         self._begun: Step | None = None
         for kind in TRIED:
             _, step = self._updates.begin(kind)
-            if step is not None:
+            if step is not None and kind in factory:
                 self._kind, self._begun = kind, step
+            elif step is not None and step.state not in RESTS:
+                self._updates.handle(kind, Event.CANCELLED, f"this vehicle runs no {kind} any more")
 
     def live_package(self, kind: Kind) -> Path:
         """The good slot's: what perception starts with, and a candidate is compared to."""
@@ -235,7 +238,8 @@ class UpdateSide:
         """What is wrong with one release keeps no other from its place, but those that it would judge."""
         missing: set[Kind] = set()
         for offer in offers:
-            if _JUDGED_BY.get(offer.kind) in missing:
+            is_run = offer.kind not in TRIED or offer.kind in self._factory
+            if not is_run or _JUDGED_BY.get(offer.kind) in missing:
                 continue
             try:
                 await self._install(offer)

@@ -6,6 +6,7 @@ A real signing desk, real slots and a real perception, whose camera and workers 
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -183,11 +184,15 @@ class Road:
 
 @asynccontextmanager
 async def on_trial(
-    tmp_path: Path, fleet: Fleet, candidates: Sequence[WorkerAct] = (PuppetWorker.loads,), source: Source | None = None
+    tmp_path: Path,
+    fleet: Fleet,
+    candidates: Sequence[WorkerAct] = (PuppetWorker.loads,),
+    source: Source | None = None,
+    runs: Sequence[Kind] = (Kind.MODEL, Kind.STATE),
 ) -> AsyncIterator[Road]:
     """The live model and its standby load; the workers after them do as `candidates`."""
     state = tmp_path / "updates"
-    state.mkdir()
+    state.mkdir(exist_ok=True)
     news = asyncio.Event()
     clock, judge = Alarms(news), Judge()
     notices: list[Notice] = []
@@ -199,7 +204,7 @@ async def on_trial(
     async with on_stage(tmp_path, workers=[PuppetWorker.loads, PuppetWorker.loads, *candidates]) as stage:
         updates = UpdateSide(
             state, fleet.roots, Vehicle(CAR, HARDWARE), source or fleet.source(),
-            {Kind.MODEL: tmp_path, Kind.STATE: tmp_path}, judge, RULES, clock, Random(1), noticed,
+            dict.fromkeys(runs, tmp_path), judge, RULES, clock, Random(1), noticed,
         )  # fmt: skip
         overheard = Overheard(stage.perception)
         work = asyncio.create_task(updates.run(cast("Perception", overheard)))
@@ -287,6 +292,33 @@ async def test_of_two_kinds_one_is_tried_after_the_other(fleet: Fleet, tmp_path:
         assert (await road.until_noticed("shadow", "state")).kind is Kind.STATE
         # The one that was found worse is denied; the other goes on.
         assert [notice.what for notice in road.notices if notice.kind is Kind.STATE] == ["staged", "shadow"]
+
+
+async def test_a_release_of_a_kind_that_this_vehicle_doesnt_run_isnt_looked_at(fleet: Fleet, tmp_path: Path) -> None:
+    model, state = (fleet.release("1.0", 1, kind=kind) for kind in (Kind.MODEL, Kind.STATE))
+    fleet.assign(state)
+    async with on_trial(tmp_path, fleet, runs=[Kind.MODEL]) as road:
+        await road.until(partial(has_looked, road, 1))
+        assert road.notices == []
+        assert road.updates.status().trouble == ""
+        fleet.assign(state, model)
+        await road.look_again()
+        await road.until_noticed("shadow", "model")
+        assert road.told("staged", "state") is None
+
+
+async def test_a_trial_whose_kind_the_owner_turned_off_is_given_up_but_not_denied(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1, kind=Kind.STATE))
+    async with on_trial(tmp_path, fleet) as road:
+        await in_shadow(road)
+    later = tmp_path / "later"
+    shutil.copytree(tmp_path / "updates", later / "updates")
+    async with on_trial(later, fleet, runs=[Kind.MODEL]) as road:
+        over = await road.until_noticed("inconclusive", "state")
+        assert over.words == "this vehicle runs no state any more"
+        assert not denied(later, over)
+        await road.look_again()
+        assert road.overheard.watches == []
 
 
 async def test_a_plan_takes_effect_as_soon_as_it_is_whole(fleet: Fleet, tmp_path: Path) -> None:
