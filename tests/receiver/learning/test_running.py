@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+import pytest
 from sqlalchemy import Connection
 
 from ecu.clock import SECOND_NS
+from receiver.learning.books import REPLACED, WAITING
 from receiver.store import Store, StoreError
+from receiver.tables import learning_update
 from tests.receiver.fleet import until
 from tests.receiver.learning.benches import FILE, package_in
 from tests.receiver.learning.rig import Rig, a_rig
@@ -59,6 +63,25 @@ async def test_what_is_held_up_is_begun_again_after_a_while(tmp_path: Path) -> N
             package_in(rig.folder / "live")
             rig.clock.advance(600 * SECOND_NS)
             await until(lambda: rig.counters.learning_candidates == 1)
+
+
+@pytest.mark.parametrize("seqs", list(itertools.permutations([1, 2, 3])))
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_of_a_vehicles_updates_the_one_it_made_last_waits_in_whatever_order_they_came(
+    tmp_path: Path, seqs: tuple[int, ...], at_once: bool
+) -> None:
+    async with a_rig(tmp_path, buffer=2) as rig:
+        plan = await rig.begin()
+        for seq in seqs:
+            await rig.learned(plan, "car-1", float(seq), seq=seq)
+            if not at_once:
+                await rig.settle()
+        await rig.settle()
+        names = [column.name for column in learning_update.columns]
+        rows = [dict(zip(names, row, strict=True)) for row in (await rig.rows("learning_update"))["learning_update"]]
+        found = {row["seq"]: (row["attempt"], row["payload"] is None) for row in rows}
+        assert found == {1: (REPLACED, True), 2: (REPLACED, True), 3: (WAITING, False)}
+        assert (await rig.plan_status()).counts == {"admitted": 3}
 
 
 class Faltering(Store):
