@@ -152,8 +152,7 @@ class UpdateSide:
         self._looks = 0
         self._kind = Kind.MODEL
         self._begun: Step | None = None
-        for kind in TRIED:
-            _, step = self._updates.begin(kind)
+        for kind, (_, step) in self._updates.begin().items():
             if step is not None and kind in factory:
                 self._kind, self._begun = kind, step
             elif step is not None and step.state not in RESTS:

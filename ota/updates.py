@@ -88,12 +88,15 @@ class Updates:
 
     # --- starts and trials ------------------------------------------------------------------------
 
-    def begin(self, kind: Kind) -> tuple[Slot, Step | None]:
-        """At the start: the slot to boot, and the step that a trial takes by it. What it is tried with is looked after
-        first."""
+    def begin(self) -> dict[Kind, tuple[Slot, Step | None]]:
+        """At the start, once: of each kind that is tried the slot to boot, and the step that a trial takes by it. What
+        they are tried with is looked after first."""
         for taken in TAKEN:
             settled(self._slots[taken], self._floors, taken)
             self._tell_damage(taken)
+        return {kind: self._begin(kind) for kind in TRIED}
+
+    def _begin(self, kind: Kind) -> tuple[Slot, Step | None]:
         slot, step = self._trials[kind].begin()
         self._tell_damage(kind)
         return slot, self._told(kind, step)
