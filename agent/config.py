@@ -43,7 +43,8 @@ class CameraSection(Section):
 class PerceptionSection(Section):
     model: str = Field(default="drive-detect@2.0", description="Model package: NAME@VERSION or a folder.")
     states: str = Field(
-        default="light-state@1.0", description="Model package that tells the state of what is found; empty: none."
+        default="light-state@1.0",
+        description="Model package that tells the state of what is found; empty: none, and no release of one is tried.",
     )
     threads: int = Field(default=0, ge=0, le=16, description="Of a worker; 0 = two in real time, otherwise one.")
     hang_ms: int = Field(default=400, ge=50, description="A worker without a result for so long is replaced.")

@@ -352,13 +352,17 @@ class Daemon:
         )
 
     def _factory(self) -> dict[Kind, Path]:
-        """Without a model that tells states, those that are released have what ships to be compared with."""
+        """What ships, of each kind that runs here."""
         perception = self._config.perception
-        states = perception.states or "light-state"
-        return {Kind.MODEL: find_package(perception.model), Kind.STATE: find_package(states)}
+        model = {Kind.MODEL: find_package(perception.model)}
+        return model | ({Kind.STATE: find_package(perception.states)} if perception.states else {})
 
     def _package(self, kind: Kind) -> Path:
         return self._updates.live_package(kind) if self._updates is not None else self._factory()[kind]
+
+    def _states(self) -> Path | None:
+        """What tells states; None where the owner wants none, and then whatever was released isn't run, either."""
+        return self._package(Kind.STATE) if self._config.perception.states else None
 
     def _open_gallery(self, cloud: CloudSide | None) -> Gallery | None:
         """None where no pictures are wanted. Without a camera those that are kept are still sent."""
@@ -416,7 +420,7 @@ class Daemon:
                 private=lambda learned: self._pipeline.on_learned(self._clock.boot_ns(), learned),
                 is_time_proven=self._is_time_proven,
                 plan=self._plan_file,
-                package=lambda: self._package(Kind.STATE),
+                package=self._states,
             ),
         )
 
@@ -443,7 +447,7 @@ class Daemon:
             source=camera.source,
             camera=camera.name,
             package=self._package(Kind.MODEL),
-            states=self._package(Kind.STATE) if perception.states else None,
+            states=self._states(),
             slots=camera.slots,
             threads=perception.threads,
             hang_ns=perception.hang_ms * MILLISECOND_NS,

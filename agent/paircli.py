@@ -49,7 +49,7 @@ def format_of(data: bytes) -> str:
     """What kind of file the operator handed out; empty when it doesn't say."""
     try:
         return msgspec.json.decode(data, type=_Tagged).format
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):  # msgspec's own errors, and UnicodeDecodeError
         return ""
 
 

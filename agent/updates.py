@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from ota.machine import RESTS, TRANSITIONS, Effect, Event, State
 from ota.slots import Slot, SlotDamaged
 from ota.source import Source
 from ota.trial import Step
-from ota.trust import Roots, Vehicle
+from ota.trust import Offer, Roots, Vehicle
 from ota.updates import TRIED, Notice, Updates
 
 TICK_NS: Final = SECOND_NS
@@ -108,7 +108,8 @@ class Attempt:
 
 
 class UpdateSide:
-    """`factory` has the packages the runtime was shipped with; `folder` holds everything that updates keep on flash.
+    """`factory` has the packages the runtime was shipped with, of each kind that this vehicle runs: no other is tried.
+    `folder` holds everything that updates keep on flash.
 
     `clock` is real time with the wall clock that is believed. Raises DiskError, OtaError.
 
@@ -151,10 +152,11 @@ class UpdateSide:
         self._looks = 0
         self._kind = Kind.MODEL
         self._begun: Step | None = None
-        for kind in TRIED:
-            _, step = self._updates.begin(kind)
-            if step is not None:
+        for kind, (_, step) in self._updates.begin().items():
+            if step is not None and kind in factory:
                 self._kind, self._begun = kind, step
+            elif step is not None and step.state not in RESTS:
+                self._updates.handle(kind, Event.CANCELLED, f"this vehicle runs no {kind} any more")
 
     def live_package(self, kind: Kind) -> Path:
         """The good slot's: what perception starts with, and a candidate is compared to."""
@@ -218,29 +220,51 @@ class UpdateSide:
             hinted.cancel()
 
     async def _look(self) -> None:
+        troubles: list[OtaError | DiskError] = []
         try:
             offers = await self._do(self._updates.check, self._source)
             if self._attempt is not None and not self._updates.is_trial_wanted:
                 self._attempt.tell(Event.CANCELLED, "its fleet no longer wants it")
-            for offer in offers:
-                async with self._one_step:
-                    # A trial's steps can't wait for a download, and what it is judged by stays what it was.
-                    if self._state in RESTS:
-                        self._kind = offer.kind if offer.kind in TRIED else self._kind
-                        await self._act(await self._do(self._updates.install, self._source, offer, self._watch))
-            self._trouble, self._in_vain = "", 0
-        except (TrustError, NoRoomForUpdate) as trouble:
-            self._trouble, self._in_vain = str(trouble), self._in_vain + 1
-            log.warning("update_not_taken", reason=self._trouble)
-        except (FetchError, DiskError) as trouble:
-            self._trouble = str(trouble)
-            log.warning("update_not_taken", reason=self._trouble)
-        except OtaError as trouble:
-            self._trouble = str(trouble)
-            log.error("updates_refused", reason=self._trouble)
+            await self._take(offers, troubles)
+        except (OtaError, DiskError) as trouble:
+            troubles.append(trouble)
         finally:
             self._progress = None
             self._looks += 1
+        self._note(troubles)
+
+    async def _take(self, offers: Sequence[Offer], troubles: list[OtaError | DiskError]) -> None:
+        """What is wrong with one release keeps no other from its place, but those that it would judge."""
+        missing: set[Kind] = set()
+        for offer in offers:
+            is_run = offer.kind not in TRIED or offer.kind in self._factory
+            if not is_run or _JUDGED_BY.get(offer.kind) in missing:
+                continue
+            try:
+                await self._install(offer)
+            except (TrustError, FetchError, NoRoomForUpdate) as trouble:
+                missing.add(offer.kind)
+                troubles.append(trouble)
+
+    async def _install(self, offer: Offer) -> None:
+        async with self._one_step:
+            # A trial's steps can't wait for a download, and what it is judged by stays what it was.
+            if self._state in RESTS:
+                self._kind = offer.kind if offer.kind in TRIED else self._kind
+                await self._act(await self._do(self._updates.install, self._source, offer, self._watch))
+
+    def _note(self, troubles: Sequence[OtaError | DiskError]) -> None:
+        """What came of a look. What was fetched and then refused, or had no room, was fetched in vain."""
+        for trouble in troubles:
+            if isinstance(trouble, (TrustError, FetchError, NoRoomForUpdate, DiskError)):
+                log.warning("update_not_taken", reason=str(trouble))
+            else:
+                log.error("updates_refused", reason=str(trouble))
+        self._trouble = str(troubles[0]) if troubles else ""
+        if any(isinstance(trouble, (TrustError, NoRoomForUpdate)) for trouble in troubles):
+            self._in_vain += 1
+        elif not troubles:
+            self._in_vain = 0
 
     def _watch(self, progress: Progress) -> None:
         if self._is_over:
@@ -283,12 +307,15 @@ class UpdateSide:
         return f"{looked_at} frames live, {status.trial.deaths} deaths"
 
     def _step(self, event: Event, words: str) -> Step:
-        """Before a release is denied for ever its bytes are read again: what flash did to them isn't its fault."""
+        """Before a release is denied for ever its bytes are read again, and the kept ones that its worker loads beside
+        them: what flash did to them isn't its fault."""
         if Effect.DENY in TRANSITIONS[self._state, event][1]:
-            slots = self._updates.slots(self._kind)
-            assert slots.record.trial is not None
             try:
-                slots.demand_bootable(slots.record.trial)
+                for kind in self._factory:
+                    record = self._updates.slots(kind).record
+                    slot = record.trial if kind is self._kind else record.good
+                    assert slot is not None
+                    self._updates.slots(kind).demand_bootable(slot)
             except (SlotDamaged, DiskFault) as damage:
                 return self._updates.handle(self._kind, Event.EXPIRED, f"{damage} It was found: {words}")
         return self._updates.handle(self._kind, event, words)

@@ -188,7 +188,7 @@ def _peeked(data: bytes) -> Mapping[str, int] | None:
         return None
     try:
         layout = _Layout(msgspec.json.decode(data[_HEAD.size : _HEAD.size + length], type=tuple[str, ...]))
-    except msgspec.DecodeError:  # it is being started anew
+    except (ValueError, RecursionError):  # no JSON, or no UTF-8: it is being started anew
         return None
     counts = layout.unpack(data, number) if layout.size == len(data) else None
     return None if counts is None else MappingProxyType(dict(zip(layout.names, counts, strict=True)))

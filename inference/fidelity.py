@@ -67,7 +67,7 @@ def decode_reference(data: bytes) -> Reference:
         )
     try:
         return msgspec.msgpack.decode(data, type=Reference)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own errors, and UnicodeDecodeError
         raise PackageRefused(f"The fp32 reference can't be read: {error}. Install the package again.") from error
 
 

@@ -84,16 +84,19 @@ class Updates:
         self._tried: set[str] = set()
         # Until the first look after a start nobody has said otherwise.
         self._wanted = {trial.release.digest for trial in self._trials.values() if trial.release is not None}
-        self._last_refusal = ""
+        self._refusals: dict[Kind | None, str] = {}
 
     # --- starts and trials ------------------------------------------------------------------------
 
-    def begin(self, kind: Kind) -> tuple[Slot, Step | None]:
-        """At the start: the slot to boot, and the step that a trial takes by it. What it is tried with is looked after
-        first."""
+    def begin(self) -> dict[Kind, tuple[Slot, Step | None]]:
+        """At the start, once: of each kind that is tried the slot to boot, and the step that a trial takes by it. What
+        they are tried with is looked after first."""
         for taken in TAKEN:
             settled(self._slots[taken], self._floors, taken)
             self._tell_damage(taken)
+        return {kind: self._begin(kind) for kind in TRIED}
+
+    def _begin(self, kind: Kind) -> tuple[Slot, Step | None]:
         slot, step = self._trials[kind].begin()
         self._tell_damage(kind)
         return slot, self._told(kind, step)
@@ -155,9 +158,10 @@ class Updates:
             self._wanted = {offer.sha256 for offer in offers}
             new = [offer for offer in offers if self._want(offer) is Want.NEW]
         except TrustError as refusal:
-            self._refused(refusal)
+            self._refused(None, refusal)
             raise
-        self._last_refusal = ""
+        offered = {offer.kind for offer in offers}
+        self._refusals = {kind: words for kind, words in self._refusals.items() if kind in offered}
         return tuple(sorted(new, key=lambda offer: offer.kind in TRIED))
 
     def install(self, source: Source, offer: Offer, watch: Watch) -> Step | None:
@@ -174,8 +178,9 @@ class Updates:
                 fetch_bundle(source, decode_manifest(manifest_bytes), slots, slot, watch)
                 installed = seal_bundle(manifest_bytes, slots, slot)
         except TrustError as refusal:
-            self._refused(refusal)
+            self._refused(offer.kind, refusal)
             raise
+        self._refusals.pop(offer.kind, None)
         if offer.kind in TRIED:
             return self._told(offer.kind, self._trials[offer.kind].stage(slot, installed))
         self._take(offer.kind, slot, installed)
@@ -217,10 +222,11 @@ class Updates:
         self._floors.raise_release(kind, installed.release)
         self._say(Notice(State.COMMITTED, kind, installed, None, "it is whole"))
 
-    def _refused(self, refusal: TrustError) -> None:
-        """Once for the same words: a repository under attack is looked at again and again."""
-        if str(refusal) != self._last_refusal:
-            self._last_refusal = str(refusal)
+    def _refused(self, kind: Kind | None, refusal: TrustError) -> None:
+        """Of one release, or of the whole look. Once for the same words: a repository under attack is looked at again
+        and again."""
+        if str(refusal) != self._refusals.get(kind):
+            self._refusals[kind] = str(refusal)
             self._say(Notice("refused", None, None, refusal.attack, str(refusal)))
 
 

@@ -104,5 +104,5 @@ class _UnixConnection(http.client.HTTPConnection):
 def _words(body: bytes, status: int) -> str:
     try:
         return msgspec.json.decode(body, type=Refusal).error
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):  # msgspec's own errors, and UnicodeDecodeError
         return f"The receiver answered {status}."

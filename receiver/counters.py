@@ -75,6 +75,7 @@ class Counters:
     aggregates_undecided: int = 0
     learning_candidates: int = 0
     learning_held_up: int = 0
+    learning_faults: int = 0
 
     def add(self, name: str, count: int = 1) -> None:
         """For names that are put together from a word of a closed set."""

@@ -7,7 +7,8 @@ Stamps are boot time; `Record.wall_ns` is what the computer believed the wall cl
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
@@ -210,8 +211,9 @@ def encode_event(event: AnyEvent) -> bytes:
 
 
 def decode_event(data: bytes) -> AnyEvent:
-    """Raises msgspec.ValidationError or msgspec.DecodeError for bytes that aren't an event of this version."""
-    return _event_decoder.decode(data)
+    """Raises msgspec.DecodeError (ValidationError is one) for all bytes that aren't an event of this version."""
+    with _decode_errors_only():
+        return _event_decoder.decode(data)
 
 
 def encode_records(records: Sequence[Stored]) -> bytes:
@@ -239,4 +241,14 @@ def count_records(data: bytes) -> int:
 
 def decode_records(data: bytes) -> list[Stored]:
     """Raises msgspec.DecodeError (ValidationError is one) when `data` isn't a list of records."""
-    return _stored_decoder.decode(data)
+    with _decode_errors_only():
+        return _stored_decoder.decode(data)
+
+
+@contextmanager
+def _decode_errors_only() -> Iterator[None]:
+    """msgspec has other errors of its own for text that isn't UTF-8 and for nesting without end."""
+    try:
+        yield
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error

@@ -81,7 +81,7 @@ def unpack_body(header: BlockHeader, body: bytes) -> list[Stored]:
         raise BadBlock(f"codec {header.codec} with dictionary {header.dictionary} is unknown to this version")
     try:
         return _records(_inflate(body), header.count)
-    except (zstandard.ZstdError, msgspec.DecodeError, RecursionError) as error:
+    except (zstandard.ZstdError, msgspec.DecodeError) as error:
         raise BadBlock(f"the body of {header.lane.name} {header.base_seq} can't be read: {error}") from error
 
 
@@ -180,7 +180,7 @@ def unpack_receipt(data: bytes) -> Receipt:
     try:
         wire = _receipt_decoder.decode(data)
         lane = Lane(wire.lane)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own errors, and UnicodeDecodeError
         raise BadBlock(f"not a receipt: {error}") from error
     last = 0
     for start, end in wire.ranges:
@@ -233,7 +233,7 @@ def unpack_refusal(data: bytes) -> Refusal:
     """Raises BadBlock."""
     try:
         wire = _refusal_decoder.decode(data)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own errors, and UnicodeDecodeError
         raise BadBlock(f"not a refusal: {error}") from error
     if len(wire.name) != BLOCK_NAME_BYTES:
         raise BadBlock(f"not a refusal: a block's name has {BLOCK_NAME_BYTES} bytes, this one {len(wire.name)}")

@@ -30,6 +30,13 @@ def test_the_readme_shows_every_verb() -> None:
     assert set(COMMAND.findall((ROOT / "README.md").read_text())) == set(VERBS)
 
 
+def test_the_readme_answers_each_wish_once() -> None:
+    table = (ROOT / "README.md").read_text().partition("| for | do this |\n|---|---|\n")[2].partition("\n\n")[0]
+    wishes = [row.split(" | ")[0] for row in table.splitlines()]
+    assert wishes == list(dict.fromkeys(wishes))
+    assert len(wishes) > 10
+
+
 def test_the_decisions_are_numbered_in_order() -> None:
     numbers = [int(path.name[:4]) for path in sorted((ROOT / "docs" / "adr").glob("*.md"))]
     assert numbers == list(range(1, len(numbers) + 1))

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, delete, insert, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, select, update
 
 from receiver import journal
 from receiver.learning.judging import ADMITTED, IssuedKey, Judged, LearnedBlock, Ledger
@@ -64,15 +64,18 @@ def write(connection: Connection, read: Page, judged: Sequence[Judged], now_ns: 
 
 
 def _take(connection: Connection, one: Judged) -> None:
-    """It waits, instead of an older one of its vehicle's."""
+    """The one that its vehicle made last waits, whichever came last."""
     assert one.update is not None
-    older = learning_update.c.plan == one.plan, learning_update.c.vehicle == one.vehicle
-    waits = learning_update.c.attempt == WAITING
-    connection.execute(update(learning_update).where(*older, waits).values(attempt=REPLACED, payload=None))
+    of_its = learning_update.c.plan == one.plan, learning_update.c.vehicle == one.vehicle
+    waiting = (*of_its, learning_update.c.attempt == WAITING)
+    newest = connection.execute(select(func.max(learning_update.c.seq)).where(*waiting)).scalar()
+    is_newest = newest is None or one.update.seq > newest
+    if is_newest:
+        connection.execute(update(learning_update).where(*waiting).values(attempt=REPLACED, payload=None))
     taken = {"plan": one.plan, "vehicle": one.vehicle, "seq": one.update.seq, "base": one.update.base}
     digest = hashlib.sha256(one.update.payload).hexdigest()
-    row = taken | {"sha256": digest, "attempt": WAITING, "payload": one.update.payload}
-    connection.execute(insert(learning_update).values(row))
+    kept = {"attempt": WAITING, "payload": one.update.payload} if is_newest else {"attempt": REPLACED, "payload": None}
+    connection.execute(insert(learning_update).values(taken | {"sha256": digest} | kept))
 
 
 def _count(connection: Connection, plan: str, vehicle: str, name: str, count: int) -> bool:

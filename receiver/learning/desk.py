@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 DEFAULT_CROPS: Final = Path(inference.__file__).parent / "evaluations" / "lights-1.0"
 BLOCKS_AT_ONCE: Final = 4
-_STORE_AGAIN_NS: Final = 5 * SECOND_NS
+_AGAIN_NS: Final = 5 * SECOND_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +197,14 @@ class LearningDesk:
             except (StoreError, Overtaken) as error:
                 self._counters.store_failures += 1
                 log.error("learning_put_off", reason=str(error))
-                when.set()
-                await self._clock.sleep_until(self._clock.boot_ns() + _STORE_AGAIN_NS)
+            except Exception:
+                # A bug of learning's own: receipts and updates go on without it.
+                self._counters.learning_faults += 1
+                log.exception("learning_fault")
+            else:
+                continue
+            when.set()
+            await self._clock.sleep_until(self._clock.boot_ns() + _AGAIN_NS)
 
     async def _remind(self) -> None:
         """What is held up is begun again some time."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import multiprocessing
 import os
-import signal
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
-from typing import Any, Final, ParamSpec, TypeVar, cast
+from typing import Final, ParamSpec, TypeVar
 
 from ecu.errors import EnvironmentFault, OutriderError
 from ecu.process import PARENT_VARIABLE, Limits, enter_child, harden
@@ -48,34 +48,36 @@ class Jobs:
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Raises what `work` raises of ours (OutriderError), and JobFailed for anything else."""
-        executor = self._make()
-        asked: list[asyncio.Future[Any]] = []
-        pid: int | None = None
         try:
-            async with asyncio.timeout(self._longest_s):
-                if isinstance(executor, ProcessPoolExecutor):
-                    asked.append(asyncio.wrap_future(executor.submit(os.getpid)))
-                    await asyncio.wait(asked)
-                    pid = _answer(asked[0])
-                asked.append(asyncio.wrap_future(executor.submit(work, *args, **kwargs)))
-                await asyncio.wait(asked)
-            pid = None
-            return cast(T, _answer(asked[-1]))
-        except TimeoutError as error:
-            raise JobFailed(f"It took longer than {self._longest_s:.0f} s ([receiver] learning_job_s).") from error
+            return await self._run(functools.partial(work, *args, **kwargs))
+        except OutriderError:
+            raise
+        except Exception as error:
+            # A computer without threads, files or memory says so here, too.
+            raise JobFailed(f"It failed: {type(error).__name__}: {error}") from error
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        executor = self._make()
+        answer: asyncio.Future[T] | None = None
+        try:
+            answer = asyncio.wrap_future(executor.submit(work))
+            await asyncio.wait({answer}, timeout=self._longest_s)
+            if not answer.done():
+                raise JobFailed(f"It took longer than {self._longest_s:.0f} s ([receiver] learning_job_s).")
+            return answer.result()
         finally:
-            if pid is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            for future in asked:
-                future.cancel()
-            await asyncio.shield(asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True))
+            if answer is None or not answer.done():
+                _kill(executor)
+            if answer is not None:
+                answer.cancel()
+            # Without a thread there is nobody to wait for, or nobody to wait.
+            with contextlib.suppress(RuntimeError):
+                await asyncio.shield(asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True))
 
 
-def _answer(done: asyncio.Future[T]) -> T:
-    error = done.exception()
-    if error is None:
-        return done.result()
-    if isinstance(error, OutriderError):
-        raise error
-    raise JobFailed(f"It failed: {type(error).__name__}: {error}") from error
+def _kill(executor: Executor) -> None:
+    """Every process of its own, one that hangs before its first word, too: `shutdown` waits for them."""
+    if isinstance(executor, ProcessPoolExecutor):
+        # The standard library's own door for this (kill_workers) comes with Python 3.14.
+        for process in list((executor._processes or {}).values()):
+            process.kill()

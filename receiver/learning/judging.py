@@ -124,7 +124,7 @@ def _records(block: LearnedBlock) -> Sequence[Stored | None]:
 def _update_in(record: Stored | None) -> ModelUpdate | None:
     try:
         event = decode_event(record.event) if record is not None else None
-    except (msgspec.DecodeError, RecursionError):
+    except msgspec.DecodeError:
         return None
     return event.update if isinstance(event, Learned) else None
 

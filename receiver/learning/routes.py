@@ -25,7 +25,7 @@ def routes(desk: LearningDesk, spoken: Callable[[Answering], Answering]) -> list
     async def begin(request: Request) -> Response:
         try:
             asked = msgspec.json.decode(await body_of(request, 2 * MAX_PLAN_BYTES), type=BeginRequest)
-        except (msgspec.DecodeError, TooLarge, BadMessage) as error:
+        except (ValueError, RecursionError, TooLarge, BadMessage) as error:  # msgspec's own are ValueErrors
             raise UsageFault(f"That is no request to begin a plan: {error}.") from error
         return answer(await desk.begin(asked))
 

@@ -6,6 +6,7 @@ A real signing desk, real slots and a real perception, whose camera and workers 
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -183,11 +184,15 @@ class Road:
 
 @asynccontextmanager
 async def on_trial(
-    tmp_path: Path, fleet: Fleet, candidates: Sequence[WorkerAct] = (PuppetWorker.loads,), source: Source | None = None
+    tmp_path: Path,
+    fleet: Fleet,
+    candidates: Sequence[WorkerAct] = (PuppetWorker.loads,),
+    source: Source | None = None,
+    runs: Sequence[Kind] = (Kind.MODEL, Kind.STATE),
 ) -> AsyncIterator[Road]:
     """The live model and its standby load; the workers after them do as `candidates`."""
     state = tmp_path / "updates"
-    state.mkdir()
+    state.mkdir(exist_ok=True)
     news = asyncio.Event()
     clock, judge = Alarms(news), Judge()
     notices: list[Notice] = []
@@ -199,7 +204,7 @@ async def on_trial(
     async with on_stage(tmp_path, workers=[PuppetWorker.loads, PuppetWorker.loads, *candidates]) as stage:
         updates = UpdateSide(
             state, fleet.roots, Vehicle(CAR, HARDWARE), source or fleet.source(),
-            {Kind.MODEL: tmp_path, Kind.STATE: tmp_path}, judge, RULES, clock, Random(1), noticed,
+            dict.fromkeys(runs, tmp_path), judge, RULES, clock, Random(1), noticed,
         )  # fmt: skip
         overheard = Overheard(stage.perception)
         work = asyncio.create_task(updates.run(cast("Perception", overheard)))
@@ -287,6 +292,33 @@ async def test_of_two_kinds_one_is_tried_after_the_other(fleet: Fleet, tmp_path:
         assert (await road.until_noticed("shadow", "state")).kind is Kind.STATE
         # The one that was found worse is denied; the other goes on.
         assert [notice.what for notice in road.notices if notice.kind is Kind.STATE] == ["staged", "shadow"]
+
+
+async def test_a_release_of_a_kind_that_this_vehicle_doesnt_run_isnt_looked_at(fleet: Fleet, tmp_path: Path) -> None:
+    model, state = (fleet.release("1.0", 1, kind=kind) for kind in (Kind.MODEL, Kind.STATE))
+    fleet.assign(state)
+    async with on_trial(tmp_path, fleet, runs=[Kind.MODEL]) as road:
+        await road.until(partial(has_looked, road, 1))
+        assert road.notices == []
+        assert road.updates.status().trouble == ""
+        fleet.assign(state, model)
+        await road.look_again()
+        await road.until_noticed("shadow", "model")
+        assert road.told("staged", "state") is None
+
+
+async def test_a_trial_whose_kind_the_owner_turned_off_is_given_up_but_not_denied(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1, kind=Kind.STATE))
+    async with on_trial(tmp_path, fleet) as road:
+        await in_shadow(road)
+    later = tmp_path / "later"
+    shutil.copytree(tmp_path / "updates", later / "updates")
+    async with on_trial(later, fleet, runs=[Kind.MODEL]) as road:
+        over = await road.until_noticed("inconclusive", "state")
+        assert over.words == "this vehicle runs no state any more"
+        assert not denied(later, over)
+        await road.look_again()
+        assert road.overheard.watches == []
 
 
 async def test_a_plan_takes_effect_as_soon_as_it_is_whole(fleet: Fleet, tmp_path: Path) -> None:
@@ -516,6 +548,31 @@ async def test_a_candidate_that_flash_has_damaged_is_given_up_but_not_denied(fle
 
 
 @pytest.mark.parametrize("damaged", [True, False])
+async def test_a_candidate_isnt_denied_for_what_flash_did_to_the_kept_model_beside_it(
+    fleet: Fleet, tmp_path: Path, damaged: bool
+) -> None:
+    """Its worker loads both; which of the two it failed at, nobody knows."""
+    model, state = (fleet.release("1.0", 1, kind=kind) for kind in (Kind.MODEL, Kind.STATE))
+    fleet.assign(model)
+    async with on_trial(tmp_path, fleet, [PuppetWorker.loads] * 2) as road:
+        await taken_over(road)
+        await road.frames(RULES.prove_frames)
+        await road.tick()
+        await road.until_noticed("committed", "model")
+        fleet.assign(model, state)
+        await road.look_again()
+        await road.until_noticed("staged", "state")
+        await road.thread_idle()
+        if damaged:
+            damage(road.updates.live_package(Kind.MODEL))
+        road.overheard.watches[-1].unfit("the package is refused")
+        over = await road.until_noticed("inconclusive" if damaged else "rolled_back", "state")
+        assert "the package is refused" in over.words
+        assert ("slot a of model" in over.words.lower()) == damaged
+        assert denied(tmp_path, over) != damaged
+
+
+@pytest.mark.parametrize("damaged", [True, False])
 async def test_a_candidate_is_judged_by_the_signed_set_alone_and_not_by_what_flash_made_of_it(
     fleet: Fleet, tmp_path: Path, damaged: bool
 ) -> None:
@@ -554,6 +611,62 @@ async def test_while_a_model_is_tried_nothing_else_is_fetched(fleet: Fleet, tmp_
         await road.until_noticed("inconclusive")
         await road.look_again()
         await road.until_noticed("committed")
+
+
+# --- many releases ------------------------------------------------------------------------------------
+
+
+def spoiled(*contents: bytes) -> Callable[[str, bytes], bytes]:
+    return lambda path, data: b"x" + data[1:] if data in contents else data
+
+
+async def test_what_is_wrong_with_one_release_keeps_no_other(fleet: Fleet, tmp_path: Path) -> None:
+    plan, model = fleet.release("1.0", 1, b"a plan", Kind.PLAN), fleet.release("1.0", 1)
+    fleet.assign(plan, model)
+    source = Changed(fleet.source(), spoiled(b"a plan"))
+    async with on_trial(tmp_path, fleet, source=source) as road:
+        await road.until_noticed("shadow", "model")
+        assert "tampered" in road.updates.status().trouble
+        road.overheard.watches[0].crashed("it does")
+        await road.until_noticed("rolled_back", "model")
+        await road.look_again()
+        assert road.updates.status().looks == 2
+        assert "tampered" in road.updates.status().trouble
+        assert [notice.what for notice in road.notices].count("refused") == 1, "once for as long as it stays the same"
+
+
+def has_looked(road: Road, times: int) -> bool:
+    return road.updates.status().looks >= times
+
+
+async def test_each_release_that_isnt_taken_is_told_and_the_first_is_shown(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.assign(fleet.release("1.0", 1, b"a plan", Kind.PLAN), fleet.release("1.0", 1, b"crops", Kind.CROPS))
+    source = Changed(fleet.source(), spoiled(b"a plan", b"crops"))
+    async with on_trial(tmp_path, fleet, source=source) as road:
+        for looks in (1, 2):
+            await road.until(partial(has_looked, road, looks))
+            refused = [notice.words for notice in road.notices if notice.what == "refused"]
+            assert len(refused) == 2
+            assert road.updates.status().trouble == refused[0]
+            await road.look_again()
+
+
+@pytest.mark.parametrize(
+    ("judge", "waits", "goes_on"),
+    [(Kind.EVALUATION, Kind.MODEL, Kind.STATE), (Kind.CROPS, Kind.STATE, Kind.MODEL)],
+)
+async def test_a_release_waits_while_what_it_would_be_judged_by_cant_be_taken(
+    fleet: Fleet, tmp_path: Path, judge: Kind, waits: Kind, goes_on: Kind
+) -> None:
+    labelled = fleet.release("1.0", 1, b"labels", judge)
+    fleet.assign(labelled, *(fleet.release("1.0", 1, kind=kind) for kind in (waits, goes_on)))
+    source = Changed(fleet.source(), spoiled(b"labels"))
+    async with on_trial(tmp_path, fleet, source=source) as road:
+        await road.until_noticed("shadow", goes_on)
+        road.overheard.watches[0].crashed("it does")
+        await road.until_noticed("rolled_back", goes_on)
+        await road.look_again()
+        assert road.told("staged", waits) is None
 
 
 # --- the thread ---------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from agent.config import AgentConfig, CameraSection, LinkSection
+from agent.config import AgentConfig, CameraSection, LinkSection, PerceptionSection
 from agent.daemon import Daemon, _leaves
 from ecu.clock import SystemClock
 from ecu.disk import DiskFull
+from inference.package import find_package
 from ota.errors import Attack
 from ota.kinds import Kind
 from ota.slots import Installed
@@ -66,6 +67,16 @@ async def test_what_became_of_a_release_is_told_here_and_becomes_a_record(tmp_pa
     assert (bare.what, bare.unit, bare.title, bare.attack, bare.words) == ("committed", "", "", "", "")
     assert {lane for lane, offered in lanes.items() if offered} == {Lane.P1}
     assert lanes[Lane.P1] == 2
+
+
+async def test_without_a_model_that_tells_states_none_is_tried_none_runs_and_none_learns(tmp_path: Path) -> None:
+    on = Daemon(AgentConfig(link=LinkSection(kind="none")), tmp_path / "on", {})
+    assert set(on._factory()) == {Kind.MODEL, Kind.STATE}
+    assert on._states() == find_package("light-state")
+    off = AgentConfig(link=LinkSection(kind="none"), perception=PerceptionSection(states=""))
+    without = Daemon(off, tmp_path / "off", {})
+    assert set(without._factory()) == {Kind.MODEL}
+    assert without._states() is None
 
 
 def test_what_failed_in_nested_tasks_is_told_by_its_own_words() -> None:

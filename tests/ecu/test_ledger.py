@@ -107,6 +107,12 @@ def test_a_file_of_another_size_starts_at_zero_and_says_so(path: Path, size: int
     assert reopened(path) == (True, dict.fromkeys(NAMES, 0))
 
 
+def test_names_that_are_no_text_are_no_ledger(ledger: Ledger, path: Path) -> None:
+    """A camera's process writes its own ledger, and the agent reads it."""
+    path.write_bytes(path.read_bytes().replace(b"offered", b"offer\xffd"))
+    assert Ledger.peek(path) is None
+
+
 def test_no_flipped_bit_is_ever_taken_for_another_count(path: Path) -> None:
     with closing(Ledger.open(path, NAMES, b"epoch 1")) as ledger:
         ledger.add(offered=1)

@@ -120,6 +120,12 @@ def test_bytes_that_are_no_reference_are_refused(data: bytes) -> None:
         decode_reference(data)
 
 
+@pytest.mark.parametrize("name", [b"\xff\xff", b"ab" + b"\x91" * 100_000], ids=["not_utf8", "nested_without_end"])
+def test_a_reference_that_names_its_model_by_no_text_is_refused(name: bytes) -> None:
+    with pytest.raises(PackageRefused, match="can't be read"):
+        decode_reference(encode_reference(make_reference("ab", 0.3, [])).replace(b"ab", name))
+
+
 def test_a_reference_of_another_length_or_from_a_higher_score_cant_be_compared() -> None:
     session = Session(load_package(find_package("drive-detect@1.0")))
     frame = np.zeros((64, 64, 3), np.uint8)

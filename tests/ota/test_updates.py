@@ -17,7 +17,7 @@ from ota.machine import Event, State
 from ota.manifest import BLOCK_BYTES
 from ota.slots import Slot
 from ota.trust import Vehicle
-from ota.updates import Notice, Updates
+from ota.updates import TAKEN, Notice, Updates
 from tests.ota.changed import Changed
 from tests.ota.fleet import CAR, HARDWARE, Fleet
 
@@ -27,7 +27,7 @@ def opened(fleet: Fleet, state: Path | CrashDisk, notices: list[Notice]) -> Upda
         state.mkdir(exist_ok=True)
     disk = RealDisk(state) if isinstance(state, Path) else state
     updates = Updates(disk, fleet.roots, Vehicle(CAR, HARDWARE), fleet.clock, notices.append)
-    updates.begin(Kind.MODEL)
+    updates.begin()
     return updates
 
 
@@ -245,7 +245,7 @@ def test_a_file_that_cant_be_read_keeps_no_start_from_an_allowed_slot(fleet: Fle
     install(fleet, opened(fleet, disk, []), Event.LOADED)
     disk.fail(lambda call: call.act in ("read", "read_at") and call.path == path, DiskFault("bad sector"))
     updates = Updates(disk, fleet.roots, Vehicle(CAR, HARDWARE), fleet.clock, lambda notice: None)
-    slot, step = updates.begin(Kind.MODEL)
+    slot, step = updates.begin()[Kind.MODEL]
     assert slot is (Slot.FACTORY if path.startswith("model/b") else Slot.B)
     assert step is not None
     assert step.state is State.STAGED
@@ -308,6 +308,20 @@ def test_a_trial_whose_bytes_changed_on_flash_isnt_begun_again_and_denies_nothin
     assert good_release(updates, Kind.MODEL) == 3
 
 
+@pytest.mark.parametrize("kind", [Kind.MODEL, *TAKEN])
+def test_a_start_reads_each_kept_release_once_and_tells_of_its_damage_once(fleet: Fleet, kind: Kind) -> None:
+    disk = with_two_kept(fleet, kind)
+    path = f"{kind}/b/files/model.onnx"
+    before = len(disk.calls)
+    opened(fleet, disk, [])
+    reads = [call for call in disk.calls[before:] if call.act == "read_at" and call.path == path]
+    assert len(reads) == 2, "what it holds, and its end"
+    disk.flip_bit(path, 8)
+    notices: list[Notice] = []
+    opened(fleet, disk, notices)
+    assert [(notice.what, notice.kind) for notice in notices] == [("damaged", kind)]
+
+
 def test_a_set_that_was_taken_when_the_power_went_is_its_floor_at_the_next_start(fleet: Fleet) -> None:
     disk = with_two_kept(fleet, Kind.EVALUATION)
     for twin in (0, 1):
@@ -328,7 +342,7 @@ def test_on_a_full_disk_a_trial_is_left_and_the_good_slot_boots_and_the_audit_fo
     fleet.pass_days(1)
     happened_ns = fleet.clock.wall_ns()
     updates = Updates(disk, fleet.roots, Vehicle(CAR, HARDWARE), fleet.clock, notices.append)
-    assert updates.begin(Kind.MODEL)[0] is Slot.B
+    assert updates.begin()[Kind.MODEL][0] is Slot.B
     assert updates.handle(Kind.MODEL, Event.CANCELLED, "").effects
     assert [notice.what for notice in notices] == ["staged", "inconclusive"]
     disk.heal()

@@ -101,6 +101,23 @@ def test_bytes_that_are_no_event_or_no_list_raise_decode_errors_only(data: bytes
             continue
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        encode_event(Health("camera", "lost")).replace(b"camera", b"cam\xffra"),
+        b"\x82\xa1x" + b"\x91" * 100_000,
+        b"\x82\xa1\xff\xc0",
+    ],
+    ids=["text", "nested_without_end", "a_key"],
+)
+def test_text_that_isnt_utf8_and_nesting_without_end_are_decode_errors_too(event: bytes) -> None:
+    # A ValueError that is none ended whoever had relied on the promise.
+    with pytest.raises(msgspec.DecodeError):
+        decode_event(event)
+    with pytest.raises(msgspec.DecodeError):
+        decode_records(b"\x91\x94\x01\x02\xc0" + b"\x91" * 100_000)
+
+
 def test_an_unknown_kind_is_refused_and_an_unknown_field_ignored() -> None:
     with pytest.raises(msgspec.ValidationError):
         decode_event(msgspec.msgpack.encode({"kind": "novelty"}))

@@ -228,6 +228,14 @@ def test_nesting_without_end_is_a_bad_body_and_not_a_crash() -> None:
         unpack_body(a_header(body), body)
 
 
+def test_an_answer_nested_without_end_is_no_answer_and_not_a_crash() -> None:
+    deep = b"\x91" * 100_000
+    with pytest.raises(BadBlock, match="not a receipt"):
+        unpack_receipt(b"\x94\x00\xc4\x10" + bytes(16) + b"\x90" + deep)
+    with pytest.raises(BadBlock, match="not a refusal"):
+        unpack_refusal(b"\x94\xc4\x10" + bytes(16) + b"\xa7refused\xa1a" + deep)
+
+
 def test_the_records_are_encoded_by_the_body_alone() -> None:
     records = [Stored(1, 2, msgspec.Raw(encode_event(Health("a", "b"))))]
     assert zstandard.decompress(pack_body(records)) == encode_records(records)

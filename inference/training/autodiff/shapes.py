@@ -44,8 +44,7 @@ def split(tape: Tape, visit: Visit) -> Gradients:
 @rule("ReduceMean", "ReduceSum")
 def reduce(tape: Tape, visit: Visit) -> Gradients:
     shape = tape.shape(visit.inputs[0])
-    given = len(visit.inputs) > 1 and visit.inputs[1]
-    axes = [int(axis) % len(shape) for axis in tape.constant(visit.inputs[1])] if given else list(range(len(shape)))
+    axes = _axes(tape, visit, len(shape))
     gradient = visit.gradient
     if not visit.attribute("keepdims", 1):
         gradient = tape.emit("Unsqueeze", gradient, tape.integers(axes))
@@ -53,6 +52,14 @@ def reduce(tape: Tape, visit: Visit) -> Gradients:
     if visit.node.op_type == "ReduceMean":
         gradient = tape.emit("Div", gradient, tape.number(math.prod(shape[axis] for axis in axes)))
     return [gradient]
+
+
+def _axes(tape: Tape, visit: Visit, rank: int) -> list[int]:
+    """None, or an empty list of them, are all (ONNX's ReduceMean and ReduceSum)."""
+    given = tape.constant(visit.inputs[1]) if len(visit.inputs) > 1 and visit.inputs[1] else ()
+    if len(given) == 0 and visit.attribute("noop_with_empty_axes", 0):
+        raise visit.refuse("has no axes and reduces nothing: leave it out")
+    return [int(axis) % rank for axis in given] or list(range(rank))
 
 
 def _as_input(tape: Tape, visit: Visit, gradient: str) -> str:

@@ -62,6 +62,13 @@ NETWORKS = {
     "ReduceSum": Network("u = Add(x, a) y = ReduceSum(u, s)", (2, 3, 4), (1, 3, 1), {"a": (2, 3, 4)},
         {"s": np.array([0, 2])}),
     "ReduceMean of all": after_shift("ReduceMean(u)", (2, 3), (1, 1)),
+    "ReduceMean of no axis, which is all": Network("u = Add(x, a) m = ReduceMean(u, s) y = Mul(u, m)", (2, 3), (2, 3),
+        {"a": (2, 3)}, {"s": np.zeros(0, np.int64)}),
+    "ReduceSum of no axis, which is all": Network("u = Add(x, a) m = ReduceSum<keepdims=0>(u, s) y = Mul(u, m)", (2, 3),
+        (2, 3), {"a": (2, 3)}, {"s": np.zeros(0, np.int64)}),
+    "ReduceMean that would be nothing without its axis": Network(
+        "u = Add(x, a) y = ReduceMean<noop_with_empty_axes=1>(u, s)", (2, 3), (2, 1), {"a": (2, 3)},
+        {"s": np.array([1])}),
     "Gemm": Network("u = Gemm<alpha=0.7, beta=0.4>(x, a, b) y = Gemm<transB=1>(u, c, d)", (3, 4), (3, 2),
                     {"a": (4, 5), "b": (5,), "c": (2, 5), "d": (3, 2)}),
     "Gemm without bias": Network("u = Add(x, b) y = Gemm(u, a)", (3, 4), (3, 2), {"a": (4, 2), "b": (4,)}),

@@ -133,6 +133,10 @@ REFUSED = {
     "has auto_pad": Network("y = Conv<auto_pad=\"SAME_UPPER\">(x, a)", (1, 2, 5, 5), (1, 2, 5, 5), {"a": (2, 2, 3, 3)}),
     "divides by fewer pixels": Network("u = Add(x, a) y = AveragePool<kernel_shape=[2, 2], pads=[1, 1, 0, 0]>(u)",
                                        (1, 1, 3, 3), (1, 1, 3, 3), {"a": (3,)}),
+    "ReduceMean .* reduces nothing": Network("u = Add(x, a) y = ReduceMean<noop_with_empty_axes=1>(u)", (2, 3), (2, 3),
+                                             {"a": (2, 3)}),
+    "ReduceSum .* reduces nothing": Network("u = Add(x, a) y = ReduceSum<noop_with_empty_axes=1>(u, s)", (2, 3), (2, 3),
+                                            {"a": (2, 3)}, {"s": np.zeros(0, np.int64)}),
     "multiplies a vector": Network("y = MatMul(x, a)", (2, 3), (2,), {"a": (3,)}),
     "y doesn't depend on b": Network("z = Mul(b, b) y = Add(x, a)", (2,), (2,), {"a": (2,), "b": (2,)}),
 }  # fmt: skip

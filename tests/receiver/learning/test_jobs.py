@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import multiprocessing
 import os
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -104,6 +107,48 @@ def is_gone(pid: int) -> bool:
     except ProcessLookupError:
         return True
     return False
+
+
+def hung_at_its_start() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=signal.pause)
+
+
+async def test_a_process_that_hangs_before_it_begins_is_ended_too() -> None:
+    async with asyncio.timeout(60):
+        with pytest.raises(JobFailed, match="longer than 2 s"):
+            await Jobs(hung_at_its_start, 2.0).run(nice_and_pid, "")
+    assert multiprocessing.active_children() == []
+
+
+def nothing_free() -> Executor:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+def one_that_takes_nothing() -> Executor:
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    return executor
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [(nothing_free, "Too many open files"), (one_that_takes_nothing, "cannot schedule")],
+    ids=["none_can_be_made", "it_takes_nothing"],
+)
+async def test_a_computer_that_cant_begin_the_work_has_failed_in_words(
+    make: Callable[[], Executor], words: str
+) -> None:
+    with pytest.raises(JobFailed, match=words):
+        await Jobs(make, 60.0).run(pow, 2, 10)
+
+
+def run_out_of_time() -> None:
+    raise TimeoutError("of its own")
+
+
+async def test_a_time_out_of_the_works_own_is_no_limit_of_ours() -> None:
+    with pytest.raises(JobFailed, match="TimeoutError: of its own"):
+        await Jobs(lambda: ThreadPoolExecutor(1), 60.0).run(run_out_of_time)
 
 
 async def test_any_executor_will_do() -> None:

@@ -115,8 +115,14 @@ async def test_a_stale_update_is_refused_and_one_that_is_just_not_is_taken(tmp_p
 
 @pytest.mark.parametrize(
     "event",
-    [b"\x81\xa4kind\xa7learned", b"\xc0", encode_event(Health("a", "b")), msgspec.msgpack.encode({"kind": "x"})],
-    ids=["empty", "nothing", "another_kind", "unknown_kind"],
+    [
+        b"\x81\xa4kind\xa7learned",
+        b"\xc0",
+        encode_event(Health("a", "b")),
+        msgspec.msgpack.encode({"kind": "x"}),
+        told(update_of(plan_of(), lambda message: b"", 1.0)).replace(b"lights", b"l\xffghts"),
+    ],
+    ids=["empty", "nothing", "another_kind", "unknown_kind", "a_name_that_isnt_utf8"],
 )
 async def test_a_record_that_is_no_update_is_malformed_and_those_beside_it_count(tmp_path: Path, event: bytes) -> None:
     async with a_rig(tmp_path) as rig:
