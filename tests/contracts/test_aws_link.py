@@ -138,6 +138,30 @@ async def test_in_accepted_mode_it_waits_for_the_broker_alone(tmp_path: Path) ->
             await link.publish(Lane.P1, make_block())
 
 
+@with_aws
+@pytest.mark.parametrize("stopped", [True, False], ids=["stopped", "stopping"])
+async def test_a_connection_that_ends_while_it_is_being_opened_is_unreachable_and_the_next_one_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    crt = importlib.import_module("telemetry.links.aws.crt")
+
+    class EndsAfterSuback(crt.CrtConnection):  # type: ignore[misc, name-defined]
+        async def subscribe(self, topic: str) -> int:
+            code: int = await super().subscribe(topic)
+            self._events.lost("the broker went")
+            if stopped:
+                await self.end()
+            return code
+
+    async with an_aws_world(tmp_path) as world:
+        link = await a_link(world)
+        with monkeypatch.context() as patched:
+            patched.setattr(crt, "CrtConnection", EndsAfterSuback)
+            assert "the broker went" in await refusal(link, Unreachable)
+        await link.connect()
+        await link.close()
+
+
 # --- identity --------------------------------------------------------------------------------------------------------
 
 
@@ -188,7 +212,7 @@ async def test_no_client_of_the_sdk_outlives_its_connection(tmp_path: Path) -> N
         for _ in range(3):
             await link.connect()
             assert link._talk is not None
-            clients.append(weakref.ref(link._talk.line.client))
+            clients.append(weakref.ref(link._talk.line.live()))
         await link.close()
 
         def gone() -> bool:
