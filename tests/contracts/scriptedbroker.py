@@ -1,0 +1,109 @@
+"""A peer that speaks MQTT 5 over real TLS and says what a test wants: what no proper broker would."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Final
+
+from ecu.clock import SystemClock
+from ecu.disk import RealDisk
+from receiver.pki import Authority
+
+HOST: Final = "localhost"
+CONNECT: Final = 1
+PUBLISH: Final = 3
+SUBSCRIBE: Final = 8
+HANG_UP: Final = b""
+
+Answer = Callable[[int, bytes], bytes | None]
+"""A packet's type and body, and what is answered: None is nothing, HANG_UP ends the connection."""
+
+
+class ScriptedBroker:
+    """`answer` may be replaced at any time."""
+
+    def __init__(self, authority: Authority, answer: Answer) -> None:
+        self.port = 0
+        self.answer = answer
+        self.authority = authority
+        self.connections = 0
+
+    def context(self, name: str) -> ssl.SSLContext:
+        """Of a client that it lets in."""
+        return self.authority.client_context(name, self.authority.pem)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
+            while (said := self.answer(*await _packet(reader))) != HANG_UP:
+                writer.write(said or b"")
+        writer.close()
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            await writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def a_scripted_broker(folder: Path, answer: Answer) -> AsyncIterator[ScriptedBroker]:
+    disk = RealDisk(folder / "scripted")
+    disk.make_folder("")
+    broker = ScriptedBroker(await asyncio.to_thread(Authority, disk, SystemClock(), 14), answer)
+    context = broker.authority.server_context((HOST,), ssl.CERT_OPTIONAL)
+    server = await asyncio.start_server(broker.serve, "127.0.0.1", 0, ssl=context)
+    broker.port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield broker
+
+
+def welcome(kind: int, body: bytes) -> bytes | None:
+    """CONNACK and SUBACK as a client hopes for them; nothing else is answered."""
+    match kind:
+        case 1:
+            return connack()
+        case 8:
+            return suback(body)
+        case _:
+            return None
+
+
+def connack(properties: bytes = b"") -> bytes:
+    return _framed(0x20, bytes([0, 0, len(properties)]) + properties)
+
+
+def suback(subscribe: bytes) -> bytes:
+    return _framed(0x90, subscribe[:2] + b"\x00\x01")
+
+
+def puback(publish: bytes, code: int = 0) -> bytes:
+    return _framed(0x40, packet_id_of(publish) + bytes([code]))
+
+
+def publish(topic: str, payload: bytes, properties: bytes = b"") -> bytes:
+    """With QoS 0."""
+    name = topic.encode()
+    return _framed(0x30, len(name).to_bytes(2, "big") + name + bytes([len(properties)]) + properties + payload)
+
+
+def packet_id_of(publish: bytes) -> bytes:
+    """Of a PUBLISH with QoS 1."""
+    end = 2 + int.from_bytes(publish[:2], "big")
+    return publish[end : end + 2]
+
+
+def _framed(head: int, body: bytes) -> bytes:
+    assert len(body) < 128, "one byte of length is enough for what tests say"
+    return bytes([head, len(body)]) + body
+
+
+async def _packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    head = (await reader.readexactly(1))[0]
+    length = shift = 0
+    while True:
+        byte = (await reader.readexactly(1))[0]
+        length |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return head >> 4, await reader.readexactly(length)
+        shift += 7
