@@ -31,19 +31,29 @@ class ScriptedBroker:
         self.answer = answer
         self.authority = authority
         self.connections = 0
+        self._open: set[asyncio.Task[None]] = set()
 
     def context(self, name: str) -> ssl.SSLContext:
         """Of a client that it lets in."""
         return self.authority.client_context(name, self.authority.pem)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
-            while (said := self.answer(*await _packet(reader))) != HANG_UP:
-                writer.write(said or b"")
-        writer.close()
-        with contextlib.suppress(ConnectionError, ssl.SSLError):
-            await writer.wait_closed()
+        self._open.add(task := asyncio.ensure_future(self._serve(reader, writer)))
+        task.add_done_callback(self._open.discard)
+
+    async def close(self) -> None:
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
+                while (said := self.answer(*await _packet(reader))) != HANG_UP:
+                    writer.write(said or b"")
+        finally:
+            writer.close()
 
 
 @contextlib.asynccontextmanager
@@ -52,10 +62,13 @@ async def a_scripted_broker(folder: Path, answer: Answer) -> AsyncIterator[Scrip
     disk.make_folder("")
     broker = ScriptedBroker(await asyncio.to_thread(Authority, disk, SystemClock(), 14), answer)
     context = broker.authority.server_context((HOST,), ssl.CERT_OPTIONAL)
-    server = await asyncio.start_server(broker.serve, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(broker.accept, "127.0.0.1", 0, ssl=context)
     broker.port = server.sockets[0].getsockname()[1]
     async with server:
-        yield broker
+        try:
+            yield broker
+        finally:
+            await broker.close()
 
 
 def welcome(kind: int, body: bytes) -> bytes | None:

@@ -22,8 +22,9 @@ from telemetry.links.aws.proof import Door
 from telemetry.links.link import Acks, ClockUntrusted, Hint, Refused, Throttled, Unauthorized, Unreachable, Untrusted
 from telemetry.links.statusreport import StatusReport, UpdateNews, UpdateState, pack_status
 from telemetry.records import Lane
-from telemetry.wire import MAX_BLOCK_BYTES
+from telemetry.wire import MAX_BLOCK_BYTES, up_topic
 from tests.contracts.awsworld import AwsWorld, an_aws_world
+from tests.contracts.scriptedbroker import HOST, PUBLISH, a_scripted_broker, puback, welcome
 from tests.contracts.test_link import WITHOUT_AWS
 from tests.receiver.fleet import VEHICLE, make_block, until
 
@@ -119,6 +120,27 @@ async def test_a_receiver_that_says_nothing_in_time_is_patience_and_not_a_refusa
         with world.holding(), pytest.raises(Throttled, match="no receiver answered"):
             await link.publish(Lane.P1, make_block())
         await link.publish(Lane.P1, make_block(3))
+
+
+@with_aws
+@pytest.mark.parametrize("code", [0x80, 0x83, 0x91, 0x99])
+async def test_what_the_broker_has_against_a_block_passes_and_the_block_is_kept(tmp_path: Path, code: int) -> None:
+    topic = up_topic(VEHICLE, Lane.P1).encode()
+
+    def answer(kind: int, body: bytes) -> bytes | None:
+        if kind != PUBLISH:
+            return welcome(kind, body)
+        return puback(body, code if topic in body else 0)
+
+    async with a_scripted_broker(tmp_path, answer) as broker:
+        keys = MemoryKeyStore()
+        pending = keys.begin_identity()
+        keys.install(pending, broker.authority.issue(pending.csr(VEHICLE), VEHICLE).pem)
+        link = AwsLink(HOST, broker.port, VEHICLE, keys, SystemClock(), ca_pem=broker.authority.pem)
+        await link.connect()
+        with pytest.raises(Throttled, match="didn't take the block"):
+            await link.publish(Lane.P1, make_block())
+        await link.close()
 
 
 @with_aws

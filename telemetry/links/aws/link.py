@@ -141,7 +141,7 @@ class AwsLink:
 
     async def _send(self, talk: _Talk, topic: str, payload: bytes) -> None:
         code, words = await self._in_time(talk, self._published(talk, topic, payload))
-        raise_unless_taken(code, words)
+        raise_unless_taken(code, words, self.acks)
 
     async def _published(self, talk: _Talk, topic: str, payload: bytes) -> tuple[int, str]:
         async with talk.slots:
