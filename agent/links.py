@@ -47,6 +47,11 @@ def open_link(link: LinkSection, uplink: UplinkConfig, trust: Trust, context: ss
             assert_never(link.kind)
 
 
+def ends_at_receiver(link: LinkSection) -> bool:
+    """Whether what the peer says of this vehicle's certificate is the receiver's own word, not a broker's."""
+    return link.kind == "mqtt" and not link.broker
+
+
 def _mqtt(link: LinkSection, uplink: UplinkConfig, trust: Trust, context: ssl.SSLContext) -> Link:
     """To the receiver itself, or to a broker. `context` is kept up to date by its owner."""
     if not link.broker:

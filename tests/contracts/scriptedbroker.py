@@ -57,10 +57,13 @@ class ScriptedBroker:
 
 
 @contextlib.asynccontextmanager
-async def a_scripted_broker(folder: Path, answer: Answer) -> AsyncIterator[ScriptedBroker]:
+async def a_scripted_broker(
+    folder: Path, answer: Answer, authority: Authority | None = None
+) -> AsyncIterator[ScriptedBroker]:
+    """Of an authority of its own, unless it is given one."""
     disk = RealDisk(folder / "scripted")
     disk.make_folder("")
-    broker = ScriptedBroker(await asyncio.to_thread(Authority, disk, SystemClock(), 14), answer)
+    broker = ScriptedBroker(authority or await asyncio.to_thread(Authority, disk, SystemClock(), 14), answer)
     context = broker.authority.server_context((HOST,), ssl.CERT_OPTIONAL)
     server = await asyncio.start_server(broker.accept, "127.0.0.1", 0, ssl=context)
     broker.port = server.sockets[0].getsockname()[1]
@@ -82,8 +85,8 @@ def welcome(kind: int, body: bytes) -> bytes | None:
             return None
 
 
-def connack(properties: bytes = b"") -> bytes:
-    return _framed(0x20, bytes([0, 0, len(properties)]) + properties)
+def connack(properties: bytes = b"", code: int = 0) -> bytes:
+    return _framed(0x20, bytes([0, code, len(properties)]) + properties)
 
 
 def suback(subscribe: bytes) -> bytes:
