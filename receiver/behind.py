@@ -23,6 +23,7 @@ from receiver import admission
 from receiver.counters import Counters
 from receiver.inbox import Outcome, Verdict
 from receiver.store import Store, StoreError
+from receiver.unsettled import VEHICLES_KEPT, Unsettled
 from telemetry.backoff import backoff_s
 from telemetry.links.link import LinkError, Unreachable
 from telemetry.links.pahoclient import PahoConnection, TlsDialer
@@ -47,8 +48,6 @@ AGAIN_BASE_S: Final = 0.5
 AGAIN_CAP_S: Final = 30.0
 WELCOME_FOR_NS: Final = 10 * SECOND_NS
 """How long it goes unasked whether a vehicle is still welcome; a revocation here is heeded at once."""
-VEHICLES_KEPT: Final = 10_000
-WAITING_PER_VEHICLE: Final = 100
 MOST_WAITING: Final = 4096
 """Answers that the broker hasn't acknowledged."""
 
@@ -86,9 +85,19 @@ class Broker:
 
 
 class Behind:
-    """Connects again and again until cancelled. Vehicles that it has heard of are told here."""
+    """Connects again and again until cancelled. Vehicles that it has heard of are told here. At most `unsettled_bytes`
+    wait for the store's word on their senders."""
 
-    def __init__(self, broker: Broker, store: Store, desk: Desk, clock: Clock, rng: Random, counters: Counters) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        store: Store,
+        desk: Desk,
+        clock: Clock,
+        rng: Random,
+        counters: Counters,
+        unsettled_bytes: int,
+    ) -> None:
         self.ready = asyncio.Event()
         self._broker = broker
         self._store = store
@@ -97,7 +106,7 @@ class Behind:
         self._rng = rng
         self._counters = counters
         self._welcome: OrderedDict[str, int] = OrderedDict()  # until when; heard last, last
-        self._unsettled: dict[str, list[tuple[str, bytes]]] = {}  # what came while the store is asked about its sender
+        self._unsettled = Unsettled(unsettled_bytes)
         self._asking: set[asyncio.Task[None]] = set()
         self._shift: _Shift | None = None
 
@@ -181,24 +190,15 @@ class Behind:
             return
         self._counters.broker_messages += 1
         vehicle, kind = named.groups()
-        if (before := self._unsettled.get(vehicle)) is not None:
-            self._keep(before, kind, payload)
-        elif self._welcome.get(vehicle, 0) > self._clock.boot_ns():
+        is_asked = vehicle in self._unsettled
+        if not is_asked and self._welcome.get(vehicle, 0) > self._clock.boot_ns():
             self._take(vehicle, kind, payload)
-        elif len(self._unsettled) >= VEHICLES_KEPT:
-            self._counters.broker_dropped += 1
-        else:
-            self._unsettled[vehicle] = [(kind, payload)]
+        elif not self._unsettled.keep(vehicle, kind, payload):
+            self._counters.broker_dropped += 1  # its sender gets no answer, and sends it again later
+        elif not is_asked:
             task = asyncio.ensure_future(self._admit(vehicle))
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
-
-    def _keep(self, waiting: list[tuple[str, bytes]], kind: str, payload: bytes) -> None:
-        """Behind what its sender sent before. Who sends more than that is heard again later."""
-        if len(waiting) < WAITING_PER_VEHICLE:
-            waiting.append((kind, payload))
-        else:
-            self._counters.broker_dropped += 1
 
     async def _admit(self, vehicle: str) -> None:
         try:
@@ -206,9 +206,9 @@ class Behind:
         except StoreError as error:
             # No answer: the vehicle keeps its blocks and comes again.
             log.error("admission_failed", vehicle=vehicle, reason=str(error))
-            del self._unsettled[vehicle]
+            self._unsettled.take(vehicle)
             return
-        messages = self._unsettled.pop(vehicle)
+        messages = self._unsettled.take(vehicle)
         if not welcome.get(vehicle, False):
             self._counters.not_admitted += 1
             self._welcome.pop(vehicle, None)

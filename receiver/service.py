@@ -230,7 +230,8 @@ def _behind(ground: _Ground, endpoint: Endpoint) -> Behind | None:
         return None
     host, port = broker_address(config.broker)
     broker = Broker(host, port, lambda: _broker_context(config, ground.authority), config.broker_client)
-    return Behind(broker, ground.store, endpoint, ground.clock, Random(os.urandom(16)), ground.counters)
+    rng = Random(os.urandom(16))
+    return Behind(broker, ground.store, endpoint, ground.clock, rng, ground.counters, config.queue_bytes)
 
 
 def _broker_context(config: ReceiverConfig, authority: Authority) -> ssl.SSLContext:

@@ -63,7 +63,9 @@ async def a_scripted_broker(
     """Of an authority of its own, unless it is given one."""
     disk = RealDisk(folder / "scripted")
     disk.make_folder("")
-    broker = ScriptedBroker(authority or await asyncio.to_thread(Authority, disk, SystemClock(), 14), answer)
+    if authority is None:
+        authority = await asyncio.to_thread(Authority, disk, SystemClock(), 14)
+    broker = ScriptedBroker(authority, answer)
     context = broker.authority.server_context((HOST,), ssl.CERT_OPTIONAL)
     server = await asyncio.start_server(broker.accept, "127.0.0.1", 0, ssl=context)
     broker.port = server.sockets[0].getsockname()[1]

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from ecu.errors import UsageFault
-from receiver.behind import WAITING_PER_VEHICLE
 from receiver.config import ReceiverConfig, broker_address
+from receiver.unsettled import MESSAGE_COST_BYTES, WAITING_PER_VEHICLE
 from simulator.clouds.mosquitto import HOST, running_mosquitto
 from telemetry.links.link import Hint, Refused, Throttled, Unauthorized
 from telemetry.links.mqtt import MqttLink
@@ -129,6 +129,24 @@ async def test_what_waits_for_the_store_is_bounded_and_counted(tmp_path: Path) -
                     flood.line.publish(up_topic(VEHICLE, Lane.P1), make_block(3 * n))
                 await until(lambda: world.receiver.counters.broker_dropped == 20)
             await until(lambda: world.receiver.counters.blocks_stored == WAITING_PER_VEHICLE)
+
+
+async def test_the_bytes_of_all_that_waits_for_the_store_are_bounded_and_what_falls_out_is_counted(
+    tmp_path: Path,
+) -> None:
+    block = make_block(count=200)
+    room = 2 * 128 * 1024
+    async with a_broker_world(tmp_path, queue_bytes=room) as world:
+        names = [f"veh-{n:03d}" for n in range(1, 21)]
+        async with contextlib.AsyncExitStack() as clients:
+            fleet = [await clients.enter_async_context(raw(world, name)) for name in names]
+            with world.holding():
+                for client, name in zip(fleet, names, strict=True):
+                    for _ in range(50):
+                        client.line.publish(up_topic(name, Lane.P1), block)
+                await until(lambda: world.receiver.counters.broker_messages == 1000)
+                fits = room // (len(block) + MESSAGE_COST_BYTES)
+                assert world.receiver.counters.broker_dropped == 1000 - fits
 
 
 async def test_it_comes_back_to_a_broker_that_was_away(tmp_path: Path) -> None:
