@@ -32,13 +32,25 @@ class ScriptedBroker:
         self.authority = authority
         self.connections = 0
         self._open: set[asyncio.Task[None]] = set()
+        self._last: asyncio.StreamWriter | None = None
 
     def context(self, name: str) -> ssl.SSLContext:
         """Of a client that it lets in."""
         return self.authority.client_context(name, self.authority.pem)
 
+    def say(self, words: bytes) -> None:
+        """Unasked, on the newest connection."""
+        assert self._last is not None
+        self._last.write(words)
+
+    def hang_up(self) -> None:
+        """Ends the newest connection."""
+        assert self._last is not None
+        self._last.close()
+
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._last = writer
         self._open.add(task := asyncio.ensure_future(self._serve(reader, writer)))
         task.add_done_callback(self._open.discard)
 
@@ -93,6 +105,11 @@ def connack(properties: bytes = b"", code: int = 0) -> bytes:
 
 def suback(subscribe: bytes) -> bytes:
     return _framed(0x90, subscribe[:2] + b"\x00\x01")
+
+
+def receive_maximum(most: int) -> bytes:
+    """A property of `connack`."""
+    return b"\x21" + most.to_bytes(2, "big")
 
 
 def puback(publish: bytes, code: int = 0) -> bytes:
