@@ -11,9 +11,9 @@ import structlog
 from cryptography import x509
 
 from agent.config import LinkSection
-from agent.links import Trust, open_link
+from agent.links import Trust, ends_at_receiver, open_link
 from agent.objectlink import HttpsObjectLink
-from agent.pairing import PairingRefused, fetch_time, renew, tls_context
+from agent.pairing import PairingRefused, fetch_time, prove, renew, tls_context
 from agent.renewal import TIME_FLOOR_WALL_NS, Renewal, due
 from agent.report import is_urgent
 from agent.status import CloudStatus
@@ -68,6 +68,7 @@ class CloudSide:
         self._rng = rng
         self._waits = uplink
         self._context = tls_context(trust.paired, trust.keys)
+        self._link_tells = ends_at_receiver(link)
         self._link = open_link(link, uplink, trust, self._context)
         self._loaded = self._connecting_as = trust.keys.certificate()
         hooks = Hooks(
@@ -172,7 +173,10 @@ class CloudSide:
         while True:
             pause_ns = RENEWAL_LOOK_NS
             try:
-                await self._do(self._due())
+                renewal = self._due()
+                await self._do(renewal)
+                if renewal is Renewal.RENEW:
+                    pause_ns = 0  # whether it is let in is asked at once
             except (LinkError, PairingRefused, KeyStoreError, DiskError) as failure:
                 log.warning("renewal_failed", reason=str(failure))
                 # Who is only out of reach is asked again soon: the next drive may be short.
@@ -180,12 +184,17 @@ class CloudSide:
             await self._clock.sleep_until(self._clock.boot_ns() + pause_ns)
 
     def _due(self) -> Renewal:
-        keys, status = self._trust.keys, self._uplink.status()
-        refused = status.state is UplinkState.UNAUTHORIZED
-        return due(keys.certificate(), keys.previous_certificate(), refused, self._trust.wall.wall_ns())
+        """By the link's word where the receiver is its peer: a broker that doesn't let a vehicle in knows nothing of
+        renewals, and may change its mind."""
+        return self._settling(self._link_tells and self._uplink.status().state is UplinkState.UNAUTHORIZED)
+
+    def _settling(self, refused: bool) -> Renewal:
+        keys = self._trust.keys
+        certificate, previous = keys.certificate(), keys.previous_certificate()
+        return due(certificate, previous, refused, self._trust.wall.wall_ns(), link_tells=self._link_tells)
 
     async def _do(self, renewal: Renewal) -> None:
-        """The pair of key and certificate that was in use stays until the new one has connected."""
+        """The pair of key and certificate that was in use stays until the receiver has let the new one in."""
         match renewal:
             case Renewal.NONE:
                 return
@@ -193,12 +202,24 @@ class CloudSide:
                 await asyncio.to_thread(renew, self._trust.paired, self._trust.keys, self._trust.wall)
             case Renewal.REVERT:
                 self._trust.keys.revert()
+            case Renewal.PROVE:
+                await self._prove()
+                return
             case _:
                 assert_never(renewal)
         self._take_identity()
         await self._link.close()
         self._nudge()
         log.info("identity_changed", how=renewal.value)
+
+    async def _prove(self) -> None:
+        """Settles a renewal by the receiver's own answer."""
+        try:
+            await asyncio.to_thread(prove, self._trust.paired, self._trust.keys, self._trust.wall)
+        except PairingRefused:
+            await self._do(self._settling(refused=True))
+            raise
+        self._trust.keys.retire_previous()
 
     def _take_identity(self) -> None:
         self._trust.keys.load_identity(self._context)
@@ -208,9 +229,9 @@ class CloudSide:
         self._connecting_as = self._loaded
 
     def _connected(self) -> None:
-        """Only the identity that has connected makes the one before it superfluous."""
+        """Only the identity that has connected to the receiver makes the one before it superfluous."""
         self._told = None
-        if self._connecting_as != self._trust.keys.certificate():
+        if not self._link_tells or self._connecting_as != self._trust.keys.certificate():
             return
         try:
             self._trust.keys.retire_previous()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 from typing import Literal
 
@@ -143,8 +144,12 @@ def load_config(path: Path | None) -> AgentConfig:
 
 
 def read_ca(path: str) -> str:
-    """The PEM that [link] ca_file names. Raises UsageFault."""
+    """The PEM that [link] ca_file names, read once: what becomes of the file later ends no link. Raises UsageFault."""
     try:
-        return Path(path).read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageFault(f"[link] ca_file = {path!r} can't be read: {error}.") from error
+        pem = Path(path).read_text(encoding="ascii")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError, UnicodeDecodeError a ValueError
+        raise UsageFault(
+            f"[link] ca_file = {path!r} can't be read: {error}. Name a PEM file with the authority's certificate."
+        ) from error
+    return pem

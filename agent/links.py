@@ -47,6 +47,11 @@ def open_link(link: LinkSection, uplink: UplinkConfig, trust: Trust, context: ss
             assert_never(link.kind)
 
 
+def ends_at_receiver(link: LinkSection) -> bool:
+    """Whether what the peer says of this vehicle's certificate is the receiver's own word, not a broker's."""
+    return link.kind == "mqtt" and not link.broker
+
+
 def _mqtt(link: LinkSection, uplink: UplinkConfig, trust: Trust, context: ssl.SSLContext) -> Link:
     """To the receiver itself, or to a broker. `context` is kept up to date by its owner."""
     if not link.broker:
@@ -60,11 +65,12 @@ def _mqtt(link: LinkSection, uplink: UplinkConfig, trust: Trust, context: ssl.SS
         if not link.host:
             raise UsageFault("[link] broker = true needs a [link] host: the broker's.")
         host = link.host
+    ca_pem = read_ca(link.ca_file) if link.ca_file else ""
     return MqttLink(
         host,
         link.port or (BROKER_PORT if link.broker else trust.paired.mqtt_port),
         trust.paired.vehicle,
-        (lambda: trusting(link.ca_file, trust.keys)) if link.ca_file else context,
+        (lambda: trusting(ca_pem, trust.keys)) if ca_pem else context,
         trust.wall,
         timeout_s=link.timeout_s,
         in_flight=uplink.window,
@@ -73,8 +79,8 @@ def _mqtt(link: LinkSection, uplink: UplinkConfig, trust: Trust, context: ssl.SS
     )
 
 
-def trusting(ca_file: str, keys: KeyStore) -> ssl.SSLContext:
+def trusting(ca_pem: str, keys: KeyStore) -> ssl.SSLContext:
     """TLS to a broker of another authority than the receiver's, by the identity that is in use now."""
-    context = broker_context(read_ca(ca_file))
+    context = broker_context(ca_pem)
     keys.load_identity(context)
     return context

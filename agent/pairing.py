@@ -28,6 +28,7 @@ from telemetry.links.pairing import (
     PAIR_PATH,
     RENEW_PATH,
     TIME_PATH,
+    WELCOME_PATH,
     BadMessage,
     Issued,
     PairingFile,
@@ -35,6 +36,7 @@ from telemetry.links.pairing import (
     Refusal,
     RenewRequest,
     TimeAnswer,
+    Welcome,
     is_vehicle_id,
     read_message,
     time_message,
@@ -129,8 +131,8 @@ def load_paired(disk: Disk) -> Paired:
 
 
 def renew(paired: Paired, keys: KeyStore, clock: Clock, timeout_s: float = TIMEOUT_S) -> None:
-    """A certificate for a new key, by the one in use, which is kept: connect with the new one, then call
-    `keys.retire_previous()`; `keys.revert()` if the receiver doesn't let it in.
+    """A certificate for a new key, by the one in use, which is kept: `prove` the new one, or connect to the receiver
+    with it, then call `keys.retire_previous()`; `keys.revert()` if the receiver doesn't let it in.
 
     Raises as `pair` does, and ecu.keys.RenewalUnfinished when the last one was never settled.
     """
@@ -138,6 +140,12 @@ def renew(paired: Paired, keys: KeyStore, clock: Clock, timeout_s: float = TIMEO
     request = RenewRequest(pending.csr(paired.vehicle).decode())
     issued = _Https(paired, tls_context(paired, keys), clock, timeout_s).ask("POST", RENEW_PATH, Issued, request)
     keys.install(pending, own_certificate(issued, paired))
+
+
+def prove(paired: Paired, keys: KeyStore, clock: Clock, timeout_s: float = TIMEOUT_S) -> None:
+    """Returns when the receiver lets the identity in use in. Raises PairingRefused when it says no to it, and else as
+    `pair` does, when it said nothing of it."""
+    _Https(paired, tls_context(paired, keys), clock, timeout_s).ask("GET", WELCOME_PATH, Welcome)
 
 
 def fetch_time(paired: Paired | PairingFile, clock: Clock, timeout_s: float = TIMEOUT_S) -> SignedTime:
@@ -181,7 +189,7 @@ class _Https:
         words = _refusal_words(answer, status)
         if status == 429:
             raise Throttled(words, wait_s)
-        if status >= 500:
+        if status >= 500 or status == 404:  # nobody is refused by an address that isn't there
             raise Unreachable(words)
         raise PairingRefused(words)
 

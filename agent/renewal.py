@@ -18,11 +18,14 @@ class Renewal(Enum):
     NONE = "none"
     RENEW = "renew"
     REVERT = "revert"
+    PROVE = "prove"
 
 
-def due(certificate: bytes | None, previous: bytes | None, refused: bool, wall_ns: int) -> Renewal:
-    """`certificate` is the one in use; `previous` the one before it, kept until this one has connected; `refused` says
-    that the receiver doesn't let this one in. Both PEM.
+def due(
+    certificate: bytes | None, previous: bytes | None, refused: bool, wall_ns: int, *, link_tells: bool = True
+) -> Renewal:
+    """`certificate` is the one in use; `previous` the one before it, kept until the receiver has let this one in;
+    `refused` says that the receiver itself doesn't. Both PEM. Where the link doesn't tell, the receiver is asked.
 
     An unsettled renewal is never renewed again: it connects some day, however long the vehicle was parked. It is taken
     back only when it is refused while the certificate before it would still be let in.
@@ -30,7 +33,9 @@ def due(certificate: bytes | None, previous: bytes | None, refused: bool, wall_n
     if certificate is None or wall_ns < TIME_FLOOR_WALL_NS:
         return Renewal.NONE
     if previous is not None:
-        return Renewal.REVERT if refused and wall_ns < _life(previous)[1] else Renewal.NONE
+        if refused:
+            return Renewal.REVERT if wall_ns < _life(previous)[1] else Renewal.NONE
+        return Renewal.NONE if link_tells else Renewal.PROVE
     begin_ns, end_ns = _life(certificate)
     return Renewal.RENEW if wall_ns >= begin_ns + (end_ns - begin_ns) * 2 // 3 else Renewal.NONE
 

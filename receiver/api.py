@@ -1,4 +1,4 @@
-"""The vehicles' HTTPS API: pairing, renewal, signed time, health; updates down, objects up. Messages: docs/formats."""
+"""The vehicles' HTTPS API: pairing, renewal, welcome, signed time, health, updates, objects: docs/formats."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ from telemetry.links.pairing import (
     PAIR_PATH,
     RENEW_PATH,
     TIME_PATH,
+    WELCOME_PATH,
     BadMessage,
     Issued,
     PairRequest,
     Refusal,
     RenewRequest,
     TimeAnswer,
+    Welcome,
     is_nonce,
     read_message,
     time_message,
@@ -82,6 +84,7 @@ class Api:
             routes=[
                 Route(PAIR_PATH, self._guarded(self._pair), methods=["POST"]),
                 Route(RENEW_PATH, self._guarded(self._renew), methods=["POST"]),
+                Route(WELCOME_PATH, self._guarded(self._welcome)),
                 Route(TIME_PATH, self._time),
                 Route(HEALTH_PATH, self._health),
                 *self._shelf.routes(),
@@ -108,6 +111,11 @@ class Api:
         self._counters.renewed += 1
         log.info("renewed", vehicle=issued.vehicle)
         return _issued(issued)
+
+    async def _welcome(self, request: Request) -> Response:
+        who = identify(request.scope[CLIENT_CERTIFICATE])
+        await self._store.transact(admission.check, who, self._clock.wall_ns())
+        return answer(Welcome(who.vehicle))
 
     async def _time(self, request: Request) -> Response:
         nonce = request.query_params.get("nonce", "")

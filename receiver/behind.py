@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -23,6 +23,7 @@ from receiver import admission
 from receiver.counters import Counters
 from receiver.inbox import Outcome, Verdict
 from receiver.store import Store, StoreError
+from receiver.unsettled import VEHICLES_KEPT, Unsettled
 from telemetry.backoff import backoff_s
 from telemetry.links.link import LinkError, Unreachable
 from telemetry.links.pahoclient import PahoConnection, TlsDialer
@@ -47,10 +48,8 @@ AGAIN_BASE_S: Final = 0.5
 AGAIN_CAP_S: Final = 30.0
 WELCOME_FOR_NS: Final = 10 * SECOND_NS
 """How long it goes unasked whether a vehicle is still welcome; a revocation here is heeded at once."""
-VEHICLES_KEPT: Final = 10_000
-WAITING_PER_VEHICLE: Final = 100
 MOST_WAITING: Final = 4096
-"""Answers that the broker hasn't acknowledged."""
+"""Answers that the broker hasn't acknowledged, and as many that it doesn't take yet."""
 
 _TOPIC: Final = re.compile(rf"{re.escape(TOPIC_ROOT)}/([a-z0-9][a-z0-9-]{{2,62}})/up/([a-z0-9]+)")
 _LANES: Final = {lane.name.lower(): lane for lane in Lane}
@@ -86,9 +85,19 @@ class Broker:
 
 
 class Behind:
-    """Connects again and again until cancelled. Vehicles that it has heard of are told here."""
+    """Connects again and again until cancelled. Vehicles that it has heard of are told here. At most `unsettled_bytes`
+    wait for the store's word on their senders."""
 
-    def __init__(self, broker: Broker, store: Store, desk: Desk, clock: Clock, rng: Random, counters: Counters) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        store: Store,
+        desk: Desk,
+        clock: Clock,
+        rng: Random,
+        counters: Counters,
+        unsettled_bytes: int,
+    ) -> None:
         self.ready = asyncio.Event()
         self._broker = broker
         self._store = store
@@ -97,7 +106,7 @@ class Behind:
         self._rng = rng
         self._counters = counters
         self._welcome: OrderedDict[str, int] = OrderedDict()  # until when; heard last, last
-        self._unsettled: dict[str, list[tuple[str, bytes]]] = {}  # what came while the store is asked about its sender
+        self._unsettled = Unsettled(unsettled_bytes)
         self._asking: set[asyncio.Task[None]] = set()
         self._shift: _Shift | None = None
 
@@ -128,7 +137,7 @@ class Behind:
     # --- the connection ---------------------------------------------------------------------------
 
     async def _once(self) -> bool:
-        """One connection, to its end; whether it was ever open."""
+        """One connection, to its end; whether it was open for so long that what ended it is news."""
         shift = _Shift(self._arrived)
         try:
             dialer = self._dialer()
@@ -144,13 +153,15 @@ class Behind:
             log.warning("broker_unreachable", host=self._broker.host, reason=str(error) or "it took too long")
             return False
         else:
-            self._shift = shift
+            self._shift, since_ns = shift, self._clock.boot_ns()
             self.ready.set()
             log.info("broker_connected", host=self._broker.host)
             log.warning("broker_lost", host=self._broker.host, reason=await shift.over)
-            return True
+            return self._clock.boot_ns() - since_ns > AGAIN_CAP_S * SECOND_NS
         finally:
             self._shift = None
+            shift.lost("this side ended it")
+            self._counters.broker_dropped += shift.unsent
             self.ready.clear()
             await asyncio.shield(asyncio.to_thread(line.end))
 
@@ -181,24 +192,15 @@ class Behind:
             return
         self._counters.broker_messages += 1
         vehicle, kind = named.groups()
-        if (before := self._unsettled.get(vehicle)) is not None:
-            self._keep(before, kind, payload)
-        elif self._welcome.get(vehicle, 0) > self._clock.boot_ns():
+        is_asked = vehicle in self._unsettled
+        if not is_asked and self._welcome.get(vehicle, 0) > self._clock.boot_ns():
             self._take(vehicle, kind, payload)
-        elif len(self._unsettled) >= VEHICLES_KEPT:
-            self._counters.broker_dropped += 1
-        else:
-            self._unsettled[vehicle] = [(kind, payload)]
+        elif not self._unsettled.keep(vehicle, kind, payload):
+            self._counters.broker_dropped += 1  # its sender gets no answer, and sends it again later
+        elif not is_asked:
             task = asyncio.ensure_future(self._admit(vehicle))
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
-
-    def _keep(self, waiting: list[tuple[str, bytes]], kind: str, payload: bytes) -> None:
-        """Behind what its sender sent before. Who sends more than that is heard again later."""
-        if len(waiting) < WAITING_PER_VEHICLE:
-            waiting.append((kind, payload))
-        else:
-            self._counters.broker_dropped += 1
 
     async def _admit(self, vehicle: str) -> None:
         try:
@@ -206,9 +208,9 @@ class Behind:
         except StoreError as error:
             # No answer: the vehicle keeps its blocks and comes again.
             log.error("admission_failed", vehicle=vehicle, reason=str(error))
-            del self._unsettled[vehicle]
+            self._unsettled.take(vehicle)
             return
-        messages = self._unsettled.pop(vehicle)
+        messages = self._unsettled.take(vehicle)
         if not welcome.get(vehicle, False):
             self._counters.not_admitted += 1
             self._welcome.pop(vehicle, None)
@@ -260,6 +262,8 @@ class _Shift:
         self.over: asyncio.Future[str] = loop.create_future()
         self._on_message = on_message
         self._untaken: set[int] = set()
+        self._most_untaken = MOST_WAITING
+        self._waiting: deque[tuple[str, bytes]] = deque()
 
     async def answered(self, question: asyncio.Future[Any]) -> Any:
         """Its answer. Raises Unreachable when the connection ends before."""
@@ -269,13 +273,25 @@ class _Shift:
         return question.result()
 
     def tell(self, topic: str, payload: bytes) -> bool:
-        """False when the connection is over, or the broker takes too little."""
-        if self.over.done() or len(self._untaken) >= MOST_WAITING:
+        """False when the connection is over, or the broker takes too little. What is beyond its receive maximum waits:
+        a broker ends the connection of who doesn't heed that (MQTT 5, section 3.2.2.3.3)."""
+        if self.over.done() or len(self._waiting) >= MOST_WAITING:
             return False
-        self._untaken.add(self.line.publish(topic, payload))
+        self._waiting.append((topic, payload))
+        self._send()
         return True
 
+    @property
+    def unsent(self) -> int:
+        """How many of what it was told to tell were never sent."""
+        return len(self._waiting)
+
+    def _send(self) -> None:
+        while self._waiting and len(self._untaken) < self._most_untaken:
+            self._untaken.add(self.line.publish(*self._waiting.popleft()))
+
     def connected(self, code: int, words: str, receive_maximum: int) -> None:
+        self._most_untaken = min(MOST_WAITING, receive_maximum)
         if not self.greeting.done():
             self.greeting.set_result((code, words))
 
@@ -285,6 +301,8 @@ class _Shift:
 
     def acknowledged(self, packet_id: int, code: int, words: str) -> None:
         self._untaken.discard(packet_id)
+        if not self.over.done():
+            self._send()
 
     def arrived(self, topic: str, payload: bytes) -> None:
         self._on_message(topic, payload)

@@ -48,7 +48,11 @@ class ReceiverConfig(BaseModel):
     connect_s: float = Field(default=10.0, gt=0, description="From TLS to CONNECT, seconds.")
     keep_alive_max_s: int = Field(default=300, ge=1, le=3600, description="Longest keep-alive granted, seconds.")
     queue_blocks: int = Field(default=16_384, ge=1, description="Blocks that may wait for the disk.")
-    queue_bytes: int = Field(default=64 * 1024 * 1024, ge=128 * 1024, description="Their bytes together.")
+    queue_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=128 * 1024,
+        description="Their bytes together; behind a broker, as many again for the word on their senders.",
+    )
     vehicle_bytes_per_s: float = Field(
         default=4 * 1024 * 1024, gt=0, description="What one vehicle may send, steadily: bytes as sent and as inflated."
     )

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
+import msgspec
 import structlog
 
 from ecu.clock import SECOND_NS, Clock
@@ -56,6 +57,23 @@ class HubRefused(Exception):
 
 class NoAnswer(HubRefused):
     """The vehicle is there and didn't answer in time."""
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """What the hub says of a call; what the vehicle itself put into it isn't kept."""
+
+    status: int
+
+
+_answer = msgspec.json.Decoder(_Answer)
+
+
+def status_of(answer: bytes) -> int:
+    """Raises HubRefused for an answer that has none: half of it is the vehicle's own, and may be anything."""
+    try:
+        return _answer.decode(answer).status
+    except (ValueError, RecursionError) as error:  # msgspec's own errors are ValueErrors
+        raise HubRefused(f"The hub's answer to a call has no status: {error}") from error
 
 
 def sas_token(host: str, policy: str, key_base64: str, ends_s: int) -> str:
@@ -98,10 +116,7 @@ class HubService:
             raise NoAnswer(f"{vehicle} didn't answer {method} within {METHOD_S} s")
         if status != 200:
             raise HubRefused(f"{self._config.host} answered {status} to {method}: {answer[:200]!r}")
-        try:
-            return int(json.loads(answer)["status"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise HubRefused(f"{self._config.host} answered {method} with no status") from error
+        return status_of(answer)
 
     def _ask(self, verb: str, path: str, body: bytes) -> tuple[int, bytes]:
         config = self._config
@@ -220,6 +235,9 @@ class HubDesk:
                     log.warning("hub_call_failed", vehicle=vehicle, method=method, reason=str(error))
                     if isinstance(error, NoAnswer):
                         await self._clock.sleep_until(self._clock.boot_ns() + LEFT_ALONE_NS)
+                except Exception:  # else what one vehicle made us stumble over would end the receiver for all
+                    self._counters.hub_calls_failed += 1
+                    log.exception("hub_call_broke", vehicle=vehicle, method=method)
 
     async def _call(self, vehicle: str, method: str, payload: object) -> None:
         act = functools.partial(self._service.call, vehicle, method, payload)

@@ -19,7 +19,7 @@ import structlog
 
 from ecu.clock import SECOND_NS, Clock, SystemClock
 from ecu.disk import RealDisk, state_folder
-from ecu.errors import UsageFault
+from ecu.errors import EnvironmentFault, UsageFault
 from receiver import journal
 from receiver.api import Api
 from receiver.behind import Behind, Broker
@@ -179,7 +179,7 @@ async def _serving(ground: _Ground, taken: Sockets, bench: Workbench) -> AsyncIt
             ways.learning.run(),
             Listener(taken.mqtt, mqtt_tls, endpoint.session, endpoint.has_room, clock, ground.counters).run(),
             Listener(taken.https, https_tls, site.protocol, site.make_room, clock, ground.counters).run(),
-            _keep_certificate(authority, config.hosts, clock, mqtt_tls, https_tls),
+            keep_certificate(authority, config.hosts, clock, mqtt_tls, https_tls),
             *([ways.behind.run()] if ways.behind is not None else []),
         )
     ]
@@ -230,7 +230,8 @@ def _behind(ground: _Ground, endpoint: Endpoint) -> Behind | None:
         return None
     host, port = broker_address(config.broker)
     broker = Broker(host, port, lambda: _broker_context(config, ground.authority), config.broker_client)
-    return Behind(broker, ground.store, endpoint, ground.clock, Random(os.urandom(16)), ground.counters)
+    rng = Random(os.urandom(16))
+    return Behind(broker, ground.store, endpoint, ground.clock, rng, ground.counters, config.queue_bytes)
 
 
 def _broker_context(config: ReceiverConfig, authority: Authority) -> ssl.SSLContext:
@@ -285,15 +286,19 @@ async def _desk(ground: _Ground, refusals: Quota) -> ObjectDesk:
     return ObjectDesk(files, ground.store, clock, ground.counters, refusals, rules)
 
 
-async def _keep_certificate(
+async def keep_certificate(
     authority: Authority, hosts: tuple[str, ...], clock: Clock, *contexts: ssl.SSLContext
 ) -> None:
-    """Connections made from now on see the receiver's newest certificate."""
+    """Connections made from now on see the receiver's newest certificate. The one before holds for weeks yet: a disk
+    that is full just now ends nothing."""
     while True:
         await clock.sleep_until(clock.boot_ns() + _CERTIFICATE_LOOK_NS)
-        path = authority.server_file(hosts)
-        for context in contexts:
-            context.load_cert_chain(path)
+        try:
+            path = authority.server_file(hosts)
+            for context in contexts:
+                context.load_cert_chain(path)
+        except (EnvironmentFault, OSError) as failure:  # ssl.SSLError is an OSError
+            log.error("certificate_not_renewed", reason=str(failure))
 
 
 @contextlib.asynccontextmanager

@@ -48,7 +48,7 @@ class MqttLink:
         acks: Acks = Acks.STORED,
     ) -> None:
         self.acks = acks
-        self._waits_for_receiver = broker and acks is Acks.STORED
+        self._broker = broker
         self._host = host
         self._port = port
         self._vehicle = vehicle
@@ -77,7 +77,7 @@ class MqttLink:
 
     async def publish(self, lane: Lane, block: bytes) -> Accepted:
         sending = self._send(up_topic(self._vehicle, lane), block)
-        if self._waits_for_receiver and self._talk is not None:
+        if self._broker and self.acks is Acks.STORED and self._talk is not None:
             await self._talk.arrivals.answers.settled(block, sending, self._timeout_s)
         else:
             await sending
@@ -139,7 +139,7 @@ class MqttLink:
             talk.lost(words)
             self._drop_line()
             raise Unreachable(f"{words}. Connect again.") from error
-        raise_unless_taken(code, words)
+        raise_unless_taken(code, words, self.acks if self._broker else None)
 
     def _dialer(self, context: ssl.SSLContext) -> TlsDialer:
         def check(peer: ssl.SSLSocket) -> None:

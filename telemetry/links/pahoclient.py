@@ -18,6 +18,7 @@ import paho.mqtt.client as paho
 
 CALLBACKS: Final = getattr(paho, "CallbackAPIVersion", None)
 GOODBYE_S: Final = 1.0
+_MOST_LENGTH_BYTES: Final = 4
 MAX_RECEIVE_MAXIMUM: Final = 65_535
 
 
@@ -60,10 +61,43 @@ class TlsDialer:
         return secured
 
 
+def without_properties(packet: bytes | bytearray, qos: int) -> bytes | bytearray:
+    """A PUBLISH's body (MQTT 5, section 3.3.2) with no properties; as it came, when they reach beyond its end."""
+    begin = 2 + int.from_bytes(packet[:2], "big") + (2 if qos else 0)
+    length = 0
+    for place, byte in enumerate(packet[begin : begin + _MOST_LENGTH_BYTES]):
+        length |= (byte & 0x7F) << 7 * place
+        if byte < 0x80:
+            end = begin + place + 1 + length
+            return packet if end > len(packet) else packet[:begin] + b"\0" + packet[end:]
+    return packet
+
+
 class _Client(paho.Client):  # type: ignore[misc]
-    """Tells reasons on both majors."""
+    """Tells reasons on both majors, and when its thread has ended, whatever ended it."""
 
     reason = 0
+
+    def __init__(self, *version: Any, ended: Callable[[str], None], **settings: Any) -> None:
+        super().__init__(*version, **settings)
+        self._ended = ended
+
+    def _thread_main(self) -> None:
+        # Neither major tells anybody when a packet that it can't read raises in its thread.
+        words = "its thread ended"
+        try:
+            super()._thread_main()
+        except Exception as error:  # noqa: BLE001  whatever it is, it is the end of this one connection
+            words = f"what the peer sent can't be read: {error!r}"
+        finally:
+            self._ended(words)
+
+    def _handle_publish(self) -> Any:
+        # Nobody here reads a message's properties, and paho ends the connection for one with U+FEFF in it, which MQTT
+        # 5 allows (1.5.4-3) and brokers hand on: any vehicle could cut off the receiver. So paho never sees them.
+        packet = self._in_packet
+        packet["packet"] = without_properties(packet["packet"], packet["command"] & 0x06)
+        return super()._handle_publish()
 
     if CALLBACKS is None:  # 1.6.1 has been frozen since 2021: its insides don't move any more
 
@@ -104,7 +138,8 @@ class PahoConnection:
         self._at_rest = threading.Lock()
         self._over = threading.Event()
         version = [CALLBACKS.VERSION2] if CALLBACKS else []
-        self._client: Any = _Client(*version, client_id=vehicle, protocol=paho.MQTTv5, reconnect_on_failure=False)
+        settings: dict[str, Any] = {"client_id": vehicle, "protocol": paho.MQTTv5, "reconnect_on_failure": False}
+        self._client: Any = _Client(*version, ended=self._on_end, **settings)
         self._client.max_inflight_messages_set(in_flight)
         self._client.tls_set_context(dialer)
         self._client.on_connect = self._on_connect
@@ -154,8 +189,12 @@ class PahoConnection:
     def _on_disconnect(self, client: Any, data: Any, *told: Any) -> None:
         # 1.6.1: reason, and properties if it was a packet; 2: flags, reason, properties.
         reason, properties = told[-2:] if len(told) > 1 else (told[0], None)
-        self._over.set()
-        self._tell(self._events.lost, self._error or _words(reason, properties))
+        self._on_end(_words(reason, properties))
+
+    def _on_end(self, words: str) -> None:
+        if not self._over.is_set():
+            self._over.set()
+            self._tell(self._events.lost, self._error or words)
 
     def _on_subscribe(self, client: Any, data: Any, packet_id: int, reasons: Any, properties: Any) -> None:
         self._tell(self._events.subscribed, [_code(reason) for reason in reasons])

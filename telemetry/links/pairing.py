@@ -12,6 +12,7 @@ from telemetry.records import TelemetryError
 PAIR_PATH: Final = "/v1/pair"
 RENEW_PATH: Final = "/v1/renew"
 TIME_PATH: Final = "/v1/time"
+WELCOME_PATH: Final = "/v1/welcome"
 MAX_MESSAGE_BYTES: Final = 16 * 1024
 
 _VEHICLE = re.compile(r"[a-z0-9][a-z0-9-]{2,62}")
@@ -56,6 +57,12 @@ class Issued(msgspec.Struct, frozen=True):
 
     vehicle: str
     certificate: str  # PEM
+
+
+class Welcome(msgspec.Struct, frozen=True):
+    """The certificate that was shown is let in; whose it is."""
+
+    vehicle: str
 
 
 class TimeAnswer(msgspec.Struct, frozen=True):

@@ -34,6 +34,7 @@ from ecu.errors import UsageFault
 from ecu.keys import FileKeyStore, MemoryKeyStore
 from simulator.clouds.mosquitto import HOST
 from telemetry.links.link import Refused, Unauthorized, Unreachable, Untrusted
+from telemetry.records import Lane
 from telemetry.uplink.config import UplinkConfig
 from telemetry.uplink.memory import MemoryBacklog
 from telemetry.uplink.status import UplinkState
@@ -219,6 +220,24 @@ async def test_a_link_that_cannot_be_had_says_what_to_set(tmp_path: Path, link: 
         trust = Trust(vehicle.paired, vehicle.keys, OffsetClock(SystemClock()), vehicle.disk)
         with pytest.raises(UsageFault, match=words):
             await open_link(link, QUICK, trust, vehicle.context()).connect()
+
+
+@with_broker
+async def test_an_authoritys_file_that_goes_after_the_start_ends_nothing(tmp_path: Path) -> None:
+    async with a_broker_world(tmp_path) as world:
+        vehicle, ca = await world.vehicle(), tmp_path / "ca.pem"
+        trust = Trust(vehicle.paired, vehicle.keys, OffsetClock(SystemClock()), vehicle.disk)
+        section = LinkSection(broker=True, host=HOST, port=world.broker.port, ca_file=str(ca))
+        ca.write_text("-----BEGIN CERTIFICATE-----\nMIIB")
+        with pytest.raises(UsageFault, match="ca_file"):
+            open_link(section, QUICK, trust, vehicle.context())
+        ca.write_text(world.receiver.authority.pem)
+        link = open_link(section, QUICK, trust, vehicle.context())
+        for _ in range(2):
+            await link.connect()
+            ca.unlink(missing_ok=True)
+        await link.publish(Lane.P1, make_block())
+        await link.close()
 
 
 @with_aws

@@ -8,18 +8,21 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 
+import pytest
 from cryptography import x509
 
 from agent.cloud import CloudSide
 from agent.config import LinkSection
 from agent.links import Trust
-from agent.pairing import renew
+from agent.pairing import PairingRefused, renew
 from ecu.clock import SECOND_NS, OffsetClock, SystemClock
 from ecu.disk import DiskFull
 from ecu.keys import MemoryKeyStore, PendingIdentity
+from telemetry.links.link import Unreachable
 from telemetry.uplink.config import UplinkConfig
 from telemetry.uplink.memory import MemoryBacklog
 from telemetry.uplink.status import UplinkState
+from tests.contracts.scriptedbroker import HOST, a_scripted_broker, connack
 from tests.receiver.fleet import Vehicle, a_receiver, a_vehicle, make_block, until
 
 DAY_NS = 24 * 3600 * SECOND_NS
@@ -104,6 +107,62 @@ async def test_a_connect_that_began_before_a_renewal_doesnt_make_the_former_iden
         side._take_identity()
         side._connecting()
         side._connected()
+        assert vehicle.keys.previous_certificate() is None
+
+
+def behind_a_broker(vehicle: Vehicle, wall: OffsetClock, port: int) -> CloudSide:
+    trust = Trust(vehicle.paired, vehicle.keys, wall, vehicle.disk)
+    link = LinkSection(broker=True, host=HOST, port=port)
+    return CloudSide(trust, MemoryBacklog(), SystemClock(), Random(7), link, QUICK)
+
+
+def banned(kind: int, body: bytes) -> bytes | None:
+    return connack(code=0x8A)
+
+
+async def test_a_renewal_is_settled_by_the_receiver_whatever_a_broker_says_of_the_vehicle(tmp_path: Path) -> None:
+    async with (
+        a_receiver(tmp_path) as receiver,
+        a_scripted_broker(tmp_path, banned, receiver.authority) as broker,
+    ):
+        vehicle = await a_vehicle(receiver, tmp_path)
+        before = serial(vehicle)
+        side = behind_a_broker(vehicle, OffsetClock(SystemClock(), 10 * DAY_NS), broker.port)
+        async with running(side):
+            await until(lambda: state(side) is UplinkState.UNAUTHORIZED)
+            await until(lambda: serial(vehicle) != before and vehicle.keys.previous_certificate() is None)
+            await until(lambda: state(side) is UplinkState.UNAUTHORIZED)
+        assert serial(vehicle) != before
+
+
+async def test_no_brokers_word_takes_a_renewal_back_or_makes_the_former_identity_superfluous(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle = await a_vehicle(receiver, tmp_path)
+        side = behind_a_broker(vehicle, OffsetClock(SystemClock()), 1)
+        await asyncio.to_thread(renew, vehicle.paired, vehicle.keys, vehicle.clock)
+        renewed = serial(vehicle)
+        side._take_identity()
+        side._connecting()
+        side._connected()
+        assert vehicle.keys.previous_certificate() is not None
+    # Nobody is there now who could settle it.
+    for _ in range(2):
+        with pytest.raises(Unreachable):
+            await side._do(side._due())
+    assert serial(vehicle) == renewed
+    assert vehicle.keys.previous_certificate() is not None
+
+
+async def test_behind_a_broker_a_renewal_is_taken_back_when_the_receiver_itself_refuses_it(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle = await a_vehicle(receiver, tmp_path)
+        before = serial(vehicle)
+        side = behind_a_broker(vehicle, OffsetClock(SystemClock()), 1)
+        await asyncio.to_thread(renew, vehicle.paired, vehicle.keys, vehicle.clock)
+        await receiver.operator.revoke(vehicle.name)
+        with pytest.raises(PairingRefused, match="revoked"):
+            await side._do(side._due())
+        assert serial(vehicle) == before
         assert vehicle.keys.previous_certificate() is None
 
 

@@ -37,6 +37,17 @@ def certificate(folder: Path, from_ns: int = TODAY_NS) -> bytes:
     return authority.issue(keys.begin_identity().csr("veh-001"), "veh-001").pem
 
 
+@given(wall_ns=days)
+def test_where_the_link_doesnt_tell_the_receiver_is_asked_until_it_answers(
+    twelve_days: bytes, before_it: bytes, wall_ns: int
+) -> None:
+    assert due(twelve_days, before_it, False, wall_ns, link_tells=False) is Renewal.PROVE
+    for refused in (False, True):
+        alone = due(twelve_days, None, refused, wall_ns)
+        assert due(twelve_days, None, refused, wall_ns, link_tells=False) is alone
+    assert due(twelve_days, before_it, True, wall_ns, link_tells=False) is due(twelve_days, before_it, True, wall_ns)
+
+
 def test_renewal_falls_due_after_two_thirds_of_the_certificates_life(twelve_days: bytes) -> None:
     assert due(twelve_days, None, False, TODAY_NS + 7 * DAY_NS) is Renewal.NONE
     assert due(twelve_days, None, False, TODAY_NS + 9 * DAY_NS) is Renewal.RENEW

@@ -22,8 +22,9 @@ from telemetry.links.aws.proof import Door
 from telemetry.links.link import Acks, ClockUntrusted, Hint, Refused, Throttled, Unauthorized, Unreachable, Untrusted
 from telemetry.links.statusreport import StatusReport, UpdateNews, UpdateState, pack_status
 from telemetry.records import Lane
-from telemetry.wire import MAX_BLOCK_BYTES
+from telemetry.wire import MAX_BLOCK_BYTES, up_topic
 from tests.contracts.awsworld import AwsWorld, an_aws_world
+from tests.contracts.scriptedbroker import HOST, PUBLISH, a_scripted_broker, puback, welcome
 from tests.contracts.test_link import WITHOUT_AWS
 from tests.receiver.fleet import VEHICLE, make_block, until
 
@@ -122,6 +123,27 @@ async def test_a_receiver_that_says_nothing_in_time_is_patience_and_not_a_refusa
 
 
 @with_aws
+@pytest.mark.parametrize("code", [0x80, 0x83, 0x91, 0x99])
+async def test_what_the_broker_has_against_a_block_passes_and_the_block_is_kept(tmp_path: Path, code: int) -> None:
+    topic = up_topic(VEHICLE, Lane.P1).encode()
+
+    def answer(kind: int, body: bytes) -> bytes | None:
+        if kind != PUBLISH:
+            return welcome(kind, body)
+        return puback(body, code if topic in body else 0)
+
+    async with a_scripted_broker(tmp_path, answer) as broker:
+        keys = MemoryKeyStore()
+        pending = keys.begin_identity()
+        keys.install(pending, broker.authority.issue(pending.csr(VEHICLE), VEHICLE).pem)
+        link = AwsLink(HOST, broker.port, VEHICLE, keys, SystemClock(), ca_pem=broker.authority.pem)
+        await link.connect()
+        with pytest.raises(Throttled, match="didn't take the block"):
+            await link.publish(Lane.P1, make_block())
+        await link.close()
+
+
+@with_aws
 async def test_what_is_too_large_for_aws_is_refused_by_name_and_the_largest_block_is_not(tmp_path: Path) -> None:
     async with an_aws_world(tmp_path) as world, connected(world, acks=Acks.ACCEPTED) as link:
         with pytest.raises(Refused, match="131072 bytes in a message"):
@@ -136,6 +158,30 @@ async def test_in_accepted_mode_it_waits_for_the_broker_alone(tmp_path: Path) ->
     async with an_aws_world(tmp_path) as world, connected(world, acks=Acks.ACCEPTED) as link:
         with world.holding():
             await link.publish(Lane.P1, make_block())
+
+
+@with_aws
+@pytest.mark.parametrize("stopped", [True, False], ids=["stopped", "stopping"])
+async def test_a_connection_that_ends_while_it_is_being_opened_is_unreachable_and_the_next_one_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    crt = importlib.import_module("telemetry.links.aws.crt")
+
+    class EndsAfterSuback(crt.CrtConnection):  # type: ignore[misc, name-defined]
+        async def subscribe(self, topic: str) -> int:
+            code: int = await super().subscribe(topic)
+            self._events.lost("the broker went")
+            if stopped:
+                await self.end()
+            return code
+
+    async with an_aws_world(tmp_path) as world:
+        link = await a_link(world)
+        with monkeypatch.context() as patched:
+            patched.setattr(crt, "CrtConnection", EndsAfterSuback)
+            assert "the broker went" in await refusal(link, Unreachable)
+        await link.connect()
+        await link.close()
 
 
 # --- identity --------------------------------------------------------------------------------------------------------
@@ -188,7 +234,7 @@ async def test_no_client_of_the_sdk_outlives_its_connection(tmp_path: Path) -> N
         for _ in range(3):
             await link.connect()
             assert link._talk is not None
-            clients.append(weakref.ref(link._talk.line.client))
+            clients.append(weakref.ref(link._talk.line.live()))
         await link.close()
 
         def gone() -> bool:

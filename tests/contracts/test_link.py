@@ -41,6 +41,7 @@ from telemetry.wire import Receipt, unpack_block
 from tests.contracts.awsworld import an_aws_world
 from tests.contracts.azureworld import an_azure_world
 from tests.contracts.brokerworld import a_broker_world
+from tests.contracts.scriptedbroker import HOST, PUBLISH, a_scripted_broker, puback, welcome
 from tests.contracts.watched import Watched
 from tests.contracts.worlds import MemoryWorld, MqttWorld, World
 from tests.receiver.fleet import EPOCH, VEHICLE, Vehicle, a_receiver, a_vehicle, cost_of, make_block, todays_clock
@@ -470,6 +471,24 @@ async def test_mqtt_renewal_with_traffic_running_loses_nothing(tmp_path: Path) -
         assert len(await world.stored()) == 30
         assert world.receiver.counters.renewed == 3
         await link.close()
+
+
+# --- a broker in between: what it says itself ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [0x80, 0x83, 0x90, 0x91, 0x99])
+async def test_mqtt_what_a_broker_has_against_a_block_passes_and_the_block_is_kept(tmp_path: Path, code: int) -> None:
+    def answer(kind: int, body: bytes) -> bytes | None:
+        return puback(body, code) if kind == PUBLISH else welcome(kind, body)
+
+    async with a_scripted_broker(tmp_path, answer) as broker:
+        context, clock = broker.context(VEHICLE), SystemClock()
+        for is_broker, kind in ((True, Throttled), (False, Refused)):
+            link = MqttLink(HOST, broker.port, VEHICLE, context, clock, broker=is_broker)
+            await link.connect()
+            with pytest.raises(kind):
+                await link.publish(Lane.P1, make_block())
+            await link.close()
 
 
 # --- which paho ------------------------------------------------------------------------------------------------------

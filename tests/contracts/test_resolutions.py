@@ -20,6 +20,7 @@ SUITES = (
     "tests/contracts/test_link.py",
     "tests/contracts/test_azure_link.py",
     "tests/agent/test_azure.py",
+    "tests/telemetry/test_pahoclient.py",
     "tests/simulator/clouds/test_azure_cloud.py",
 )
 

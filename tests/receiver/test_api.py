@@ -174,6 +174,19 @@ async def test_renewal_needs_the_certificate_that_is_welcome_now(tmp_path: Path)
         assert receiver.counters.renewed == 1
 
 
+async def test_a_certificate_is_welcome_until_it_is_revoked_and_without_one_nobody_is(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle = await a_vehicle(receiver, tmp_path)
+
+        async def told(context: ssl.SSLContext | None) -> tuple[int, Any]:
+            return (await asyncio.to_thread(ask, receiver, "GET", "/v1/welcome", None, context))[:2]
+
+        assert (await told(None))[0] == 403
+        assert await told(vehicle.context()) == (200, {"vehicle": VEHICLE})
+        await receiver.operator.revoke(VEHICLE)
+        assert (await told(vehicle.context()))[0] == 403
+
+
 async def test_a_vehicle_is_given_so_many_certificates_within_an_hour_and_no_more(tmp_path: Path) -> None:
     clock = todays_clock()
     async with a_receiver(tmp_path, clock) as receiver:

@@ -6,13 +6,22 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
+from ecu.clock import SECOND_NS, SteppingClock, SystemClock
+from ecu.disk import RealDisk
 from ecu.errors import UsageFault
-from receiver.behind import WAITING_PER_VEHICLE
+from receiver.behind import AGAIN_CAP_S, MOST_WAITING, Behind, Broker
 from receiver.config import ReceiverConfig, broker_address
+from receiver.counters import Counters
+from receiver.inbox import Verdict
+from receiver.pki import Authority
+from receiver.service import Receiver
+from receiver.store import Store, sqlite_url
+from receiver.unsettled import MESSAGE_COST_BYTES, WAITING_PER_VEHICLE
 from simulator.clouds.mosquitto import HOST, running_mosquitto
 from telemetry.links.link import Hint, Refused, Throttled, Unauthorized
 from telemetry.links.mqtt import MqttLink
@@ -20,6 +29,18 @@ from telemetry.links.pahoclient import PahoConnection, TlsDialer
 from telemetry.records import Lane
 from telemetry.wire import Decision, block_name, down_topic, status_topic, unpack_refusal, up_topic
 from tests.contracts.brokerworld import BrokerWorld, a_broker, a_broker_world
+from tests.contracts.scriptedbroker import (
+    CONNECT,
+    PUBLISH,
+    SUBSCRIBE,
+    Answer,
+    ScriptedBroker,
+    a_scripted_broker,
+    connack,
+    puback,
+    receive_maximum,
+    welcome,
+)
 from tests.contracts.test_link import WITHOUT_BROKER
 from tests.receiver.fleet import VEHICLE, a_receiver, make_block, until
 
@@ -129,6 +150,126 @@ async def test_what_waits_for_the_store_is_bounded_and_counted(tmp_path: Path) -
                     flood.line.publish(up_topic(VEHICLE, Lane.P1), make_block(3 * n))
                 await until(lambda: world.receiver.counters.broker_dropped == 20)
             await until(lambda: world.receiver.counters.blocks_stored == WAITING_PER_VEHICLE)
+
+
+async def test_the_bytes_of_all_that_waits_for_the_store_are_bounded_and_what_falls_out_is_counted(
+    tmp_path: Path,
+) -> None:
+    block = make_block(count=200)
+    room = 2 * 128 * 1024
+    async with a_broker_world(tmp_path, queue_bytes=room) as world:
+        names = [f"veh-{n:03d}" for n in range(1, 21)]
+        async with contextlib.AsyncExitStack() as clients:
+            fleet = [await clients.enter_async_context(raw(world, name)) for name in names]
+            with world.holding():
+                for client, name in zip(fleet, names, strict=True):
+                    for _ in range(50):
+                        client.line.publish(up_topic(name, Lane.P1), block)
+                await until(lambda: world.receiver.counters.broker_messages == 1000)
+                fits = room // (len(block) + MESSAGE_COST_BYTES)
+                assert world.receiver.counters.broker_dropped == 1000 - fits
+
+
+async def test_no_more_is_told_at_once_than_the_broker_takes_and_the_rest_follows(tmp_path: Path) -> None:
+    unacknowledged: list[bytes] = []
+    heard = most = 0
+
+    def answer(kind: int, body: bytes) -> bytes | None:
+        nonlocal heard, most
+        if kind == CONNECT:
+            return connack(receive_maximum(3))
+        if kind == PUBLISH:
+            unacknowledged.append(body)
+            heard, most = heard + 1, max(most, len(unacknowledged))
+        return welcome(kind, body)
+
+    async with behind_a_scripted_broker(tmp_path, answer) as (broker, receiver, behind):
+        for n in range(50):
+            assert behind.hint(VEHICLE, f"look-{n}")
+        while heard < 50:
+            await until(lambda: bool(unacknowledged))
+            broker.say(puback(unacknowledged.pop(0)))
+        assert most == 3
+        assert receiver.counters.broker_dropped == 0
+
+
+async def test_what_a_broker_doesnt_take_waits_up_to_a_bound_and_what_falls_out_is_counted(tmp_path: Path) -> None:
+    def answer(kind: int, body: bytes) -> bytes | None:
+        return connack(receive_maximum(3)) if kind == CONNECT else welcome(kind, body)
+
+    async with behind_a_scripted_broker(tmp_path, answer) as (broker, receiver, behind):
+        told = sum(behind.hint(VEHICLE, "look") for _ in range(MOST_WAITING + 10))
+        assert (told, receiver.counters.broker_dropped) == (MOST_WAITING + 3, 7)
+        broker.hang_up()
+        await until(lambda: receiver.counters.broker_dropped == MOST_WAITING + 7)
+
+
+class Impatient(SteppingClock):
+    """Sleeps through at once, and notes for how long."""
+
+    def __init__(self) -> None:
+        super().__init__(wall_ns=SystemClock().wall_ns())
+        self.slept: list[float] = []
+
+    async def sleep_until(self, boot_ns: int) -> None:
+        self.slept.append((boot_ns - self.boot_ns()) / SECOND_NS)
+        self.advance(max(boot_ns, self.boot_ns()))
+        await asyncio.sleep(0)
+
+
+class Longest(Random):
+    def uniform(self, a: float, b: float) -> float:
+        return b
+
+
+async def test_a_broker_that_lets_it_in_and_out_again_is_left_alone_longer_and_longer(tmp_path: Path) -> None:
+    clock, connections = Impatient(), 8
+
+    def answer(kind: int, body: bytes) -> bytes | None:
+        if kind == SUBSCRIBE and broker.connections < connections:
+            asyncio.get_running_loop().call_soon(broker.hang_up)  # after this answer
+        return welcome(kind, body)
+
+    async with a_scripted_broker(tmp_path, answer) as broker:
+        address = Broker(HOST, broker.port, lambda: broker.context("outrider-receiver"), "outrider-receiver")
+        store = Store(sqlite_url(RealDisk(tmp_path)))
+        behind = Behind(address, store, Nobody(), clock, Longest(), Counters(), 1)
+        running = asyncio.create_task(behind.run())
+        await until(lambda: broker.connections == connections and behind.ready.is_set())
+        assert clock.slept == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+        # One that lasted was no failure.
+        clock.advance(clock.boot_ns() + int(AGAIN_CAP_S * SECOND_NS) + 1)
+        broker.hang_up()
+        await until(lambda: len(clock.slept) == connections)
+        assert clock.slept[-1] == 0.5
+        running.cancel()
+        await asyncio.wait({running})
+
+
+class Nobody:
+    """To whom nothing comes (receiver.behind.Desk)."""
+
+    def submit(self, vehicle: str, lane: Lane, block: bytes) -> asyncio.Future[Verdict]:
+        raise AssertionError
+
+    def report(self, vehicle: str, status: bytes) -> asyncio.Future[Verdict]:
+        raise AssertionError
+
+
+@contextlib.asynccontextmanager
+async def behind_a_scripted_broker(
+    folder: Path, answer: Answer
+) -> AsyncIterator[tuple[ScriptedBroker, Receiver, Behind]]:
+    disk = RealDisk(folder / "receiver")
+    disk.make_folder("")
+    authority = await asyncio.to_thread(Authority, disk, SystemClock(), 14)
+    async with (
+        a_scripted_broker(folder, answer, authority) as broker,
+        a_receiver(folder, broker=f"mqtts://{HOST}:{broker.port}") as receiver,
+    ):
+        assert receiver.behind is not None
+        await receiver.behind.ready.wait()
+        yield broker, receiver, receiver.behind
 
 
 async def test_it_comes_back_to_a_broker_that_was_away(tmp_path: Path) -> None:

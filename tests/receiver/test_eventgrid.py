@@ -30,6 +30,7 @@ from receiver.hub import (
     NoAnswer,
     Waiting,
     sas_token,
+    status_of,
 )
 from receiver.service import Receiver
 from receiver.store import FILE
@@ -279,6 +280,53 @@ async def test_a_vehicle_that_never_answers_is_left_alone_for_a_while_and_holds_
         assert len(service.made) == 3
         clock.advance(clock.boot_ns() + LEFT_ALONE_NS)
         await until(lambda: counters.hub_calls_failed == 2)
+        await desk.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"status": 200, "payload": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+        b'{"status": 200, "payload": ' + b"[" * 50_000,
+        b'{"status": 1e999}',
+        b'{"status": "200"}',
+        b'{"payload": 1}',
+        b"[200]",
+        b"\xff",
+        b"",
+    ],
+)
+def test_an_answer_without_a_status_is_a_call_that_failed_whatever_a_vehicle_put_into_it(answer: bytes) -> None:
+    with pytest.raises(HubRefused, match="no status"):
+        status_of(answer)
+
+
+def test_what_a_vehicle_answers_beside_its_status_is_nothing_to_us() -> None:
+    assert status_of(b'{"status": 200, "payload": {"deep": [[[1e999]]]}}') == 200
+
+
+class BrokenService:
+    """Its first call fails as nobody expected."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def call(self, vehicle: str, method: str, payload: object) -> int:
+        self.calls += 1
+        if self.calls == 1:
+            raise RecursionError("a bug")
+        return 200
+
+
+async def test_a_call_that_fails_as_nobody_expected_costs_one_vehicle_one_answer_and_nobody_the_receiver() -> None:
+    counters = Counters()
+    async with asyncio.TaskGroup() as tasks:
+        desk = HubDesk(BrokenService(), SystemClock(), counters, tasks)
+        desk.heard(VEHICLE)
+        desk.hint(VEHICLE, "first")
+        await until(lambda: counters.hub_calls_failed == 1)
+        desk.hint(VEHICLE, "second")
+        await until(lambda: counters.hub_calls == 1)
         await desk.close()
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import stat
 import sys
 from collections.abc import AsyncIterator
@@ -18,14 +19,16 @@ import msgspec
 import pytest
 
 from agent.pairing import Paired, pair, read_pairing_file
-from ecu.clock import SystemClock
+from ecu.clock import SECOND_NS, SteppingClock, SystemClock
 from ecu.disk import RealDisk
 from ecu.errors import EXIT_ENVIRONMENT, EXIT_NO, EXIT_USAGE, EnvironmentFault, OutriderError, UsageFault
 from ecu.keys import MemoryKeyStore
 from receiver.client import OperatorClient
+from receiver.pki import SERVER_FILE, Authority
+from receiver.service import keep_certificate
 from telemetry.links.link import Unreachable
 from telemetry.records import Lane
-from tests.receiver.fleet import VEHICLE, Vehicle, a_receiver, a_vehicle, make_block
+from tests.receiver.fleet import VEHICLE, Vehicle, a_receiver, a_vehicle, make_block, todays_clock
 
 OUTRIDER = sys.executable, "-m", "outrider", "receiver"
 
@@ -209,3 +212,28 @@ async def test_the_operators_client_and_the_operator_agree(tmp_path: Path) -> No
         assert (revoked.certificates, revoked.connections_cut) == (1, 1)
         assert not await asyncio.to_thread(client.hint, VEHICLE, "look")
         await link.close()
+
+
+async def test_a_certificate_that_cannot_be_renewed_just_now_is_tried_again_and_ends_nothing(tmp_path: Path) -> None:
+    clock, disk = todays_clock(), RealDisk(tmp_path)
+    authority = Authority(disk, clock, 14)
+    context = authority.server_context(("localhost",), ssl.CERT_OPTIONAL)
+    file = disk.root / SERVER_FILE
+    file.unlink()
+    file.mkdir()  # nothing can be read there, nor put in its place
+    keeping = asyncio.create_task(keep_certificate(authority, ("localhost",), clock, context))
+    await pass_an_hour(clock)
+    assert not keeping.done()
+    file.rmdir()
+    await pass_an_hour(clock)
+    assert file.is_file()
+    keeping.cancel()
+    await asyncio.wait({keeping})
+
+
+async def pass_an_hour(clock: SteppingClock) -> None:
+    for _ in range(3):  # to its sleep, and from it
+        await asyncio.sleep(0)
+    clock.advance(clock.boot_ns() + 3600 * SECOND_NS)
+    for _ in range(3):
+        await asyncio.sleep(0)

@@ -59,35 +59,41 @@ class Events(Protocol):
 
 
 class CrtConnection:
-    """`start` once, `end` once. `client` is for the SDK's own service clients."""
+    """`start` once, `end` once."""
 
     def __init__(self, peer: Peer, timeout_s: float, paced: bool, events: Events) -> None:
         self._loop = asyncio.get_running_loop()
         self._events = events
         self._stopped: asyncio.Future[None] = self._loop.create_future()
-        self.client: Any = mqtt5.Client(self._options(peer, timeout_s, paced))
+        self._client: Any = mqtt5.Client(self._options(peer, timeout_s, paced))
 
     def start(self) -> None:
         """`connected` or `failed` follows."""
-        self.client.start()
+        self._client.start()
 
     async def subscribe(self, topic: str) -> int:
         """The reason code of the SUBACK. Raises SdkError."""
         wanted = mqtt5.Subscription(topic, mqtt5.QoS.AT_LEAST_ONCE)
-        suback = await answered(self._live().subscribe(mqtt5.SubscribePacket([wanted])))
+        suback = await answered(self.live().subscribe(mqtt5.SubscribePacket([wanted])))
         return int(suback.reason_codes[0])
 
     async def publish(self, topic: str, payload: bytes) -> tuple[int, str]:
         """Reason code and words of the PUBACK. Raises SdkError."""
         packet = mqtt5.PublishPacket(topic=topic, payload=payload, qos=mqtt5.QoS.AT_LEAST_ONCE)
-        puback = (await answered(self._live().publish(packet))).puback
+        puback = (await answered(self.live().publish(packet))).puback
         code = int(puback.reason_code)
         return code, puback.reason_string or f"reason code {code:#x}"
 
+    def live(self) -> Any:
+        """The client, for the SDK's own service clients. Raises SdkError when it has stopped."""
+        if self._client is None:
+            raise SdkError("the connection is over")
+        return self._client
+
     def abandon(self) -> None:
         """Ends it without waiting."""
-        if self.client is not None:
-            self.client.stop()
+        if self._client is not None:
+            self._client.stop()
 
     async def end(self) -> None:
         """Says goodbye; returns when the client has stopped, or shortly after when it doesn't."""
@@ -95,11 +101,6 @@ class CrtConnection:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
                 await self._stopped
-
-    def _live(self) -> Any:
-        if self.client is None:
-            raise SdkError("the connection is over")
-        return self.client
 
     def _options(self, peer: Peer, timeout_s: float, paced: bool) -> Any:
         timeout_ms = int(timeout_s * 1000)
@@ -149,7 +150,7 @@ class CrtConnection:
 
     def _on_stopped(self) -> None:
         # It holds our methods, where no collector looks, and we hold it: parted, both can go.
-        self.client = None
+        self._client = None
         if not self._stopped.done():
             self._stopped.set_result(None)
 

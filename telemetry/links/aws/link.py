@@ -125,8 +125,14 @@ class AwsLink:
         await admitted(talk.greeting, self._door, self._name, self._keys, self._clock, self._timeout_s)
         if await talk.sdk(talk.line.subscribe(down_topic(self._name, "#"))) >= FAILED:
             raise deaf(self._host, self._name)
-        talk.thing = sdk.thing.Thing(talk.line.client, self._name, self._timeout_s, talk.hinted)
-        await talk.sdk(talk.thing.open())
+        await talk.sdk(self._open_thing(sdk, talk))
+
+    async def _open_thing(self, sdk: _Sdk, talk: _Talk) -> None:
+        """Raises SdkError when the connection has ended since the SUBACK: a thing on it would wait in vain."""
+        if talk.over is not None:
+            raise SdkError(talk.over)
+        talk.thing = sdk.thing.Thing(talk.line.live(), self._name, self._timeout_s, talk.hinted)
+        await talk.thing.open()
 
     def _talking(self) -> _Talk:
         if self._talk is None or self._talk.over is not None:
@@ -135,7 +141,7 @@ class AwsLink:
 
     async def _send(self, talk: _Talk, topic: str, payload: bytes) -> None:
         code, words = await self._in_time(talk, self._published(talk, topic, payload))
-        raise_unless_taken(code, words)
+        raise_unless_taken(code, words, self.acks)
 
     async def _published(self, talk: _Talk, topic: str, payload: bytes) -> tuple[int, str]:
         async with talk.slots:

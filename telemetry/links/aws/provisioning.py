@@ -14,7 +14,7 @@ from awsiot import iotidentity
 
 from ecu.clock import Clock
 from telemetry.links.aws.crt import CrtConnection, Peer, client_tls
-from telemetry.links.aws.proof import Claim, Door, Greeting, admitted
+from telemetry.links.aws.proof import Claim, Door, Greeting, SdkError, admitted
 from telemetry.links.aws.services import done
 from telemetry.links.link import Unreachable
 
@@ -39,7 +39,9 @@ async def provision(
         async with asyncio.timeout(timeout_s):
             line.start()
             await admitted(events.greeting, door, peer.client_id, claim, clock, timeout_s)
-            return await _asked(line.client, template, serial, csr_pem, timeout_s)
+            return await _asked(line.live(), template, serial, csr_pem, timeout_s)
+    except SdkError as error:
+        raise Unreachable(f"The connection to {door.host} ended: {error}. Try again.") from error
     except TimeoutError as error:
         raise Unreachable(f"{door.host} took too long to answer. Check the network, and try again.") from error
     finally:

@@ -33,7 +33,7 @@ async def a_client(folder: Path) -> AsyncIterator[tuple[AwsWorld, Any, Any]]:
         link = await world.link()
         await link.connect()
         talk = link._talk  # type: ignore[attr-defined]
-        yield world, talk.line.client, mqtt_request_response.ClientOptions(8, 4, 5)
+        yield world, talk.line.live(), mqtt_request_response.ClientOptions(8, 4, 5)
         await link.close()
 
 
@@ -158,7 +158,7 @@ async def claim_line(world: AwsWorld) -> Any:
     line = CrtConnection(Peer(file.endpoint, file.port, "claim", tls), 5.0, True, events)
     line.start()
     assert await events.greeting is None
-    return line.client
+    return line.live()
 
 
 # --- its services, without a wire ------------------------------------------------------------------------------------
