@@ -70,7 +70,7 @@ def _mqtt(link: LinkSection, uplink: UplinkConfig, trust: Trust, context: ssl.SS
         host,
         link.port or (BROKER_PORT if link.broker else trust.paired.mqtt_port),
         trust.paired.vehicle,
-        (lambda: trusting(ca_pem, trust.keys)) if ca_pem else context,
+        Trusting(ca_pem, trust.keys) if ca_pem else context,
         trust.wall,
         timeout_s=link.timeout_s,
         in_flight=uplink.window,
@@ -79,8 +79,19 @@ def _mqtt(link: LinkSection, uplink: UplinkConfig, trust: Trust, context: ssl.SS
     )
 
 
-def trusting(ca_pem: str, keys: KeyStore) -> ssl.SSLContext:
-    """TLS to a broker of another authority than the receiver's, by the identity that is in use now."""
-    context = broker_context(ca_pem)
-    keys.load_identity(context)
-    return context
+class Trusting:
+    """TLS to a broker of another authority than the receiver's, by the identity that is in use when it is called; made
+    once for each: a vehicle without a network calls again and again, and it takes 2 ms of the event loop."""
+
+    def __init__(self, ca_pem: str, keys: KeyStore) -> None:
+        self._ca_pem = ca_pem
+        self._keys = keys
+        self._made: tuple[bytes | None, ssl.SSLContext] | None = None
+
+    def __call__(self) -> ssl.SSLContext:
+        certificate = self._keys.certificate()
+        if self._made is None or self._made[0] != certificate:
+            context = broker_context(self._ca_pem)
+            self._keys.load_identity(context)
+            self._made = certificate, context
+        return self._made[1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -62,6 +63,14 @@ def prefer_first_thread() -> None:
     for thread in map(int, os.listdir("/proc/self/task")):
         with contextlib.suppress(PermissionError, ProcessLookupError):
             give(thread, Urgency.SUPERVISOR if thread == first else Urgency.HELPER)
+
+
+def step_back() -> None:
+    """This thread, if it has inherited the first thread's urgency, becomes a HELPER now: for one that lives shorter
+    than it takes until somebody looks."""
+    if runs_in_real_time() and os.sched_getparam(0).sched_priority == Urgency.SUPERVISOR.realtime:
+        with contextlib.suppress(PermissionError):
+            give(threading.get_native_id(), Urgency.HELPER)
 
 
 def runs_in_real_time() -> bool:

@@ -16,6 +16,8 @@ from typing import Any, Final, Protocol
 
 import paho.mqtt.client as paho
 
+from ecu.urgency import step_back
+
 CALLBACKS: Final = getattr(paho, "CallbackAPIVersion", None)
 GOODBYE_S: Final = 1.0
 _MOST_LENGTH_BYTES: Final = 4
@@ -85,6 +87,8 @@ class _Client(paho.Client):  # type: ignore[misc]
     def _thread_main(self) -> None:
         # Neither major tells anybody when a packet that it can't read raises in its thread.
         words = "its thread ended"
+        # A vehicle without a network starts one after the other, and each shakes hands.
+        step_back()
         try:
             super()._thread_main()
         except Exception as error:  # noqa: BLE001  whatever it is, it is the end of this one connection

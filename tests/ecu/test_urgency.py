@@ -57,6 +57,22 @@ def test_a_process_goes_first_with_its_first_thread_and_its_helpers_stay_behind_
     assert Urgency.SUPERVISOR.niceness < Urgency.ROAD.niceness < Urgency.HELPER.niceness < Urgency.ORDINARY.niceness
 
 
+@pytest.mark.parametrize(("urgency", "then"), [("SUPERVISOR", "HELPER"), ("ROAD", "ROAD"), ("ORDINARY", "ORDINARY")])
+def test_a_thread_that_inherited_the_first_ones_urgency_steps_back_and_no_other_does(urgency: str, then: str) -> None:
+    if not may_prefer():
+        pytest.skip("this user may not make processes more urgent (CAP_SYS_NICE)")
+    program = (
+        "import os, threading\n"
+        "from ecu.urgency import Urgency, prefer, step_back\n"
+        "from tests.ecu.urgencies import urgency_of\n"
+        f"prefer(os.getpid(), Urgency.{urgency})\n"
+        "def act(): step_back(); print(urgency_of(threading.get_native_id()).name)\n"
+        "thread = threading.Thread(target=act); thread.start(); thread.join()\n"
+        "print(urgency_of(os.getpid()).name)\n"
+    )
+    assert said_by(program) == f"{then}\n{urgency}\n"
+
+
 def test_who_may_not_prefer_is_told_so_and_nothing_breaks(process: subprocess.Popen[str]) -> None:
     program = (
         "import os, sys\n"
