@@ -87,11 +87,13 @@ def test_two_lights_confirm_nothing() -> None:
 
 
 def test_a_second_light_is_remembered_however_many_crops_of_the_other_follow() -> None:
-    drive = Drive().goes(5, 0, 2.0, track_id=2).goes(10, 0, 2.0, track_id=1).goes(7, 10, 0.4).goes(1, 20)
+    drive = Drive(ConfirmationRules(most=3)).goes(2, 0, 2.0, track_id=2).goes(12, 0, 2.0, track_id=1)
+    drive.goes(1, 5).goes(1, 20)
     assert drive.named == []
-    assert "ambiguous" in drive.dropped
+    # All crops of the second one had been crowded out.
+    assert drive.dropped == {"crowded": 4, "ambiguous": 3}
     # What was seen at the stop before says nothing about this one.
-    assert Drive.goes(drive.goes(5, 0, 2.0).goes(1, 5), 1, 20).named != []
+    assert drive.goes(12, 0, 2.0).goes(1, 5).goes(1, 20).named != []
 
 
 def test_of_one_light_that_it_drives_away_from_few_are_told() -> None:
