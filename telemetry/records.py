@@ -143,9 +143,38 @@ class Learned(Event, frozen=True, tag="learned"):
     update: ModelUpdate
 
 
+class SignalBlock(Event, frozen=True, tag="signal_block"):
+    """Samples that a campaign wanted (docs/formats/columns.md); `captured_ns` of its record is the first one's time."""
+
+    campaign: str
+    revision: int
+    columns: bytes
+
+
+class Triggered(Event, frozen=True, tag="triggered"):
+    """A campaign's trigger, at the record's `captured_ns`. `number` counts the campaign's triggers since the vehicle
+    began with it, and ties blocks and pictures to this one; `signals` are the last known values of what the campaign
+    wants, by VSS path."""
+
+    campaign: str
+    revision: int
+    number: int
+    why: str
+    signals: dict[str, float]
+
+
+class LastKnownState(Event, frozen=True, tag="last_known_state"):
+    """The last value of each signal that a campaign wants, by VSS path, and how old it is, milliseconds."""
+
+    campaign: str
+    revision: int
+    signals: dict[str, tuple[float, int]]
+
+
 AnyEvent = Union[  # noqa: UP007
-    VehicleSummary, PerceptionSummary, NewTrack, LowConfidence, HardBrake, Health, UpdateReport, PictureTaken, Learned
-]
+    VehicleSummary, PerceptionSummary, NewTrack, LowConfidence, HardBrake, Health, UpdateReport, PictureTaken, Learned,
+    SignalBlock, Triggered, LastKnownState,
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

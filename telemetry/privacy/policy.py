@@ -19,7 +19,8 @@ class Position(StrEnum):
     EXACT = "exact"
 
 
-def _purpose(given: Any) -> Any:
+def purpose_of(given: Any) -> Any:
+    """The purpose of that name, in any case; whatever else was given, as it is."""
     return Purpose.__members__.get(given.upper(), given) if isinstance(given, str) else given
 
 
@@ -33,7 +34,7 @@ class PrivacyPolicy(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    consents: frozenset[Annotated[Purpose, BeforeValidator(_purpose)]] = Field(
+    consents: frozenset[Annotated[Purpose, BeforeValidator(purpose_of)]] = Field(
         default=frozenset({Purpose.OPERATION}),
         description="Purposes the owner agreed to: safety, driving, perception, operation, learning.",
     )
