@@ -125,7 +125,7 @@ class Daemon:
         if self._gallery is not None:
             works.append(self._gallery.run())
         works.append(self._learning.run())
-        if self._updates is not None and self._perception is not None:
+        if self._updates is not None:
             works.append(self._try_updates(self._updates, self._perception))
         try:
             async with asyncio.TaskGroup() as group:
@@ -175,9 +175,10 @@ class Daemon:
         self._settled()
         await perception.watch()
 
-    async def _try_updates(self, updates: UpdateSide, perception: Perception) -> None:
+    async def _try_updates(self, updates: UpdateSide, perception: Perception | None) -> None:
         """Once frames flow, or can't for now: a release is tried on the road."""
-        await perception.started.wait()
+        if perception is not None:
+            await perception.started.wait()
         await updates.run(perception)
 
     def _settled(self) -> None:
@@ -352,7 +353,9 @@ class Daemon:
         )
 
     def _factory(self) -> dict[Kind, Path]:
-        """What ships, of each kind that runs here."""
+        """What ships, of each kind that runs here: none without a camera."""
+        if not self._config.camera.source:
+            return {}
         perception = self._config.perception
         model = {Kind.MODEL: find_package(perception.model)}
         return model | ({Kind.STATE: find_package(perception.states)} if perception.states else {})
