@@ -21,8 +21,9 @@ MOST_ITEM_BYTES: Final = 100 * 1024
 
 class Work(Message, frozen=True, tag="work"):
     """All that a process begins with. `source` is a bus (a URL) or empty, then only what the agent tells comes in;
-    `plan` is a file, or empty; `privacy` and `floor` are the owner's sections as JSON; `told` are the VSS paths that the
-    agent wants as Values; `folder` is where the campaigns' book lies. Not `realtime` means lockstep from `from_ns` on."""
+    `plan` is a file, or empty; `privacy` and `floor` are the owner's sections as JSON; `told` are the VSS paths that
+    the agent wants as Values; `folder` is where the campaigns' book lies. Not `realtime` means lockstep from `from_ns`
+    on."""
 
     source: str
     plan: str
