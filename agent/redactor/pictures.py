@@ -224,8 +224,8 @@ class PictureSide:
                 pass
 
     def want_clip(self, reason: str, before: int, after: int) -> None:
-        """A picture of the next frame, `before` remembered ones with it, and of later frames that are remembered so many
-        that there are `after` from now on. One event of the hourly allowance."""
+        """A picture of the next frame, `before` remembered ones with it, and pictures of later frames, as they are
+        remembered, so that there are `after` from now on. One event of the hourly allowance."""
         if not self._want_more(after):
             return
         wish = Wish(reason[:MOST_REASON], before)

@@ -7,6 +7,7 @@ what campaigns may still tell and have told is in its own book on flash.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -73,6 +74,16 @@ class Hears(Protocol):
     def on_admission(self, admission: Admission) -> None: ...
 
 
+class Campaigns(Protocol):
+    """Which campaigns are to be in force (agent/signals/campaigns.py)."""
+
+    def candidates(self) -> tuple[bytes, ...]: ...
+
+    def newest(self) -> bytes: ...
+
+    def settle(self, data: bytes, admission: Admission) -> None: ...
+
+
 @dataclass(slots=True)
 class _Heard:
     """What a grant brought, in lockstep."""
@@ -82,18 +93,19 @@ class _Heard:
 
 
 class SignalSide:
-    """Use `run` (real time), or `begin` and `advance` (lockstep). `wanted` says which campaigns are signed now."""
+    """Use `run` (real time), or `begin` and `advance` (lockstep). `look` once more campaigns may have been
+    signed."""
 
     def __init__(
         self,
         work: Callable[[], Work],
-        wanted: Callable[[], bytes],
+        campaigns: Campaigns,
         hears: Hears,
         supervision: Supervision,
         on_health: Callable[[str, str], None],
     ) -> None:
         self._work = work
-        self._wanted = wanted
+        self._campaigns = campaigns
         self._hears = hears
         self._environment = supervision.environment
         self._start = supervision.start
@@ -105,7 +117,8 @@ class SignalSide:
         self._done: asyncio.Future[None] | None = None
         self._lockstep = False
         self._heard = _Heard()
-        self._asked: bytes | None = None
+        self._asked: deque[bytes] = deque()
+        self._newest = b""
         self._fault = ""
         self._usage = False
         self._complained = ""
@@ -158,21 +171,27 @@ class SignalSide:
         self._restarts.begins()
         self._gone.clear()
         self._ready = asyncio.get_running_loop().create_future()
-        self._asked = None
+        self._asked.clear()
+        self._newest = b""
         child = self._child = await self._start(MODULE, [], FromSignals, self._said, self._closed, self._environment)
         if may_prefer():
             prefer(child.pid, Urgency.ORDINARY)
         child.send(self._work())
-        self.look()
+        for data in self._campaigns.candidates():
+            self._ask(data)
 
     # --- in ---------------------------------------------------------------------------------------
 
     def look(self) -> None:
         """Which campaigns are signed may have changed."""
-        wanted = self._wanted()
-        if self._child is not None and self._child.alive and wanted != self._asked:
-            self._asked = wanted
-            self._child.send(Wanted(wanted))
+        newest = self._campaigns.newest()
+        if newest != self._newest:
+            self._ask(newest)
+
+    def _ask(self, data: bytes) -> None:
+        if self._child is not None and self._child.send(Wanted(data)):
+            self._newest = data
+            self._asked.append(data)
 
     def tell(self, t_ns: int, values: Mapping[str, float]) -> None:
         """What the agent knows and no bus tells."""
@@ -224,8 +243,7 @@ class SignalSide:
                 if self._ready is not None and not self._ready.done():
                     self._ready.set_result(None)
             case Admission():
-                self._admission = message
-                self._hears.on_admission(message)
+                self._settle(message)
             case Values():
                 self._values(message)
             case Captured():
@@ -240,6 +258,12 @@ class SignalSide:
             case Done():
                 if self._done is not None and not self._done.done():
                     self._done.set_result(None)
+
+    def _settle(self, admission: Admission) -> None:
+        if self._asked:
+            self._campaigns.settle(self._asked.popleft(), admission)
+        self._admission = admission
+        self._hears.on_admission(admission)
 
     def _values(self, values: Values) -> None:
         if self._lockstep:
