@@ -148,6 +148,12 @@ class SignalSide:
         gone.cancel()
         return self._done.done()
 
+    async def restart(self, t_ns: int, within_s: float) -> None:
+        """Another process takes over, with other work; what this one captured is heard before."""
+        await self.finish(t_ns, within_s)
+        await self.stop()
+        self._done = None
+
     async def stop(self) -> None:
         if self._child is not None:
             await self._child.stop()
