@@ -77,7 +77,9 @@ def choose(row: Ints, spans: Spans, is_bits: NDArray[np.bool_]) -> Choice:
     turns = differences(steps, spans)
     turns[spans.starts + (spans.lengths > 1)] = 0
     bases = middles(row, spans)
-    candidates = np.stack([zigzag(row - spans.spread(bases)), zigzag(steps), zigzag(turns)])
+    candidates = np.empty((3, spans.total), np.uint64)
+    for out, values in zip(candidates, (row - spans.spread(bases), steps, turns), strict=True):
+        zigzag(values, out)
     told = _bit_lengths(candidates)
     ways, packings, sizes, costs = _cheapest(told, spans)
     planes = _Planes(candidates[1], row, spans, is_bits)
@@ -87,17 +89,17 @@ def choose(row: Ints, spans: Spans, is_bits: NDArray[np.bool_]) -> Choice:
     return _taken(candidates, planes.changed, ways, packings, sizes, row, steps, bases, spans)
 
 
-def _bit_lengths(values: Bits) -> Ints:
-    """How many bits each needs; of values beyond 2^53 it may be one more."""
-    return np.frexp(values.astype(np.float64))[1].astype(np.int64)
+def _bit_lengths(values: Bits) -> NDArray[np.int32]:
+    """How many bits each needs: the exponent of a float32, which for values beyond 2^24 may be one more."""
+    lengths = (values.astype(np.float32).view(np.int32) >> 23) - 126
+    return np.clip(lengths, 0, 64, out=lengths)
 
 
-def _cheapest(told: Ints, spans: Spans) -> tuple[Ints, Ints, Ints, NDArray[np.float64]]:
+def _cheapest(told: NDArray[np.int32], spans: Spans) -> tuple[Ints, Ints, Ints, NDArray[np.float64]]:
     """By way, packing and size, without zstd; and what that costs in bits."""
     columns = len(spans.lengths)
     cell = spans.spread(np.arange(columns)) * 65
-    counts = np.stack([np.bincount(cell + np.minimum(of, 64), minlength=columns * 65) for of in told])
-    counts = counts.reshape(3, columns, 65)
+    counts = np.array([np.bincount(cell + of, minlength=columns * 65) for of in told]).reshape(3, columns, 65)
     counts[1, :, 0] -= 1
     counts[2, :, 0] -= np.minimum(spans.lengths, 2)
     costs = counts.astype(np.float64) @ _COSTS
@@ -140,11 +142,13 @@ def _taken(
     candidates: NDArray[np.uint64], changed: Bits | None, ways: Ints, packings: Ints, sizes: Ints,
     row: Ints, steps: Ints, bases: Ints, spans: Spans,
 ) -> Choice:  # fmt: skip
-    way_of, kept = spans.spread(ways), spans.kept(ways)
-    numbers = np.take_along_axis(candidates, np.clip(way_of - Way.PLAIN, 0, 2)[None], axis=0)[0]
+    kept = np.flatnonzero(spans.kept(ways))
+    places = spans.spread(np.clip(ways - Way.PLAIN, 0, 2) * spans.total)[kept]
+    places += kept
+    numbers = candidates.ravel()[places]
     if changed is not None:
-        numbers = np.where(way_of == Way.XOR, changed, numbers)
-    return Choice(ways, packings, sizes, numbers[kept], _heads(ways, row, steps, bases, spans))
+        numbers = np.where(spans.spread(ways == Way.XOR)[kept], changed[kept], numbers)
+    return Choice(ways, packings, sizes, numbers, _heads(ways, row, steps, bases, spans))
 
 
 def _heads(ways: Ints, row: Ints, steps: Ints, bases: Ints, spans: Spans) -> Ints:

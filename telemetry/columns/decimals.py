@@ -51,6 +51,4 @@ def _scaled(values: NDArray[np.float64], digits: int) -> NDArray[np.float64]:
 def _is_decimal(values: NDArray[np.float64], digits: int) -> bool:
     scaled = _scaled(values, digits)
     back = scaled / 10.0**digits
-    return bool((np.abs(scaled) < _EXACT).all()) and np.array_equal(
-        (back + 0.0).view(np.int64), values.view(np.int64)
-    )
+    return bool((np.abs(scaled) < _EXACT).all()) and np.array_equal((back + 0.0).view(np.int64), values.view(np.int64))

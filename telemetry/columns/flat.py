@@ -69,7 +69,7 @@ class Spans:
 
 def differences(row: Ints, spans: Spans) -> Ints:
     """(total,): each from the one before in its column, 0 at its first."""
-    result = np.zeros_like(row)
+    result = np.empty_like(row)
     np.subtract(row[1:], row[:-1], out=result[1:])
     result[spans.starts] = 0
     return result
@@ -77,7 +77,7 @@ def differences(row: Ints, spans: Spans) -> Ints:
 
 def changed_bits(row: Ints, spans: Spans) -> Bits:
     """(total,): the bits of each that differ from the one before in its column, 0 at its first."""
-    result = np.zeros_like(row)
+    result = np.empty_like(row)
     np.bitwise_xor(row[1:], row[:-1], out=result[1:])
     result[spans.starts] = 0
     return result.view(np.uint64)
@@ -95,9 +95,13 @@ def joined_bits(row: Ints, spans: Spans) -> Ints:
     return ran ^ spans.spread(ran[spans.starts] ^ row[spans.starts])
 
 
-def zigzag(values: Ints) -> Bits:
-    """0, -1, 1, -2 ... become 0, 1, 2, 3 ..."""
-    return ((values << 1) ^ (values >> 63)).view(np.uint64)
+def zigzag(values: Ints, out: Bits | None = None) -> Bits:
+    """0, -1, 1, -2 ... become 0, 1, 2, 3 ...; into `out` where that is given."""
+    result = np.empty(values.shape, np.uint64) if out is None else out
+    signed = result.view(np.int64)
+    np.left_shift(values, 1, out=signed)
+    np.bitwise_xor(signed, values >> 63, out=signed)
+    return result
 
 
 def unzigzag(values: Bits) -> Ints:

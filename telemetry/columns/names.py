@@ -72,7 +72,5 @@ def _fields(spec: SignalSpec) -> tuple[Any, ...]:
 
 
 def _group(wire: _Group) -> Group:
-    signals = tuple(
-        SignalSpec(s.path, s.form, s.scale, s.offset, s.unit, s.minimum, s.maximum) for s in wire.signals
-    )
+    signals = tuple(SignalSpec(s.path, s.form, s.scale, s.offset, s.unit, s.minimum, s.maximum) for s in wire.signals)
     return Group(wire.name, signals, wire.period_us)

@@ -50,7 +50,9 @@ def write(numbers: Bits, layout: Layout) -> tuple[bytes, bytes]:
     near = numbers.copy()
     near[far] = above[far] = 0
     unary = pack_unary(above[layout.is_rice])
-    planes = [((near[mask] >> np.uint64(8 * place)) & np.uint64(255)).astype(np.uint8) for place, mask in layout.planes()]
+    planes = [
+        ((near[mask] >> np.uint64(8 * place)) & np.uint64(255)).astype(np.uint8) for place, mask in layout.planes()
+    ]
     loose = [pack_fixed(near[mask] & np.uint64((1 << bits) - 1), bits) for bits, mask in layout.fixed()]
     gaps = np.diff(far, prepend=-1) - 1
     plain = [

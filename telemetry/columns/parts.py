@@ -15,8 +15,11 @@ from telemetry.columns.flat import Ints
 from telemetry.columns.times import MAX_PACE, US, learn_pace, line, nominal_pace, to_us
 from telemetry.signals.schema import Columns, Form, Group, Schema, Values
 
+MAX_GROUPS: Final = 1 << 16
+"""Of a schema that blocks can speak of: a group is told in two bytes."""
 _MAX_US: Final = ((1 << 63) - 1) // US
 _NO_DISGUISE: Final = -1
+_DTYPES: Final = {form: form.dtype for form in Form}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Head:
 def check(parts: Sequence[Columns], schema: Schema) -> None:
     """Raises ValueError for what is no batch of the schema."""
     for part in parts:
-        if not 0 <= part.group < len(schema.groups):
+        if not 0 <= part.group < min(len(schema.groups), MAX_GROUPS):
             raise ValueError(f"there is no group {part.group} in a schema of {len(schema.groups)}")
         group = schema.groups[part.group]
         if len(part.values) != len(group.signals):
@@ -50,7 +53,7 @@ def check(parts: Sequence[Columns], schema: Schema) -> None:
         if part.t_ns.dtype != np.int64 or (part.t_ns[1:] < part.t_ns[:-1]).any():
             raise ValueError(f"the times of {group.name} are no rising int64")
         for spec, values in zip(group.signals, part.values, strict=True):
-            if values is not None and (values.dtype != spec.form.dtype or values.shape != part.t_ns.shape):
+            if values is not None and (values.dtype != _DTYPES[spec.form] or values.shape != part.t_ns.shape):
                 raise ValueError(f"{spec.path}: {values.shape} of {values.dtype}, not {part.t_ns.shape} of {spec.form}")
 
 

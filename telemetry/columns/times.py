@@ -34,7 +34,7 @@ def learn_pace(t_us: Ints, nominal: int) -> int:
     """The mean step, gaps and bursts left out; `nominal` where that tells the times as well."""
     if len(t_us) < 3:
         return nominal
-    steps = np.diff(t_us)
+    steps = t_us[1:] - t_us[:-1]
     usual = int(np.partition(steps, len(steps) // 2)[len(steps) // 2])
     if not 0 < usual < MAX_PACE >> (PACE_BITS + 1):
         return nominal
