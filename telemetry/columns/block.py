@@ -134,8 +134,8 @@ def decode(data: bytes, schema_of: SchemaOf) -> Block:
     if not 0 < samples <= MAX_SAMPLES or not 0 < count <= MAX_PARTS:
         raise BadColumns(f"{count} batches of {samples} times and values are none, or more than a signal block's")
     rest = Section(data[_HEADER.size :])
-    digest = rest.bytes(DIGEST_BYTES) if naming == Naming.DIGEST else b""
-    plain, loose = Section(_inflated(rest.bytes(frame_bytes))), Section(rest.rest())
+    digest = rest.take(DIGEST_BYTES) if naming == Naming.DIGEST else b""
+    plain, loose = Section(_inflated(rest.take(frame_bytes))), Section(rest.rest())
     schema = _schema(plain, digest, schema_of)
     return Block(schema, _batches(plain, loose, schema, count, samples))
 
@@ -152,7 +152,7 @@ def _inflated(frame: bytes) -> bytes:
 
 def _schema(plain: Section, digest: bytes, schema_of: SchemaOf) -> Schema:
     if not digest:
-        return unpack_names(plain.bytes(plain.one()))
+        return unpack_names(plain.take(plain.one()))
     if (schema := schema_of(digest)) is None:
         raise UnknownSchema(digest)
     return schema
@@ -184,7 +184,7 @@ def _heads(plain: Section, schema: Schema, count: int) -> list[Head]:
     widths = [len(schema.groups[group].signals) for group in groups]
     if count + sum(widths) > MAX_COLUMNS:
         raise BadColumns(f"{count + sum(widths)} columns are more than a signal block's {MAX_COLUMNS}")
-    told = np.unpackbits(np.frombuffer(plain.bytes(-(-sum(widths) // 8)), np.uint8), count=sum(widths)).astype(np.bool_)
+    told = np.unpackbits(np.frombuffer(plain.take(-(-sum(widths) // 8)), np.uint8), count=sum(widths)).astype(np.bool_)
     masks = np.split(told, np.cumsum(widths)[:-1])
     return [Head(*fields) for fields in zip(groups, rows, paces, masks, strict=True)]
 

@@ -40,7 +40,7 @@ class Packing(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Of every column (c,): its way, packing and size; and the numbers that are told of all, `kept`, and their heads."""
+    """Of every column (c,): its way, packing and size. Of all together: `kept`, numbers to be told, and the heads."""
 
     ways: Ints
     packings: Ints
@@ -83,7 +83,7 @@ def choose(row: Ints, spans: Spans, is_bits: NDArray[np.bool_]) -> Choice:
     told = _bit_lengths(candidates)
     ways, packings, sizes, costs = _cheapest(told, spans)
     planes = _Planes(candidates[1], row, spans, is_bits)
-    for column in np.flatnonzero(costs > _ZSTD_FRAME_BYTES * 8):
+    for column in np.flatnonzero(costs > _ZSTD_FRAME_BYTES * 8).tolist():
         if (better := planes.of(column, int(costs[column]))) is not None:
             ways[column], packings[column], sizes[column] = better, Packing.PLANES, planes.widths[column]
     return _taken(candidates, planes.changed, ways, packings, sizes, row, steps, bases, spans)
@@ -117,7 +117,7 @@ def _cheapest(told: NDArray[np.int32], spans: Spans) -> tuple[Ints, Ints, Ints, 
 
 
 class _Planes:
-    """What byte planes through zstd would take: tried with its fastest level, since nothing cheaper knows repetition."""
+    """What byte planes through zstd would take: tried at its fastest level, since nothing cheaper knows repetition."""
 
     def __init__(self, steps: Bits, row: Ints, spans: Spans, is_bits: NDArray[np.bool_]) -> None:
         self._is_bits, self._spans = is_bits, spans
@@ -131,7 +131,7 @@ class _Planes:
     def of(self, column: int, cost: int) -> Way | None:
         """The way with which planes take less than `cost` bits, None when they don't."""
         start, end = int(self._spans.starts[column]), int(self._spans.starts[column] + self._spans.lengths[column])
-        numbers = self._small[start:end] if self.widths[column] == 1 else to_planes(self._numbers[start:end])
+        numbers = self._small[start:end].tobytes() if self.widths[column] == 1 else to_planes(self._numbers[start:end])
         taken = (len(self._zstd.compress(numbers)) - _ZSTD_FRAME_BYTES) * 8 + _HEAD_BITS
         if taken >= cost:
             return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import pairwise
+from typing import Any, Final
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def pack(batches: Sequence[Columns], schema: Schema, max_bytes: int, naming: Nam
 
 
 def join(batches: Sequence[Columns]) -> list[Columns]:
-    """One batch for each group and choice of told signals, in the order in which they first come; empty ones left out."""
+    """One batch for each group and choice of told signals, in the order in which they first come; none is empty."""
     alike: dict[tuple[int, tuple[bool, ...]], list[Columns]] = {}
     for batch in batches:
         if len(batch):
@@ -59,7 +60,7 @@ def _joined(same: Sequence[Columns]) -> Columns:
 
 
 def _concatenated(columns: Sequence[Values | None]) -> Values | None:
-    told = [column for column in columns if column is not None]
+    told: list[Any] = [column for column in columns if column is not None]
     return np.concatenate(told) if told else None
 
 
@@ -91,7 +92,7 @@ def _split(batches: list[Columns], pieces: int) -> list[list[Columns]]:
     inner = np.unique(times[[len(times) * piece // pieces for piece in range(1, pieces)]])
     if len(inner := inner[inner > times[0]]):
         bounds = [int(times[0]), *inner.tolist(), int(times[-1]) + 1]
-        return [_between(batches, start, end) for start, end in zip(bounds, bounds[1:], strict=False)]
+        return [_between(batches, start, end) for start, end in pairwise(bounds)]
     if times[-1] > times[0]:
         later = int(times[np.searchsorted(times, times[0], "right")])
         return [_between(batches, int(times[0]), later), _between(batches, later, int(times[-1]) + 1)]

@@ -1,7 +1,7 @@
 """Floats that are integers in disguise: decimals (8.25 is 825 hundredths), or float32 widened to float64.
 
-After A. Afroozeh, L. Kuffó, P. Boncz, "ALP: Adaptive Lossless floating-Point Compression", SIGMOD 2023: most floats that
-machines tell were decimals once. A guess is taken only when every bit of every value comes back.
+After A. Afroozeh, L. Kuffó, P. Boncz, "ALP: Adaptive Lossless floating-Point Compression", SIGMOD 2023: most floats
+that machines tell were decimals once. A guess is taken only when every bit of every value comes back.
 """
 
 from __future__ import annotations

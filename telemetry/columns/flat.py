@@ -85,13 +85,13 @@ def changed_bits(row: Ints, spans: Spans) -> Bits:
 
 def sums(row: Ints, spans: Spans) -> Ints:
     """(total,): running sums within each column."""
-    ran = np.cumsum(row)
+    ran: Ints = np.cumsum(row)
     return ran - spans.spread(ran[spans.starts] - row[spans.starts])
 
 
 def joined_bits(row: Ints, spans: Spans) -> Ints:
     """(total,): running exclusive-or within each column."""
-    ran = np.bitwise_xor.accumulate(row)
+    ran: Ints = np.bitwise_xor.accumulate(row)
     return ran ^ spans.spread(ran[spans.starts] ^ row[spans.starts])
 
 
@@ -112,7 +112,8 @@ def middles(row: Ints, spans: Spans) -> Ints:
     """(c,): about the mean of each column, near enough to count from."""
     first = row[spans.starts]
     away = np.clip(row - spans.spread(first), -(1 << 40), 1 << 40)
-    return first + np.add.reduceat(away, spans.starts) // spans.lengths
+    sums_away: Ints = np.add.reduceat(away, spans.starts)
+    return first + sums_away // spans.lengths
 
 
 def restore(kept: Bits, ways: Ints, heads: Ints, spans: Spans) -> Ints:
@@ -141,4 +142,5 @@ def _with_heads(row: Ints, ways: Ints, heads: Ints, spans: Spans) -> Ints:
         row[spans.starts[is_xor]] = firsts[is_xor]
         row = np.where(spans.spread(is_xor), joined_bits(row, spans), row)
     is_near = (ways == Way.PLAIN) | (ways == Way.CONSTANT)
-    return row + spans.spread(np.where(is_near, firsts, 0))
+    row += spans.spread(np.where(is_near, firsts, 0))
+    return row

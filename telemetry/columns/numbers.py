@@ -76,7 +76,7 @@ def read(plain: Section, loose: Section, layout: Layout) -> Bits:
     values = plain.numbers(exceptions, 8)
     numbers = np.zeros(layout.total, np.uint64)
     for place, mask in layout.planes():
-        plane = np.frombuffer(plain.bytes(int(mask.sum())), np.uint8).astype(np.uint64)
+        plane = np.frombuffer(plain.take(int(mask.sum())), np.uint8).astype(np.uint64)
         numbers[mask] |= plane << np.uint64(8 * place)
     _read_loose(loose, unary_bytes, layout, numbers)
     numbers[far] = values
@@ -84,8 +84,8 @@ def read(plain: Section, loose: Section, layout: Layout) -> Bits:
 
 
 def _read_loose(loose: Section, unary_bytes: int, layout: Layout, numbers: Bits) -> None:
-    above = unpack_unary(loose.bytes(unary_bytes), int(layout.is_rice.sum()))
+    above = unpack_unary(loose.take(unary_bytes), int(layout.is_rice.sum()))
     numbers[layout.is_rice] = above << layout.size_of[layout.is_rice].astype(np.uint64)
     for bits, mask in layout.fixed():
         count = int(mask.sum())
-        numbers[mask] |= unpack_fixed(loose.bytes(fixed_bytes(count, bits)), count, bits)
+        numbers[mask] |= unpack_fixed(loose.take(fixed_bytes(count, bits)), count, bits)

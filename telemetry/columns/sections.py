@@ -22,7 +22,7 @@ class Section:
         self._data = data
         self._at = 0
 
-    def bytes(self, count: int) -> bytes:
+    def take(self, count: int) -> bytes:
         if count > len(self._data) - self._at:
             raise BadColumns(f"a section of {len(self._data)} bytes ends before the {count} bytes from {self._at} on")
         self._at += count
@@ -30,18 +30,18 @@ class Section:
 
     def numbers(self, count: int, width: int) -> Bits:
         """(count,) uint64 from byte planes."""
-        return from_planes(self.bytes(count * width), width) if count else np.zeros(0, np.uint64)
+        return from_planes(self.take(count * width), width) if count else np.zeros(0, np.uint64)
 
     def small(self, count: int) -> NDArray[np.int64]:
         """(count,) int64, one byte each."""
-        return np.frombuffer(self.bytes(count), np.uint8).astype(np.int64)
+        return np.frombuffer(self.take(count), np.uint8).astype(np.int64)
 
     def one(self) -> int:
         """Four bytes, little-endian."""
-        return int.from_bytes(self.bytes(4), "little")
+        return int.from_bytes(self.take(4), "little")
 
     def rest(self) -> bytes:
-        return self.bytes(len(self._data) - self._at)
+        return self.take(len(self._data) - self._at)
 
     def end(self) -> None:
         if self._at != len(self._data):
