@@ -38,7 +38,7 @@ from telemetry.spool.recovery import read_header
 from telemetry.spool.retention import Evict, Holding, Room, room_for, to_trim, victim_for
 from telemetry.spool.shelf import Segment, Shelf, Stream
 from telemetry.spool.vault import Vault
-from telemetry.wire import CODEC_RECORDS_ZSTD, HEADER_BYTES, NO_DICTIONARY, BlockHeader
+from telemetry.wire import CODEC_RECORDS_ZSTD, HEADER_BYTES, BlockHeader
 
 _FAULTS_BEFORE_GIVING_BACK: Final = 2
 
@@ -172,7 +172,7 @@ class SegmentLog:
         segment = active.segment
         header = BlockHeader(
             segment.lane, block.purpose, segment.epoch, seq, len(block.records),
-            CODEC_RECORDS_ZSTD, NO_DICTIONARY, len(block.body),
+            CODEC_RECORDS_ZSTD, block.dictionary, len(block.body),
         )  # fmt: skip
         # Counted up before anything can fail: a counter is spent even when its frame never reaches flash.
         active.counter += 1

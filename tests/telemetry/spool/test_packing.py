@@ -13,7 +13,6 @@ from telemetry.wire import (
     CODEC_RECORDS_ZSTD,
     HEADER_BYTES,
     MAX_BLOCK_BYTES,
-    NO_DICTIONARY,
     BlockHeader,
     pack_body,
     unpack_body,
@@ -39,7 +38,7 @@ def test_every_record_is_packed_once_in_its_purposes_order_and_no_block_is_too_l
     for block in blocks:
         assert len(block.body) + HEADER_BYTES <= SMALL_WIRE
         header = BlockHeader(
-            Lane.P1, block.purpose, bytes(16), 0, len(block.records), CODEC_RECORDS_ZSTD, NO_DICTIONARY, len(block.body)
+            Lane.P1, block.purpose, bytes(16), 0, len(block.records), CODEC_RECORDS_ZSTD, block.dictionary, len(block.body)
         )
         assert unpack_body(header, block.body) == [record.stored for record in block.records]
 
