@@ -16,6 +16,7 @@ from telemetry.uplink.backlog import Backlog
 from telemetry.uplink.config import UplinkConfig
 from telemetry.uplink.connection import Connection
 from telemetry.uplink.ledger import Ledger
+from telemetry.uplink.meter import Meter
 from telemetry.uplink.schedule import Schedule
 from telemetry.uplink.status import Board, UplinkState, UplinkStatus
 
@@ -52,6 +53,7 @@ class Uplink:
         rng: Random,
         config: UplinkConfig | None = None,
         hooks: Hooks | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._config = config or UplinkConfig()
         if link.acks is Acks.ACCEPTED and not self._config.free_on_acceptance:
@@ -69,9 +71,10 @@ class Uplink:
         self._board = Board(since_ns=clock.boot_ns())
         self._schedule = Schedule()
         self._ledger = Ledger()
+        self._meter = meter or Meter(clock)
 
     def status(self) -> UplinkStatus:
-        return self._board.status(law6_held=self._link.acks is Acks.STORED)
+        return self._board.status(self._link.acks is Acks.STORED, self._meter.status())
 
     def nudge(self) -> None:
         """Something changed for the better (a network, a certificate): try again now. A throttled link stays so."""
@@ -93,6 +96,7 @@ class Uplink:
         self._away.forget_nudge()
         if self._hooks.connecting is not None:
             self._hooks.connecting()
+        self._meter.connecting()
         try:
             await self._link.connect()
         except LinkError as error:
@@ -127,6 +131,7 @@ class Uplink:
             self._board,
             self._schedule,
             self._ledger,
+            self._meter,
             self._hooks.hint,
         )
 
