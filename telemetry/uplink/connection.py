@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 from ecu.clock import SECOND_NS, Clock
@@ -22,7 +22,8 @@ from telemetry.wire import BadBlock, Receipt
 
 
 class Connection:
-    """Lives from one connect to the next. `progressed` says that the receiver has stored something over it."""
+    """Lives from one connect to the next. `progressed` says that the receiver has stored something over it, `emptied`
+    that of its `lanes` nothing waits and everything sent has its receipt."""
 
     def __init__(
         self,
@@ -36,8 +37,10 @@ class Connection:
         ledger: Ledger,
         meter: Meter,
         on_hint: Callable[[Hint], None] | None,
+        lanes: Sequence[Lane] = tuple(Lane),
     ) -> None:
         self.progressed = False
+        self.emptied = asyncio.Event()
         self._link = link
         self._backlog = backlog
         self._clock = clock
@@ -48,6 +51,7 @@ class Connection:
         self._ledger = ledger
         self._meter = meter
         self._on_hint = on_hint
+        self._lanes = lanes
         self._picked: Lane | None = None
         self._passages: set[Passage] = set()
         self._again: dict[Lane, deque[BlockRef]] = {lane: deque() for lane in Lane}
@@ -84,7 +88,7 @@ class Connection:
                 passage = self._meter.begin(ref.lane, ref.wire_bytes)
                 self._passages.add(passage)
                 group.create_task(self._carry(ref, passage))
-            await self._until_stirred(self._hold())
+            await self._meter.first(self._stir, self._hold())
 
     def _next(self) -> BlockRef | None:
         """The block to send now, marked as sent; None when nothing may be sent."""
@@ -118,6 +122,8 @@ class Connection:
     def _hold(self) -> int | None:
         """Shows what waits for another network or day; when something may go by the time alone."""
         heads = self._heads()
+        if not heads and not self._ledger and not self._board.in_flight:
+            self.emptied.set()
         held = {lane: why for lane in heads if (why := self._meter.held(lane)) is not None}
         self._show(held)
         return min((at for lane in heads if (at := self._meter.wakes_ns(lane)) is not None), default=None)
@@ -131,18 +137,7 @@ class Connection:
             self._board.enter(state, words, self._clock.boot_ns())
 
     def _heads(self) -> dict[Lane, BlockRef]:
-        return {lane: ref for lane in Lane if (ref := self._head(lane)) is not None}
-
-    async def _until_stirred(self, at_ns: int | None) -> None:
-        if at_ns is None:
-            await self._stir.wait()
-            return
-        waits = [asyncio.ensure_future(self._stir.wait()), asyncio.ensure_future(self._clock.sleep_until(at_ns))]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        return {lane: ref for lane in self._lanes if (ref := self._head(lane)) is not None}
 
     def _head(self, lane: Lane) -> BlockRef | None:
         urgent = lane is Lane.P0

@@ -66,12 +66,15 @@ class DayBook:
             payload = self._twin.read()
             return None if payload is None else msgspec.msgpack.decode(payload, type=Page)
         except (TwinLost, msgspec.DecodeError) as error:
-            self._is_torn, trouble = True, error
+            self._is_torn = True
+            self._lose(error)
         except DiskError as error:
-            trouble = error
-        self.lost = True
-        self.fault = f"What went out today can't be read, so every day's budget counts as used up: {trouble}"
+            self._lose(error)
         return None
+
+    def _lose(self, trouble: Exception) -> None:
+        self.lost = True
+        self.fault = f"What went out today can't be read, so its budgets count as used up until it ends: {trouble}"
 
     def _take_up(self, page: Page) -> None:
         since_ns = max(0, self._began_ns - page.boot_ns) if page.boot == self._boot else 0

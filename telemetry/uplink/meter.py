@@ -108,9 +108,21 @@ class Meter:
 
     async def until_news(self, at_ns: int | None = None) -> None:
         """Until what may go may have changed, or boot time is `at_ns`."""
-        waits = [asyncio.ensure_future(self._news.wait())]
-        if at_ns is not None:
-            waits.append(asyncio.ensure_future(self._clock.sleep_until(at_ns)))
+        await self.first(self._news, at_ns)
+
+    def after_ns(self, seconds: float) -> int:
+        """Boot time so long from now, by this meter's clock."""
+        return self._clock.boot_ns() + int(seconds * SECOND_NS)
+
+    async def first(self, event: asyncio.Event, at_ns: int | None) -> None:
+        """Until `event` is set, or boot time is `at_ns` by this meter's clock."""
+        if at_ns is None:
+            await event.wait()
+            return
+        waits: list[asyncio.Future[object]] = [
+            asyncio.ensure_future(event.wait()),
+            asyncio.ensure_future(self._clock.sleep_until(at_ns)),
+        ]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -142,7 +154,9 @@ class Meter:
         if most is None or self._days.gone(kind, rule.bytes_per_day) < most:
             return None
         what = "bytes and P0's reserve" if lane is Lane.P0 else "bytes"
-        words = f"{lane.name} waits until the day ends: its {most:,} {what} are used up ({self._section} bytes_per_day)."
+        words = (
+            f"{lane.name} waits until the day ends: its {most:,} {what} are used up ({self._section} bytes_per_day)."
+        )
         return Held(words, self._days.ends_ns)
 
     def may_send(self, lane: Lane, size: int) -> bool:

@@ -67,13 +67,14 @@ class NetworkConfig(BaseModel):
         default={}, description='What an interface is where the kernel can\'t tell, by globs: {"enx*" = "metered"}.'
     )
     roaming_file: str = Field(
-        default="", description="Says 1 or 0: whether the modem roams. Unreadable counts as roaming. Empty: it never does."
+        default="",
+        description="Says 1 or 0: whether the modem roams. Unreadable counts as roaming. Empty: it never does.",
     )
-    wired: NetworkRule = NetworkRule()
-    wifi: NetworkRule = NetworkRule()
-    metered: MeteredRule = MeteredRule()
-    roaming: RoamingRule = RoamingRule()
-    none: NetworkRule = NetworkRule()
+    wired: NetworkRule = Field(default=NetworkRule(), description="What may go over a wire.")
+    wifi: NetworkRule = Field(default=NetworkRule(), description="What may go over Wi-Fi.")
+    metered: MeteredRule = Field(default=MeteredRule(), description="What may go over a cellular network.")
+    roaming: RoamingRule = Field(default=RoamingRule(), description="What may go over a cellular network abroad.")
+    none: NetworkRule = Field(default=NetworkRule(), description="What may go where there is no default route.")
 
     def rule(self, network: Network) -> NetworkRule:
         """Without a default route there may still be a way, by loopback or a private line: it has a rule, too."""

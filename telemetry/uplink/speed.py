@@ -8,8 +8,10 @@ from typing import Final
 
 from ecu.clock import MILLISECOND_NS, SECOND_NS
 
+TINY_BYTES: Final = 1024
+"""So little takes a round trip, and no time on any line worth the name."""
 SMALL_BYTES: Final = 4 * 1024
-"""So little takes a round trip and no time on any line worth the name; and so much may always be under way."""
+"""So much may always be under way. Where nothing tiny is ever sent, it has to do for a round trip."""
 FIRST_BYTES: Final = 16 * 1024
 MOST_BYTES: Final = 4 * 1024 * 1024
 QUEUE_NS: Final = 250 * MILLISECOND_NS
@@ -31,7 +33,7 @@ class Exchange:
 class Speed:
     """Knows nothing of the network but the times of exchanges, as BBR does (Cardwell et al., "BBR: Congestion-Based
     Congestion Control", ACM Queue 14(5), 2016): its rate is the most that was delivered within an exchange, its round
-    trip the shortest of the small ones, both of a few last.
+    trip the shortest of the tiny ones, both of a few last.
 
     `room_bytes` is what keeps the line busy and lets nobody who comes now wait behind more than a quarter of a second
     of it; up to half a second where round trips would else take more than a tenth.
@@ -50,7 +52,7 @@ class Speed:
         took_ns = max(1, now_ns - exchange.began_ns)
         self._delivered += exchange.size
         meanwhile = self._delivered - exchange.delivered
-        if exchange.size <= SMALL_BYTES:
+        if exchange.size <= (SMALL_BYTES if not self._round_trips_ns else TINY_BYTES):
             self._round_trips_ns.append(took_ns)
         if meanwhile > SMALL_BYTES:  # less says nothing of the line
             self._rates.append(meanwhile / took_ns)
