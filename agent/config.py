@@ -18,6 +18,7 @@ from telemetry.objects.config import ObjectsConfig
 from telemetry.privacy.policy import PrivacyPolicy
 from telemetry.spool.limits import SpoolLimits
 from telemetry.uplink.config import UplinkConfig
+from telemetry.uplink.networks import NetworkConfig
 
 DEFAULT_STATE = Path("outrider-state")
 """Where the agent keeps everything, below the folder it is started in, unless --state says otherwise."""
@@ -30,6 +31,9 @@ class Section(BaseModel):
 class RunSection(Section):
     lockstep: bool = Field(default=False, description="Run as fast as the sources allow, in the drive's own time.")
     step_ms: int = Field(default=200, gt=0, le=1000, description="Lockstep: how far each grant goes.")
+    flush_within_s: float = Field(
+        default=5.0, gt=0, le=60, description="At ignition off: how long flash may take for what waits, seconds."
+    )
     wall_error_s: float = Field(
         default=0.0, description="Test benches: how wrong the computer's wall clock is taken to be."
     )
@@ -129,6 +133,7 @@ class AgentConfig(Section):
     pictures: PicturesSection = PicturesSection()
     objects: ObjectsConfig = ObjectsConfig()
     uplink: UplinkConfig = UplinkConfig()
+    network: NetworkConfig = NetworkConfig()
     link: LinkSection = LinkSection()
     updates: UpdatesSection = UpdatesSection()
     learning: LearningSection = LearningSection()

@@ -1,7 +1,7 @@
 """The daemon: builds everything on the vehicle, runs it, and lets it go in order.
 
-Ignition on: spool, cloud side, perception, signals. Ignition off (SIGTERM): sources first, then everything pending
-becomes durable, then the rest. A bug or an unfit model ends the daemon; whoever launched it starts it again.
+Ignition on: spool, cloud side, perception, signals. Ignition off (SIGTERM): everything pending becomes durable, sources
+end and what they left becomes durable, P0 goes if the network allows, then the rest, and quiet. A bug or an unfit model ends the daemon; whoever launched it starts it again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import structlog
 
 from agent.api import LocalApi
 from agent.clocks import DriveClock
-from agent.cloud import CloudSide, never_paired
+from agent.cloud import CloudSide, never_paired, open_meter
 from agent.config import AgentConfig, PicturesSection
 from agent.frames import FrameAccount
 from agent.gallery import Gallery
@@ -68,7 +68,6 @@ OBJECTS_FOLDER: Final = "objects"
 OBJECT_COUNTERS_NAME: Final = "objects.ledger"
 COUNTERS_NAME: Final = "spool.ledger"
 STATUS_EVERY_S: Final = 0.25
-FLUSH_WITHIN_NS: Final = 5 * SECOND_NS
 
 log = structlog.get_logger()
 
@@ -140,16 +139,20 @@ class Daemon:
             raise reasons[0] from ended
 
     async def _close(self) -> None:
-        """Ignition off: sources first, then everything pending becomes durable, then the rest."""
+        """Ignition off: everything pending becomes durable, sources end and what they left does, P0 goes if it can."""
+        within_s = self._config.run.flush_within_s
+        await self._flush(within_s)
         if self._perception is not None:
             await self._perception.stop()
         if self._gallery is not None:
-            await self._gallery.close(FLUSH_WITHIN_NS / SECOND_NS)
-        await self._learning.close(FLUSH_WITHIN_NS / SECOND_NS)
+            await self._gallery.close(within_s)
+        await self._learning.close(within_s)
         if self._signals is not None:
             self._signals.close()
-        if not await self._keeper.close(FLUSH_WITHIN_NS):
-            log.error("flash_too_slow", within_ns=FLUSH_WITHIN_NS)
+        if await self._flush(within_s) and self._cloud is not None:
+            await self._cloud.last_call()
+        if not await self._keeper.close(int(within_s * SECOND_NS)):
+            log.error("flash_too_slow", within_s=within_s)
         if self._witness is not None:
             self._witness.close()
         await self._api.stop()
@@ -158,6 +161,16 @@ class Daemon:
         if self._object_counters is not None:
             self._object_counters.close()
         self._drive_time.close()
+
+    async def _flush(self, within_s: float) -> bool:
+        """Whether all that was offered is durable, or counted, by then."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._keeper.flush()
+        except TimeoutError:
+            log.error("flash_too_slow", within_s=within_s)
+            return False
+        return True
 
     # --- what comes in ----------------------------------------------------------------------------
 
@@ -326,7 +339,7 @@ class Daemon:
         trust = Trust(paired, self._keys, self._wall, self._disk)
         return CloudSide(
             trust, self._keeper, self._clock, self._rng, self._config.link, self._config.uplink, self._hinted,
-            lambda: report_of(self.status()),
+            lambda: report_of(self.status()), open_meter(self._config.network, self._disk),
         )  # fmt: skip
 
     def _hinted(self) -> None:
@@ -376,7 +389,7 @@ class Daemon:
         self._object_counters = Ledger.open(self._state / OBJECT_COUNTERS_NAME, OBJECT_LEDGER_NAMES, boot_id().encode())
         store = ObjectStore.open(RealDisk(folder), self._keys, os.urandom, objects, self._object_counters)
         keeper = ObjectKeeper(store)
-        uplink = None if cloud is None else cloud.object_uplink(keeper, objects, self._keeper)
+        uplink = None if cloud is None else cloud.object_uplink(keeper, objects)
         side = self._open_side(self._config.pictures) if self._config.camera.source else None
         return Gallery(
             self._config.camera.name, side, keeper, uplink, self._may_keep_pictures, self._pipeline.on_picture,
