@@ -19,7 +19,7 @@ from typing import Any, Final
 import structlog
 
 from agent.api import LocalApi
-from agent.clocks import DriveClock
+from agent.clocks import DriveClock, RoundedWall
 from agent.cloud import CloudSide, never_paired, open_meter
 from agent.config import AgentConfig, PicturesSection
 from agent.frames import FrameAccount
@@ -55,7 +55,8 @@ from telemetry.federated.plan import PLAN_FILE
 from telemetry.objects import LEDGER_NAMES as OBJECT_LEDGER_NAMES
 from telemetry.objects import ObjectKeeper, ObjectStore
 from telemetry.privacy import Privacy
-from telemetry.privacy.pictures import RedactedPicture
+from telemetry.privacy.aliases import same_each_time
+from telemetry.privacy.pictures import RedactedCrop, RedactedPicture
 from telemetry.records import Learned, PictureTaken, Purpose, Record, UpdateReport
 from telemetry.signals import SocketSignals, unix_dial
 from telemetry.spool import LEDGER_NAMES, Spool, SpoolKeeper
@@ -87,7 +88,8 @@ class Daemon:
         self._clock = DriveClock(self._stepping or SystemClock(), self._wall)
         self._since_ns = self._clock.boot_ns()
         self._version = importlib.metadata.version("outrider")
-        self._privacy = Privacy(config.privacy)
+        self._privacy = Privacy(config.privacy, same_each_time if config.run.lockstep else os.urandom)
+        self._crops_hidden = 0
         self._pipeline = Pipeline(config.camera.name, CaptureRules(config.capture), self._privacy, self._heard)
         self._views: list[Seen] = []
         self._drive_ended = False
@@ -96,7 +98,8 @@ class Daemon:
         self._keys = FileKeyStore.open(state / KEYS_FOLDER)
         self._object_counters: Ledger | None = None
         self._counters = Ledger.open(state / COUNTERS_NAME, LEDGER_NAMES, boot_id().encode())
-        self._keeper = SpoolKeeper(self._open_spool(), self._clock, self._confirmed)
+        stamps = RoundedWall(self._clock, config.privacy.time_round_ms * MILLISECOND_NS)
+        self._keeper = SpoolKeeper(self._open_spool(), stamps, self._confirmed)
         self._cloud = self._open_cloud()
         self._updates = self._open_updates(self._cloud)
         self._learning = self._open_learning()
@@ -392,7 +395,7 @@ class Daemon:
         uplink = None if cloud is None else cloud.object_uplink(keeper, objects)
         side = self._open_side(self._config.pictures) if self._config.camera.source else None
         return Gallery(
-            self._config.camera.name, side, keeper, uplink, self._may_keep_pictures, self._pipeline.on_picture,
+            self._config.camera.name, side, keeper, uplink, self._may_keep_picture, self._pipeline.on_picture,
             self._keep,
         )  # fmt: skip
 
@@ -408,14 +411,21 @@ class Daemon:
             self._learning.crop_px,
         )
         supervision = Supervision(self._rng, self._environment)
-        return PictureSide(wanted, self._clock, supervision, self._pictured, self._health, self._learning.see)
+        return PictureSide(wanted, self._clock, supervision, self._pictured, self._health, self._cropped)
 
     @property
     def _side(self) -> PictureSide | None:
         return self._gallery.side if self._gallery is not None else None
 
-    def _may_keep_pictures(self) -> bool:
-        return self._privacy.forbids(PictureTaken) is None
+    def _may_keep_picture(self, captured_ns: int) -> bool:
+        return self._privacy.forbids(PictureTaken, at_ns=captured_ns) is None
+
+    def _cropped(self, crop: RedactedCrop) -> None:
+        """Of what a zone shows nothing is learned either."""
+        if self._privacy.hides(crop.captured_ns) is None:
+            self._learning.see(crop)
+        else:
+            self._crops_hidden += 1
 
     def _pictured(self, picture: RedactedPicture) -> None:
         assert self._gallery is not None

@@ -32,6 +32,7 @@ class Pipeline:
         self._hear = hear
 
     def on_signals(self, t_ns: int, values: dict[str, float]) -> list[Record]:
+        self._privacy.hear(t_ns, values)
         self._signals.put(t_ns, values)
         if self._hear is not None:
             self._hear(t_ns, values)
