@@ -12,6 +12,7 @@ from agent.learning.gates import PowerWanted
 from agent.learning.labelsource import parse_source
 from ecu.errors import UsageFault
 from ecu.toml import load_toml
+from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.capture.config import CaptureConfig
 from telemetry.federated.plan import LearningFloor
 from telemetry.objects.config import ObjectsConfig
@@ -56,7 +57,25 @@ class PerceptionSection(Section):
 
 
 class SignalsSection(Section):
-    source: str = Field(default="", description="Where vehicle signals come from: unix:PATH. Empty = none.")
+    source: str = Field(
+        default="",
+        description="Where vehicle signals come from: unix:PATH, which tells VSS paths; or a bus, which needs a plan: "
+        "can:INTERFACE, bus:PATH (simulated), frames:FILE[?rate=R&loop=1] (recorded). Empty = none.",
+    )
+    plan: str = Field(
+        default="", description="File that says what a bus's frames hold, until a release brings one (signals compile)."
+    )
+
+    @property
+    def bus(self) -> str:
+        """The source, where it is a bus."""
+        return "" if self.source.startswith("unix:") else self.source
+
+
+class CampaignsSection(CampaignFloor):
+    """[campaigns]: the most that all campaigns together cost, whoever asks."""
+
+    file: str = Field(default="", description="Test benches: the owner's own campaigns.json, until one is signed.")
 
 
 class LinkSection(Section):
@@ -128,6 +147,7 @@ class AgentConfig(Section):
     perception: PerceptionSection = PerceptionSection()
     signals: SignalsSection = SignalsSection()
     capture: CaptureConfig = CaptureConfig()
+    campaigns: CampaignsSection = CampaignsSection()
     privacy: PrivacyPolicy = PrivacyPolicy()
     spool: SpoolLimits = SpoolLimits()
     pictures: PicturesSection = PicturesSection()

@@ -35,6 +35,7 @@ from agent.pipeline import Pipeline
 from agent.redactor import PictureSettings, PictureSide
 from agent.redactor.pictures import ANSWER_WITHIN_S
 from agent.report import report_of
+from agent.signals.room import SignalRoom, SignalSettings
 from agent.status import AgentStatus, ClockStatus, PrivacyStatus, WitnessStatus
 from agent.updates import TrialRules, UpdateSide
 from agent.view import View
@@ -50,6 +51,7 @@ from ota.kinds import Kind
 from ota.trust import Vehicle
 from ota.updates import Notice
 from telemetry.capture import CaptureRules
+from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.confirmations import Confirmation, ConfirmationSocket
 from telemetry.federated.plan import PLAN_FILE
 from telemetry.objects import LEDGER_NAMES as OBJECT_LEDGER_NAMES
@@ -58,7 +60,7 @@ from telemetry.privacy import Privacy
 from telemetry.privacy.aliases import same_each_time
 from telemetry.privacy.pictures import RedactedCrop, RedactedPicture
 from telemetry.records import Learned, PictureTaken, Purpose, Record, UpdateReport
-from telemetry.signals import SocketSignals, unix_dial
+from telemetry.signals import SocketSignals, unix_dial, vss
 from telemetry.spool import LEDGER_NAMES, Spool, SpoolKeeper
 from telemetry.uplink.status import UplinkState
 
@@ -69,6 +71,7 @@ OBJECTS_FOLDER: Final = "objects"
 OBJECT_COUNTERS_NAME: Final = "objects.ledger"
 COUNTERS_NAME: Final = "spool.ledger"
 STATUS_EVERY_S: Final = 0.25
+CAPTURED_WITHIN_S: Final = 2.0
 
 log = structlog.get_logger()
 
@@ -106,6 +109,7 @@ class Daemon:
         self._gallery = self._open_gallery(self._cloud)
         self._perception = self._open_perception()
         self._signals = self._open_signals()
+        self._room = self._open_room()
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -127,6 +131,8 @@ class Daemon:
         if self._gallery is not None:
             works.append(self._gallery.run())
         works.append(self._learning.run())
+        if self._stepping is None:
+            works.append(self._room.run())
         if self._updates is not None:
             works.append(self._try_updates(self._updates, self._perception))
         try:
@@ -147,6 +153,7 @@ class Daemon:
         await self._flush(within_s)
         if self._perception is not None:
             await self._perception.stop()
+        await self._room.close(CAPTURED_WITHIN_S)
         if self._gallery is not None:
             await self._gallery.close(within_s)
         await self._learning.close(within_s)
@@ -203,7 +210,11 @@ class Daemon:
 
     async def _follow_signals(self, signals: SocketSignals) -> None:
         async for sample in signals.samples():
-            self._keep(self._pipeline.on_signals(sample.t_ns, sample.payload))
+            self._room.tell(sample.t_ns, sample.payload)
+            self._signalled(sample.t_ns, sample.payload)
+
+    def _signalled(self, t_ns: int, values: dict[str, float]) -> None:
+        self._keep(self._pipeline.on_signals(t_ns, values))
 
     async def _drive(self, perception: Perception, clock: SteppingClock) -> None:
         """Lockstep: the drive as fast as it goes, then time alone goes on so that the link can finish."""
@@ -211,11 +222,12 @@ class Daemon:
         if self._side is not None:
             await self._side.settled.wait()
         self._settled()
-        drive = LockstepDrive(perception, self._views, self._config.camera.name, self._signals, self._pipeline, clock)
+        drive = LockstepDrive(perception, self._views, self._config.camera.name, self._signals, self._pipeline, clock, self._room)
         step_ns = self._config.run.step_ms * MILLISECOND_NS
         async for step in drive.steps(clock.boot_ns(), step_ns, until_ns=None):
             for moment in step.moments:
                 self._keep(moment.records)
+            self._keep(step.captured)
             self._drive_time.set(t_ns=step.t_ns)
             await self._keeper.commit_due()
         self._drive_ended = True
@@ -227,6 +239,8 @@ class Daemon:
         if self._stepping is not None:
             self._views.append(seen)
         else:
+            assert self._perception is not None
+            self._room.see(seen, self._perception.disagreement)
             self._keep(self._pipeline.on_seen(seen))
         self._api.publish(
             "seen", View(seen.frame_id, self._live_model(), seen.t_ns, latency_ns, seen.model_ns, seen.tracks)
@@ -302,6 +316,7 @@ class Daemon:
             clock=ClockStatus(self._clock.boot_ns(), self._wall.wall_ns(), self._wall.offset_ns),
             perception=perception,
             signals=self._signals.status() if self._signals is not None else None,
+            campaigns=self._room.status(),
             privacy=PrivacyStatus(
                 self._privacy.passed,
                 {reason.value: records for reason, records in self._privacy.dropped.items()},
@@ -492,9 +507,42 @@ class Daemon:
         )
 
     def _open_signals(self) -> SocketSignals | None:
-        if not self._config.signals.source:
+        source = self._config.signals.source
+        if not source or self._config.signals.bus:
             return None
-        return SocketSignals(unix_dial(self._config.signals.source), self._clock, self._rng)
+        return SocketSignals(unix_dial(source), self._clock, self._rng)
+
+    def _open_room(self) -> SignalRoom:
+        signals, campaigns = self._config.signals, self._config.campaigns
+        settings = SignalSettings(
+            bus=signals.bus,
+            plan=signals.plan,
+            campaigns=campaigns.file,
+            told=tuple({*self._config.capture.signals, vss.SPEED, vss.LONGITUDINAL}),
+            privacy=self._config.privacy,
+            floor=CampaignFloor.model_validate(campaigns.model_dump(exclude={"file"})),
+            most_event_bytes=self._keeper.most_event_bytes,
+            realtime=self._stepping is None,
+            camera=self._config.camera.name,
+        )
+        return SignalRoom(
+            self._state, settings, self._signed, self._clock, self._believed_s, Supervision(self._rng, self._environment),
+            self._signalled, self._captured, self._pictures_wanted, self._health,
+        )  # fmt: skip
+
+    def _signed(self, kind: Kind) -> Path | None:
+        return self._updates.taken(kind) if self._updates is not None else None
+
+    def _believed_s(self) -> int:
+        """Seconds since 1970; 0 until the link has shown that certificates hold by our clock."""
+        return self._wall.wall_ns() // SECOND_NS if self._is_time_proven() else 0
+
+    def _captured(self, record: Record) -> None:
+        self._keep(self._pipeline.on_captured(record))
+
+    def _pictures_wanted(self, why: str, before: int, after: int) -> None:
+        if self._side is not None:
+            self._side.want_clip(why, before, after)
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:

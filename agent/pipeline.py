@@ -59,6 +59,10 @@ class Pipeline:
     def on_update(self, t_ns: int, report: UpdateReport) -> list[Record]:
         return list(self._private((record_of(t_ns, report),)))
 
+    def on_captured(self, record: Record) -> list[Record]:
+        """What a campaign told: its samples have been through the privacy stage where they were cut."""
+        return list(self._private((record,)))
+
     def _private(self, records: tuple[Record, ...]) -> Iterator[Record]:
         for record in records:
             kept = self._privacy.apply(record)

@@ -31,6 +31,7 @@ class Work(Message, frozen=True, tag="work"):
     floor: str
     told: tuple[str, ...]
     folder: str
+    most_event_bytes: int
     realtime: bool
     from_ns: int
 
@@ -111,14 +112,15 @@ class PicturesWanted(Message, frozen=True, tag="pictures_wanted"):
 
 
 class CampaignCounts(msgspec.Struct, frozen=True):
-    """One campaign: `state` is "active", or why it tells nothing. `dropped` is by reason."""
+    """One campaign: `state` is "active", or why it tells nothing. What it told since the process began: `dropped` is what
+    it didn't, by reason; `bytes_per_day` its budget."""
 
     name: str
     revision: int
     state: str
     triggers: int
-    blocks: int
-    bytes_today: int
+    records: int
+    bytes: int
     bytes_per_day: int
     dropped: Mapping[str, int]
 

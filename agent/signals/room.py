@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from agent.perception.settings import Supervision
 from agent.signals.campaigns import CampaignShelf
@@ -17,6 +18,7 @@ from agent.signals.side import SignalSide, SignalSideStatus
 from ecu.clock import SECOND_NS, Clock
 from ecu.disk import RealDisk, state_folder
 from inference.messages import Seen
+from ota.kinds import Kind
 from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.privacy.policy import PrivacyPolicy
 from telemetry.records import Record
@@ -30,7 +32,8 @@ PLAN_FILE: Final = "signals.plan"
 @dataclass(frozen=True, slots=True)
 class SignalSettings:
     """`bus` is a URL of one, or empty; `plan` the owner's plan for it, `campaigns` the owner's own campaigns.json, each
-    empty for none: what was signed goes before both. `told` are the paths that the agent's own rules look at."""
+    empty for none: what was signed goes before both. `told` are the paths that the agent's own rules look at;
+    `most_event_bytes` is the longest event that the spool takes."""
 
     bus: str
     plan: str
@@ -38,7 +41,9 @@ class SignalSettings:
     told: tuple[str, ...]
     privacy: PrivacyPolicy
     floor: CampaignFloor
+    most_event_bytes: int
     realtime: bool
+    camera: str = "front"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +56,8 @@ class SignalRoomStatus:
     side: SignalSideStatus | None
 
 
-class Signed(Protocol):
-    """Where the signed releases lie; None before the first."""
-
-    def campaigns(self) -> Path | None: ...
-
-    def plan(self) -> Path | None: ...
+Signed = Callable[[Kind], Path | None]
+"""Where the signed release of that kind lies; None before the first."""
 
 
 class SignalRoom:
@@ -75,7 +76,6 @@ class SignalRoom:
         on_captured: Callable[[Record], None],
         on_pictures: Callable[[str, int, int], None],
         on_health: Callable[[str, str], None],
-        camera: str = "front",
     ) -> None:
         self._folder = state / FOLDER
         self._settings = settings
@@ -88,9 +88,9 @@ class SignalRoom:
         self._on_health = on_health
         state_folder(self._folder)
         self._shelf = CampaignShelf(
-            RealDisk(self._folder), signed.campaigns, Path(settings.campaigns) if settings.campaigns else None
+            RealDisk(self._folder), partial(signed, Kind.CAMPAIGN), Path(settings.campaigns) if settings.campaigns else None
         )
-        self._seen = SeenSignals(camera)
+        self._seen = SeenSignals(settings.camera)
         self._plan = self._plan_path()
         self._side = SignalSide(self._work, self._shelf, self, supervision, on_health)
         self._is_on = False
@@ -174,7 +174,7 @@ class SignalRoom:
         return bool(self._settings.bus) or (self._settings.floor.enabled and bool(self._shelf.candidates()))
 
     def _plan_path(self) -> str:
-        folder = self._signed.plan()
+        folder = self._signed(Kind.CONFIG)
         return self._settings.plan if folder is None else str(folder / PLAN_FILE)
 
     def _work(self) -> Work:
@@ -186,6 +186,7 @@ class SignalRoom:
             floor=settings.floor.model_dump_json(),
             told=settings.told if settings.bus else (),
             folder=str(self._folder),
+            most_event_bytes=settings.most_event_bytes,
             realtime=settings.realtime,
             from_ns=self._clock.boot_ns(),
         )
