@@ -55,7 +55,7 @@ def compile_plan(sources: Sequence[DbcText], mapped: MapFile = NO_MAP) -> Signal
     messages = [drawn for source in sources for drawn in _messages(source)]
     _refuse_same_ids(messages)
     lines = _resolved(messages, mapped)
-    paths = _Paths(set(mapping.path for mapping in lines.values()))
+    paths = _Paths({mapping.path for mapping in lines.values()})
     periods = _periods(messages, mapped)
     groups: list[Group] = []
     cuts: list[GroupCut] = []
@@ -73,9 +73,10 @@ def _messages(source: DbcText) -> Iterator[_Drawn]:
         import cantools
     except ImportError as error:
         raise EnvironmentFault("DBC files need cantools: pip install 'outrider[can]'.") from error
+    database = cantools.database.can.Database(strict=False)
     try:
-        database = cantools.database.load_string(source.text, database_format="dbc", strict=False)
-    except Exception as error:  # noqa: BLE001: cantools has no one error for a file that it can't read
+        database.add_dbc_string(source.text)
+    except Exception as error:  # its parser has no one error for a bad file
         raise UsageFault(f"{shown(source.name)} can't be read: {shown(error)}. Correct it there.") from error
     for message in database.messages:
         if message.signals and message.name != _NO_MESSAGE:
@@ -89,7 +90,8 @@ def _refuse_same_ids(messages: Sequence[_Drawn]) -> None:
         if other is not drawn:
             raise UsageFault(
                 f"{shown(drawn.source.name)}: {drawn.name} has the id {drawn.can_id:#x} of {other.name} in"
-                f" {shown(other.source.name)}, both on bus {drawn.source.bus}. Leave one out, or say --bus for each file."
+                f" {shown(other.source.name)}, both on bus {drawn.source.bus}. Leave one out, or give each file"
+                " its --bus."
             )
 
 

@@ -7,6 +7,7 @@ signals of a message and all its frames.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -151,7 +152,7 @@ class Decoder:
         cuts = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist(), known]
         parts = self._parts[frames.width]
         columns: list[Columns] = []
-        for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
+        for begin, end in itertools.pairwise(cuts):
             lengths = length[begin:end] if some_short and is_short[begin:end].any() else None
             for part in parts[numbers[begin]]:
                 self._take(part, t_ns[begin:end], words[:, begin:end], lengths, columns)

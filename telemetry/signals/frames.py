@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -105,6 +106,6 @@ def by_id(frames: Frames) -> Iterator[tuple[int, int, NDArray[np.intp]]]:
     order = np.argsort(all_keys, kind="stable")
     sorted_keys = all_keys[order]
     cuts = [0, *(np.flatnonzero(sorted_keys[1:] != sorted_keys[:-1]) + 1).tolist(), len(order)]
-    for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
+    for begin, end in itertools.pairwise(cuts):
         key = int(sorted_keys[begin])
         yield key >> 32, key & 0xFFFF_FFFF, order[begin:end]
