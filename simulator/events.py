@@ -31,7 +31,8 @@ from telemetry.records import (
 from telemetry.signals import vss
 
 LABELS: Final = (
-    "person", "bicycle", "car", "motorcycle", "bus", "train", "truck", "traffic_light", "stop_sign", "dog", "cat", "horse",
+    "person", "bicycle", "car", "motorcycle", "bus", "train",
+    "truck", "traffic_light", "stop_sign", "dog", "cat", "horse",
 )  # fmt: skip
 _CAMERAS: Final = ("front", "rear", "left", "right")
 _FAULTS: Final = (
@@ -105,7 +106,9 @@ def _hard_brake(rng: Random, _: int) -> HardBrake:
 def _new_track(rng: Random, boot_ns: int) -> NewTrack:
     left, top = rng.uniform(0, 600), rng.uniform(0, 400)
     box = (left, top, left + rng.uniform(8, 200), top + rng.uniform(8, 200))
-    return NewTrack(rng.choice(_CAMERAS), boot_ns // 40_000_000, rng.randrange(5000), rng.choice(LABELS), _score(rng), box)
+    return NewTrack(
+        rng.choice(_CAMERAS), boot_ns // 40_000_000, rng.randrange(5000), rng.choice(LABELS), _score(rng), box
+    )
 
 
 def _low_confidence(rng: Random, boot_ns: int) -> LowConfidence:
@@ -146,7 +149,9 @@ def _picture_taken(rng: Random, boot_ns: int) -> PictureTaken:
 
 def _learned(rng: Random, _: int) -> Learned:
     payload = rng.randbytes(48)  # a real one is kilobytes of noise that no dictionary helps
-    return Learned(ModelUpdate("lights", "light-state-1.0", "mixer", "v1", rng.randrange(50), payload, rng.randbytes(70)))
+    return Learned(
+        ModelUpdate("lights", "light-state-1.0", "mixer", "v1", rng.randrange(50), payload, rng.randbytes(70))
+    )
 
 
 def _signal_block(rng: Random, _: int) -> SignalBlock:

@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
+
+from ecu.errors import EnvironmentFault
+
+_FOLDER: Final = Path(__file__).parent
 
 NO_DICTIONARY: Final = 0
 NEWEST_DICTIONARY: Final = 1
@@ -22,6 +27,11 @@ SHA256: Final[Mapping[int, str]] = MappingProxyType(
 """By id, of the bytes that each must have for ever."""
 
 
-def read_dictionary(number: int) -> bytes:
-    """Of an id in SHA256."""
-    return (Path(__file__).parent / f"events-{number}.zdict").read_bytes()
+def read_dictionary(number: int, folder: Path = _FOLDER) -> bytes:
+    """Of an id in SHA256. Raises EnvironmentFault for other bytes than were shipped: with them nobody else could read
+    what this computer writes."""
+    path = folder / f"events-{number}.zdict"
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != SHA256[number]:
+        raise EnvironmentFault(f"{path} isn't the dictionary that was shipped: install Outrider again.")
+    return data

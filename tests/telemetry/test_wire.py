@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from telemetry.dictionaries import read_dictionary
 from telemetry.records import Health, Lane, Purpose, Stored, decode_event, encode_event, encode_records
 from telemetry.spool.packing import Waiting, pack, stored_size
 from telemetry.wire import (
@@ -69,7 +70,7 @@ def header_of(vector: dict[str, Any]) -> BlockHeader:
         vector["base_seq"],
         vector["count"],
         CODEC_RECORDS_ZSTD,
-        NO_DICTIONARY,
+        vector["dictionary"],
         len(bytes.fromhex(vector["body"])),
     )
 
@@ -86,7 +87,8 @@ def test_a_golden_block_is_written_and_read_as_it_stands(vector: dict[str, Any])
     records = unpack_body(header, body)
     assert len(records) == vector["count"]
     assert decode_event(bytes(records[0].event)) == Health("camera", "lost")
-    assert zstandard.decompress(body) == bytes.fromhex(vector["plain"])
+    known = zstandard.ZstdCompressionDict(read_dictionary(header.dictionary)) if header.dictionary else None
+    assert zstandard.ZstdDecompressor(dict_data=known).decompress(body) == bytes.fromhex(vector["plain"])
 
 
 @named("bad_blocks")

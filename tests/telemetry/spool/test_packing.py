@@ -38,7 +38,14 @@ def test_every_record_is_packed_once_in_its_purposes_order_and_no_block_is_too_l
     for block in blocks:
         assert len(block.body) + HEADER_BYTES <= SMALL_WIRE
         header = BlockHeader(
-            Lane.P1, block.purpose, bytes(16), 0, len(block.records), CODEC_RECORDS_ZSTD, block.dictionary, len(block.body)
+            Lane.P1,
+            block.purpose,
+            bytes(16),
+            0,
+            len(block.records),
+            CODEC_RECORDS_ZSTD,
+            block.dictionary,
+            len(block.body),
         )
         assert unpack_body(header, block.body) == [record.stored for record in block.records]
 
