@@ -62,6 +62,8 @@ from telemetry.privacy.pictures import RedactedCrop, RedactedPicture
 from telemetry.records import Learned, PictureTaken, Purpose, Record, UpdateReport
 from telemetry.signals import SocketSignals, unix_dial, vss
 from telemetry.spool import LEDGER_NAMES, Spool, SpoolKeeper
+from telemetry.spool.format import max_wire_bytes
+from telemetry.spool.packing import max_event_bytes
 from telemetry.uplink.status import UplinkState
 
 SOCKET_NAME: Final = "agent.sock"
@@ -521,7 +523,7 @@ class Daemon:
             told=tuple({*self._config.capture.signals, vss.SPEED, vss.LONGITUDINAL}),
             privacy=self._config.privacy,
             floor=CampaignFloor.model_validate(campaigns.model_dump(exclude={"file"})),
-            most_event_bytes=self._keeper.most_event_bytes,
+            most_event_bytes=max_event_bytes(max_wire_bytes(self._config.spool.segment_bytes)),
             realtime=self._stepping is None,
             camera=self._config.camera.name,
         )

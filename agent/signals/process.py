@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Final, NoReturn
+from random import Random
+from typing import Any, Final
 
 from agent.signals.capturing import Capturing, Output
 from agent.signals.messages import (
@@ -48,7 +50,7 @@ from telemetry.privacy.policy import PrivacyPolicy
 from telemetry.records import Record, encode_event
 from telemetry.signals.conversation import Conversation
 from telemetry.signals.framesource import FrameSource
-from telemetry.signals.plan import MAX_PLAN_BYTES, SignalPlan, load_plan
+from telemetry.signals.plan import MAX_PLAN_BYTES, PlanFileRefused, SignalPlan, load_plan
 from telemetry.signals.sources import open_frames
 
 TICK_NS: Final = 20 * MILLISECOND_NS
@@ -62,11 +64,11 @@ MOST_WAITING_BYTES: Final = 16 * 1024 * 1024
 class SignalProcess:
     """One life: begins with Work, ends when the agent goes (ChannelClosed)."""
 
-    def __init__(self, agent: Conversation[ToSignals], work: Work, clock: Clock) -> None:
+    def __init__(self, agent: Conversation[ToSignals], work: Work, clock: Clock, rng: Random) -> None:
         self._agent = agent
         self._work = work
         self._clock = clock
-        self._source = open_frames(work.source, clock) if work.source else None
+        self._source = open_frames(work.source, clock, rng) if work.source else None
         self._plan = _plan(work.plan) if work.plan else None
         if self._source is not None and self._plan is None:
             raise UsageFault("A bus needs a plan of its signals: [signals] plan, made by outrider signals compile.")
@@ -94,7 +96,7 @@ class SignalProcess:
     async def run(self) -> None:
         """Raises ChannelClosed once the agent is gone, OutriderError for what it can't go on with."""
         self._say(self._ready())
-        works = [self._listen(), self._speak()]
+        works: list[Coroutine[Any, Any, None]] = [self._listen(), self._speak()]
         if self._work.realtime:
             works += [self._tick()]
             if self._source is not None:
@@ -112,7 +114,7 @@ class SignalProcess:
         groups = self._plan.schema.groups if self._plan is not None else ()
         return SignalsReady(len(groups), sum(len(group.signals) for group in groups), self._clock.boot_ns())
 
-    async def _listen(self) -> NoReturn:
+    async def _listen(self) -> None:
         while True:
             match await self._agent.receive():
                 case Told(t_ns, values):
@@ -139,7 +141,7 @@ class SignalProcess:
                 # Another frame of the last one's very instant may come yet.
                 self._until(int(frames.t_ns[-1]) - 1)
 
-    async def _tick(self) -> NoReturn:
+    async def _tick(self) -> None:
         """Time goes on when nothing comes, too."""
         due_ns = status_ns = self._clock.boot_ns()
         while True:
@@ -204,7 +206,7 @@ class SignalProcess:
         self._waiting_bytes += length
         self._more.set()
 
-    async def _speak(self) -> NoReturn:
+    async def _speak(self) -> None:
         while True:
             await self._more.wait()
             self._more.clear()
@@ -273,10 +275,9 @@ async def _live(channel_fd: int, clock_for: Callable[[Work], Clock]) -> None:
     work = await agent.receive()
     assert isinstance(work, Work), "the agent begins with Work"
     try:
-        await SignalProcess(agent, work, clock_for(work)).run()
+        await SignalProcess(agent, work, clock_for(work), Random(os.urandom(16))).run()
     except OutriderError as fault:
-        is_usage = isinstance(fault, UsageFault)
-        await agent.send(SignalsFault(str(fault), is_usage))
+        await agent.send(SignalsFault(str(fault), isinstance(fault, UsageFault | PlanFileRefused)))
 
 
 def _clock_for(work: Work) -> Clock:

@@ -80,3 +80,8 @@ def _packed(records: Sequence[Waiting], max_body_bytes: int) -> Iterator[Packed]
         middle = len(records) // 2
         yield from _packed(records[:middle], max_body_bytes)
         yield from _packed(records[middle:], max_body_bytes)
+
+
+def max_event_bytes(max_wire_bytes: int) -> int:
+    """The longest event, encoded, that a record may hold."""
+    return max_stored_size(max_wire_bytes) - stored_size(b"")
