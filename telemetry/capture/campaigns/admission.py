@@ -63,7 +63,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A set that runs here. `cost` is of all that haven't ended, idle ones too: consent that comes later refuses none."""
+    """A set that runs here. `cost` is of all that haven't ended, idle ones too: later consent refuses none."""
 
     revision: int
     schema: Schema

@@ -21,7 +21,7 @@ PERIOD_NS: Final = 4 * 3600 * 1_000_000_000
 PERIODS_A_DAY: Final = 6
 CHECKPOINT_NS: Final = 600 * 1_000_000_000
 VEHICLE: Final = ""
-"""The account of all campaigns together."""
+"""The account of all campaigns together; like every one that isn't a campaign's it is never forgotten."""
 
 _CAPACITY: Final = 8192
 _MOST_CAPACITY: Final = 64 * 1024
@@ -57,6 +57,10 @@ class _Page(msgspec.Struct, array_like=True):
     powered_ns: int = 0
     spent_until_ns: int = 0
     accounts: dict[str, _Account] = {}
+
+
+_Place = tuple[str, int]
+"""An account and a period."""
 
 
 class Shelf(Protocol):
@@ -125,56 +129,69 @@ class CampaignBook:
         self._spent_until_ns = read.spent_until_ns
         self._powered_ns = self._written_ns = read.powered_ns
         self._offset_ns = read.powered_ns - now_ns
-        self._period = read.powered_ns // PERIOD_NS
-        self._aside: dict[str, _Used] = {}
-        self._shares: dict[str, _Used] = {}
+        self._aside: dict[_Place, _Used] = {}
+        self._shares: dict[_Place, _Used] = {}
 
     def take_trigger(self, name: str, most: int, t_ns: int) -> int | None:
         """The trigger's number, or None when `most` were told within a day."""
-        if not self._grants(t_ns) or self._within_a_day(name).triggers >= most:
+        period = self._period(t_ns)
+        if not self._grants() or self._within_a_day(name, period).triggers >= most:
             return None
-        now = self._now(name)
-        if not self._cover(name, _Used(now.triggers + 1, now.bytes), _Used(-(-most // _TRIGGER_SHARES) - 1, 0)):
+        now = self._used(name, period)
+        after = _Used(now.triggers + 1, now.bytes)
+        if not self._cover((name, period), after, _Used(-(-most // _TRIGGER_SHARES) - 1, 0)):
             return None
         account = self._accounts[name]
-        account.used[self._period] = _Used(now.triggers + 1, now.bytes)
+        account.used[period] = after
         account.number += 1
         return account.number
 
     def take_bytes(self, name: str, most: int, amount: int, t_ns: int) -> bool:
         """False when with these more than `most` were told within a day."""
-        if not self._grants(t_ns) or self._within_a_day(name).bytes + amount > most:
+        period = self._period(t_ns)
+        if not self._grants() or self._within_a_day(name, period).bytes + amount > most:
             return False
-        now = self._now(name)
-        if not self._cover(name, _Used(now.triggers, now.bytes + amount), _Used(0, most // _BYTE_SHARES)):
+        now = self._used(name, period)
+        after = _Used(now.triggers, now.bytes + amount)
+        if not self._cover((name, period), after, _Used(0, most // _BYTE_SHARES)):
             return False
-        self._accounts[name].used[self._period] = _Used(now.triggers, now.bytes + amount)
+        self._accounts[name].used[period] = after
         return True
+
+    def bytes_used(self, name: str, t_ns: int) -> int:
+        """Of the account, within a day."""
+        return self._within_a_day(name, self._period(t_ns)).bytes
 
     def bytes_left(self, name: str, most: int, t_ns: int) -> int:
         """What `take_bytes` would grant at most."""
-        return max(0, most - self._within_a_day(name).bytes) if self._grants(t_ns) else 0
+        used = self.bytes_used(name, t_ns)
+        return max(0, most - used) if self._grants() else 0
+
+    def has_fetched(self, name: str, number: int) -> bool:
+        """True when that id, or a higher one, was fetched before."""
+        return name in self._accounts and number <= self._accounts[name].fetched
 
     def take_fetch(self, name: str, number: int, t_ns: int) -> bool:
         """True once for each id, in rising order; durable before this returns."""
-        fetched = self._accounts[name].fetched if name in self._accounts else 0
-        if not self._grants(t_ns) or number <= fetched:
+        self._period(t_ns)
+        if not self._grants() or self.has_fetched(name, number):
             return False
-        self._account(name).fetched = number
+        account = self._account(name)
+        before, account.fetched = account.fetched, number
         if not self._write():
-            self._account(name).fetched = fetched
+            account.fetched = before
             return False
         return True
 
     def tick(self, t_ns: int) -> None:
         """Remembers from time to time how much time has passed: else a budget of short journeys never came back."""
-        self._turn_to(t_ns)
+        self._period(t_ns)
         if self._powered_ns - self._written_ns >= CHECKPOINT_NS and self._holds_anything:
             self._write()
 
     def close(self, t_ns: int) -> None:
         """The last words before an orderly end: what was set aside and not used comes back."""
-        self._turn_to(t_ns)
+        self._period(t_ns)
         self._aside.clear()
         self._shares.clear()
         if self._holds_anything:
@@ -186,16 +203,13 @@ class CampaignBook:
     def _holds_anything(self) -> bool:
         return bool(self._accounts or self._spent_until_ns)
 
-    def _turn_to(self, t_ns: int) -> None:
-        self._powered_ns = max(self._powered_ns, t_ns + self._offset_ns)
-        if self._powered_ns // PERIOD_NS > self._period:
-            self._period = self._powered_ns // PERIOD_NS
-            # What the flash holds of the period before is a little more than was used: the next write says less.
-            self._aside.clear()
-            self._shares.clear()
+    def _period(self, t_ns: int) -> int:
+        """That `t_ns` is in. What the book grants goes by it alone, so that nothing depends on who was asked first."""
+        powered_ns = max(0, t_ns + self._offset_ns)
+        self._powered_ns = max(self._powered_ns, powered_ns)
+        return powered_ns // PERIOD_NS
 
-    def _grants(self, t_ns: int) -> bool:
-        self._turn_to(t_ns)
+    def _grants(self) -> bool:
         return self._powered_ns >= self._spent_until_ns
 
     def _account(self, name: str) -> _Account:
@@ -204,47 +218,56 @@ class CampaignBook:
         self._accounts[name] = account
         return account
 
-    def _now(self, name: str) -> _Used:
-        return self._accounts[name].used.get(self._period, _NOTHING) if name in self._accounts else _NOTHING
+    def _used(self, name: str, period: int) -> _Used:
+        return self._accounts[name].used.get(period, _NOTHING) if name in self._accounts else _NOTHING
 
-    def _within_a_day(self, name: str) -> _Used:
-        """In all periods that touch the last 24 hours."""
+    def _within_a_day(self, name: str, period: int) -> _Used:
+        """In all periods that touch the 24 hours before the end of this one."""
         periods = self._accounts[name].used.items() if name in self._accounts else ()
-        counted = [used for period, used in periods if period >= self._period - PERIODS_A_DAY]
+        counted = [used for number, used in periods if number >= period - PERIODS_A_DAY]
         return _Used(sum(used.triggers for used in counted), sum(used.bytes for used in counted))
 
-    def _cover(self, name: str, need: _Used, share: _Used) -> bool:
+    def _cover(self, place: _Place, need: _Used, share: _Used) -> bool:
         """True when `need` of the account is durably set aside, with a share beyond where that has to be written."""
-        aside = self._aside.get(name, _NOTHING)
+        aside = self._aside.get(place, _NOTHING)
         if need.triggers <= aside.triggers and need.bytes <= aside.bytes:
             return True
         before = dict(self._aside)
-        self._account(name)
+        self._account(place[0])
+        self._forget_shares(place[1])
+        self._shares[place] = _most(self._shares.get(place, _NOTHING), share)
         # Accounts that are in use are all filled up by the same write.
-        self._shares[name] = _most(self._shares.get(name, _NOTHING), share)
         for other, beyond in self._shares.items():
-            self._aside[other] = _most(self._aside.get(other, _NOTHING), _sum(self._now(other), beyond))
-        self._aside[name] = _most(self._aside[name], _sum(need, share))
+            self._aside[other] = _most(self._aside.get(other, _NOTHING), _sum(self._used(*other), beyond))
+        self._aside[place] = _most(self._aside[place], _sum(need, share))
         if self._write():
             return True
         self._aside = before
         return False
+
+    def _forget_shares(self, period: int) -> None:
+        """Of periods that are over: the next write says what was used, which is a little less."""
+        for place in [place for place in self._shares if place[1] < period - 1]:
+            del self._shares[place]
+            self._aside.pop(place, None)
 
     def _page(self) -> _Page:
         accounts = {name: self._as_set_aside(name, account) for name, account in self._accounts.items()}
         return _Page(1, self._powered_ns, self._spent_until_ns, accounts)
 
     def _as_set_aside(self, name: str, account: _Account) -> _Account:
-        first = self._period - PERIODS_A_DAY
+        first = self._powered_ns // PERIOD_NS - PERIODS_A_DAY
         used = {period: of for period, of in account.used.items() if period >= first}
-        now, aside = self._now(name), self._aside.get(name, _NOTHING)
-        if name in self._aside:
-            used[self._period] = _most(now, aside)
-        return _Account(account.number + max(0, aside.triggers - now.triggers), account.fetched, used)
+        number = account.number
+        for (owner, period), aside in self._aside.items():
+            if owner == name:
+                number += max(0, aside.triggers - self._used(name, period).triggers)
+                used[period] = _most(self._used(name, period), aside)
+        return _Account(number, account.fetched, used)
 
     def _write(self) -> bool:
         while len(self._accounts) > MOST_ACCOUNTS:
-            self._forget(next(name for name in self._accounts if name != VEHICLE))
+            self._forget(next(name for name in self._accounts if name and not name.startswith(":")))
         try:
             self._shelf.write(msgspec.msgpack.encode(self._page()))
         except DiskError:
@@ -254,8 +277,10 @@ class CampaignBook:
         return True
 
     def _forget(self, name: str) -> None:
-        for kept in (self._accounts, self._aside, self._shares):
-            kept.pop(name, None)
+        del self._accounts[name]
+        for kept in (self._aside, self._shares):
+            for place in [place for place in kept if place[0] == name]:
+                del kept[place]
 
 
 def _decoded(page: bytes | None) -> _Page:

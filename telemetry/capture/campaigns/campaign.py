@@ -148,8 +148,8 @@ class OnAnomaly(Windows):
 
 
 class Once(Windows):
-    """A fetch on demand: what rings hold now and what comes in `post_ms`; once for each `id`, which is remembered. Ids of
-    a campaign rise: one that isn't above the last one fetched counts as fetched."""
+    """A fetch on demand: what rings hold now and what comes in `post_ms`; once for each `id`, which is remembered. A
+    campaign's ids rise: one that isn't above the last one fetched counts as fetched."""
 
     kind: Literal["once"]
     id: Annotated[int, Field(ge=1, le=1 << 40)]

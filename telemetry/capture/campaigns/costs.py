@@ -10,9 +10,9 @@ from telemetry.capture.campaigns.campaign import (
     Campaign,
     LastKnown,
     OnAnomaly,
+    Once,
     OnChange,
     OnCondition,
-    Once,
     Periodic,
     Trigger,
     Windows,
@@ -124,8 +124,12 @@ def history_samples(path: str, window_ms: int, sources: Sources, schema: Schema,
 
 
 def cost_of(
-    campaign: Campaign, streams: Sequence[StreamSpec], expression: Condition | None, schema: Schema, floor: CampaignFloor
-) -> Cost:  # fmt: skip
+    campaign: Campaign,
+    streams: Sequence[StreamSpec],
+    expression: Condition | None,
+    schema: Schema,
+    floor: CampaignFloor,
+) -> Cost:
     """At the worst. Its own budget bounds what it tells."""
     told = min(told_per_day(campaign, streams, schema, floor), campaign.budget.bytes_per_day)
     return Cost(

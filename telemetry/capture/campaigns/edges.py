@@ -8,8 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ecu.clock import MILLISECOND_NS
 from telemetry.capture.campaigns.campaign import Edge
-from telemetry.capture.campaigns.streams import LONG_AGO_NS, MS
+from telemetry.capture.campaigns.streams import LONG_AGO_NS
 
 TRUE: Final = 1
 FALSE: Final = 0
@@ -24,7 +25,7 @@ class Edges:
     def __init__(self, edge: Edge, cooldown_ms: int) -> None:
         self.cooled = 0
         self._edge = edge
-        self._cooldown_ns = cooldown_ms * MS
+        self._cooldown_ns = cooldown_ms * MILLISECOND_NS
         self._was_true = False
         self._last_ns = LONG_AGO_NS
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ecu.clock import MILLISECOND_NS
-from telemetry.capture.campaigns.campaign import Campaign, Once, Windows
-from telemetry.capture.campaigns.edges import Edges
+from telemetry.capture.campaigns.campaign import Campaign, Windows
 from telemetry.capture.campaigns.streams import LONG_AGO_NS, Stream
 from telemetry.capture.campaigns.telling import Tell
-from telemetry.capture.campaigns.watches import Watch
 from telemetry.records import Triggered
 
 TELL_WITHIN_MS: Final = 10_000
@@ -110,26 +108,3 @@ class Windowed:
                 parts.append(stream.told(first, end))
         if parts:
             yield Tell(end_ns, min(int(part.t_ns[0]) for part in parts), tuple(parts))
-
-
-class Trigger:
-    """A watch, what makes a trigger of it, and what grants it. Grants give a number, or None."""
-
-    def __init__(self, watch: Watch, edges: Edges, why: str, grant: Callable[[int], int | None]) -> None:
-        self.watch = watch
-        self.edges = edges
-        self._why = why
-        self._grant = grant
-
-    def fired(self) -> Iterator[Fired]:
-        """Since the last call, in order of time."""
-        instants, states = self.watch.states()
-        if len(instants):
-            for t_ns in self.edges.triggers(instants, states):
-                number = self._grant(t_ns)
-                if number is not None:
-                    yield Fired(number, t_ns, self._why)
-
-
-def why_fetched(once: Once) -> str:
-    return f"fetch {once.id}"

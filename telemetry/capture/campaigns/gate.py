@@ -8,9 +8,9 @@ from typing import Final
 
 import numpy as np
 
+from ecu.clock import SECOND_NS
 from telemetry.signals.schema import Columns, Group
 
-SECOND_NS: Final = 1_000_000_000
 _BURST_ROWS: Final = 8
 
 

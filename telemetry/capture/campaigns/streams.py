@@ -12,10 +12,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ecu.clock import MILLISECOND_NS
 from telemetry.capture.campaigns.ring import Ring
 from telemetry.signals.schema import Columns, Group, Values, physical
 
-MS: Final = 1_000_000
 LONG_AGO_NS: Final = -(1 << 62)
 
 
@@ -51,9 +51,19 @@ class Stream:
         if not self.spec.min_period_ms:
             self.ring.append(t_ns, values)
             return
-        rows, self._last_ns = thinned(t_ns, self._last_ns, self.spec.min_period_ms * MS)
+        rows, self._last_ns = thinned(t_ns, self._last_ns, self.spec.min_period_ms * MILLISECOND_NS)
         if rows:
             self.ring.append(t_ns[rows], [column[rows] for column in values])
+
+    def begin_with(self, others: Sequence[Stream], from_ns: int) -> None:
+        """Takes what the fullest ring holds of its signals from `from_ns` on."""
+        group, columns = self.spec.group, set(self.spec.columns)
+        alike = [other for other in others if other.spec.group == group and columns <= set(other.spec.columns)]
+        held = [(other, other.ring.first_at(from_ns)) for other in alike]
+        if held:
+            fullest, first = max(held, key=lambda ring: len(ring[0].ring) - ring[1])
+            if first < len(fullest.ring):
+                self.offer(fullest.told(first, len(fullest.ring)))
 
     def told(self, first: int, end: int) -> Columns:
         """Rows of its ring as they are told; good until the next `offer`."""
@@ -93,13 +103,13 @@ class ChangeStream(Stream):
 
     def _moved(self, times: list[int], values: list[float]) -> list[int]:
         rows = []
-        told, last_ns, apart = self._told, self._last_ns, self.spec.min_period_ms * MS
+        told, last_ns, apart = self._told, self._last_ns, self.spec.min_period_ms * MILLISECOND_NS
         for row, value in enumerate(values):
             # A value that isn't a number is no value: no comparison holds for it.
-            if (told is None and value == value) or (told is not None and abs(value - told) > self._beyond):
-                if times[row] - last_ns >= apart:
-                    told, last_ns = value, times[row]
-                    rows.append(row)
+            moved = value == value if told is None else abs(value - told) > self._beyond
+            if moved and times[row] - last_ns >= apart:
+                told, last_ns = value, times[row]
+                rows.append(row)
         self._told, self._last_ns = told, last_ns
         return rows
 

@@ -1,40 +1,48 @@
 """What triggers look at: the samples of some paths, and what they say at each of them.
 
-A watch is given all samples up to some time, and then asked about those that came since it was asked last. Its answers
-depend on the samples alone.
+A watch is given all samples of its groups, step by step, and says what holds at each. Its answers depend on the samples
+alone, however they were cut into steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ecu.clock import MILLISECOND_NS
+from telemetry.capture.campaigns.campaign import Residual
 from telemetry.capture.campaigns.edges import MISSING
-from telemetry.capture.campaigns.streams import LONG_AGO_NS, MS
+from telemetry.capture.campaigns.streams import LONG_AGO_NS
+from telemetry.capture.expressions import Condition
+from telemetry.capture.history import History
 from telemetry.signals.schema import Columns, Schema, physical
 
 Instants = NDArray[np.int64]
 States = NDArray[np.int8]
 Numbers = NDArray[np.float64]
+S = TypeVar("S", bound=np.generic)
 Source = tuple[int, int]
 """A group, and a column of it."""
 
 _NO_INSTANTS: Final = np.empty(0, np.int64)
 _NO_NUMBERS: Final = np.empty(0, np.float64)
+_NO_STATES: Final = np.empty(0, np.int8)
 
 
 class Watch(Protocol):
-    """`groups` are those it has to be offered."""
+    """`groups` are those whose samples it needs; it takes no others."""
 
     groups: frozenset[int]
 
-    def offer(self, part: Columns) -> None: ...
+    def states(self, parts: Sequence[Columns]) -> tuple[Instants, States]:
+        """At each instant of these parts, all that came since the last call: 1 true, 0 false, -1 missing."""
+        ...
 
-    def states(self) -> tuple[Instants, States]:
-        """At each instant since the last call: 1 true, 0 false, -1 missing."""
+    def untaken(self) -> int:
+        """Samples that it couldn't take, so far."""
         ...
 
 
@@ -43,26 +51,25 @@ class Samples:
 
     def __init__(self, sources: Iterable[Source], schema: Schema) -> None:
         self._sources = {group: (column, schema.groups[group].signals[column]) for group, column in sources}
-        self._t: list[Instants] = []
-        self._values: list[Numbers] = []
         self.groups = frozenset(self._sources)
 
-    def offer(self, part: Columns) -> None:
-        column, signal = self._sources[part.group]
-        raw = part.values[column]
-        if raw is not None:
-            self._t.append(part.t_ns)
-            self._values.append(physical(signal, raw))
-
-    def take(self) -> tuple[Instants, Numbers]:
-        """All that were offered since; equal stamps in the order of the groups' numbers."""
-        t_ns, values = _joined(self._t, _NO_INSTANTS), _joined(self._values, _NO_NUMBERS)
-        if len(self._t) > 1 and len(self._sources) > 1:
+    def of(self, parts: Sequence[Columns]) -> tuple[Instants, Numbers]:
+        """Those that are finite; equal stamps in the order of the groups' numbers."""
+        told = list(self._told(parts))
+        t_ns = _joined([stamps for stamps, _ in told], _NO_INSTANTS)
+        values = _joined([numbers for _, numbers in told], _NO_NUMBERS)
+        if len(self._sources) > 1 and len(told) > 1:
             order = np.argsort(t_ns, kind="stable")
             t_ns, values = t_ns[order], values[order]
-        self._t.clear()
-        self._values.clear()
-        return t_ns, values
+        finite = np.isfinite(values)
+        return (t_ns, values) if finite.all() else (t_ns[finite], values[finite])
+
+    def _told(self, parts: Sequence[Columns]) -> Iterator[tuple[Instants, Numbers]]:
+        for part in sorted(parts, key=lambda part: part.group) if len(self._sources) > 1 else parts:
+            source = self._sources.get(part.group)
+            raw = part.values[source[0]] if source else None
+            if source and raw is not None:
+                yield part.t_ns, physical(source[1], raw)
 
 
 class _Anomaly:
@@ -72,15 +79,12 @@ class _Anomaly:
         self.groups = samples.groups
         self._samples = samples
 
-    def offer(self, part: Columns) -> None:
-        self._samples.offer(part)
+    def states(self, parts: Sequence[Columns]) -> tuple[Instants, States]:
+        t_ns, values = self._samples.of(parts)
+        return t_ns, self._judged(t_ns, values).view(np.int8) if len(t_ns) else _NO_STATES
 
-    def states(self) -> tuple[Instants, States]:
-        t_ns, values = self._samples.take()
-        finite = np.isfinite(values)
-        if not finite.all():
-            t_ns, values = t_ns[finite], values[finite]
-        return t_ns, self._judged(t_ns, values).astype(np.int8) if len(t_ns) else np.empty(0, np.int8)
+    def untaken(self) -> int:
+        return 0
 
     def _judged(self, t_ns: Instants, values: Numbers) -> NDArray[np.bool_]:
         raise NotImplementedError
@@ -92,7 +96,7 @@ class StuckWatch(_Anomaly):
 
     def __init__(self, samples: Samples, for_ms: int, gap_ns: int) -> None:
         super().__init__(samples)
-        self._for_ns = for_ms * MS
+        self._for_ns = for_ms * MILLISECOND_NS
         self._gap_ns = max(gap_ns, self._for_ns // 2)
         self._t_ns, self._value, self._since_ns = LONG_AGO_NS, np.nan, LONG_AGO_NS
 
@@ -135,7 +139,7 @@ class Runs:
     """For how long something has been true without a break."""
 
     def __init__(self, for_ms: int) -> None:
-        self._for_ns = for_ms * MS
+        self._for_ns = for_ms * MILLISECOND_NS
         self._was_true = False
         self._since_ns = LONG_AGO_NS
 
@@ -146,7 +150,55 @@ class Runs:
         return is_true & (t_ns - since_ns >= self._for_ns)
 
 
-def _shifted(array: NDArray[np.generic], before: object) -> NDArray[np.generic]:
+class ConditionWatch:
+    """What a condition says at each instant at which a signal of it got a sample."""
+
+    def __init__(self, condition: Condition, history: History, groups: frozenset[int]) -> None:
+        self.groups = groups
+        self._condition = condition
+        self._history = history
+
+    def states(self, parts: Sequence[Columns]) -> tuple[Instants, States]:
+        self._history.put(parts)
+        instants = self._history.instants(self._condition.paths)
+        return instants, self._condition.over(self._history, instants) if len(instants) else _NO_STATES
+
+    def untaken(self) -> int:
+        return self._history.dropped
+
+
+class ResidualWatch:
+    """True where a signal has differed by more than `limit` from what an expression of others says it should be, for
+    `for_ms` without a break; missing where that is missing, which is a break."""
+
+    def __init__(
+        self, samples: Samples, expected: Condition, history: History, groups: frozenset[int], residual: Residual
+    ) -> None:  # fmt: skip
+        self.groups = groups | samples.groups
+        self._samples = samples
+        self._expected = expected
+        self._history = history
+        self._limit = residual.limit
+        self._runs = Runs(residual.for_ms)
+
+    def states(self, parts: Sequence[Columns]) -> tuple[Instants, States]:
+        self._history.put(parts)
+        t_ns, values = self._samples.of(parts)
+        if not len(t_ns):
+            return t_ns, _NO_STATES
+        expected = self._expected.over(self._history, t_ns)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is missing is further than nothing
+            differs = np.abs(values - expected) > self._limit
+        states = self._runs.lasting(t_ns, differs).astype(np.int8)
+        states[np.isnan(expected)] = MISSING
+        return t_ns, states
+
+    def untaken(self) -> int:
+        return self._history.dropped
+
+
+def _shifted(array: NDArray[S], before: Any) -> NDArray[S]:
+    """Each sample's predecessor."""
     shifted = np.empty_like(array)
     shifted[0], shifted[1:] = before, array[:-1]
     return shifted
@@ -157,7 +209,7 @@ def _carried(since_ns: Instants, before_ns: int) -> Instants:
     return np.maximum.accumulate(since_ns)
 
 
-def _joined(arrays: Sequence[NDArray[np.generic]], nothing: NDArray[np.generic]) -> NDArray[np.generic]:
+def _joined(arrays: Sequence[NDArray[S]], nothing: NDArray[S]) -> NDArray[S]:
     match arrays:
         case []:
             return nothing
