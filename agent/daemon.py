@@ -224,7 +224,9 @@ class Daemon:
         if self._side is not None:
             await self._side.settled.wait()
         self._settled()
-        drive = LockstepDrive(perception, self._views, self._config.camera.name, self._signals, self._pipeline, clock, self._room)
+        drive = LockstepDrive(
+            perception, self._views, self._config.camera.name, self._signals, self._pipeline, clock, self._room
+        )
         step_ns = self._config.run.step_ms * MILLISECOND_NS
         async for step in drive.steps(clock.boot_ns(), step_ns, until_ns=None):
             for moment in step.moments:

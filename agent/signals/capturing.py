@@ -175,7 +175,11 @@ class Capturing:
 
     def counts(self) -> dict[str, dict[str, int]]:
         counts = self._engine.counts()
-        own = {"untaken": self.untaken, "late": self.late, **{f"private_{why}": n for why, n in self._privacy.dropped.items()}}
+        own = {
+            "untaken": self.untaken,
+            "late": self.late,
+            **{f"private_{why}": n for why, n in self._privacy.dropped.items()},
+        }
         return {**counts, "": {**counts.get("", {}), **own}}
 
     @property

@@ -194,7 +194,11 @@ class SignalProcess:
 
     def _item(self, record: Record) -> Item:
         return Item(
-            int(record.lane), int(record.purpose), record.captured_ns, encode_event(record.event), record.keep_s or 0
+            int(record.lane),
+            int(record.purpose),
+            record.captured_ns,
+            encode_event(record.event),
+            getattr(record, "keep_s", None) or 0,
         )
 
     def _say(self, message: Message, length: int = 0) -> None:

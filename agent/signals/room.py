@@ -88,7 +88,9 @@ class SignalRoom:
         self._on_health = on_health
         state_folder(self._folder)
         self._shelf = CampaignShelf(
-            RealDisk(self._folder), partial(signed, Kind.CAMPAIGN), Path(settings.campaigns) if settings.campaigns else None
+            RealDisk(self._folder),
+            partial(signed, Kind.CAMPAIGN),
+            Path(settings.campaigns) if settings.campaigns else None,
         )
         self._seen = SeenSignals(settings.camera)
         self._plan = self._plan_path()
