@@ -15,7 +15,7 @@ from telemetry.capture.expressions.condition import Condition
 from telemetry.capture.expressions.tree import Age, Leaf, Signal, Window
 from telemetry.capture.moment import age_at, signal_at, window_at
 from telemetry.capture.moments import ages_over, signals_over, windows_over
-from telemetry.capture.ring import BYTES_A_SAMPLE, Ring
+from telemetry.capture.ring import BYTES_A_SAMPLE, NEVER_NS, Ring
 from telemetry.signals.schema import Columns, Schema, physical
 
 MAX_SAMPLES: Final = 1 << 17
@@ -77,7 +77,8 @@ class History:
 
     def _is_starved(self, path: str) -> bool:
         ring = self._rings[path]
-        return ring.forgotten_ns > ring.last_ns - self._keeps[path].window_ms * MILLISECOND_NS
+        reaches_ns = ring.last_ns - self._keeps[path].window_ms * MILLISECOND_NS
+        return ring.forgotten_ns > max(reaches_ns, NEVER_NS)
 
     def put(self, batch: Iterable[Columns]) -> None:
         """Takes what came, of any groups in any order."""

@@ -12,7 +12,7 @@ from ecu.clock import MILLISECOND_NS, SECOND_NS
 from telemetry.capture.expressions.tree import Function
 from telemetry.capture.ring import Ring
 
-PIECE: Final = 64
+PIECE: Final = 32
 """Sums are cut where a sample's number is a multiple of this, so that no answer depends on who adds it up."""
 
 Values = NDArray[np.float64]

@@ -148,7 +148,8 @@ def _totals(spans: Spans) -> Values:
 def _heads(values: Values, begin: Indices, end: Indices) -> Values:
     """The sum from `begin` to `end`, at most a piece apart, from the oldest on."""
     totals = np.zeros(len(begin))
-    for step in range(int((end - begin).max(initial=0))):
-        there = begin + step < end
-        totals[there] += values[(begin + step)[there]]
+    at = begin.copy()
+    for _ in range(int((end - begin).max(initial=0))):
+        totals += values.take(at) * (at < end)
+        at += 1
     return totals

@@ -68,7 +68,7 @@ class Grower:
         self._paths = paths
 
     def expression(self) -> str:
-        return self.truth(4) if self._rng.random() < 0.8 else self.number(4)
+        return self.truth(4) if self._rng.random() < 0.7 else self.number(4)
 
     def truth(self, room: int) -> str:
         if room <= 0 or self._rng.random() < 0.45:

@@ -41,11 +41,17 @@ class Found:
     faults: list[tuple[str, str]] = field(default_factory=list)
 
 
-def hunt(rng: Random, texts: int, language: Language | None = None) -> Found:
-    """Asks as many texts."""
+Prey = Callable[[str, str], bool]
+"""Of a text and its fault: whether it is what is hunted for."""
+
+
+def hunt(rng: Random, texts: int, language: Language | None = None, prey: Prey | None = None) -> Found:
+    """Asks as many texts, or until there is `prey` among the faults."""
     judged, found, text_of = language or Language(), Found(), forest(rng)
     here = scene(rng)
     for number in range(texts):
+        if prey is not None and any(prey(*fault) for fault in found.faults):
+            break
         if number % TEXTS_A_SCENE == 0:
             here = scene(rng)
         text = text_of()

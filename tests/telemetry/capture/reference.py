@@ -311,7 +311,7 @@ def _sum(past: Past, inside: list[int]) -> float:
     pieces: dict[int, float] = {}
     for index in inside:
         value = past.samples[index][1]
-        pieces[index // 64] = pieces.get(index // 64, 0.0) + (value if value is not None else 0.0)
+        pieces[index // 32] = pieces.get(index // 32, 0.0) + (value if value is not None else 0.0)
     total = 0.0
     for piece in sorted(pieces):
         total += pieces[piece]
