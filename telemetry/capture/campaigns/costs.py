@@ -19,12 +19,12 @@ from telemetry.capture.campaigns.campaign import (
 )
 from telemetry.capture.campaigns.events import TELL_WITHIN_MS
 from telemetry.capture.campaigns.floor import CampaignFloor
-from telemetry.capture.campaigns.gate import hertz, most_per_second, most_rows
+from telemetry.capture.campaigns.gate import hertz, most_rows
 from telemetry.capture.campaigns.ring import ring_bytes
 from telemetry.capture.campaigns.streams import StreamSpec
 from telemetry.capture.expressions import Condition
+from telemetry.capture.history import MAX_SAMPLES
 from telemetry.capture.history import ring_bytes as history_bytes
-from telemetry.capture.history import samples_for
 from telemetry.signals.schema import Schema
 
 DAY_S: Final = 86_400
@@ -118,9 +118,10 @@ def retained_ms(trigger: Trigger) -> int:
 
 
 def history_samples(path: str, window_ms: int, sources: Sources, schema: Schema, floor: CampaignFloor) -> int:
-    """How many samples a condition needs of a path."""
-    hz = sum(most_per_second(hertz(schema.groups[group], floor.assumed_hz)) for group, _ in sources[path])
-    return samples_for(window_ms, STEP_MS, hz)
+    """How many samples a condition needs of a path: all that pass the gates in its window and in one step."""
+    seconds = (window_ms + STEP_MS) / 1000
+    passing = sum(most_rows(hertz(schema.groups[group], floor.assumed_hz), seconds) for group, _ in sources[path])
+    return min(passing + 1, MAX_SAMPLES)
 
 
 def cost_of(

@@ -134,9 +134,11 @@ def drive(seed: int, duration_ms: int) -> list[Columns]:
     return parts
 
 
-def batches(rng: Random, parts: Sequence[Columns], until_ns: int) -> Iterator[tuple[list[Columns], int]]:
+def batches(
+    rng: Random, parts: Sequence[Columns], until_ns: int, sizes_ms: Sequence[int] = (20, 100, 900, 5000)
+) -> Iterator[tuple[list[Columns], int]]:
     """Cut anywhere: parts and how far they go, the last up to `until_ns`."""
-    size_ms = rng.choice((20, 100, 900, 5000))
+    size_ms = rng.choice(sizes_ms)
     done_ns = -1
     while done_ns < until_ns:
         end_ns = min(until_ns, done_ns + rng.randint(1, size_ms * MS))

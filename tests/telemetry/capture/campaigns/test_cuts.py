@@ -34,7 +34,7 @@ def lazily(engine: CampaignEngine, parts: list[Columns], rng: Random) -> Iterato
     hot = [part for part in parts if part.group in engine.hot]
     cold = [part for part in parts if part.group not in engine.hot]
     all_ns = -1
-    for batch, until_ns in fleet.batches(rng, hot, UNTIL_NS):
+    for batch, until_ns in fleet.batches(rng, hot, UNTIL_NS, (20, 50, 900)):
         yield engine.feed(batch, until_ns, hot_only=True)
         if engine.behind_ns is not None or until_ns - all_ns > 1000 * MS or until_ns == UNTIL_NS:
             yield engine.feed([fleet.between(part, all_ns, until_ns) for part in cold], until_ns)
