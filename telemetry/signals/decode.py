@@ -99,7 +99,8 @@ def _formed(cut: Cut, raw: NDArray[np.int64]) -> Values:
     if cut.form is Form.UINT:
         return raw.view(np.uint64)
     bits, real = _FLOATS[cut.bits]
-    return np.asarray(raw.astype(bits).view(real), np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN is no less a NaN
+        return np.asarray(raw.astype(bits).view(real), np.float64)
 
 
 @dataclass(frozen=True, slots=True)

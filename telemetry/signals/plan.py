@@ -98,36 +98,36 @@ _Bits = Annotated[int, Meta(ge=1, le=64)]
 _Raw = Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)]
 
 
-class _CutRow(Struct, forbid_unknown_fields=True, omit_defaults=True):
+class _CutRow(Struct, forbid_unknown_fields=True):
     start: _Bit
     bits: _Bits
-    big_endian: bool = False
-    signed: bool = False
-    real: bool = False
+    big_endian: bool
+    signed: bool
+    real: bool
 
 
-class _BranchRow(Struct, forbid_unknown_fields=True, omit_defaults=True):
+class _BranchRow(Struct, forbid_unknown_fields=True):
     selector: _CutRow
     ranges: Annotated[list[tuple[_Raw, _Raw]], Meta(min_length=1, max_length=MAX_RANGES)]
 
 
-class _SignalRow(Struct, forbid_unknown_fields=True, omit_defaults=True):
+class _SignalRow(Struct, forbid_unknown_fields=True):
     path: _Path
     cut: _CutRow
-    scale: float = 1.0
-    offset: float = 0.0
-    unit: _Text = ""
-    minimum: float | None = None
-    maximum: float | None = None
+    scale: float
+    offset: float
+    unit: _Text
+    minimum: float | None
+    maximum: float | None
 
 
-class _GroupRow(Struct, forbid_unknown_fields=True, omit_defaults=True):
+class _GroupRow(Struct, forbid_unknown_fields=True):
     name: _Text
     bus: Annotated[int, Meta(ge=0, le=255)]
     can_id: Annotated[int, Meta(ge=0, lt=EXTENDED + EXTENDED_IDS)]
     signals: Annotated[list[_SignalRow], Meta(min_length=1, max_length=MAX_GROUP_SIGNALS)]
-    period_us: Annotated[int, Meta(ge=1, le=MAX_PERIOD_US)] | None = None
-    branches: Annotated[list[_BranchRow], Meta(max_length=MAX_DEPTH)] = []
+    period_us: Annotated[int, Meta(ge=1, le=MAX_PERIOD_US)] | None
+    branches: Annotated[list[_BranchRow], Meta(max_length=MAX_DEPTH)]
 
 
 class _File(Struct, forbid_unknown_fields=True):
@@ -140,7 +140,7 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 def encode_plan(plan: SignalPlan) -> bytes:
-    """The plan's canonical bytes."""
+    """The plan's canonical bytes: every field is there, in its order, as the shortest MessagePack."""
     rows = [_group_row(group, cut) for group, cut in zip(plan.schema.groups, plan.sources, strict=True)]
     return _MAGIC + _encoder.encode(_File(1, rows))
 
