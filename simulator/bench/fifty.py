@@ -2,7 +2,7 @@
 
 Messages come at 100, 50, 20 and 10 Hz with 150 us of jitter. Most signals are slow walks seen through a sensor whose
 noise is one step of the raw value; the last one of a message, and of a slow message the last two, are states that
-change about once in 3,000 messages. There are no counters and no constants: they would flatter whoever keeps raw values.
+change about once in 3,000 messages. There are no counters and no constants: they would flatter who keeps raw values.
 """
 
 from __future__ import annotations
