@@ -27,7 +27,9 @@ DICTIONARY_BYTES: Final = 8 * 1024
 
 def train(number: int) -> bytes:
     """The dictionary's bytes, made of bodies of one record each. `d` and `k` as in zstd's fastCover."""
-    bodies = [encode_records([record]) for record in make_records(Random(SEED), RECORDS)]
+    bodies: list[bytes | bytearray | memoryview[int]] = [
+        encode_records([record]) for record in make_records(Random(SEED), RECORDS)
+    ]
     return zstandard.train_dictionary(DICTIONARY_BYTES, bodies, level=3, dict_id=number, d=8, k=200).as_bytes()
 
 

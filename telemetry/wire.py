@@ -18,7 +18,8 @@ from typing import Final
 import msgspec
 import zstandard
 
-from telemetry.dictionaries import NEWEST_DICTIONARY, NO_DICTIONARY, SHA256, read_dictionary
+from telemetry.dictionaries import NEWEST_DICTIONARY, SHA256, read_dictionary
+from telemetry.dictionaries import NO_DICTIONARY as NO_DICTIONARY
 from telemetry.records import Lane, Purpose, Stored, TelemetryError, count_records, decode_records, encode_records
 
 MAGIC: Final = b"ORB1"

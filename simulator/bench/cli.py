@@ -18,6 +18,7 @@ app = typer.Typer(add_completion=False)
 
 BENCHES: Final = {
     "capture": "simulator.bench.capture.bench",
+    "codec": "simulator.bench.codec",
     "federated": "simulator.bench.federated",
     "inference": "simulator.bench.inference",
     "link": "simulator.bench.link.bench",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import struct
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -40,7 +42,7 @@ def known(digest: bytes) -> Schema | None:
 
 
 @given(st.data(), schemas(), st.sampled_from(Naming))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_every_batch_comes_back_to_the_last_bit(data: st.DataObject, schema: Schema, naming: Naming) -> None:
     batches = data.draw(st.lists(parts(schema), min_size=1, max_size=4))
     read = decode(encode(batches, schema, naming), {schema.digest: schema}.get)
@@ -202,6 +204,22 @@ def test_few_bytes_that_claim_many_rows_are_read_within_the_bound_and_refused_be
     for rows in (MAX_SAMPLES // 2 + 1, 0xFFFFFFFF):
         with pytest.raises(BadColumns, match="none, or more"):
             decode(claiming(rows, 1), known)
+
+
+def test_no_block_takes_more_memory_to_read_than_is_told() -> None:
+    chance, block = random.Random(9), encode([wheels(), lamps()], SCHEMA)
+    hostile = [
+        claiming(MAX_SAMPLES // 2, 1),
+        claiming(MAX_SAMPLES // 64, 63),
+        *(mutated(block, chance) for _ in range(200)),
+    ]
+    tracemalloc.start()
+    for data in hostile:
+        with contextlib.suppress(BadColumns):
+            decode(data, lambda digest: SCHEMA)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64_000_000
 
 
 @pytest.mark.parametrize("tells_size", [True, False])

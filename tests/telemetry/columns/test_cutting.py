@@ -29,10 +29,10 @@ def read(data: bytes, schema: Schema) -> tuple[Columns, ...]:
     return decode(data, {schema.digest: schema}.get).parts
 
 
-@given(st.data(), schemas(), st.integers(200, 1200))
-@settings(max_examples=80, deadline=None)
+@given(st.data(), schemas(), st.integers(180, 600))
+@settings(max_examples=25, deadline=None)
 def test_every_row_is_in_one_block_and_every_block_fits(data: st.DataObject, schema: Schema, max_bytes: int) -> None:
-    batch = data.draw(parts(schema, max_rows=200))
+    batch = data.draw(parts(schema, max_rows=90))
     middle = len(batch) // 2
     pieces = [rows(batch, 0, middle), rows(batch, middle, len(batch))]
     cuts = pack(pieces, schema, max_bytes)
