@@ -110,6 +110,11 @@ class ColumnPrivacy:
         self._places = {place: _Place() for place in places_of(paths)}
         deny = DenyList(policy.deny)
         self._fates = [tuple(self._fate(spec, deny) for spec in group.signals) for group in schema.groups]
+        self._placed = [self._placed_in(group, fates) for group, fates in zip(schema.groups, self._fates, strict=True)]
+        self._plain = [
+            not placed and all(fate is _Fate.TOLD for fate in fates)
+            for placed, fates in zip(self._placed, self._fates, strict=True)
+        ]
         self._newest_ns = 0
 
     def may_tell(self, path: str) -> bool:
@@ -124,7 +129,8 @@ class ColumnPrivacy:
     def treat(self, batches: Sequence[Columns]) -> list[Columns]:
         """What of them may be known to anybody. Rows keep their order and stamps; groups with nothing left are gone."""
         self._learn_places(batches)
-        told = [batch for given in batches if (batch := self._treated(given)) is not None]
+        hides = bool(self._areas) and not self._is_all_visible(batches)
+        told = [batch for given in batches if (batch := self._treated(given, hides)) is not None]
         self._forget_places()
         return told
 
@@ -184,12 +190,28 @@ class ColumnPrivacy:
         unknown = ~is_place(latitude, longitude) | (t_ns - since > HOLDS_NS)
         return {Reason.PLACE_UNKNOWN: unknown, Reason.IN_ZONE: ~unknown & any_holds(self._areas, latitude, longitude)}
 
+    def _is_all_visible(self, batches: Sequence[Columns]) -> bool:
+        """Whether no row of them is hidden, by looking once for all groups: as nearly always."""
+        spans = [(int(batch.t_ns[0]), int(batch.t_ns[-1])) for batch in batches if len(batch)]
+        if not spans:
+            return True
+        first_ns, last_ns = min(begin for begin, _ in spans), max(end for _, end in spans)
+        here = self._places[_HOME]
+        measured = np.concatenate((here.latitude.t_ns, here.longitude.t_ns))
+        # Between these the place stays the same, and can only become stale.
+        begins = np.unique(np.append(measured[(measured > first_ns) & (measured <= last_ns)], first_ns))
+        since, _, _ = here.at(begins)
+        ends = np.append(begins[1:] - 1, last_ns)
+        return not any(rows.any() for rows in self._hidden(begins).values()) and bool((ends - since <= HOLDS_NS).all())
+
     # --- acting -----------------------------------------------------------------------------------
 
-    def _treated(self, batch: Columns) -> Columns | None:
+    def _treated(self, batch: Columns, hides: bool) -> Columns | None:
+        told = self._without(batch, self._hidden(batch.t_ns)) if hides else batch
+        if self._plain[batch.group]:
+            return told if len(told) else None
         group, fates = self._group(batch), self._fates[batch.group]
-        told = self._without(batch, self._hidden(batch.t_ns) if self._areas else {})
-        told = self._without(told, self._misplaced(group, fates, told))
+        told = self._without(told, self._misplaced(batch.group, told))
         if not len(told):
             return None
         columns = tuple(
@@ -208,10 +230,10 @@ class ColumnPrivacy:
         values = tuple(None if raw is None else cast(Values, raw[kept]) for raw in batch.values)
         return Columns(batch.group, batch.t_ns[kept], values)
 
-    def _misplaced(self, group: Group, fates: tuple[_Fate, ...], batch: Columns) -> dict[Reason, Flags]:
+    def _misplaced(self, group: int, batch: Columns) -> dict[Reason, Flags]:
         """Rows in which a place is none, or lies in a zone."""
         none, zoned = np.zeros(len(batch), bool), np.zeros(len(batch), bool)
-        for place in self._placed(group, fates):
+        for place in self._placed[group]:
             _, latitude, longitude = self._places[place].at(batch.t_ns)
             known = (np.abs(latitude) <= 90.0) & (np.abs(longitude) <= 180.0)
             if self._areas:
@@ -220,12 +242,12 @@ class ColumnPrivacy:
             none |= ~known
         return {Reason.PLACE_UNKNOWN: none, Reason.IN_ZONE: zoned & ~none}
 
-    def _placed(self, group: Group, fates: tuple[_Fate, ...]) -> set[str]:
+    def _placed_in(self, group: Group, fates: tuple[_Fate, ...]) -> tuple[str, ...]:
         """Places of which the group tells something that depends on where they are."""
         if self._policy.position is Position.EXACT and not self._areas:
-            return set()
+            return ()
         told = [spec.path for spec, fate in zip(group.signals, fates, strict=True) if fate is not _Fate.WITHHELD]
-        return {place for place in self._places if any(is_within(path, (place,)) for path in told)}
+        return tuple(place for place in self._places if any(is_within(path, (place,)) for path in told))
 
     def _column(self, spec: SignalSpec, fate: _Fate, raw: Values, t_ns: Times) -> Values | None:
         match fate:
