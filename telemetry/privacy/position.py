@@ -21,20 +21,21 @@ def blur(
     position: Position,
     cell_m: float,
     areas: Iterable[Area] = (),
-    beside: Iterable[str] = (),
+    known: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """The signals with every position as exact as allowed, and none in `areas`.
 
-    A place is a VSS branch with a latitude or longitude in it (also one that was withheld: `beside` names the paths
-    that there were), and the vehicle's own location always; unless positions are exact, nothing else below a place is
+    A place is a VSS branch with a latitude or longitude in it (also one that is withheld: `known` are all signals that
+    there were), and the vehicle's own location always; unless positions are exact, nothing else below a place is
     told (an altitude finds a road), but the heading as a point of the compass.
     """
     areas = tuple(areas)
     if position is Position.EXACT and not areas:
         return dict(signals)
-    places = places_of((*signals, *beside))
+    known = signals if known is None else known
+    places = places_of(known)
     kept = {path: value for path, value in signals.items() if not is_within(path, places)}
-    hidden = {place for place in places if not _may_be_told(signals, place, areas)}
+    hidden = {place for place in places if not _may_be_told(known, place, areas)}
     match position:
         case Position.EXACT:
             return {path: value for path, value in signals.items() if path in kept or not is_within(path, hidden)}

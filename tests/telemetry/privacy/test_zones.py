@@ -42,6 +42,16 @@ def policy(**more: object) -> PrivacyPolicy:
     )  # fmt: skip
 
 
+zones_drawn = st.builds(
+    lambda north, east, radius_m: Zone(
+        latitude=HOME[0] + north, longitude=HOME[1] + east, radius_m=radius_m, cell_m=LEAST_ZONE_CELL_M
+    ),
+    st.floats(-0.02, 0.02),
+    st.floats(-0.02, 0.02),
+    st.floats(10, 2000),
+)
+
+
 def distance_m(a: tuple[float, float], b: tuple[float, float]) -> float:
     """Along a great circle, by the haversine: independent of what zones reckon with."""
     phi_a, phi_b = math.radians(a[0]), math.radians(b[0])
