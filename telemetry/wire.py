@@ -72,7 +72,25 @@ class Receipt:
 
 def pack_body(records: list[Stored], level: int = 3) -> bytes:
     """Records as codec 1: msgpack, then zstd."""
-    return zstandard.ZstdCompressor(level=level).compress(encode_records(records))
+    return compressed(encode_records(records), level)
+
+
+class _Compressors(threading.local):
+    """One a thread and level: making it takes longer than compressing a small body with it."""
+
+    def __init__(self) -> None:
+        self.of_level: dict[int, zstandard.ZstdCompressor] = {}
+
+
+_compressors = _Compressors()
+
+
+def compressed(plain: bytes, level: int = 3) -> bytes:
+    """An encoded list of records as codec 1 has it."""
+    compressor = _compressors.of_level.get(level)
+    if compressor is None:
+        compressor = _compressors.of_level[level] = zstandard.ZstdCompressor(level=level)
+    return compressor.compress(plain)
 
 
 def unpack_body(header: BlockHeader, body: bytes) -> list[Stored]:

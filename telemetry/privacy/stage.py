@@ -23,6 +23,7 @@ from telemetry.records import (
     PerceptionSummary,
     PictureTaken,
     Record,
+    RecordsLeft,
     UpdateReport,
     VehicleSummary,
     tag_of,
@@ -92,7 +93,7 @@ class Privacy:
                 return self._hard_brake(event)
             case PerceptionSummary() | NewTrack() | LowConfidence() | PictureTaken():
                 return event
-            case Health() | UpdateReport() | Learned():
+            case Health() | UpdateReport() | Learned() | RecordsLeft():
                 return event
             case _:
                 return Dropped(Reason.UNKNOWN_KIND)
