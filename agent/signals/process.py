@@ -198,7 +198,7 @@ class SignalProcess:
             int(record.purpose),
             record.captured_ns,
             encode_event(record.event),
-            getattr(record, "keep_s", None) or 0,
+            record.keep_s or 0,
         )
 
     def _say(self, message: Message, length: int = 0) -> None:

@@ -31,6 +31,7 @@ from telemetry.records import (
     PictureTaken,
     Purpose,
     Record,
+    RecordsLeft,
     SignalBlock,
     Triggered,
     UpdateReport,
@@ -163,7 +164,7 @@ class Privacy:
                 return self._asked_for(event, t_ns)
             case PerceptionSummary() | NewTrack() | LowConfidence() | PictureTaken():
                 return event
-            case Health() | UpdateReport() | Learned():
+            case Health() | UpdateReport() | Learned() | RecordsLeft():
                 return event
             case _:
                 return Dropped(Reason.UNKNOWN_KIND)
