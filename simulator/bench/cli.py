@@ -19,6 +19,7 @@ app = typer.Typer(add_completion=False)
 BENCHES: Final = {
     "capture": "simulator.bench.capture.bench",
     "codec": "simulator.bench.codec",
+    "conditions": "simulator.bench.conditions",
     "federated": "simulator.bench.federated",
     "inference": "simulator.bench.inference",
     "link": "simulator.bench.link.bench",
