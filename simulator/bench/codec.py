@@ -58,9 +58,11 @@ def _sizes(of: str, schema: Schema, batches: list[Columns], bar: float | None, t
     ]  # fmt: skip
     aimed = windows(batches, AIMED_S)
     alone = Metric(
-        f"{of}: bytes a sample, blocks of {AIMED_S} s that name themselves", _bytes_a_sample(schema, aimed, Naming.INLINE),
-        "bytes", "paths, scales and units within each block",
-    )  # fmt: skip
+        f"{of}: bytes a sample, blocks of {AIMED_S} s that name themselves",
+        _bytes_a_sample(schema, aimed, Naming.INLINE),
+        "bytes",
+        "paths, scales and units within each block",
+    )
     return [*metrics, alone, *_beside_fleetwise(of, schema, aimed, ours[AIMED_S], times_bar)]
 
 

@@ -6,6 +6,7 @@ import contextlib
 import random
 import struct
 import tracemalloc
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetry.columns import block as module
-from telemetry.columns.block import MAX_COLUMNS, MAX_SAMPLES, Naming, decode, encode
+from telemetry.columns.block import MAX_COLUMNS, MAX_SAMPLES, Block, Naming, SchemaOf, decode, encode
 from telemetry.columns.errors import BadColumns, UnknownSchema
 from telemetry.columns.names import MAX_NAMES_BYTES
 from telemetry.signals.schema import Columns, Form, Group, Schema, SignalSpec
@@ -43,6 +44,17 @@ def known(digest: bytes) -> Schema | None:
 @given(st.data(), schemas(), st.sampled_from(Naming))
 @settings(max_examples=60, deadline=None)
 def test_every_batch_comes_back_to_the_last_bit(data: st.DataObject, schema: Schema, naming: Naming) -> None:
+    assert_comes_back(data, schema, naming)
+
+
+@pytest.mark.soak
+@given(st.data(), schemas(), st.sampled_from(Naming))
+@settings(max_examples=5000, deadline=None)
+def test_five_thousand_batches_come_back_to_the_last_bit(data: st.DataObject, schema: Schema, naming: Naming) -> None:
+    assert_comes_back(data, schema, naming)
+
+
+def assert_comes_back(data: st.DataObject, schema: Schema, naming: Naming) -> None:
     batches = data.draw(st.lists(parts(schema), min_size=1, max_size=4))
     read = decode(encode(batches, schema, naming), {schema.digest: schema}.get)
     assert len(read.parts) == len(batches)
@@ -160,23 +172,34 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
     return repacked(data, change) if chance.random() < 0.7 else bytes(change(bytearray(data)))
 
 
-def survived(rounds: int, seed: int) -> int:
+def survived(rounds: int, seed: int, read: Callable[[bytes, SchemaOf], Block] = decode) -> int:
     """How many of the mutated blocks were refused; any other error comes out."""
     chance = random.Random(seed)
     originals = [encode(batches, SCHEMA, naming) for batches in ([wheels(), lamps()], [wheels(2)]) for naming in Naming]
     refused = 0
     for _ in range(rounds):
         try:
-            read = decode(mutated(chance.choice(originals), chance), lambda digest: SCHEMA)
+            block = read(mutated(chance.choice(originals), chance), lambda digest: SCHEMA)
         except BadColumns as error:
             refused += "\n" not in str(error)
         else:
-            assert sum(len(part) for part in read.parts) <= MAX_SAMPLES
+            assert sum(len(part) for part in block.parts) <= MAX_SAMPLES
     return refused
 
 
 def test_a_changed_block_is_read_or_refused_in_a_sentence_and_nothing_else() -> None:
     assert 300 < survived(1500, 5) < 1500
+
+
+def test_the_oracle_notices_any_other_error() -> None:
+    def careless(data: bytes, schema_of: SchemaOf) -> Block:
+        try:
+            return decode(data, schema_of)
+        except BadColumns as error:
+            raise IndexError(str(error)) from error
+
+    with pytest.raises(IndexError):
+        survived(50, 5, careless)
 
 
 @pytest.mark.soak
