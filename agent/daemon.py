@@ -1,7 +1,7 @@
 """The daemon: builds everything on the vehicle, runs it, and lets it go in order.
 
-Ignition on: spool, cloud side, perception, signals. Ignition off (SIGTERM): sources first, then everything pending
-becomes durable, then the rest. A bug or an unfit model ends the daemon; whoever launched it starts it again.
+Ignition on: spool, cloud side, perception, signals. Ignition off (SIGTERM): everything pending becomes durable, sources
+end and what they left becomes durable, P0 goes if the network allows, then the rest, and quiet. A bug or an unfit model ends the daemon; whoever launched it starts it again.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, Final
 import structlog
 
 from agent.api import LocalApi
-from agent.clocks import DriveClock
-from agent.cloud import CloudSide, never_paired
+from agent.clocks import DriveClock, RoundedWall
+from agent.cloud import CloudSide, never_paired, open_meter
 from agent.config import AgentConfig, PicturesSection
 from agent.frames import FrameAccount
 from agent.gallery import Gallery
@@ -35,6 +35,7 @@ from agent.pipeline import Pipeline
 from agent.redactor import PictureSettings, PictureSide
 from agent.redactor.pictures import ANSWER_WITHIN_S
 from agent.report import report_of
+from agent.signals.room import SignalRoom, SignalSettings
 from agent.status import AgentStatus, ClockStatus, PrivacyStatus, WitnessStatus
 from agent.updates import TrialRules, UpdateSide
 from agent.view import View
@@ -50,15 +51,19 @@ from ota.kinds import Kind
 from ota.trust import Vehicle
 from ota.updates import Notice
 from telemetry.capture import CaptureRules
+from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.confirmations import Confirmation, ConfirmationSocket
 from telemetry.federated.plan import PLAN_FILE
 from telemetry.objects import LEDGER_NAMES as OBJECT_LEDGER_NAMES
 from telemetry.objects import ObjectKeeper, ObjectStore
 from telemetry.privacy import Privacy
-from telemetry.privacy.pictures import RedactedPicture
+from telemetry.privacy.aliases import same_each_time
+from telemetry.privacy.pictures import RedactedCrop, RedactedPicture
 from telemetry.records import Learned, PictureTaken, Purpose, Record, UpdateReport
-from telemetry.signals import SocketSignals, unix_dial
+from telemetry.signals import SocketSignals, unix_dial, vss
 from telemetry.spool import LEDGER_NAMES, Spool, SpoolKeeper
+from telemetry.spool.format import max_wire_bytes
+from telemetry.spool.packing import max_event_bytes
 from telemetry.uplink.status import UplinkState
 
 SOCKET_NAME: Final = "agent.sock"
@@ -68,7 +73,7 @@ OBJECTS_FOLDER: Final = "objects"
 OBJECT_COUNTERS_NAME: Final = "objects.ledger"
 COUNTERS_NAME: Final = "spool.ledger"
 STATUS_EVERY_S: Final = 0.25
-FLUSH_WITHIN_NS: Final = 5 * SECOND_NS
+CAPTURED_WITHIN_S: Final = 2.0
 
 log = structlog.get_logger()
 
@@ -88,7 +93,8 @@ class Daemon:
         self._clock = DriveClock(self._stepping or SystemClock(), self._wall)
         self._since_ns = self._clock.boot_ns()
         self._version = importlib.metadata.version("outrider")
-        self._privacy = Privacy(config.privacy)
+        self._privacy = Privacy(config.privacy, same_each_time if config.run.lockstep else os.urandom)
+        self._crops_hidden = 0
         self._pipeline = Pipeline(config.camera.name, CaptureRules(config.capture), self._privacy, self._heard)
         self._views: list[Seen] = []
         self._drive_ended = False
@@ -97,13 +103,15 @@ class Daemon:
         self._keys = FileKeyStore.open(state / KEYS_FOLDER)
         self._object_counters: Ledger | None = None
         self._counters = Ledger.open(state / COUNTERS_NAME, LEDGER_NAMES, boot_id().encode())
-        self._keeper = SpoolKeeper(self._open_spool(), self._clock, self._confirmed)
+        stamps = RoundedWall(self._clock, config.privacy.time_round_ms * MILLISECOND_NS)
+        self._keeper = SpoolKeeper(self._open_spool(), stamps, self._confirmed)
         self._cloud = self._open_cloud()
         self._updates = self._open_updates(self._cloud)
         self._learning = self._open_learning()
         self._gallery = self._open_gallery(self._cloud)
         self._perception = self._open_perception()
         self._signals = self._open_signals()
+        self._room = self._open_room()
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -125,7 +133,9 @@ class Daemon:
         if self._gallery is not None:
             works.append(self._gallery.run())
         works.append(self._learning.run())
-        if self._updates is not None and self._perception is not None:
+        if self._stepping is None:
+            works.append(self._room.run())
+        if self._updates is not None:
             works.append(self._try_updates(self._updates, self._perception))
         try:
             async with asyncio.TaskGroup() as group:
@@ -140,16 +150,21 @@ class Daemon:
             raise reasons[0] from ended
 
     async def _close(self) -> None:
-        """Ignition off: sources first, then everything pending becomes durable, then the rest."""
+        """Ignition off: everything pending becomes durable, sources end and what they left does, P0 goes if it can."""
+        within_s = self._config.run.flush_within_s
+        await self._flush(within_s)
         if self._perception is not None:
             await self._perception.stop()
+        await self._room.close(CAPTURED_WITHIN_S)
         if self._gallery is not None:
-            await self._gallery.close(FLUSH_WITHIN_NS / SECOND_NS)
-        await self._learning.close(FLUSH_WITHIN_NS / SECOND_NS)
+            await self._gallery.close(within_s)
+        await self._learning.close(within_s)
         if self._signals is not None:
             self._signals.close()
-        if not await self._keeper.close(FLUSH_WITHIN_NS):
-            log.error("flash_too_slow", within_ns=FLUSH_WITHIN_NS)
+        if await self._flush(within_s) and self._cloud is not None:
+            await self._cloud.last_call()
+        if not await self._keeper.close(int(within_s * SECOND_NS)):
+            log.error("flash_too_slow", within_s=within_s)
         if self._witness is not None:
             self._witness.close()
         await self._api.stop()
@@ -158,6 +173,16 @@ class Daemon:
         if self._object_counters is not None:
             self._object_counters.close()
         self._drive_time.close()
+
+    async def _flush(self, within_s: float) -> bool:
+        """Whether all that was offered is durable, or counted, by then."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._keeper.flush()
+        except TimeoutError:
+            log.error("flash_too_slow", within_s=within_s)
+            return False
+        return True
 
     # --- what comes in ----------------------------------------------------------------------------
 
@@ -175,9 +200,10 @@ class Daemon:
         self._settled()
         await perception.watch()
 
-    async def _try_updates(self, updates: UpdateSide, perception: Perception) -> None:
+    async def _try_updates(self, updates: UpdateSide, perception: Perception | None) -> None:
         """Once frames flow, or can't for now: a release is tried on the road."""
-        await perception.started.wait()
+        if perception is not None:
+            await perception.started.wait()
         await updates.run(perception)
 
     def _settled(self) -> None:
@@ -186,7 +212,11 @@ class Daemon:
 
     async def _follow_signals(self, signals: SocketSignals) -> None:
         async for sample in signals.samples():
-            self._keep(self._pipeline.on_signals(sample.t_ns, sample.payload))
+            self._room.tell(sample.t_ns, sample.payload)
+            self._signalled(sample.t_ns, sample.payload)
+
+    def _signalled(self, t_ns: int, values: dict[str, float]) -> None:
+        self._keep(self._pipeline.on_signals(t_ns, values))
 
     async def _drive(self, perception: Perception, clock: SteppingClock) -> None:
         """Lockstep: the drive as fast as it goes, then time alone goes on so that the link can finish."""
@@ -194,11 +224,14 @@ class Daemon:
         if self._side is not None:
             await self._side.settled.wait()
         self._settled()
-        drive = LockstepDrive(perception, self._views, self._config.camera.name, self._signals, self._pipeline, clock)
+        drive = LockstepDrive(
+            perception, self._views, self._config.camera.name, self._signals, self._pipeline, clock, self._room
+        )
         step_ns = self._config.run.step_ms * MILLISECOND_NS
         async for step in drive.steps(clock.boot_ns(), step_ns, until_ns=None):
             for moment in step.moments:
                 self._keep(moment.records)
+            self._keep(step.captured)
             self._drive_time.set(t_ns=step.t_ns)
             await self._keeper.commit_due()
         self._drive_ended = True
@@ -210,6 +243,8 @@ class Daemon:
         if self._stepping is not None:
             self._views.append(seen)
         else:
+            assert self._perception is not None
+            self._room.see(seen, self._perception.disagreement)
             self._keep(self._pipeline.on_seen(seen))
         self._api.publish(
             "seen", View(seen.frame_id, self._live_model(), seen.t_ns, latency_ns, seen.model_ns, seen.tracks)
@@ -285,6 +320,7 @@ class Daemon:
             clock=ClockStatus(self._clock.boot_ns(), self._wall.wall_ns(), self._wall.offset_ns),
             perception=perception,
             signals=self._signals.status() if self._signals is not None else None,
+            campaigns=self._room.status(),
             privacy=PrivacyStatus(
                 self._privacy.passed,
                 {reason.value: records for reason, records in self._privacy.dropped.items()},
@@ -325,7 +361,7 @@ class Daemon:
         trust = Trust(paired, self._keys, self._wall, self._disk)
         return CloudSide(
             trust, self._keeper, self._clock, self._rng, self._config.link, self._config.uplink, self._hinted,
-            lambda: report_of(self.status()),
+            lambda: report_of(self.status()), open_meter(self._config.network, self._disk),
         )  # fmt: skip
 
     def _hinted(self) -> None:
@@ -352,7 +388,9 @@ class Daemon:
         )
 
     def _factory(self) -> dict[Kind, Path]:
-        """What ships, of each kind that runs here."""
+        """What ships, of each kind that runs here: none without a camera."""
+        if not self._config.camera.source:
+            return {}
         perception = self._config.perception
         model = {Kind.MODEL: find_package(perception.model)}
         return model | ({Kind.STATE: find_package(perception.states)} if perception.states else {})
@@ -373,10 +411,10 @@ class Daemon:
         self._object_counters = Ledger.open(self._state / OBJECT_COUNTERS_NAME, OBJECT_LEDGER_NAMES, boot_id().encode())
         store = ObjectStore.open(RealDisk(folder), self._keys, os.urandom, objects, self._object_counters)
         keeper = ObjectKeeper(store)
-        uplink = None if cloud is None else cloud.object_uplink(keeper, objects, self._keeper)
+        uplink = None if cloud is None else cloud.object_uplink(keeper, objects)
         side = self._open_side(self._config.pictures) if self._config.camera.source else None
         return Gallery(
-            self._config.camera.name, side, keeper, uplink, self._may_keep_pictures, self._pipeline.on_picture,
+            self._config.camera.name, side, keeper, uplink, self._may_keep_picture, self._pipeline.on_picture,
             self._keep,
         )  # fmt: skip
 
@@ -392,14 +430,21 @@ class Daemon:
             self._learning.crop_px,
         )
         supervision = Supervision(self._rng, self._environment)
-        return PictureSide(wanted, self._clock, supervision, self._pictured, self._health, self._learning.see)
+        return PictureSide(wanted, self._clock, supervision, self._pictured, self._health, self._cropped)
 
     @property
     def _side(self) -> PictureSide | None:
         return self._gallery.side if self._gallery is not None else None
 
-    def _may_keep_pictures(self) -> bool:
-        return self._privacy.forbids(PictureTaken) is None
+    def _may_keep_picture(self, captured_ns: int) -> bool:
+        return self._privacy.forbids(PictureTaken, at_ns=captured_ns) is None
+
+    def _cropped(self, crop: RedactedCrop) -> None:
+        """Of what a zone shows nothing is learned either."""
+        if self._privacy.hides(crop.captured_ns) is None:
+            self._learning.see(crop)
+        else:
+            self._crops_hidden += 1
 
     def _pictured(self, picture: RedactedPicture) -> None:
         assert self._gallery is not None
@@ -466,9 +511,42 @@ class Daemon:
         )
 
     def _open_signals(self) -> SocketSignals | None:
-        if not self._config.signals.source:
+        source = self._config.signals.source
+        if not source or self._config.signals.bus:
             return None
-        return SocketSignals(unix_dial(self._config.signals.source), self._clock, self._rng)
+        return SocketSignals(unix_dial(source), self._clock, self._rng)
+
+    def _open_room(self) -> SignalRoom:
+        signals, campaigns = self._config.signals, self._config.campaigns
+        settings = SignalSettings(
+            bus=signals.bus,
+            plan=signals.plan,
+            campaigns=campaigns.file,
+            told=tuple({*self._config.capture.signals, vss.SPEED, vss.LONGITUDINAL}),
+            privacy=self._config.privacy,
+            floor=CampaignFloor.model_validate(campaigns.model_dump(exclude={"file"})),
+            most_event_bytes=max_event_bytes(max_wire_bytes(self._config.spool.segment_bytes)),
+            realtime=self._stepping is None,
+            camera=self._config.camera.name,
+        )
+        return SignalRoom(
+            self._state, settings, self._signed, self._clock, self._believed_s, Supervision(self._rng, self._environment),
+            self._signalled, self._captured, self._pictures_wanted, self._health,
+        )  # fmt: skip
+
+    def _signed(self, kind: Kind) -> Path | None:
+        return self._updates.taken(kind) if self._updates is not None else None
+
+    def _believed_s(self) -> int:
+        """Seconds since 1970; 0 until the link has shown that certificates hold by our clock."""
+        return self._wall.wall_ns() // SECOND_NS if self._is_time_proven() else 0
+
+    def _captured(self, record: Record) -> None:
+        self._keep(self._pipeline.on_captured(record))
+
+    def _pictures_wanted(self, why: str, before: int, after: int) -> None:
+        if self._side is not None:
+            self._side.want_clip(why, before, after)
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:

@@ -37,7 +37,7 @@ class Finding:
 def diagnose(status: AgentStatus) -> tuple[Finding, ...]:
     """What is wrong first. Never empty: a healthy agent is told to be."""
     findings = [
-        *_cloud(status), *_records(status), *_perception(status), *_signals(status), *_privacy(status),
+        *_cloud(status), *_network(status), *_records(status), *_perception(status), *_signals(status), *_privacy(status),
         *_updates(status), *_pictures(status), *_learning(status),
     ]  # fmt: skip
     order = {Gravity.BAD: 0, Gravity.NOTE: 1, Gravity.GOOD: 2}
@@ -63,6 +63,8 @@ def _cloud(status: AgentStatus) -> Iterator[Finding]:
     match uplink.state:
         case UplinkState.CONNECTED:
             yield _receipts(status)
+        case UplinkState.HELD_BACK:
+            yield Finding(Gravity.NOTE, "link", uplink.reason, _when_let(status))
         case UplinkState.THROTTLED:
             yield Finding(Gravity.NOTE, "link", f"The receiver asks for patience: {uplink.reason}")
         case UplinkState.CLOCK_UNTRUSTED:
@@ -80,6 +82,23 @@ def _cloud(status: AgentStatus) -> Iterator[Finding]:
                 Gravity.BAD, "link", f"Not connected for {for_s:.0f} s: {uplink.reason or uplink.state.value}",
                 "Records wait on flash meanwhile; nothing is lost while there is room.",
             )  # fmt: skip
+
+
+def _when_let(status: AgentStatus) -> str:
+    """When what is held back may go."""
+    assert status.cloud.uplink is not None
+    ends_ns = [held.until_ns for held in status.cloud.uplink.meter.held.values() if held.until_ns is not None]
+    if not ends_ns:
+        return "It goes by itself over a network that lets it; nothing is lost while flash has room."
+    left_h = (min(ends_ns) - status.clock.boot_ns) / SECOND_NS / 3600
+    return f"It goes by itself in {left_h:.1f} hours, or over another network; nothing is lost while flash has room."
+
+
+def _network(status: AgentStatus) -> Iterator[Finding]:
+    if status.cloud.uplink is not None and status.cloud.uplink.meter.fault:
+        yield Finding(
+            Gravity.BAD, "network", status.cloud.uplink.meter.fault, "Check the disk's health and its free space."
+        )
 
 
 def _receipts(status: AgentStatus) -> Finding:

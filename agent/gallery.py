@@ -25,8 +25,8 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class GalleryStatus:
-    """A reading for status and doctor. `denied` pictures were covered, and not kept for want of consent. `pictures` is
-    None without a camera."""
+    """A reading for status and doctor. `denied` pictures were covered, and not kept: for want of consent, or for the
+    zone that they show. `pictures` is None without a camera."""
 
     pictures: PictureStatus | None
     denied: int
@@ -35,9 +35,9 @@ class GalleryStatus:
 
 
 class Gallery:
-    """`may_keep` says whether a picture may be written at all, `private` what of its record may be; `offer` takes that
-    once the picture is durable. `side` is None without a camera: then what is kept is only sent; `uplink` is None where
-    there is nobody to send to."""
+    """`may_keep` says whether a picture of that boot time may be written at all, `private` what of its record may be;
+    `offer` takes that once the picture is durable. `side` is None without a camera: then what is kept is only sent;
+    `uplink` is None where there is nobody to send to."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Gallery:
         side: PictureSide | None,
         keeper: ObjectKeeper,
         uplink: ObjectUplink | None,
-        may_keep: Callable[[], bool],
+        may_keep: Callable[[int], bool],
         private: Callable[[int, PictureTaken], list[Record]],
         offer: Callable[[Iterable[Record]], None],
     ) -> None:
@@ -94,7 +94,7 @@ class Gallery:
         return GalleryStatus(pictures, self._denied, self._keeper.counts(), uplink)
 
     async def _keep(self, picture: RedactedPicture) -> None:
-        if not self._may_keep():
+        if not self._may_keep(picture.captured_ns):
             self._denied += 1
             return
         try:

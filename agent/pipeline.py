@@ -32,6 +32,7 @@ class Pipeline:
         self._hear = hear
 
     def on_signals(self, t_ns: int, values: dict[str, float]) -> list[Record]:
+        self._privacy.hear(t_ns, values)
         self._signals.put(t_ns, values)
         if self._hear is not None:
             self._hear(t_ns, values)
@@ -57,6 +58,10 @@ class Pipeline:
 
     def on_update(self, t_ns: int, report: UpdateReport) -> list[Record]:
         return list(self._private((record_of(t_ns, report),)))
+
+    def on_captured(self, record: Record) -> list[Record]:
+        """What a campaign told: its samples have been through the privacy stage where they were cut."""
+        return list(self._private((record,)))
 
     def _private(self, records: tuple[Record, ...]) -> Iterator[Record]:
         for record in records:

@@ -84,9 +84,16 @@ def _lines(status: Any) -> list[str]:
     else:
         told = uplink["state"] + (f": {uplink['reason']}" if uplink["reason"] else "")
         lines.append(f"link      {cloud['link']} to {cloud['paired_with']} as {cloud['vehicle']}, {told}")
+        lines.append(_network(uplink["meter"]))
         if not status["law_6_holds"]:
             lines.append("law 6     not held: this link frees records when a broker takes them")
     return lines
+
+
+def _network(meter: Any) -> str:
+    interface = f" ({meter['interface']})" if meter["interface"] else ""
+    line = f"network   {meter['network']}{interface}, {meter['gone_bytes']:,} bytes out today"
+    return line + (f" of {meter['budget_bytes']:,}" if meter["budget_bytes"] else "")
 
 
 def _trial(trial: Any) -> list[str]:

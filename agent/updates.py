@@ -170,23 +170,28 @@ class UpdateSide:
 
     # --- life -------------------------------------------------------------------------------------
 
-    async def run(self, perception: Perception) -> None:
-        """Until cancelled, once the perception has started. Raises a group of DiskError (nothing can be tried on a dead
-        disk) or NoWayBack."""
-        self._perception = perception
+    async def run(self, perception: Perception | None) -> None:
+        """Until cancelled, once the perception has started; without one (None, and no `factory`) nothing is tried, and
+        what takes effect without a trial is taken all the same. Raises a group of DiskError (nothing can be tried on a
+        dead disk) or NoWayBack."""
         self._tell_notices()
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                if self._begun is not None:
-                    await self._act(self._begun)
+                if perception is not None:
+                    await self._try(perception)
                 self._tasks.create_task(self._look_again_and_again())
-                self._tasks.create_task(self._conduct())
-                self._tasks.create_task(self._spend())
         finally:
             # A read that waits for the network must not hold up the ignition, nor may a download go on behind it.
             self._is_over = True
             self._source.close()
             self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _try(self, perception: Perception) -> None:
+        self._perception = perception
+        if self._begun is not None:
+            await self._act(self._begun)
+        self._tasks.create_task(self._conduct())
+        self._tasks.create_task(self._spend())
 
     def hint(self) -> None:
         """Somebody says that there is something new. That is all a hint can say."""

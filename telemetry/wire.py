@@ -28,7 +28,7 @@ MAX_BLOCK_BYTES: Final = 96 * 1024
 MAX_BODY_INFLATED: Final = 4 * 1024 * 1024
 MAX_RECORDS: Final = 16_384
 CODEC_RECORDS_ZSTD: Final = 1
-_LEVEL: Final = 3
+LEVEL: Final = 3
 
 # magic, version, lane, purpose, epoch, base_seq, count, codec, dictionary, body length, CRC-32
 _HEADER = struct.Struct("<4sBBH16sQIHHII")
@@ -75,7 +75,12 @@ class Receipt:
 
 def pack_body(records: Sequence[Stored], dictionary: int = NO_DICTIONARY) -> bytes:
     """Records as codec 1: msgpack, then zstd with this dictionary, which the block's header must name."""
-    return _zstd.compressor(dictionary).compress(encode_records(records))
+    return compressed(encode_records(records), LEVEL, dictionary)
+
+
+def compressed(plain: bytes, level: int = LEVEL, dictionary: int = NO_DICTIONARY) -> bytes:
+    """An encoded list of records as codec 1 has it."""
+    return _zstd.compressor(level, dictionary).compress(plain)
 
 
 def unpack_body(header: BlockHeader, body: bytes) -> list[Stored]:
@@ -106,21 +111,21 @@ def inflated_size(body: bytes) -> int:
 
 
 class _Zstd(threading.local):
-    """One of each for a dictionary and thread: making it takes longer than a small body with it."""
+    """One of each for a level, dictionary and thread: making it takes longer than a small body with it."""
 
     def __init__(self) -> None:
-        self._compressors: dict[int, zstandard.ZstdCompressor] = {}
+        self._compressors: dict[tuple[int, int], zstandard.ZstdCompressor] = {}
         self._decompressors: dict[int, zstandard.ZstdDecompressor] = {}
 
-    def compressor(self, dictionary: int) -> zstandard.ZstdCompressor:
-        if dictionary not in self._compressors:
+    def compressor(self, level: int, dictionary: int) -> zstandard.ZstdCompressor:
+        if (level, dictionary) not in self._compressors:
             data = _read(dictionary)
             if data is not None:
-                data.precompute_compress(level=_LEVEL)
+                data.precompute_compress(level=level)
             # The block's header names the dictionary; the frame needn't.
-            made = zstandard.ZstdCompressor(level=_LEVEL, dict_data=data, write_dict_id=False)
-            self._compressors[dictionary] = made
-        return self._compressors[dictionary]
+            made = zstandard.ZstdCompressor(level=level, dict_data=data, write_dict_id=False)
+            self._compressors[level, dictionary] = made
+        return self._compressors[level, dictionary]
 
     def decompressor(self, dictionary: int) -> zstandard.ZstdDecompressor:
         if dictionary not in self._decompressors:

@@ -17,6 +17,7 @@ from simulator.demo.exhibit import host
 app = typer.Typer(add_completion=False)
 
 BENCHES: Final = {
+    "capture": "simulator.bench.capture.bench",
     "codec": "simulator.bench.codec",
     "federated": "simulator.bench.federated",
     "inference": "simulator.bench.inference",

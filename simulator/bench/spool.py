@@ -51,7 +51,7 @@ def _commits(spool: Spool) -> tuple[int, list[int], int]:
         spool.settle(spool.write(batch))
         wall_ns.append(time.monotonic_ns() - began_ns)
         cpu_ns += time.process_time_ns() - began_cpu_ns
-        plain += sum(waiting.size for part in batch.parts for waiting in part.records)
+        plain += sum(run.size for part in batch.parts for run in part.runs)
     return cpu_ns, wall_ns, plain
 
 

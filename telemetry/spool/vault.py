@@ -12,13 +12,13 @@ from typing import Final, Protocol
 
 import msgspec
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ecu.disk import Disk
 from ecu.keys import UnsealError
 from ecu.twin import TwinLost, TwinRecord
 from telemetry.records import Lane, Purpose, TelemetryError
+from telemetry.spool.ciphers import Aead, MakeAead, aes_gcm
 
 NAME: Final = "keys"
 KEY_BYTES: Final = 32
@@ -64,7 +64,15 @@ SEGMENTS: Final = Realm("spool", b"outrider spool segment v1")
 class Vault:
     """Keys by lane and purpose, made when first written with. `open` it to write, `peek` to look."""
 
-    def __init__(self, disk: Disk, keys: Sealer, entropy: Callable[[int], bytes], realm: Realm = SEGMENTS) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        keys: Sealer,
+        entropy: Callable[[int], bytes],
+        realm: Realm = SEGMENTS,
+        aead: MakeAead = aes_gcm,
+    ) -> None:
+        self._aead = aead
         self._keys = keys
         self._entropy = entropy
         self._realm = realm
@@ -92,11 +100,11 @@ class Vault:
         except TwinLost:
             self._wrapped = {}
 
-    def cipher(self, lane: Lane, purpose: Purpose, whose: bytes, salt: bytes) -> AESGCM:
+    def cipher(self, lane: Lane, purpose: Purpose, whose: bytes, salt: bytes) -> Aead:
         """For one segment or object: `whose` says which spool or which content. Raises KeyLost."""
         info = self._realm.info + whose
         key = self._key((lane, purpose))
-        return AESGCM(HKDF(hashes.SHA256(), length=KEY_BYTES, salt=salt, info=info).derive(key))
+        return self._aead(HKDF(hashes.SHA256(), length=KEY_BYTES, salt=salt, info=info).derive(key))
 
     def make_sure(self, lane: Lane, purpose: Purpose) -> None:
         """There is a key, durable in both twins: before anything is written under it. Raises DiskError."""

@@ -44,7 +44,13 @@ class Shown:
     def __post_init__(self) -> None:
         self.rig = Rig(self.disk)
         self.gallery = Gallery(
-            "front", None, ObjectKeeper(self.rig.store), None, lambda: self.may_keep, self.private, self.offer
+            "front",
+            None,
+            ObjectKeeper(self.rig.store),
+            None,
+            lambda captured_ns: self.may_keep,
+            self.private,
+            self.offer,
         )
 
     def private(self, t_ns: int, taken: PictureTaken) -> list[Record]:

@@ -7,6 +7,7 @@ import typing
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -85,7 +86,7 @@ def test_a_lone_event_takes_half_the_bytes_and_a_hundred_a_tenth_less() -> None:
 
 def test_the_spool_takes_the_newest_for_small_bodies_and_none_for_long_ones() -> None:
     records = make_records(Random(3), 400)
-    waiting = [Waiting(Purpose.OPERATION, stored, len(stored.event) + 24, 0) for stored in records]
+    waiting = [Waiting(Purpose.OPERATION, msgspec.msgpack.encode(stored), 1, 0) for stored in records]
     for count, dictionary in ((1, NEWEST_DICTIONARY), (100, NEWEST_DICTIONARY), (400, NO_DICTIONARY)):
         [packed] = pack(waiting[:count], MAX_BLOCK_BYTES)
         assert packed.dictionary == dictionary

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from telemetry.dictionaries import read_dictionary
 from telemetry.records import Health, Lane, Purpose, Stored, decode_event, encode_event, encode_records
-from telemetry.spool.packing import Waiting, pack, stored_size
+from telemetry.spool.packing import Waiting, pack
 from telemetry.wire import (
     CODEC_RECORDS_ZSTD,
     HEADER_BYTES,
@@ -210,9 +210,9 @@ def test_no_record_is_made_of_a_body_that_holds_other_than_named() -> None:
 
 def test_the_vehicle_packs_no_more_records_than_a_block_may_name() -> None:
     small = b"\x80"
-    waiting = Waiting(Purpose.OPERATION, Stored(0, 0, msgspec.Raw(small)), stored_size(small), 0)
+    waiting = Waiting(Purpose.OPERATION, encode_records([Stored(0, 0, msgspec.Raw(small))])[1:], 1, 0)
     blocks = pack([waiting] * (2 * MAX_RECORDS), MAX_BLOCK_BYTES)
-    assert max(len(block.records) for block in blocks) <= MAX_RECORDS
+    assert max(len(block.runs) for block in blocks) <= MAX_RECORDS
 
 
 @given(st.binary(max_size=200))

@@ -9,13 +9,13 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
 
 from telemetry.privacy.policy import purpose_of
-from telemetry.records import Lane, Purpose
+from telemetry.records import Lane, Purpose, TelemetryError
 
 CAMPAIGNS_FILE: Final = "campaigns.json"
-MAX_CAMPAIGNS_BYTES: Final = 256 * 1024
+MAX_CAMPAIGNS_BYTES: Final = 96 * 1024
 MAX_EXPRESSION_CHARACTERS: Final = 1024
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}$")]
@@ -25,8 +25,24 @@ Milliseconds = Annotated[int, Field(ge=0, le=24 * 3600 * 1000)]
 Above0Ms = Annotated[int, Field(ge=1, le=24 * 3600 * 1000)]
 
 
-def _lane_of(given: object) -> object:
+class CampaignsRefused(TelemetryError):
+    """No campaign of the set runs here; the set before stays. The message has every reason, each with its place or its
+    numbers; `reasons` has them one by one."""
+
+    def __init__(self, what: str, reasons: tuple[str, ...], remedy: str) -> None:
+        super().__init__(f"{what}: {'; '.join(reasons)}. {remedy}")
+        self.reasons = reasons
+
+
+def lane_of(given: object) -> object:
     return Lane.__members__.get(given.upper(), given) if isinstance(given, str) else given
+
+
+def _named(member: Lane | Purpose) -> str:
+    return member.name.lower()
+
+
+_AsName = PlainSerializer(_named, when_used="json")
 
 
 class Part(BaseModel):
@@ -132,7 +148,8 @@ class OnAnomaly(Windows):
 
 
 class Once(Windows):
-    """A fetch on demand: what rings hold now and what comes in `post_ms`; once for each `id`, which is remembered."""
+    """A fetch on demand: what rings hold now and what comes in `post_ms`; once for each `id`, which is remembered. A
+    campaign's ids rise: one that isn't above the last one fetched counts as fetched."""
 
     kind: Literal["once"]
     id: Annotated[int, Field(ge=1, le=1 << 40)]
@@ -162,8 +179,8 @@ class Campaign(Part):
 
     name: Name
     revision: Annotated[int, Field(ge=1, le=1 << 40)]
-    purpose: Annotated[Purpose, BeforeValidator(purpose_of)]
-    lane: Annotated[Lane, BeforeValidator(_lane_of)]
+    purpose: Annotated[Purpose, BeforeValidator(purpose_of), _AsName]
+    lane: Annotated[Lane, BeforeValidator(lane_of), _AsName]
     not_after: Annotated[int, Field(ge=0, le=1 << 40)]
     """Seconds since 1970: from then on nothing is captured for it."""
     trigger: Trigger

@@ -13,7 +13,7 @@ from telemetry.columns.block import MAX_COLUMNS, decode, encode
 from telemetry.columns.cutting import AIMED_SAMPLES, join, pack, room_for
 from telemetry.records import SignalBlock, encode_event
 from telemetry.signals.schema import Columns, Form, Group, Schema, SignalSpec
-from telemetry.spool.packing import max_stored_size, stored_size
+from telemetry.spool.packing import max_event_bytes
 from tests.telemetry.columns.batches import assert_same, parts, schemas
 
 NOISE = Schema((Group("noise", (SignalSpec("V.A", Form.INT), SignalSpec("V.B", Form.FLOAT)), 1000),))
@@ -97,10 +97,10 @@ def test_batches_that_tell_other_signals_stay_apart() -> None:
 
 def test_a_block_with_all_the_room_there_is_fits_a_record_of_any_campaign() -> None:
     for max_wire_bytes in (4000, 96 * 1024):
-        limit = max_stored_size(max_wire_bytes)
-        room = room_for("c" * 48, 1 << 40, limit - stored_size(b""))
+        limit = max_event_bytes(max_wire_bytes)
+        room = room_for("c" * 48, 1 << 40, limit)
         event = encode_event(SignalBlock("c" * 48, 1 << 40, os.urandom(room)))
-        assert limit - 4 <= stored_size(event) <= limit
+        assert limit - 4 <= len(event) <= limit
 
 
 def test_the_oracle_notices_a_row_that_is_lost_between_two_blocks() -> None:

@@ -1,0 +1,273 @@
+"""Whether a vehicle carries out a set of campaigns: decided before any of them runs, over all of them together, with
+numbers (law 11).
+
+What is wrong with a set, or costs too much, refuses it whole. What only this vehicle's owner doesn't want makes a
+campaign idle, or leaves out a signal, and the others run: else one owner's wish would stop a whole fleet's campaigns,
+and a refusal would tell which wish it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Final
+
+from ecu.errors import shown
+from ecu.toml import nearest
+from telemetry.capture.campaigns.campaign import (
+    Campaign,
+    CampaignSet,
+    CampaignsRefused,
+    LastKnown,
+    OnAnomaly,
+    OnChange,
+    OutOfRange,
+    Periodic,
+)
+from telemetry.capture.campaigns.costs import Cost, Sources, cost_of, sources_of, streams_for, told_per_day
+from telemetry.capture.campaigns.floor import CampaignFloor
+from telemetry.capture.campaigns.parsing import expression_of
+from telemetry.capture.campaigns.streams import StreamSpec
+from telemetry.capture.expressions import BadExpression, Condition, parse
+from telemetry.privacy.policy import Position, PrivacyPolicy
+from telemetry.privacy.stage import DenyList
+from telemetry.records import Lane, Purpose
+from telemetry.signals import vss
+from telemetry.signals.schema import Schema
+
+MOST_NAMED: Final = 3
+
+
+class Idle(StrEnum):
+    """Why a campaign that was taken does nothing."""
+
+    NO_CONSENT = "no_consent"  # its purpose waits for the owner's consent
+    DENIED = "denied"  # its trigger would read what the owner denies, or a position more exactly than it may be told
+    NOTHING_LEFT = "nothing_left"  # the deny-list took all that it wanted
+    ENDED = "ended"  # not_after has passed
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A campaign as this vehicle carries it out. `withheld`: what it wanted and the deny-list took."""
+
+    campaign: Campaign
+    idle: Idle | None
+    withheld: tuple[str, ...]
+    streams: tuple[StreamSpec, ...]
+    expression: Condition | None
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A set that runs here. `cost` is of all that haven't ended, idle ones too: later consent refuses none."""
+
+    revision: int
+    schema: Schema
+    floor: CampaignFloor
+    tasks: tuple[Task, ...]
+    cost: Cost
+
+
+def admit(
+    campaigns: CampaignSet, schema: Schema, floor: CampaignFloor, privacy: PrivacyPolicy, now_s: float | None
+) -> Admitted:  # fmt: skip
+    """`now_s`: seconds since 1970, None while the clock isn't trusted: then nothing has ended. Raises CampaignsRefused
+    with every reason."""
+    vehicle = _Vehicle(schema, floor, privacy)
+    reasons = list(_of_the_set(campaigns, vehicle))
+    tasks = []
+    for number, campaign in enumerate(campaigns.campaigns):
+        wrong = list(_of_one(campaign, vehicle))
+        reasons += [f"campaigns[{number}].{reason}" for reason in wrong]
+        if not wrong:
+            tasks.append(_task(campaign, vehicle, now_s))
+    running = [task for task in tasks if task.idle is not Idle.ENDED]
+    cost = sum((task.cost for task in running), Cost())
+    reasons += _of_the_sum(running, cost, floor)
+    if reasons:
+        remedy = "Sign a set that fits; the ones before stay."
+        raise CampaignsRefused(f"Campaigns of revision {campaigns.revision} are refused here", tuple(reasons), remedy)
+    return Admitted(campaigns.revision, schema, floor, tuple(tasks), cost)
+
+
+@dataclass(frozen=True)
+class _Vehicle:
+    schema: Schema
+    floor: CampaignFloor
+    privacy: PrivacyPolicy
+
+    @cached_property
+    def sources(self) -> Sources:
+        return sources_of(self.schema)
+
+    @cached_property
+    def denies(self) -> Callable[[str], bool]:
+        return DenyList(self.privacy.deny).names
+
+    @cached_property
+    def places(self) -> frozenset[str]:
+        """Branches that a position lies in."""
+        split = [path.casefold().rpartition(".") for path in self.sources]
+        found = {branch for branch, _, leaf in split if leaf in ("latitude", "longitude")}
+        return frozenset({vss.LOCATION.casefold(), *found})
+
+    def hides_from_triggers(self, path: str) -> bool:
+        """When a trigger reads it, its instants tell of it: what is denied, and a position that may not be exact."""
+        if self.denies(path):
+            return True
+        parts = path.casefold().split(".")
+        branches = {".".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
+        return self.privacy.position is not Position.EXACT and not branches.isdisjoint(self.places)
+
+
+# --- what is wrong ------------------------------------------------------------------------------------
+
+
+def _of_the_set(campaigns: CampaignSet, vehicle: _Vehicle) -> Iterator[str]:
+    if not vehicle.floor.enabled:
+        yield "this vehicle's owner hasn't allowed campaigns ([campaigns] enabled)"
+    asked, most = len(campaigns.campaigns), vehicle.floor.max_campaigns
+    if asked > most:
+        yield f"they are {asked}, the most here are {most}"
+    digest = vehicle.schema.digest.hex()
+    if campaigns.schema_digest not in ("", digest):
+        yield f"schema_digest: they are for signals {campaigns.schema_digest}, this vehicle's are {digest}"
+
+
+def _of_one(campaign: Campaign, vehicle: _Vehicle) -> Iterator[str]:
+    yield from _of_its_signals(campaign, vehicle)
+    yield from _of_its_lane(campaign, vehicle.floor)
+    match campaign.trigger:
+        case Periodic(period_ms=period_ms) | LastKnown(period_ms=period_ms):
+            shortest_ms = vehicle.floor.shortest_period_ms
+            if period_ms < shortest_ms:
+                yield f"trigger.period_ms: it is {period_ms}, the shortest here is {shortest_ms}"
+        case OnAnomaly():
+            yield from _of_its_anomaly(campaign.trigger, vehicle)
+        case _:
+            pass
+    if isinstance(campaign.trigger, Periodic | LastKnown | OnChange):
+        if not campaign.signals:
+            yield "signals: it names none, so it would tell nothing"
+        yield from _of_its_budget(campaign, vehicle)
+
+
+def _of_its_signals(campaign: Campaign, vehicle: _Vehicle) -> Iterator[str]:
+    for number, wish in enumerate(campaign.signals):
+        if wish.path not in vehicle.sources:
+            yield f"signals[{number}].path: {_unknown(wish.path, vehicle)}"
+    expression = expression_of(campaign)
+    if expression is not None:
+        key, text, kind = expression
+        try:
+            parse(text, known=vehicle.sources, kind=kind)
+        except BadExpression as error:
+            yield f"{key}: {shown(error)}"
+
+
+def _unknown(path: str, vehicle: _Vehicle) -> str:
+    like = nearest(path, sorted(vehicle.sources))
+    return f"the vehicle has no signal {shown(path)}" + (f", the nearest is {like}" if like else "")
+
+
+def _of_its_lane(campaign: Campaign, floor: CampaignFloor) -> Iterator[str]:
+    if campaign.lane not in floor.lanes:
+        allowed = ", ".join(lane.name for lane in sorted(floor.lanes)) or "none"
+        yield f"lane: it is {campaign.lane.name}, those for campaigns here are {allowed}"
+    if campaign.lane is Lane.P0 and campaign.purpose is not Purpose.SAFETY:
+        yield f"lane: P0 is for safety, its purpose is {campaign.purpose.name.lower()}"
+
+
+def _of_its_anomaly(trigger: OnAnomaly, vehicle: _Vehicle) -> Iterator[str]:
+    sources = vehicle.sources.get(trigger.signal)
+    if sources is None:
+        yield f"trigger.signal: {_unknown(trigger.signal, vehicle)}"
+    elif isinstance(trigger.anomaly, OutOfRange):
+        minimum, maximum = range_of(trigger.anomaly, trigger.signal, vehicle.schema, vehicle.sources)
+        if minimum is None and maximum is None:
+            yield f"trigger.anomaly: neither it nor the signal's own definition says a range for {trigger.signal}"
+        elif minimum is not None and maximum is not None and minimum > maximum:
+            yield f"trigger.anomaly: its minimum {minimum:g} is above its maximum {maximum:g}"
+
+
+def _of_its_budget(campaign: Campaign, vehicle: _Vehicle) -> Iterator[str]:
+    """What tells steadily tells that much for certain. What a trigger tells is bounded by the budget, and may fit."""
+    wanted = [wish.path for wish in campaign.signals]
+    streams = streams_for(campaign, wanted, vehicle.schema, vehicle.floor)
+    told, budget = told_per_day(campaign, streams, vehicle.schema, vehicle.floor), campaign.budget.bytes_per_day
+    if told > budget:
+        yield f"budget.bytes_per_day: it would tell {_size(told)} a day, its own budget is {_size(budget)}"
+
+
+def _of_the_sum(tasks: Sequence[Task], cost: Cost, floor: CampaignFloor) -> Iterator[str]:
+    for what, unit, asked, most, of in (
+        ("tell", "a day", cost.bytes_per_day, floor.bytes_per_day, lambda task: task.cost.bytes_per_day),
+        ("write", "of flash a day", cost.flash_bytes_per_day, floor.flash_bytes_per_day,
+         lambda task: task.cost.flash_bytes_per_day),
+        ("retain", "of memory", cost.ring_bytes, floor.ring_bytes, lambda task: task.cost.ring_bytes),
+    ):  # fmt: skip
+        if asked > most:
+            yield f"they would {what} {_size(asked)} {unit}, the most here is {_size(most)} ({_largest(tasks, of)})"
+    if cost.evaluations_per_s > floor.evaluations_per_s:
+        yield (
+            f"they would be evaluated {cost.evaluations_per_s:.0f} times a second, the most here is "
+            f"{floor.evaluations_per_s}"
+        )
+
+
+def _largest(tasks: Sequence[Task], of: Callable[[Task], int]) -> str:
+    largest = sorted(tasks, key=of, reverse=True)[:MOST_NAMED]
+    return ", ".join(f"{task.campaign.name} {_size(of(task))}" for task in largest)
+
+
+def _size(count: int) -> str:
+    for unit, one in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= one:
+            return f"{count / one:.4g} {unit}"
+    return f"{count} bytes"
+
+
+# --- what becomes of it -------------------------------------------------------------------------------
+
+
+def _task(campaign: Campaign, vehicle: _Vehicle, now_s: float | None) -> Task:
+    expression = expression_of(campaign)
+    condition = parse(expression[1], kind=expression[2]) if expression else None
+    wanted = [wish.path for wish in campaign.signals]
+    withheld = tuple(path for path in wanted if vehicle.denies(path))
+    kept = [path for path in wanted if path not in withheld]
+    streams = tuple(streams_for(campaign, kept, vehicle.schema, vehicle.floor))
+    cost = cost_of(campaign, streams, condition, vehicle.schema, vehicle.floor)
+    return Task(campaign, _idle(campaign, condition, kept, vehicle, now_s), withheld, streams, condition, cost)
+
+
+def _idle(
+    campaign: Campaign, condition: Condition | None, kept: Sequence[str], vehicle: _Vehicle, now_s: float | None
+) -> Idle | None:  # fmt: skip
+    if now_s is not None and now_s >= campaign.not_after:
+        return Idle.ENDED
+    if campaign.purpose not in vehicle.privacy.consents:
+        return Idle.NO_CONSENT
+    read = [*(condition.paths if condition else ()), *_anomaly_signal(campaign)]
+    if any(vehicle.hides_from_triggers(path) for path in read):
+        return Idle.DENIED
+    return Idle.NOTHING_LEFT if campaign.signals and not kept and campaign.clip is None else None
+
+
+def _anomaly_signal(campaign: Campaign) -> tuple[str, ...]:
+    return (campaign.trigger.signal,) if isinstance(campaign.trigger, OnAnomaly) else ()
+
+
+def range_of(
+    anomaly: OutOfRange, path: str, schema: Schema, sources: Sources
+) -> tuple[float | None, float | None]:  # fmt: skip
+    """What is allowed: what the campaign says, else what the signal's definition does."""
+    if anomaly.minimum is not None or anomaly.maximum is not None:
+        return anomaly.minimum, anomaly.maximum
+    group, column = sources[path][0]
+    signal = schema.groups[group].signals[column]
+    return signal.minimum, signal.maximum

@@ -1,0 +1,143 @@
+"""What the signals that conditions name have been, as far back as these look, in memory that is known beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecu.clock import MILLISECOND_NS
+from telemetry.capture.expressions.arrays import ARRAYS
+from telemetry.capture.expressions.condition import Condition
+from telemetry.capture.expressions.tree import Age, Leaf, Signal, Window
+from telemetry.capture.moment import age_at, signal_at, window_at
+from telemetry.capture.moments import ages_over, signals_over, windows_over
+from telemetry.capture.ring import BYTES_A_SAMPLE, NEVER_NS, Ring
+from telemetry.signals.schema import Columns, Schema, physical
+
+MAX_SAMPLES: Final = 1 << 17
+"""What a ring may hold: 120 s of a signal that comes every millisecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """What is kept of one path: its newest `samples` samples. Its value is believed for `stale_after_ns`; no window
+    over it is longer than `window_ms`."""
+
+    samples: int
+    stale_after_ns: int
+    window_ms: int = 0
+
+
+def samples_for(window_ms: int, batch_ms: int, highest_hz: float, most: int = MAX_SAMPLES) -> int:
+    """How many samples a path needs so that a window of `window_ms` is whole at every instant of a batch of `batch_ms`,
+    when it comes no more often than `highest_hz`."""
+    return min(int((window_ms + batch_ms) * highest_hz / 1000) + 2, most)
+
+
+def ring_bytes(samples: int) -> int:
+    """The memory that one path takes, but for a few hundred bytes."""
+    return 2 * samples * BYTES_A_SAMPLE
+
+
+class History:
+    """The samples of the paths in `keeps`, found in batches of `schema`; of other paths nothing is kept.
+
+    Put all that came up to an instant, of every group, and only then ask about it: what it is then told doesn't depend
+    on how the samples were cut into batches.
+    """
+
+    def __init__(self, schema: Schema, keeps: Mapping[str, Keep]) -> None:
+        self._schema = schema
+        self._keeps = dict(keeps)
+        self._rings = {path: Ring(keep.samples, keep.stale_after_ns) for path, keep in keeps.items()}
+        self._arrived: dict[str, NDArray[np.int64]] = {}
+        self._wanted = tuple(
+            tuple((place, spec) for place, spec in enumerate(group.signals) if spec.path in self._rings)
+            for group in schema.groups
+        )
+
+    @property
+    def bytes(self) -> int:
+        """The memory that its rings take."""
+        return sum(ring_bytes(keep.samples) for keep in self._keeps.values())
+
+    @property
+    def dropped(self) -> int:
+        """Samples that were no later than the one before of the same path."""
+        return sum(ring.dropped for ring in self._rings.values())
+
+    @property
+    def starved(self) -> tuple[str, ...]:
+        """Paths that come so often that their ring doesn't hold their longest window now: it is missing."""
+        return tuple(path for path in self._rings if self._is_starved(path))
+
+    def _is_starved(self, path: str) -> bool:
+        ring = self._rings[path]
+        reaches_ns = ring.last_ns - self._keeps[path].window_ms * MILLISECOND_NS
+        return ring.forgotten_ns > max(reaches_ns, NEVER_NS)
+
+    def put(self, batch: Iterable[Columns]) -> None:
+        """Takes what came, of any groups in any order."""
+        parts: dict[str, list[tuple[NDArray[np.int64], NDArray[np.float64]]]] = {}
+        for columns in batch:
+            for place, spec in self._wanted[columns.group]:
+                raw = columns.values[place]
+                if raw is not None:
+                    parts.setdefault(spec.path, []).append((columns.t_ns, physical(spec, raw)))
+        self._arrived = {path: self._rings[path].put(*_merged(told)) for path, told in parts.items()}
+
+    def instants(self, paths: Iterable[str]) -> NDArray[np.int64]:
+        """Every instant at which one of `paths` got a sample in the last `put`, rising."""
+        arrived = [self._arrived[path] for path in paths if path in self._arrived]
+        if len(arrived) == 1:
+            return arrived[0]
+        return np.unique(np.concatenate(arrived)) if arrived else np.empty(0, np.int64)
+
+    def at(self, condition: Condition, t_ns: int) -> bool | float | None:
+        """See Condition.at. Raises KeyError for a condition that names a path which isn't kept."""
+        return condition.scalar()(*[self._at(leaf, t_ns) for leaf in condition.leaves])
+
+    def over(self, condition: Condition, instants_ns: NDArray[np.int64]) -> NDArray[Any]:
+        """See Condition.over. Raises KeyError for a condition that names a path which isn't kept."""
+        answer: NDArray[Any] = condition.form(ARRAYS)(*[self._over(leaf, instants_ns) for leaf in condition.leaves])
+        return answer if condition.leaves else np.full(len(instants_ns), answer)
+
+    def _at(self, leaf: Leaf, t_ns: int) -> float:
+        ring = self._rings[leaf.path]
+        match leaf:
+            case Signal():
+                return signal_at(ring, t_ns)
+            case Age():
+                return age_at(ring, t_ns)
+            case Window():
+                return window_at(ring, leaf.function, t_ns, leaf.ms)
+            case _:
+                assert_never(leaf)
+
+    def _over(self, leaf: Leaf, instants_ns: NDArray[np.int64]) -> NDArray[np.float64]:
+        ring = self._rings[leaf.path]
+        match leaf:
+            case Signal():
+                return signals_over(ring, instants_ns)
+            case Age():
+                return ages_over(ring, instants_ns)
+            case Window():
+                return windows_over(ring, leaf.function, instants_ns, leaf.ms)
+            case _:
+                assert_never(leaf)
+
+
+def _merged(
+    told: list[tuple[NDArray[np.int64], NDArray[np.float64]]],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """One path's samples in the order of their stamps, when several groups tell it."""
+    if len(told) == 1:
+        return told[0]
+    t_ns = np.concatenate([stamps for stamps, _ in told])
+    values = np.concatenate([values for _, values in told])
+    order = np.argsort(t_ns, kind="stable")
+    return t_ns[order], values[order]
