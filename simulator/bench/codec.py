@@ -41,7 +41,7 @@ def run() -> list[Metric]:
     return [
         *_sizes("50 signals", schema, batches, MAX_BYTES_A_SAMPLE, MIN_TIMES_BELOW),
         *_speeds(schema, batches),
-        *_real(),
+        *_sizes("comma2k19 minute", *real_minute(), None, None),
         *_events(),
     ]
 
@@ -122,14 +122,6 @@ def _speeds(schema: Schema, batches: list[Columns]) -> list[Metric]:
         Metric(f"{what}, blocks of {seconds} s", samples / median(times) / 1e6, "M samples/s", f"CPU, {_ROUNDS} rounds")
         for (what, seconds), times in spent.items()
     ]
-
-
-def _real() -> list[Metric]:
-    minute = real_minute()
-    if minute is None:
-        print("The real minute's numbers are absent: its drive isn't installed.", file=sys.stderr)
-        return []
-    return _sizes("comma2k19 minute", *minute, None, None)
 
 
 def _events() -> list[Metric]:
