@@ -21,6 +21,7 @@ from telemetry.records import (
     NewTrack,
     PerceptionSummary,
     PictureTaken,
+    RecordsLeft,
     SignalBlock,
     Stored,
     Triggered,
@@ -44,6 +45,7 @@ _FAULTS: Final = (
     ("redactor_lost", "the redactor, pid {}, ended"),
     ("clock_untrusted", "the clock is {} s before the newest signed time"),
 )
+_LOSSES: Final = ("evicted:quota", "evicted:expired", "evicted:disk_full", "quarantined:corrupt", "erased")
 _STEPS: Final = ("refused", "staged", "shadow", "switched", "committed", "rolled_back", "damaged")
 _CAMPAIGNS: Final = ("hard-brake", "harsh-corner", "battery-health", "low-confidence", "lane-keeping", "cold-start")
 PATHS: Final = (
@@ -169,7 +171,13 @@ def _last_known_state(rng: Random, _: int) -> LastKnownState:
     return LastKnownState(rng.choice(_CAMPAIGNS), rng.randrange(1, 30), signals)
 
 
+def _records_left(rng: Random, _: int) -> RecordsLeft:
+    first = rng.randrange(1 << 20)
+    ranges = [(first, first + rng.randrange(1, 5000)) for _ in range(rng.randrange(1, 3))]
+    return RecordsLeft(rng.randrange(4), rng.randbytes(16), rng.choice(_LOSSES), ranges, 0)
+
+
 _MAKERS: Final[tuple[Callable[[Random, int], AnyEvent], ...]] = (
     _hard_brake, _new_track, _low_confidence, _health, _update_report, _vehicle_summary, _perception_summary,
-    _picture_taken, _learned, _signal_block, _triggered, _last_known_state,
+    _picture_taken, _learned, _signal_block, _triggered, _last_known_state, _records_left,
 )  # fmt: skip

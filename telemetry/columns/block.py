@@ -21,7 +21,7 @@ from telemetry.columns.choice import Choice, Packing, choose
 from telemetry.columns.decimals import AS_BITS
 from telemetry.columns.errors import BadColumns, UnknownSchema
 from telemetry.columns.flat import HEADS, Ints, Spans, Way, restore, unzigzag, zigzag
-from telemetry.columns.names import pack_names, renumbered, unpack_names
+from telemetry.columns.names import pack_names, told_alone, unpack_names
 from telemetry.columns.numbers import MAX_SIZES, Layout
 from telemetry.columns.parts import Head, Told
 from telemetry.columns.sections import Section, planes_of
@@ -45,7 +45,7 @@ class Naming(IntEnum):
     """How a block names its signals."""
 
     DIGEST = 0  # by the schema's digest: whoever reads it has the schema from its release
-    INLINE = 1  # by itself: the groups it speaks of, their signals, scales and units
+    INLINE = 1  # by itself: the signals it tells, with their groups, scales and units
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +74,14 @@ _zstd = _Zstd()
 def encode(batches: Sequence[Columns], schema: Schema, naming: Naming = Naming.DIGEST) -> bytes:
     """One block of all batches that have rows. Times are told in microseconds, rounded down; values to the last bit.
 
-    An inline block numbers its groups anew, in the order in which the batches first speak of them. Raises ValueError
-    for what is no batch of the schema, and for more than a block holds.
+    An inline block has a schema of its own: of the groups in the order in which they first come, those signals that any
+    batch tells. Raises ValueError for what is no batch of the schema, and for more than a block holds.
     """
     batches = [batch for batch in batches if len(batch)]
     parts.check(batches, schema)
     names, name = b"", schema.digest
     if naming is Naming.INLINE:
-        batches, schema = renumbered(batches, schema)
+        batches, schema = told_alone(batches, schema)
         packed = pack_names(schema)
         names, name = len(packed).to_bytes(4, "little") + packed, b""
     told = [parts.told(batch, schema.groups[batch.group]) for batch in batches]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from telemetry.columns.errors import BadColumns
 from telemetry.signals.schema import Columns, Form, Group, Schema, SignalSpec
@@ -34,11 +35,25 @@ class _Group(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 _decoder: Final = msgspec.msgpack.Decoder(list[_Group])
 
 
-def renumbered(parts: Sequence[Columns], schema: Schema) -> tuple[list[Columns], Schema]:
-    """The parts over a schema of their own groups only, in the order in which they first speak of them."""
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(part.group for part in parts))}
-    groups = tuple(schema.groups[group] for group in numbers)
-    return [replace(part, group=numbers[part.group]) for part in parts], Schema(groups)
+def told_alone(parts: Sequence[Columns], schema: Schema) -> tuple[list[Columns], Schema]:
+    """The parts over a schema of what they tell and nothing else: groups in the order in which they first come, and of
+    each only those signals that any of its parts tells."""
+    told: dict[int, NDArray[np.bool_]] = {}
+    for part in parts:
+        mask = np.array([values is not None for values in part.values], np.bool_)
+        told[part.group] = told.get(part.group, False) | mask
+    places = {group: np.flatnonzero(mask).tolist() for group, mask in told.items()}
+    numbers = {group: number for number, group in enumerate(told)}
+    groups = tuple(_only(schema.groups[group], kept) for group, kept in places.items())
+    alone = [
+        Columns(numbers[part.group], part.t_ns, tuple(part.values[place] for place in places[part.group]))
+        for part in parts
+    ]
+    return alone, Schema(groups)
+
+
+def _only(group: Group, places: Sequence[int]) -> Group:
+    return Group(group.name, tuple(group.signals[place] for place in places), group.period_us)
 
 
 def pack_names(schema: Schema) -> bytes:

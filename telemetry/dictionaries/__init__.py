@@ -21,7 +21,7 @@ MAX_DICTIONARY_BYTES: Final = 16 * 1024
 
 SHA256: Final[Mapping[int, str]] = MappingProxyType(
     {
-        1: "79317c5b6580e153c785bfd4295a40829a482aa0da829c85023128e30c5ce885",
+        1: "790ac4c8ecec1e747140442ca7bb41cbd212ef589210b6fb244d7773b5151ee1",
     }
 )
 """By id, of the bytes that each must have for ever."""

@@ -74,6 +74,13 @@ def columns(draw: st.DrawFn, form: Form, rows: int) -> Values:
             return np.array(draw(st.lists(number, min_size=rows, max_size=rows)), dtype)
 
 
+def alone(schema: Schema, batch: Columns) -> dict[str, bytes]:
+    """What it tells, by path, to the last bit; its times as the path ""."""
+    specs = schema.groups[batch.group].signals
+    told = {spec.path: values.tobytes() for spec, values in zip(specs, batch.values, strict=True) if values is not None}
+    return {"": batch.t_ns.tobytes(), **told}
+
+
 def assert_same(found: Columns, expected: Columns) -> None:
     """To the last bit."""
     assert found.group == expected.group

@@ -103,6 +103,18 @@ def test_a_block_with_all_the_room_there_is_fits_a_record_of_any_campaign() -> N
         assert limit - 4 <= len(event) <= limit
 
 
+def test_the_oracle_notices_a_row_that_is_lost_between_two_blocks() -> None:
+    batch = noise(40)
+    cuts = pack([batch], NOISE, 300)
+    found = [part for cut in cuts for part in read(cut.data, NOISE)]
+    assert len(found) > 2
+    [whole] = join(found)
+    assert_same(whole, batch)
+    [short] = join([rows(found[0], 1, len(found[0])), *found[1:]])
+    with pytest.raises(AssertionError):
+        assert_same(short, batch)
+
+
 def test_joined_batches_take_less_than_many_small_ones() -> None:
     pieces = [noise(10, start * 10_000) for start in range(40)]
     assert len(encode(join(pieces), NOISE)) < 0.9 * len(encode(pieces, NOISE))
