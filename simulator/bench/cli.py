@@ -20,6 +20,7 @@ BENCHES: Final = {
     "capture": "simulator.bench.capture.bench",
     "codec": "simulator.bench.codec",
     "conditions": "simulator.bench.conditions",
+    "dbc": "simulator.bench.dbc",
     "federated": "simulator.bench.federated",
     "inference": "simulator.bench.inference",
     "link": "simulator.bench.link.bench",
