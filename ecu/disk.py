@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -282,9 +282,15 @@ def write_beside(disk: Disk, path: str, data: bytes) -> None:
 
 def move_in(disk: Disk, path: str) -> None:
     """The second half: what was written beside `path` is durable there."""
-    disk.rename(beside(path), path)
-    # The rename itself is only in memory until the folder is synced.
-    disk.sync_folder(path.rpartition("/")[0])
+    move_all_in(disk, [path])
+
+
+def move_all_in(disk: Disk, paths: Sequence[str]) -> None:
+    """As `move_in` for files of one folder, with one sync for all; on an error any of them may have been moved."""
+    for path in paths:
+        disk.rename(beside(path), path)
+    # The renames are only in memory until the folder is synced.
+    disk.sync_folder(paths[0].rpartition("/")[0])
 
 
 def remove_beside(disk: Disk, path: str) -> None:
