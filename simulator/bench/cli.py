@@ -25,7 +25,7 @@ BENCHES: Final = {
     "inference": "simulator.bench.inference",
     "link": "simulator.bench.link.bench",
     "replay": "simulator.bench.replay",
-    "spool": "simulator.bench.spool",
+    "spool": "simulator.bench.spool.bench",
 }
 
 
