@@ -17,6 +17,7 @@ from simulator.demo.exhibit import host
 app = typer.Typer(add_completion=False)
 
 BENCHES: Final = {
+    "conditions": "simulator.bench.conditions",
     "federated": "simulator.bench.federated",
     "inference": "simulator.bench.inference",
     "link": "simulator.bench.link.bench",

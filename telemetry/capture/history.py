@@ -15,7 +15,7 @@ from telemetry.capture.expressions.condition import Condition
 from telemetry.capture.expressions.tree import Age, Leaf, Signal, Window
 from telemetry.capture.moment import age_at, signal_at, window_at
 from telemetry.capture.moments import ages_over, signals_over, windows_over
-from telemetry.capture.ring import BYTES_A_SAMPLE, Ring
+from telemetry.capture.ring import BYTES_A_SAMPLE, NEVER_NS, Ring
 from telemetry.signals.schema import Columns, Schema, physical
 
 MAX_SAMPLES: Final = 1 << 17
@@ -77,7 +77,8 @@ class History:
 
     def _is_starved(self, path: str) -> bool:
         ring = self._rings[path]
-        return ring.forgotten_ns > ring.last_ns - self._keeps[path].window_ms * MILLISECOND_NS
+        reaches_ns = ring.last_ns - self._keeps[path].window_ms * MILLISECOND_NS
+        return ring.forgotten_ns > max(reaches_ns, NEVER_NS)
 
     def put(self, batch: Iterable[Columns]) -> None:
         """Takes what came, of any groups in any order."""
@@ -98,36 +99,38 @@ class History:
 
     def at(self, condition: Condition, t_ns: int) -> bool | float | None:
         """See Condition.at. Raises KeyError for a condition that names a path which isn't kept."""
-        return condition.scalar()(*[self._at(leaf, t_ns) for leaf in condition.leaves])
+        return condition.scalar()(*[_answer(self._rings[leaf.path], leaf, t_ns) for leaf in condition.leaves])
 
     def over(self, condition: Condition, instants_ns: NDArray[np.int64]) -> NDArray[Any]:
         """See Condition.over. Raises KeyError for a condition that names a path which isn't kept."""
-        answer: NDArray[Any] = condition.form(ARRAYS)(*[self._over(leaf, instants_ns) for leaf in condition.leaves])
+        answer: NDArray[Any] = condition.form(ARRAYS)(
+            *[_answers(self._rings[leaf.path], leaf, instants_ns) for leaf in condition.leaves]
+        )
         return answer if condition.leaves else np.full(len(instants_ns), answer)
 
-    def _at(self, leaf: Leaf, t_ns: int) -> float:
-        ring = self._rings[leaf.path]
-        match leaf:
-            case Signal():
-                return signal_at(ring, t_ns)
-            case Age():
-                return age_at(ring, t_ns)
-            case Window():
-                return window_at(ring, leaf.function, t_ns, leaf.ms)
-            case _:
-                assert_never(leaf)
 
-    def _over(self, leaf: Leaf, instants_ns: NDArray[np.int64]) -> NDArray[np.float64]:
-        ring = self._rings[leaf.path]
-        match leaf:
-            case Signal():
-                return signals_over(ring, instants_ns)
-            case Age():
-                return ages_over(ring, instants_ns)
-            case Window():
-                return windows_over(ring, leaf.function, instants_ns, leaf.ms)
-            case _:
-                assert_never(leaf)
+def _answer(ring: Ring, leaf: Leaf, t_ns: int) -> float:
+    match leaf:
+        case Signal():
+            return signal_at(ring, t_ns)
+        case Age():
+            return age_at(ring, t_ns)
+        case Window():
+            return window_at(ring, leaf.function, t_ns, leaf.ms)
+        case _:
+            assert_never(leaf)
+
+
+def _answers(ring: Ring, leaf: Leaf, instants_ns: NDArray[np.int64]) -> NDArray[np.float64]:
+    match leaf:
+        case Signal():
+            return signals_over(ring, instants_ns)
+        case Age():
+            return ages_over(ring, instants_ns)
+        case Window():
+            return windows_over(ring, leaf.function, instants_ns, leaf.ms)
+        case _:
+            assert_never(leaf)
 
 
 def _merged(

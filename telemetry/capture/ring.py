@@ -13,14 +13,17 @@ NEVER_NS: Final = -(1 << 63)
 
 
 class Ring:
-    """Holds the newest `samples` samples; a value is believed for `stale_after_ns`. `forgotten_ns` is the stamp of the newest one that it had to forget, `first`
-    the number of the oldest that it holds: they are numbered from 0 as they are taken.
+    """Holds the newest `samples` samples, at least one; a value is believed for `stale_after_ns`. `forgotten_ns` is the
+    stamp of the newest sample that it had to forget, `first` the number of the oldest that it holds: they are numbered
+    from 0 as they are taken.
 
     The arrays are twice as long as what is held, so that what is held is always one piece of them: only when the end
     is reached is it moved to the front.
     """
 
     def __init__(self, samples: int, stale_after_ns: int) -> None:
+        if samples < 1:
+            raise ValueError(f"a ring holds at least one sample, and not {samples}")
         self.stale_after_ns = stale_after_ns
         self.first = 0
         self.last_ns = NEVER_NS

@@ -63,14 +63,14 @@ def parsed(text: str) -> ast.expr:
     bare = text.lstrip(" ")
     try:
         tree = ast.parse(bare, "<expression>", mode="eval").body
-    except SyntaxError as error:
-        column = min(max(error.offset or 1, 1), len(bare)) + len(text) - len(bare)
-        raise BadExpression(column, "something is missing or too much here.") from None
-    except (ValueError, MemoryError, RecursionError):
-        raise BadExpression(1, "the parser can't take it in: make it shorter.") from None
-    for node in ast.walk(tree):
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        raise BadExpression(
+            1, "Python's parser doesn't take it: put brackets around its parts, or make it shorter."
+        ) from None
+    skipped = len(text) - len(bare)
+    for node in ast.walk(tree) if skipped else ():
         if isinstance(node, ast.expr):
-            node.col_offset += len(text) - len(bare)
+            node.col_offset += skipped
     return tree
 
 

@@ -10,7 +10,6 @@ import keyword
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
 from ecu.errors import shown
@@ -32,6 +31,7 @@ _TOKEN: Final = re.compile(
     r"|(?P<sign><=|>=|==|!=|[-+*/%<>(),])"
 )
 _SPELT: Final = re.compile(r"[0-9A-Za-z_.]+|.", re.DOTALL)
+_BEFORE_NOT: Final = ("and", "or", "not", "(", ",")
 _INSTEAD: Final = {
     "=": "==", "&": "and", "|": "or", "!": "not", "~": "not", "^": "!=", "<>": "!=", "//": "/", "**": "*",
     "true": "True", "false": "False", "null": "isnull", "none": "isnull", "None": "isnull", "is": "==",
@@ -55,7 +55,7 @@ def checked(text: str) -> str:
     if not tokens:
         raise BadExpression(1, "it is empty: write a condition, such as Vehicle.Speed > 80.")
     _check_brackets(tokens)
-    _check_neighbours(tokens)
+    _check_order(tokens)
     _check_runs(tokens)
     return re.sub(r"\s", " ", text)
 
@@ -111,13 +111,25 @@ def _check_brackets(tokens: list[Token]) -> None:
         raise BadExpression(opened[-1].column, "this bracket is never closed.")
 
 
-def _check_neighbours(tokens: list[Token]) -> None:
-    """What the parser would take, and make the same of as of something else."""
-    for token, following in pairwise(tokens):
-        if following.text == "(" and (token.text in (")", "True", "False") or token.sort == "number"):
-            raise BadExpression(following.column, "only a function's name may stand before this bracket.")
-        if token.text == "," and following.text == ")":
-            raise BadExpression(token.column, "nothing follows this comma.")
+def _check_order(tokens: list[Token]) -> None:
+    """Operands and operators take turns."""
+    wants_operand = True
+    for token, before in zip(tokens, [None, *tokens], strict=False):
+        begins = token.sort == "number" or (token.sort == "name" and token.text not in ("and", "or", "not"))
+        if wants_operand:
+            if not begins and token.text not in ("(", "-", "not"):
+                raise BadExpression(token.column, f"a number or a path is missing in front of {token.text}.")
+            if token.text == "not" and before is not None and before.text not in _BEFORE_NOT:
+                raise BadExpression(token.column, "not belongs in brackets here.")
+            wants_operand = not begins
+        elif token.text == "(" and before is not None and before.sort == "name" and before.text not in WORDS:
+            wants_operand = True
+        elif begins or token.text in ("(", "not"):
+            raise BadExpression(token.column, f"an operator is missing in front of {shown(token.text)}.")
+        else:
+            wants_operand = token.text != ")"
+    if wants_operand:
+        raise BadExpression(tokens[-1].column, f"nothing follows {tokens[-1].text}.")
 
 
 def _check_runs(tokens: list[Token]) -> None:
