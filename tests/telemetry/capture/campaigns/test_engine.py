@@ -158,7 +158,9 @@ def test_anomalies_trigger_at_the_first_sample_that_shows_them() -> None:
         campaign("model", anomaly(SPEED, expected)),
     )
     speeds = [1, 2, 3, 4, 4, 4, 4, 4, 4, -5, 90, 91]
-    vehicle.feed(1000, motion([20.0 * i for i in range(12)], speeds), rows(BRAKES, [50.0 * i for i in range(5)], [0] * 5))
+    vehicle.feed(
+        1000, motion([20.0 * i for i in range(12)], speeds), rows(BRAKES, [50.0 * i for i in range(5)], [0] * 5)
+    )
     assert vehicle.triggers_ms("stuck") == [160]
     assert vehicle.triggers_ms("range") == [180]
     assert vehicle.triggers_ms("rate") == [200]
@@ -327,7 +329,9 @@ def test_a_fetch_begins_with_what_rings_hold() -> None:
     vehicle.feed(2500, steady(2020, 2500, 6))
     assert vehicle.triggers_ms("fetch") == [2000]
     assert [event.why for event in vehicle.told(Triggered)] == ["fetch 1"]
-    assert vehicle.times_ms(SPEED, "fetch") == [1000 + 20.0 * i for i in range(50)] + [2020 + 20.0 * i for i in range(5)]
+    assert vehicle.times_ms(SPEED, "fetch") == [1000 + 20.0 * i for i in range(50)] + [
+        2020 + 20.0 * i for i in range(5)
+    ]
 
 
 def test_an_orderly_end_tells_what_is_retained() -> None:
