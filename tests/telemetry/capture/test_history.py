@@ -103,6 +103,27 @@ def test_no_cut_of_the_samples_into_batches_changes_what_is_said(seed: int) -> N
     assert _told(conditions, _cut(there.batches, [*cuts, stamps[-1]])) == whole
 
 
+def test_asking_before_every_group_of_an_instant_was_put_is_noticed() -> None:
+    """The planted fault: a batch is told group by group, and conditions are asked in between."""
+    differs = 0
+    for seed in range(20):
+        there = scene(Random(seed), batches=1)
+        conditions = [parse("Vehicle.Speed > 10 and gear > 0 or a.b_1.C2 > 3")]
+        differs += _told(conditions, [[part] for part in there.batches[0]]) != _told(conditions, there.batches)
+    assert differs > 10
+
+
+@given(st.integers(0, 10**6))
+def test_what_is_dropped_and_what_is_an_instant_is_what_a_list_says(seed: int) -> None:
+    there = scene(Random(seed))
+    assert there.history.dropped == sum(past.dropped for past in there.pasts.values())
+    told = {int(t_ns) for part in there.batches[-1] for t_ns in part.t_ns}
+    taken = {t_ns for past in there.pasts.values() for t_ns, _ in past.samples}
+    instants = there.history.instants(there.pasts).tolist()
+    assert instants == sorted(instants)
+    assert set(instants) <= told & taken
+
+
 def _cut(batches: list[list[Columns]], cuts_ns: list[int]) -> list[list[Columns]]:
     parts, from_ns = [], -(1 << 62)
     for to_ns in cuts_ns:
