@@ -132,8 +132,10 @@ class CloudSide:
     def object_uplink(self, keeper: ObjectKeeper, config: ObjectsConfig) -> ObjectUplink:
         """Brings what `keeper` holds to the receiver, by the same meter as the records."""
         paired, wall = self._trust.paired, self._trust.wall
-        link = HttpsObjectLink(paired.host, paired.https_port, self._context, wall)
-        self._objects = ObjectUplink(link, keeper, self._clock, self._rng, config, self._waits, self._meter)
+        first, second = (HttpsObjectLink(paired.host, paired.https_port, self._context, wall) for _ in range(2))
+        self._objects = ObjectUplink(
+            first, keeper, self._clock, self._rng, config, self._waits, self._meter, second=second
+        )  # fmt: skip
         return self._objects
 
     async def _set_clock(self) -> None:

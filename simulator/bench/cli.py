@@ -22,6 +22,7 @@ BENCHES: Final = {
     "link": "simulator.bench.link.bench",
     "replay": "simulator.bench.replay",
     "spool": "simulator.bench.spool",
+    "uplink": "simulator.bench.uplink.bench",
 }
 
 
