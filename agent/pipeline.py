@@ -11,7 +11,7 @@ from inference.messages import Seen
 from telemetry.capture.observations import TrackSeen, View
 from telemetry.capture.rules import CaptureRules
 from telemetry.privacy.stage import Dropped, Privacy
-from telemetry.records import Health, Learned, PictureTaken, Record, UpdateReport, record_of
+from telemetry.records import ClockAnchor, Health, Learned, PictureTaken, Record, UpdateReport, record_of
 from telemetry.signals.state import SignalState
 
 
@@ -57,6 +57,9 @@ class Pipeline:
 
     def on_update(self, t_ns: int, report: UpdateReport) -> list[Record]:
         return list(self._private((record_of(t_ns, report),)))
+
+    def on_clock(self, t_ns: int, anchor: ClockAnchor) -> list[Record]:
+        return list(self._private((record_of(t_ns, anchor),)))
 
     def _private(self, records: tuple[Record, ...]) -> Iterator[Record]:
         for record in records:

@@ -14,6 +14,7 @@ from telemetry.privacy.position import blur
 from telemetry.records import (
     PLACES,
     AnyEvent,
+    ClockAnchor,
     Event,
     HardBrake,
     Health,
@@ -92,7 +93,7 @@ class Privacy:
                 return self._hard_brake(event)
             case PerceptionSummary() | NewTrack() | LowConfidence() | PictureTaken():
                 return event
-            case Health() | UpdateReport() | Learned():
+            case Health() | UpdateReport() | Learned() | ClockAnchor():
                 return event
             case _:
                 return Dropped(Reason.UNKNOWN_KIND)

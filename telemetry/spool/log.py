@@ -115,7 +115,7 @@ class SegmentLog:
         self._departures = departures
         self._files = files
         self._spool_id = spool_id
-        self._epochs = epochs
+        self.epochs = epochs
         self._next_seq = dict.fromkeys(Lane, 0)
         self._active: dict[Lane, Active] = {}
 
@@ -208,7 +208,7 @@ class SegmentLog:
         segment = Segment(
             serial=serial,
             lane=lane,
-            epoch=self._epochs[lane],
+            epoch=self.epochs[lane],
             spool_id=self._spool_id,
             salt=self._entropy(SALT_BYTES),
             base_seq=self._next_seq[lane],

@@ -6,7 +6,7 @@ of that waits or touches the disk. One other thread writes, loads, acknowledges,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from typing import Final
 
 import msgspec
@@ -255,6 +255,11 @@ class Spool:
         """The other side will never take this block: the records that leave with it."""
         self._last_refusal = reason
         return self._departures.quarantine(ref, Quarantined.REFUSED)
+
+    @property
+    def epochs(self) -> Mapping[Lane, bytes]:
+        """Of what becomes durable since this opening."""
+        return self._log.epochs
 
     def holds(self, purpose: Purpose) -> bool:
         """Whether a record for it lies on flash that hasn't left."""
