@@ -26,6 +26,7 @@ BENCHES: Final = {
     "link": "simulator.bench.link.bench",
     "replay": "simulator.bench.replay",
     "spool": "simulator.bench.spool.bench",
+    "uplink": "simulator.bench.uplink.bench",
 }
 
 
