@@ -22,6 +22,14 @@ from agent.api import LocalApi
 from agent.clocks import DriveClock, RoundedWall
 from agent.cloud import CloudSide, never_paired
 from agent.config import AgentConfig, PicturesSection
+from agent.folders import (
+    COUNTERS_NAME,
+    OBJECT_COUNTERS_NAME,
+    OBJECTS_FOLDER,
+    SOCKET_NAME,
+    SPOOL_FOLDER,
+    UPDATES_FOLDER,
+)
 from agent.frames import FrameAccount
 from agent.gallery import Gallery
 from agent.judging import ProcessJudge
@@ -62,12 +70,6 @@ from telemetry.signals import SocketSignals, unix_dial
 from telemetry.spool import LEDGER_NAMES, Spool, SpoolKeeper
 from telemetry.uplink.status import UplinkState
 
-SOCKET_NAME: Final = "agent.sock"
-SPOOL_FOLDER: Final = "spool"
-UPDATES_FOLDER: Final = "updates"
-OBJECTS_FOLDER: Final = "objects"
-OBJECT_COUNTERS_NAME: Final = "objects.ledger"
-COUNTERS_NAME: Final = "spool.ledger"
 STATUS_EVERY_S: Final = 0.25
 FLUSH_WITHIN_NS: Final = 5 * SECOND_NS
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import structlog
 
 from agent.children import Child
 from agent.config import AgentConfig, LearningSection
+from agent.folders import BOOK_FOLDER, EXAMPLES_FOLDER
 from agent.learning.confirming import DriveLabels
 from agent.learning.gates import GateRules, World
 from agent.learning.labels import Labels, NoLabels, SheetLabels
@@ -24,6 +24,7 @@ from agent.learning.ports import Ports
 from agent.learning.side import LearningSide
 from agent.learning.status import LearningStatus, not_learning
 from agent.perception.settings import StartsChildren
+from agent.purge import forget_learning
 from agent.trainer import Trainer
 from ecu.clock import SECOND_NS, Clock, boot_id
 from ecu.conditions import LinuxConditions, Network
@@ -36,8 +37,6 @@ from telemetry.records import Learned, Record
 from telemetry.signals.standing import Standing
 from telemetry.spool import SpoolKeeper
 
-EXAMPLES_FOLDER: Final = "examples"
-BOOK_FOLDER: Final = "learning"
 FORGET_AGAIN_NS: Final = 60 * SECOND_NS
 
 log = structlog.get_logger()
@@ -179,12 +178,7 @@ class LearningRoom:
     def _forget_all(self) -> None:
         """Whoever no longer agrees, or never did, has nothing kept: what an earlier start kept is destroyed, whatever
         there is of it. Raises DiskError: to be said again."""
-        examples, book = self._around.state / EXAMPLES_FOLDER, self._around.state / BOOK_FOLDER
-        with contextlib.ExitStack() as both:
-            if book.is_dir():
-                both.callback(LearningBook.purge, RealDisk(book), self._around.keys)
-            if examples.is_dir():
-                both.callback(ExampleStore.destroy, RealDisk(examples), self._around.keys, os.urandom)
+        forget_learning(RealDisk(self._around.state), self._around.keys, os.urandom)
 
     # --- how things are ---------------------------------------------------------------------------
 
