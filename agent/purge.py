@@ -1,8 +1,9 @@
 """Purging: what a vehicle keeps for a purpose is made unreadable, for ever, whatever instant the power goes.
 
-The intent becomes durable first, in both twins of a record. Then every store erases what it has: the key, in both twins
-of its vault, and the files or the index behind it. A line in a chained audit says how much went, with the digests of the
-key records before and after; then the intent is taken back. A start that finds one finishes it before anything else.
+The intent becomes durable first, in both twins of a record. Then every store erases what it has: the key, in both
+twins of its vault, and the files or the index behind it. A line in a chained audit says how much went, with the digests
+of the key records before and after; then the intent is taken back. A start that finds one finishes it before anything
+else.
 
 Consent that was taken back is a purge, too: `unwanted` says of what.
 """
@@ -18,6 +19,7 @@ from typing import Final
 
 import msgspec
 
+from agent.config import AgentConfig
 from agent.folders import (
     BOOK_FOLDER,
     COUNTERS_NAME,
@@ -27,9 +29,11 @@ from agent.folders import (
     PRIVACY_FOLDER,
     SPOOL_FOLDER,
 )
+from agent.pairing import KEYS_FOLDER
 from ecu.clock import Clock, boot_id
 from ecu.disk import Disk, FolderDisk, RealDisk
 from ecu.errors import OutriderError, UsageFault
+from ecu.keys import FileKeyStore
 from ecu.ledger import Ledger
 from ecu.toml import nearest
 from ecu.twin import TwinLost, TwinRecord
@@ -277,6 +281,19 @@ def examples_in(state: Disk) -> int:
     return ExampleStore.files(FolderDisk(state, EXAMPLES_FOLDER)) if state.exists(EXAMPLES_FOLDER) else 0
 
 
+def erase_objects(
+    state: Path, keys: Sealer, entropy: Callable[[int], bytes], config: ObjectsConfig, purpose: Purpose
+) -> int:
+    """Of a store that nobody has opened; how many pictures that were. Raises LedgerTaken, OutriderError."""
+    if not (state / OBJECTS_FOLDER).is_dir():
+        return 0
+    counters = Ledger.open(state / OBJECT_COUNTERS_NAME, OBJECT_LEDGER_NAMES, boot_id().encode())
+    with contextlib.closing(counters):
+        store = ObjectStore.open(RealDisk(state / OBJECTS_FOLDER), keys, entropy, config, counters)
+        with contextlib.closing(store):
+            return store.erase(purpose)
+
+
 def forget_learning(state: Disk, keys: Sealer, entropy: Callable[[int], bytes]) -> None:
     """What was kept to learn from, what is owed and what waits, whatever there is of it. Raises DiskError."""
     with contextlib.ExitStack() as both:
@@ -284,6 +301,18 @@ def forget_learning(state: Disk, keys: Sealer, entropy: Callable[[int], bytes]) 
             both.callback(LearningBook.purge, FolderDisk(state, BOOK_FOLDER), keys)
         if state.exists(EXAMPLES_FOLDER):
             both.callback(ExampleStore.destroy, FolderDisk(state, EXAMPLES_FOLDER), keys, entropy)
+
+
+def purge_state(
+    state: Path, names: Iterable[str], config: AgentConfig, clock: Clock, entropy: Callable[[int], bytes]
+) -> Purged:
+    """Of a state whose agent doesn't run. Raises UsageFault, KeysTaken (one runs after all, or a pairing), and
+    OutriderError."""
+    if not (state / KEYS_FOLDER).is_dir():
+        raise UsageFault(f"{state} is no agent's state, so there is nothing to purge. Name it with --state.")
+    keys = FileKeyStore.open(state / KEYS_FOLDER)
+    with opened_folders(state, keys, clock, entropy, config.spool, config.objects) as folders:
+        return folders.purge(purposes_named(names), Why.ASKED)
 
 
 def settle_state(

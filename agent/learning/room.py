@@ -33,7 +33,7 @@ from ecu.keys import KeyStore
 from telemetry.federated.book import BookLost, LearningBook
 from telemetry.federated.examples import ExampleLimits, ExampleStore, Now
 from telemetry.privacy.pictures import RedactedCrop
-from telemetry.records import Learned, Record
+from telemetry.records import PLACES, Learned, Purpose, Record
 from telemetry.signals.standing import Standing
 from telemetry.spool import SpoolKeeper
 
@@ -100,6 +100,17 @@ class LearningRoom:
     async def close(self, within_s: float) -> None:
         if self._side is not None:
             await self._side.close(within_s)
+
+    async def erase(self, purpose: Purpose) -> None:
+        """All that was kept to learn from, or is owed, or waits. Raises DiskError: say it again."""
+        if purpose is not PLACES[Learned][1]:
+            return
+        if self._drive is not None:
+            self._drive.forget()
+        if self._side is not None:
+            await self._side.purge()
+        else:
+            await asyncio.to_thread(self._forget_all)
 
     def hear(self, t_ns: int, signals: Mapping[str, float]) -> None:
         self._standing.put(t_ns, signals)
