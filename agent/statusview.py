@@ -25,6 +25,20 @@ def show_findings(findings: Sequence[Finding]) -> None:
             console.print(f"    {advice}", style="dim", highlight=False)
 
 
+def show_purged(purged: Any) -> None:
+    """`purged` as `POST /purge` answers."""
+    console = Console()
+    told = (
+        f"Erased for {', '.join(purged['purposes'])}: {purged['records']:,} records, {purged['pictures']:,} pictures, "
+        f"{purged['examples']:,} examples."
+    )
+    console.print(told, highlight=False, markup=False)
+    for folder, before in purged["keys_before"].items():
+        after = purged["keys_after"].get(folder, "none")
+        console.print(f"  {folder:<9} keys {before[:16]}… became {after[:16]}…", style="dim", highlight=False)
+    console.print(f"  The audit has it as {purged['name']}.", style="dim", highlight=False)
+
+
 def show_status(status: Any) -> None:
     """`status` as `GET /status` answers."""
     console = Console()
