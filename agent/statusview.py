@@ -92,6 +92,7 @@ def _lines(status: Any) -> list[str]:
             f"latency   p50 {latency['p50_ms']:.1f} ms, p99 {latency['p99_ms']:.1f} ms of {latency['count']:,} frames"
         )
         lines += _trial(perception["trial"])
+    lines += _campaigns(status["campaigns"])
     lines += _updates(status["updates"]) + _pictures(status["gallery"]) + _learning(status["learning"])
     if uplink is None:
         lines.append(f"link      {cloud['link']}: {'never paired' if cloud['paired_with'] is None else 'off'}")
@@ -133,6 +134,27 @@ def _updates(updates: Any) -> list[str]:
         trial = f", trying {kind['trial']['title']}" if kind["trial"] is not None else ""
         lines.append(f"update    {kind['kind']}: {good}, {kind['state']}{trial}")
     return lines
+
+
+def _campaigns(room: Any) -> list[str]:
+    if (side := room["side"]) is None:
+        return []
+    lines = [f"bus       {room['bus']}, {_received(side)} frames"] if room["bus"] else []
+    lines.append(
+        f"campaigns revision {side['revision']}" + (f"; refused: {side['refused']}" if side["refused"] else "")
+    )
+    for campaign in (side["told"] or {}).get("campaigns", ()):
+        left_out = ", ".join(f"{number:,} {reason}" for reason, number in campaign["dropped"].items())
+        lines.append(
+            f"campaign  {campaign['name']} ({campaign['revision']}): {campaign['state']}, {campaign['triggers']:,} triggers, "
+            f"{campaign['records']:,} records, {campaign['bytes']:,} bytes"
+            + (f"; left out {left_out}" if left_out else "")
+        )
+    return lines
+
+
+def _received(side: Any) -> str:
+    return f"{side['told']['counts'].get('received', 0):,}" if side["told"] is not None else "no"
 
 
 def _pictures(gallery: Any) -> list[str]:
