@@ -11,6 +11,7 @@ from typing import Final, assert_never
 import structlog
 from cryptography import x509
 
+from agent.anchors import ClockAnchors
 from agent.config import LinkSection
 from agent.links import Trust, ends_at_receiver, open_link
 from agent.objectlink import HttpsObjectLink
@@ -64,8 +65,10 @@ class CloudSide:
         on_hint: Callable[[], None] | None = None,
         report: Callable[[], StatusReport] | None = None,
         meter: Meter | None = None,
+        anchors: ClockAnchors | None = None,
     ) -> None:
         self._trust = trust
+        self._anchors = anchors
         self._meter = meter or Meter(clock)
         self._clock = clock
         self._kind = link.kind
@@ -132,8 +135,10 @@ class CloudSide:
     def object_uplink(self, keeper: ObjectKeeper, config: ObjectsConfig) -> ObjectUplink:
         """Brings what `keeper` holds to the receiver, by the same meter as the records."""
         paired, wall = self._trust.paired, self._trust.wall
-        link = HttpsObjectLink(paired.host, paired.https_port, self._context, wall)
-        self._objects = ObjectUplink(link, keeper, self._clock, self._rng, config, self._waits, self._meter)
+        first, second = (HttpsObjectLink(paired.host, paired.https_port, self._context, wall) for _ in range(2))
+        self._objects = ObjectUplink(
+            first, keeper, self._clock, self._rng, config, self._waits, self._meter, second=second
+        )  # fmt: skip
         return self._objects
 
     async def _set_clock(self) -> None:
@@ -144,6 +149,8 @@ class CloudSide:
         wall_ns = time.wall_ns + time.within_ns // 2
         log.info("clock_set", by_ns=wall_ns - self._trust.wall.wall_ns(), within_ns=time.within_ns)
         self._trust.wall.correct(wall_ns)
+        if self._anchors is not None:
+            self._anchors.corrected(time.within_ns // 2)
         self._nudge()
 
     def _nudge(self) -> None:
@@ -246,6 +253,8 @@ class CloudSide:
         """Only the identity that has connected to the receiver makes the one before it superfluous."""
         self._told = None
         self._meter.proven(self._trust.wall.wall_ns())  # certificates hold by it
+        if self._anchors is not None:
+            self._anchors.proven()
         if not self._link_tells or self._connecting_as != self._trust.keys.certificate():
             return
         try:

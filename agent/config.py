@@ -21,9 +21,6 @@ from telemetry.spool.limits import SpoolLimits
 from telemetry.uplink.config import UplinkConfig
 from telemetry.uplink.networks import NetworkConfig
 
-DEFAULT_STATE = Path("outrider-state")
-"""Where the agent keeps everything, below the folder it is started in, unless --state says otherwise."""
-
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import structlog
 
+from agent.anchors import ClockAnchors
 from agent.api import LocalApi
 from agent.clocks import DriveClock, RoundedWall
 from agent.cloud import CloudSide, never_paired, open_meter
@@ -59,7 +60,7 @@ from telemetry.objects import ObjectKeeper, ObjectStore
 from telemetry.privacy import Privacy
 from telemetry.privacy.aliases import same_each_time
 from telemetry.privacy.pictures import RedactedCrop, RedactedPicture
-from telemetry.records import Learned, PictureTaken, Purpose, Record, UpdateReport
+from telemetry.records import ClockAnchor, Learned, PictureTaken, Purpose, Record, UpdateReport
 from telemetry.signals import SocketSignals, unix_dial, vss
 from telemetry.spool import LEDGER_NAMES, Spool, SpoolKeeper
 from telemetry.spool.format import max_wire_bytes
@@ -105,6 +106,10 @@ class Daemon:
         self._counters = Ledger.open(state / COUNTERS_NAME, LEDGER_NAMES, boot_id().encode())
         stamps = RoundedWall(self._clock, config.privacy.time_round_ms * MILLISECOND_NS)
         self._keeper = SpoolKeeper(self._open_spool(), stamps, self._confirmed)
+        # In lockstep records bear the drive's time, which is no boot's.
+        self._anchors = None if self._stepping else ClockAnchors(
+            self._clock, boot_id(), self._keeper.epochs, self._anchor
+        )  # fmt: skip
         self._cloud = self._open_cloud()
         self._updates = self._open_updates(self._cloud)
         self._learning = self._open_learning()
@@ -132,6 +137,8 @@ class Daemon:
             works.append(self._cloud.run())
         if self._gallery is not None:
             works.append(self._gallery.run())
+        if self._anchors is not None:
+            works.append(self._anchors.run())
         works.append(self._learning.run())
         if self._stepping is None:
             works.append(self._room.run())
@@ -272,6 +279,9 @@ class Daemon:
         self._keep(self._pipeline.on_update(self._clock.boot_ns(), report))
         self._api.publish("update", report)
 
+    def _anchor(self, anchor: ClockAnchor) -> None:
+        self._keep(self._pipeline.on_clock(anchor.boot_ns, anchor))
+
     def _keep(self, records: Iterable[Record]) -> None:
         for record in records:
             self._keeper.offer(record)
@@ -362,6 +372,7 @@ class Daemon:
         return CloudSide(
             trust, self._keeper, self._clock, self._rng, self._config.link, self._config.uplink, self._hinted,
             lambda: report_of(self.status()), open_meter(self._config.network, self._disk),
+            self._anchors,
         )  # fmt: skip
 
     def _hinted(self) -> None:

@@ -11,7 +11,7 @@ from inference.messages import Seen
 from telemetry.capture.observations import TrackSeen, View
 from telemetry.capture.rules import CaptureRules
 from telemetry.privacy.stage import Dropped, Privacy
-from telemetry.records import Health, Learned, PictureTaken, Record, UpdateReport, record_of
+from telemetry.records import ClockAnchor, Health, Learned, PictureTaken, Record, UpdateReport, record_of
 from telemetry.signals.state import SignalState
 
 
@@ -62,6 +62,9 @@ class Pipeline:
     def on_captured(self, record: Record) -> list[Record]:
         """What a campaign told: its samples have been through the privacy stage where they were cut."""
         return list(self._private((record,)))
+
+    def on_clock(self, t_ns: int, anchor: ClockAnchor) -> list[Record]:
+        return list(self._private((record_of(t_ns, anchor),)))
 
     def _private(self, records: tuple[Record, ...]) -> Iterator[Record]:
         for record in records:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -163,7 +163,7 @@ class RealDisk:
                     f.mkdir(mode=0o700, exist_ok=True)
                 # One that is there already may have been made by a process that was killed before its sync.
                 if made or f == self.root or self.root in f.parents:
-                    _sync(f.parent, os.O_DIRECTORY)
+                    _sync_folder(f.parent)
             if not folder.is_dir():
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
 
@@ -185,12 +185,13 @@ class RealDisk:
             os.truncate(self._at(path), size)
 
     def sync(self, path: str) -> None:
-        with explained("sync", self._at(path)):
-            _sync(self._at(path), 0)
+        # Without the file's times, which ext4 would write three blocks of its journal for, each time.
+        with explained("sync", self._at(path)), _open(self._at(path), os.O_RDONLY) as fd:
+            os.fdatasync(fd)
 
     def sync_folder(self, folder: str) -> None:
         with explained("sync", self._at(folder)):
-            _sync(self._at(folder), os.O_DIRECTORY)
+            _sync_folder(self._at(folder))
 
     def rename(self, old: str, new: str) -> None:
         with explained("rename", self._at(old)):
@@ -211,8 +212,8 @@ def _open(path: Path, flags: int) -> Iterator[int]:
         os.close(fd)
 
 
-def _sync(path: Path, flags: int) -> None:
-    with _open(path, os.O_RDONLY | flags) as fd:
+def _sync_folder(path: Path) -> None:
+    with _open(path, os.O_RDONLY | os.O_DIRECTORY) as fd:
         os.fsync(fd)
 
 
@@ -281,9 +282,15 @@ def write_beside(disk: Disk, path: str, data: bytes) -> None:
 
 def move_in(disk: Disk, path: str) -> None:
     """The second half: what was written beside `path` is durable there."""
-    disk.rename(beside(path), path)
-    # The rename itself is only in memory until the folder is synced.
-    disk.sync_folder(path.rpartition("/")[0])
+    move_all_in(disk, [path])
+
+
+def move_all_in(disk: Disk, paths: Sequence[str]) -> None:
+    """As `move_in` for files of one folder, with one sync for all; on an error any of them may have been moved."""
+    for path in paths:
+        disk.rename(beside(path), path)
+    # The renames are only in memory until the folder is synced.
+    disk.sync_folder(paths[0].rpartition("/")[0])
 
 
 def remove_beside(disk: Disk, path: str) -> None:

@@ -52,7 +52,7 @@ class SimulatedBus:
                 readers.create_task(self.tell(end))
 
     async def tell(self, end: socket.socket) -> None:
-        """Speaks with one reader until it goes, or in real time until the source ends."""
+        """Speaks with one reader until it goes."""
         conversation: Conversation[ToSource] = Conversation(end, ToSource)
         source = self._made()
         # A reader that hangs up or babbles ends its own conversation; it will come again.
@@ -79,6 +79,7 @@ class SimulatedBus:
                     if not conversation.try_send(message_of(portion, seq)):
                         self.missed += len(portion)
                     seq += len(portion)
+        await conversation.receive()  # a bus falls silent, it doesn't hang up
 
     async def _in_lockstep(self, conversation: Conversation[ToSource], source: FrameSource) -> None:
         seq = 0

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from itertools import repeat
 from types import MappingProxyType
 from typing import Final, Union
@@ -51,6 +51,14 @@ class Purpose(IntEnum):
     PERCEPTION = 3
     OPERATION = 4
     LEARNING = 5
+
+
+class TimeSource(StrEnum):
+    """Why wall time is believed."""
+
+    UNPROVEN = "unproven"  # the computer's own clock says so
+    CERTIFICATES = "certificates"  # a receiver's certificate holds by it
+    RECEIVER = "receiver"  # the receiver said and signed it
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="kind"):
@@ -144,6 +152,19 @@ class Learned(Event, frozen=True, tag="learned"):
     update: ModelUpdate
 
 
+class ClockAnchor(Event, frozen=True, tag="clock_anchor"):
+    """Ties boot time to wall time: at `boot_ns` of the boot named `boot` this computer held wall time for `wall_ns`, for
+    a reason (TimeSource) that makes it right within `within_ms`, which is 0 where nothing does. `epochs`, in hex by
+    lane's name, are those of the spool since its last opening: their records are of this boot."""
+
+    boot: str
+    boot_ns: int
+    wall_ns: int
+    source: str
+    within_ms: int
+    epochs: dict[str, str]
+
+
 class SignalBlock(Event, frozen=True, tag="signal_block"):
     """Samples that a campaign wanted (docs/formats/columns.md); `captured_ns` of its record is the first one's time."""
 
@@ -185,7 +206,7 @@ class RecordsLeft(Event, frozen=True, tag="records_left"):
 
 AnyEvent = Union[  # noqa: UP007
     VehicleSummary, PerceptionSummary, NewTrack, LowConfidence, HardBrake, Health, UpdateReport, PictureTaken, Learned,
-    SignalBlock, Triggered, LastKnownState, RecordsLeft,
+    SignalBlock, Triggered, LastKnownState, RecordsLeft, ClockAnchor,
 ]  # fmt: skip
 
 
@@ -226,6 +247,7 @@ PLACES: Final[Mapping[type[Event], tuple[Lane, Purpose]]] = MappingProxyType(
         Health: (Lane.P1, Purpose.OPERATION),
         UpdateReport: (Lane.P1, Purpose.OPERATION),
         RecordsLeft: (Lane.P1, Purpose.OPERATION),
+        ClockAnchor: (Lane.P1, Purpose.OPERATION),
         VehicleSummary: (Lane.P2, Purpose.DRIVING),
         PerceptionSummary: (Lane.P2, Purpose.PERCEPTION),
         PictureTaken: (Lane.P3, Purpose.PERCEPTION),

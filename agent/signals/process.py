@@ -54,6 +54,8 @@ from telemetry.signals.plan import MAX_PLAN_BYTES, PlanFileRefused, SignalPlan, 
 from telemetry.signals.sources import open_frames
 
 TICK_NS: Final = 20 * MILLISECOND_NS
+BUS_TICK_NS: Final = 250 * MILLISECOND_NS
+"""Where a bus moves time on, and the tick is for when it is silent."""
 IDLE_BEHIND_NS: Final = SECOND_NS
 """Of a bus that says nothing, time is taken to have come so far: what it says later may be stamped a little before."""
 STALL_NS: Final = 200 * MILLISECOND_NS
@@ -144,8 +146,9 @@ class SignalProcess:
     async def _tick(self) -> None:
         """Time goes on when nothing comes, too."""
         due_ns = status_ns = self._clock.boot_ns()
+        period_ns = TICK_NS if self._source is None else BUS_TICK_NS
         while True:
-            due_ns = max(due_ns + TICK_NS, self._clock.boot_ns())
+            due_ns = max(due_ns + period_ns, self._clock.boot_ns())
             await self._clock.sleep_until(due_ns)
             now_ns = self._clock.boot_ns()
             is_stalled = now_ns - due_ns > STALL_NS

@@ -312,4 +312,6 @@ class SignalSide:
 
 def _record(item: Item) -> Record:
     """Raises ValueError (msgspec's errors are)."""
-    return Record(Lane(item.lane), Purpose(item.purpose), item.captured_ns, decode_event(item.event), item.keep_s or None)
+    return Record(
+        Lane(item.lane), Purpose(item.purpose), item.captured_ns, decode_event(item.event), item.keep_s or None
+    )

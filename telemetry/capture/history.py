@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, assert_never
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,34 +12,13 @@ from ecu.clock import MILLISECOND_NS
 from telemetry.capture.expressions.arrays import ARRAYS
 from telemetry.capture.expressions.condition import Condition
 from telemetry.capture.expressions.tree import Age, Leaf, Signal, Window
+from telemetry.capture.keep import MAX_SAMPLES, Keep, ring_bytes, samples_for
 from telemetry.capture.moment import age_at, signal_at, window_at
 from telemetry.capture.moments import ages_over, signals_over, windows_over
-from telemetry.capture.ring import BYTES_A_SAMPLE, NEVER_NS, Ring
+from telemetry.capture.ring import NEVER_NS, Ring
 from telemetry.signals.schema import Columns, Schema, physical
 
-MAX_SAMPLES: Final = 1 << 17
-"""What a ring may hold: 120 s of a signal that comes every millisecond."""
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """What is kept of one path: its newest `samples` samples. Its value is believed for `stale_after_ns`; no window
-    over it is longer than `window_ms`."""
-
-    samples: int
-    stale_after_ns: int
-    window_ms: int = 0
-
-
-def samples_for(window_ms: int, batch_ms: int, highest_hz: float, most: int = MAX_SAMPLES) -> int:
-    """How many samples a path needs so that a window of `window_ms` is whole at every instant of a batch of `batch_ms`,
-    when it comes no more often than `highest_hz`."""
-    return min(int((window_ms + batch_ms) * highest_hz / 1000) + 2, most)
-
-
-def ring_bytes(samples: int) -> int:
-    """The memory that one path takes, but for a few hundred bytes."""
-    return 2 * samples * BYTES_A_SAMPLE
+__all__ = ["MAX_SAMPLES", "History", "Keep", "ring_bytes", "samples_for"]
 
 
 class History:
@@ -99,36 +77,38 @@ class History:
 
     def at(self, condition: Condition, t_ns: int) -> bool | float | None:
         """See Condition.at. Raises KeyError for a condition that names a path which isn't kept."""
-        return condition.scalar()(*[self._at(leaf, t_ns) for leaf in condition.leaves])
+        return condition.scalar()(*[_answer(self._rings[leaf.path], leaf, t_ns) for leaf in condition.leaves])
 
     def over(self, condition: Condition, instants_ns: NDArray[np.int64]) -> NDArray[Any]:
         """See Condition.over. Raises KeyError for a condition that names a path which isn't kept."""
-        answer: NDArray[Any] = condition.form(ARRAYS)(*[self._over(leaf, instants_ns) for leaf in condition.leaves])
+        answer: NDArray[Any] = condition.form(ARRAYS)(
+            *[_answers(self._rings[leaf.path], leaf, instants_ns) for leaf in condition.leaves]
+        )
         return answer if condition.leaves else np.full(len(instants_ns), answer)
 
-    def _at(self, leaf: Leaf, t_ns: int) -> float:
-        ring = self._rings[leaf.path]
-        match leaf:
-            case Signal():
-                return signal_at(ring, t_ns)
-            case Age():
-                return age_at(ring, t_ns)
-            case Window():
-                return window_at(ring, leaf.function, t_ns, leaf.ms)
-            case _:
-                assert_never(leaf)
 
-    def _over(self, leaf: Leaf, instants_ns: NDArray[np.int64]) -> NDArray[np.float64]:
-        ring = self._rings[leaf.path]
-        match leaf:
-            case Signal():
-                return signals_over(ring, instants_ns)
-            case Age():
-                return ages_over(ring, instants_ns)
-            case Window():
-                return windows_over(ring, leaf.function, instants_ns, leaf.ms)
-            case _:
-                assert_never(leaf)
+def _answer(ring: Ring, leaf: Leaf, t_ns: int) -> float:
+    match leaf:
+        case Signal():
+            return signal_at(ring, t_ns)
+        case Age():
+            return age_at(ring, t_ns)
+        case Window():
+            return window_at(ring, leaf.function, t_ns, leaf.ms)
+        case _:
+            assert_never(leaf)
+
+
+def _answers(ring: Ring, leaf: Leaf, instants_ns: NDArray[np.int64]) -> NDArray[np.float64]:
+    match leaf:
+        case Signal():
+            return signals_over(ring, instants_ns)
+        case Age():
+            return ages_over(ring, instants_ns)
+        case Window():
+            return windows_over(ring, leaf.function, instants_ns, leaf.ms)
+        case _:
+            assert_never(leaf)
 
 
 def _merged(

@@ -55,7 +55,7 @@ def window_at(ring: Ring, function: Function, t_ns: int, ms: int) -> float:
 def _asked(ring: Ring, function: Function, begin: int, end: int, told: NDArray[np.intp]) -> float:
     match function:
         case Function.AVG:
-            return _total(np.nan_to_num(ring.values[begin:end]), ring.first + begin) / len(told)
+            return _total(np.nan_to_num(ring.values[begin:end]).tolist(), ring.first + begin) / len(told)
         case Function.LOW:
             return float(ring.values[told].min())
         case Function.HIGH:
@@ -70,16 +70,23 @@ def _asked(ring: Ring, function: Function, begin: int, end: int, told: NDArray[n
             assert_never(function)
 
 
-def _total(values: Values, number: int) -> float:
-    """The sum of `values`, of which the first has this number."""
-    total, at = 0.0, 0
-    while at < len(values):
-        cut = at + PIECE - (number + at) % PIECE
-        piece = 0.0
-        for value in values[at:cut].tolist():
-            piece += value
-        total += piece
-        at = cut
+def _total(items: list[float], number: int) -> float:
+    """The sum of `items`, of which the first has this number: by the piece, then of pieces by the piece."""
+    while len(items) > 1:
+        sums, at = [], 0
+        while at < len(items):
+            cut = at + PIECE - (number + at) % PIECE
+            sums.append(_sum(items[at:cut]))
+            at = cut
+        items, number = sums, number // PIECE
+    return items[0]
+
+
+def _sum(items: list[float]) -> float:
+    """From the first to the last: the built-in sum compensates, from Python 3.12 on."""
+    total = 0.0
+    for item in items:
+        total += item
     return total
 
 

@@ -127,29 +127,38 @@ def _lowest(values: Values, spans: Spans) -> Values:
 
 
 def _totals(spans: Spans) -> Values:
-    """The sum of each window, piece by piece: what begins it, the whole pieces, and what ends it."""
-    values = np.nan_to_num(spans.values)
-    skipped = spans.first % PIECE
-    begin, end = spans.begin + skipped, spans.end + skipped
-    rows = -(-(skipped + len(values)) // PIECE) + 1
-    padded = np.zeros(rows * PIECE)
-    padded[skipped : skipped + len(values)] = values
-    sums = np.add.accumulate(padded.reshape(rows, PIECE), axis=1)
-    whole, last = begin // PIECE + 1, end // PIECE
-    totals = _heads(padded, begin, np.minimum(end, whole * PIECE))
-    for row in range(int((last - whole).max(initial=0))):
-        there = whole + row < last
-        totals[there] += sums[(whole + row)[there], -1]
-    tail = (last >= whole) & (end % PIECE > 0)
-    totals[tail] += sums[last[tail], end[tail] % PIECE - 1]
+    """The sum of each window: of samples by the piece, then of pieces by the piece, until one is left."""
+    totals = np.zeros(len(spans.begin))
+    some = spans.end > spans.begin
+    items, number = np.nan_to_num(spans.values), spans.first
+    begin, last = spans.begin[some], spans.end[some] - 1
+    head, tail = items[begin], items[last]  # a piece that a window cuts counts only as far as it is inside
+    while (last > begin).any():
+        skipped = number % PIECE
+        items = np.pad(items, (skipped, -(skipped + len(items)) % PIECE))
+        begin, last = begin + skipped, last + skipped
+        sums = np.add.accumulate(items.reshape(-1, PIECE), axis=1)
+        head, tail = _heads(items, head, begin, last, tail), _tails(sums, last, tail)
+        items, number = sums[:, -1], number // PIECE
+        begin, last = begin // PIECE, last // PIECE
+    totals[some] = head
     return totals
 
 
-def _heads(values: Values, begin: Indices, end: Indices) -> Values:
-    """The sum from `begin` to `end`, at most a piece apart, from the oldest on."""
-    totals = np.zeros(len(begin))
-    at = begin.copy()
-    for _ in range(int((end - begin).max(initial=0))):
-        totals += values.take(at) * (at < end)
+def _heads(items: Values, head: Values, begin: Indices, last: Indices, tail: Values) -> Values:
+    """The sums of the pieces that windows begin in."""
+    sums, at = head.copy(), begin + 1
+    until = np.minimum(last, (begin // PIECE + 1) * PIECE)
+    for _ in range(int((until - at).max(initial=0))):
+        sums += np.where(at < until, items.take(at, mode="clip"), 0.0)
         at += 1
-    return totals
+    whole = (last > begin) & (last // PIECE == begin // PIECE)
+    sums[whole] += tail[whole]
+    return sums
+
+
+def _tails(sums: Values, last: Indices, tail: Values) -> Values:
+    """The sums of the pieces that windows end in; `sums` adds up each piece from its beginning."""
+    place = last % PIECE
+    before: Values = np.where(place > 0, sums[last // PIECE, place - 1], 0.0)
+    return before + tail

@@ -7,7 +7,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-BYTES_A_SAMPLE: Final = 8 + 8 + 1
 NEVER_NS: Final = -(1 << 63)
 """Before any stamp that there is."""
 

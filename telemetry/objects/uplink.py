@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
@@ -47,6 +48,21 @@ class Objects(Protocol):
     async def refused(self, ref: ObjectRef, reason: str) -> bool: ...
 
 
+class _Hand:
+    """A link and the thread that uses it. `is_connected` says that its last question was answered."""
+
+    def __init__(self, link: ObjectLink) -> None:
+        self.link = link
+        self.is_connected = False
+        self.network = ThreadPoolExecutor(1, thread_name_prefix="object-link")
+
+    def end(self) -> None:
+        """At once; a call on the network ends by itself, in its thread."""
+        self.link.interrupt()
+        self.network.submit(self.link.close)
+        self.network.shutdown(wait=False)
+
+
 class ObjectUplink:
     """Brings objects to the receiver for as long as `run` runs; what it can't bring stays where it is.
 
@@ -64,16 +80,16 @@ class ObjectUplink:
         waits: UplinkConfig | None = None,
         meter: Meter | None = None,
         exchange_s: float = EXCHANGE_S,
+        second: ObjectLink | None = None,
     ) -> None:
-        self._link = link
+        self._hands = deque(_Hand(each) for each in (link, second) if each is not None)
         self._objects = objects
         self._clock = clock
         self._away = Away(clock, rng, waits or UplinkConfig())
         self._config = config or ObjectsConfig()
         self._meter = meter or Meter(clock)
-        self._is_connected = False
+        self._patience = 0
         self._exchange_s = exchange_s
-        self._network = ThreadPoolExecutor(1, thread_name_prefix="object-link")
         self._board = Board(since_ns=clock.boot_ns())
         self._free_ns = clock.boot_ns()
         self._mismatched: ObjectRef | None = None
@@ -96,9 +112,8 @@ class ObjectUplink:
                     await self._try(ref)
         finally:
             self._enter(ObjectUplinkState.STOPPED, "stopped")
-            self._link.interrupt()
-            self._network.submit(self._link.close)
-            self._network.shutdown(wait=False)
+            for hand in self._hands:
+                hand.end()
 
     # --- one object ---
 
@@ -122,43 +137,49 @@ class ObjectUplink:
     async def _deliver(self, ref: ObjectRef) -> None:
         """Returns when the receiver has stored it and the store has forgotten it."""
         have = self._noted(await self._look(ref))
-        patience = _most_bytes(ref, self._config.slice_bytes)
-        while patience > 0:
+        self._patience = _most_bytes(ref, self._config.slice_bytes)
+        while self._patience > 0:
             if have.stored:
                 self._demand_whole(ref, have)
                 await self._objects.stored(ref)
                 self._away.attempt = 0
                 self._board.count(stored=1)
                 return
-            part, have = await self._send(ref, have.bytes if have.bytes < ref.bytes else 0)
-            patience -= part.size
+            have = await self._bring(ref, have.bytes if have.bytes < ref.bytes else 0)
         raise Unreachable(
             f"The receiver takes object {ref.sha256} again and again and never has it. It is tried later."
         )
 
-    async def _look(self, ref: ObjectRef) -> Have:
-        await self._until_let()
-        self._enter(ObjectUplinkState.SENDING)
-        # A first question has a handshake before it, and says nothing of the network's round trip.
-        was_connected = self._is_connected
-        passage = self._meter.begin_question()
+    async def _bring(self, ref: ObjectRef, start: int) -> Have:
+        """Slice after slice, for as long as the receiver goes along; what it has then. The next begins over the other
+        link when the one before has left the line, so that nobody waits for an answer with the line empty."""
+        under_way: deque[asyncio.Task[Have]] = deque()
         try:
-            have = await self._ask(self._link.look, ref.sha256)
-        except BaseException:
-            self._meter.failed(passage)
-            raise
-        (self._meter.ended if was_connected else self._meter.failed)(passage)
-        return have
+            while start < ref.bytes and self._patience > 0:
+                passage = await self._turn(ref.bytes - start)
+                part = ByteRange(start, start + passage.size, ref.bytes)
+                self._hands.rotate(1)
+                under_way.append(asyncio.create_task(self._carry(ref, part, passage, self._hands[0])))
+                start = part.end
+                if len(under_way) == len(self._hands):
+                    expected = start - passage.size if len(self._hands) > 1 else start
+                    have = await under_way.popleft()
+                    if have.stored or have.bytes != expected:
+                        break
+            while under_way:
+                have = await under_way.popleft()
+            return have
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def _send(self, ref: ObjectRef, start: int) -> tuple[ByteRange, Have]:
-        passage = await self._turn(ref.bytes - start)
-        part = ByteRange(start, start + passage.size, ref.bytes)
+    async def _carry(self, ref: ObjectRef, part: ByteRange, passage: Passage, hand: _Hand) -> Have:
         try:
             # Only now: what was erased while it waited its turn must not be in our hands.
             data = await self._objects.read(ref, part.start, part.size)
             await self._meter.written()
-            self._free_ns = self._clock.boot_ns() + int(part.size / self._config.bytes_per_s * SECOND_NS)
-            have = self._noted(await self._ask(self._link.send, ref.sha256, part, data))
+            have = self._noted(await self._ask(hand, hand.link.send, ref.sha256, part, data))
         except BaseException:
             self._meter.failed(passage)
             raise
@@ -166,7 +187,28 @@ class ObjectUplink:
         self._board.count(slices_sent=1, bytes_sent=part.size)
         if have.stored or have.bytes > part.start:
             self._away.attempt = 0
-        return part, have
+        return have
+
+    async def _look(self, ref: ObjectRef) -> Have:
+        await self._until_let()
+        self._enter(ObjectUplinkState.SENDING)
+        have = await self._question(ref)
+        if not self._meter.knows_round_trip:
+            have = await self._question(ref)  # how long that takes says how much may be sent at once
+        return have
+
+    async def _question(self, ref: ObjectRef) -> Have:
+        hand = self._hands[0]
+        was_connected = hand.is_connected
+        passage = self._meter.begin_question()
+        try:
+            have = await self._ask(hand, hand.link.look, ref.sha256)
+        except BaseException:
+            self._meter.failed(passage)
+            raise
+        # A first question has a handshake before it, and says nothing of the network's round trip.
+        (self._meter.ended if was_connected else self._meter.failed)(passage)
+        return have
 
     async def _turn(self, rest: int) -> Passage:
         """Waits until the network may be used for a slice: at its rate, and when it is its turn."""
@@ -178,6 +220,8 @@ class ObjectUplink:
             passage = await self._meter.slice_turn(min(rest, self._config.slice_bytes))
             if passage is not None:
                 self._enter(ObjectUplinkState.SENDING)
+                self._patience -= passage.size
+                self._free_ns = self._clock.boot_ns() + int(passage.size / self._config.bytes_per_s * SECOND_NS)
                 return passage
 
     async def _until_let(self) -> None:
@@ -222,22 +266,22 @@ class ObjectUplink:
         self._enter(state, str(error))
         await self._away.after(error)
 
-    async def _ask(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _ask(self, hand: _Hand, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """In the link's own thread, bounded as a whole."""
-        if not self._is_connected:
+        if not hand.is_connected:
             self._meter.connecting()
-        call = asyncio.get_running_loop().run_in_executor(self._network, lambda: act(*args, **kwargs))
-        self._is_connected = False
+        hand.is_connected = False
+        call = asyncio.get_running_loop().run_in_executor(hand.network, lambda: act(*args, **kwargs))
         try:
             async with asyncio.timeout(self._exchange_s):
                 answer = await call
-            self._is_connected = True
+            hand.is_connected = True
             return answer
         except TimeoutError as error:
             raise Unreachable(f"No answer within {self._exchange_s:g} s. The receiver is asked again.") from error
         finally:
             if call.cancelled():
-                self._link.interrupt()
+                hand.link.interrupt()
 
     def _enter(self, state: ObjectUplinkState, reason: str = "") -> None:
         self._board.enter(state, reason, self._clock.boot_ns())

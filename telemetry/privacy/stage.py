@@ -20,6 +20,7 @@ from telemetry.privacy.whereabouts import Hidden, Whereabouts
 from telemetry.records import (
     PLACES,
     AnyEvent,
+    ClockAnchor,
     Event,
     HardBrake,
     Health,
@@ -164,7 +165,7 @@ class Privacy:
                 return self._asked_for(event, t_ns)
             case PerceptionSummary() | NewTrack() | LowConfidence() | PictureTaken():
                 return event
-            case Health() | UpdateReport() | Learned() | RecordsLeft():
+            case Health() | UpdateReport() | Learned() | RecordsLeft() | ClockAnchor():
                 return event
             case _:
                 return Dropped(Reason.UNKNOWN_KIND)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import sys
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,8 +50,19 @@ class _TimeSpec(ctypes.Structure):
     _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
 
 
+_SIZE_BYTES: Final = ctypes.sizeof(ctypes.c_size_t)
+_ANSWERED: Final = np.dtype(
+    {
+        "names": ["control_length", "length"],
+        "formats": [f"u{_SIZE_BYTES}", "u4"],
+        "offsets": [_MsgHdr.control_length.offset, _MMsgHdr.length.offset],
+        "itemsize": ctypes.sizeof(_MMsgHdr),
+    }
+)
+"""What the kernel writes into an _MMsgHdr."""
+
 _HEADER: Final = ctypes.sizeof(_CMsgHdr)
-_ALIGN: Final = ctypes.sizeof(ctypes.c_size_t)
+_CONTENT: Final = {(_SOL_SOCKET, SO_TIMESTAMPNS): ctypes.sizeof(_TimeSpec), (_SOL_SOCKET, SO_RXQ_OVFL): 4}
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -83,7 +95,7 @@ class DatagramReader:
             control = self._control[i].ctypes.data
             self._headers[i].header = _MsgHdr(None, 0, at, 1, control, _CONTROL_BYTES, 0)
         self._fresh = bytes(self._headers)
-        self._view = np.ctypeslib.as_array(self._headers)
+        self._answered = np.frombuffer(memoryview(self._headers).cast("B"), _ANSWERED)
 
     def receive(self, fd: int) -> Datagrams | None:
         """What is there now, None when nothing is. Raises OSError as recvmmsg does."""
@@ -94,9 +106,9 @@ class DatagramReader:
             if number in (errno.EAGAIN, errno.EINTR):
                 return None
             raise OSError(number, os.strerror(number))
-        view = self._view[:count]
-        wall_ns, dropped = ancillary(self._control[:count], view["header"]["control_length"])
-        return Datagrams(self._data[:count], view["length"].astype(np.uint32), wall_ns, dropped)
+        answered = self._answered[:count]
+        wall_ns, dropped = ancillary(self._control[:count], answered["control_length"].astype(np.int64))
+        return Datagrams(self._data[:count], answered["length"].astype(np.uint32), wall_ns, dropped)
 
 
 def ancillary(control: NDArray[np.uint8], length: NDArray[np.integer]) -> tuple[NDArray[np.int64], int | None]:
@@ -106,35 +118,40 @@ def ancillary(control: NDArray[np.uint8], length: NDArray[np.integer]) -> tuple[
     dropped = None
     begin = 0
     while begin < len(control):
-        places = _places(control[begin], int(length[begin]))
-        end = begin + _alike(control[begin:], length[begin:], places)
-        for kind, at in places.items():
-            if kind == SO_TIMESTAMPNS:
-                spec = np.ascontiguousarray(control[begin:end, at : at + ctypes.sizeof(_TimeSpec)]).view(f"i{_ALIGN}")
+        messages = _messages(control[begin].tobytes(), int(length[begin]))
+        end = begin + _alike(control[begin:], length[begin:], messages)
+        for at, level, kind in messages:
+            content = control[begin:end, at + _HEADER :]
+            if (level, kind) == (_SOL_SOCKET, SO_TIMESTAMPNS):
+                spec = np.ascontiguousarray(content[:, : ctypes.sizeof(_TimeSpec)]).view(f"i{_SIZE_BYTES}")
                 wall_ns[begin:end] = spec[:, 0].astype(np.int64) * SECOND_NS + spec[:, 1]
-            elif kind == SO_RXQ_OVFL:
-                dropped = int(np.ascontiguousarray(control[end - 1, at : at + 4]).view(np.uint32)[0])
+            elif (level, kind) == (_SOL_SOCKET, SO_RXQ_OVFL):
+                dropped = int.from_bytes(content[-1, :4].tobytes(), sys.byteorder)
         begin = end
     return wall_ns, dropped
 
 
-def _places(control: NDArray[np.uint8], length: int) -> dict[int, int]:
-    """Where the content of each of a datagram's control messages begins, by type."""
-    places: dict[int, int] = {}
+def _messages(control: bytes, length: int) -> list[tuple[int, int, int]]:
+    """A datagram's control messages: where each begins, its level and its type."""
+    messages: list[tuple[int, int, int]] = []
     at = 0
-    while at + _HEADER <= length:
-        header = _CMsgHdr.from_buffer_copy(control[at : at + _HEADER].tobytes())
-        if not _HEADER <= header.length <= length - at:
+    while at + _HEADER <= min(length, len(control)):
+        header = _CMsgHdr.from_buffer_copy(control, at)
+        needed = _HEADER + _CONTENT.get((header.level, header.kind), 0)
+        if not needed <= header.length <= min(length, len(control)) - at:
             break
-        if header.level == _SOL_SOCKET:
-            places[header.kind] = at + _HEADER
-        at += -(-header.length // _ALIGN) * _ALIGN
-    return places
+        messages.append((at, header.level, header.kind))
+        at += -(-header.length // _SIZE_BYTES) * _SIZE_BYTES
+    return messages
 
 
-def _alike(control: NDArray[np.uint8], length: NDArray[np.integer], places: dict[int, int]) -> int:
-    """How many datagrams from the first on have the same control messages."""
+def _alike(
+    control: NDArray[np.uint8], length: NDArray[np.integer], messages: list[tuple[int, int, int]]
+) -> int:  # fmt: skip
+    """How many datagrams from the first on have the same control messages as it: in practice all."""
     alike = length == length[0]
-    for at in places.values():
-        alike &= (control[:, at - _HEADER : at] == control[0, at - _HEADER : at]).all(axis=1)
+    for at, _, _ in messages:
+        alike &= (control[:, at : at + _HEADER] == control[0, at : at + _HEADER]).all(axis=1)
+    if not messages and length[0]:
+        return 1
     return len(alike) if alike.all() else int(np.argmin(alike))

@@ -13,7 +13,7 @@ from ecu.toml import nearest
 from telemetry.signals import vss
 from telemetry.signals.frames import EXTENDED
 from telemetry.signals.mapfile import NO_MAP, MapFile, Mapping
-from telemetry.signals.plan import Branch, Cut, GroupCut, SignalPlan, encode_plan, load_plan
+from telemetry.signals.plan import Branch, Cut, GroupCut, PlanFileRefused, SignalPlan, encode_plan, load_plan
 from telemetry.signals.schema import Group, Schema, SignalSpec
 from telemetry.signals.units import conversion, unit_of
 
@@ -64,8 +64,15 @@ def compile_plan(sources: Sequence[DbcText], mapped: MapFile = NO_MAP) -> Signal
             specs = tuple(_spec(mapped, drawn, signal, lines.get((at, str(signal.name))), paths) for signal in signals)
             groups.append(Group(name, specs, periods[at]))
             cuts.append(GroupCut(drawn.source.bus, drawn.can_id, chain, tuple(map(_cut, signals))))
-    # What a vehicle would refuse is refused here.
-    return load_plan(encode_plan(SignalPlan(Schema(tuple(groups)), tuple(cuts))), "the compiled plan")
+    return _demand_valid(SignalPlan(Schema(tuple(groups)), tuple(cuts)))
+
+
+def _demand_valid(plan: SignalPlan) -> SignalPlan:
+    """What a vehicle would refuse is refused here."""
+    try:
+        return load_plan(encode_plan(plan))
+    except PlanFileRefused as refused:
+        raise UsageFault(f"No plan can be made of this: {refused.fault}. Correct its DBC file.") from refused
 
 
 def _messages(source: DbcText) -> Iterator[_Drawn]:

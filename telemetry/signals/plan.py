@@ -33,7 +33,14 @@ _MAGIC: Final = b"ORP1"
 
 
 class PlanFileRefused(TelemetryError):
-    """The file is no signal plan that this version takes. The one before stays in use."""
+    """The file is no signal plan that this version takes. The one before stays in use.
+
+    `fault` is what is wrong with it, and where.
+    """
+
+    def __init__(self, name: str, fault: str, advice: str = "Compile it again from its DBC files.") -> None:
+        super().__init__(f"{shown(name)}: {fault}. {advice}")
+        self.fault = fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,24 +156,24 @@ def load_plan(data: bytes, name: str = PLAN_FILE) -> SignalPlan:
     """Raises PlanFileRefused with the place and the reason; `name` is the file's, for the message."""
     file = _decoded(data, name)
     for place, reason in _flaws(file):
-        raise PlanFileRefused(f"{shown(name)}, {place}: {reason}. Compile it again from its DBC files.")
+        raise PlanFileRefused(name, f"{place}: {reason}")
     plan = SignalPlan(
         Schema(tuple(_group(row) for row in file.groups)), tuple(_group_cut(row) for row in file.groups)
     )  # fmt: skip
     if encode_plan(plan) != data:
-        raise PlanFileRefused(f"{shown(name)} isn't written the one way that there is. Compile it again.")
+        raise PlanFileRefused(name, "it isn't written the one way that there is")
     return plan
 
 
 def _decoded(data: bytes, name: str) -> _File:
     if len(data) > MAX_PLAN_BYTES:
-        raise PlanFileRefused(f"{shown(name)} has {len(data)} bytes, the most are {MAX_PLAN_BYTES}. Map fewer signals.")
+        raise PlanFileRefused(name, f"it has {len(data)} bytes, the most are {MAX_PLAN_BYTES}", "Leave signals out.")
     if data[: len(_MAGIC)] != _MAGIC:
-        raise PlanFileRefused(f"{shown(name)} doesn't begin as a signal plan. Compile one: outrider signals compile.")
+        raise PlanFileRefused(name, "it doesn't begin as a signal plan", "Compile one: outrider signals compile.")
     try:
         return _decoder.decode(data[len(_MAGIC) :])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise PlanFileRefused(f"{shown(name)}: {shown(error)}. Compile it again from its DBC files.") from error
+        raise PlanFileRefused(name, shown(error)) from error
 
 
 def _flaws(file: _File) -> Iterator[tuple[str, str]]:

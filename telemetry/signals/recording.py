@@ -70,7 +70,7 @@ def open_recording(data: bytes, name: str = "the recording") -> Recording:
     magic, version, _, frames, first_us, last_us = _HEADER.unpack_from(data)
     if (magic, version) != (_MAGIC, VERSION) or _CRC.unpack_from(data, _HEADER.size) != (_crc(data),):
         raise _refused(name, "it doesn't begin as a recording of this version, or its header is damaged")
-    if frames < 1 or not 0 <= last_us - first_us < 1 << 50 or abs(first_us) >= 1 << 50:
+    if frames < 1 or not 0 <= last_us - first_us < 1 << 50 or abs(first_us) >= 1 << 52:
         raise _refused(name, f"{frames} frames from {first_us} to {last_us} us are no recording")
     return Recording(name, data, frames, first_us * _MICROSECOND_NS, last_us * _MICROSECOND_NS)
 

@@ -91,6 +91,8 @@ class SocketCan:
 
     async def batches(self) -> AsyncGenerator[Frames, None]:
         ready = asyncio.Event()
+        for wire in self._wires:
+            wire.begin()
         try:
             while True:
                 await self._until_ready(ready)
@@ -150,6 +152,10 @@ class _Wire:
         self._due_ns = 0
         self._drained_ns = 0
         self._dropped = 0
+
+    def begin(self) -> None:
+        """The next try to open is due at once."""
+        self._attempt, self._due_ns = 0, 0
 
     def stay_open(self, ready: asyncio.Event) -> int | None:
         """Opens what isn't open, if its time has come. When to try again; None while it is open."""

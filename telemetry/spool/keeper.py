@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
@@ -146,6 +146,10 @@ class SpoolKeeper:
 
     def counts(self) -> SpoolCounts:
         return self._spool.counts()
+
+    @property
+    def epochs(self) -> Mapping[Lane, bytes]:
+        return self._spool.epochs
 
     @property
     def any_spooled(self) -> bool:

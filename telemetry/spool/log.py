@@ -119,7 +119,7 @@ class SegmentLog:
         self._departures = departures
         self._files = files
         self._spool_id = spool_id
-        self._epochs = epochs
+        self.epochs = epochs
         self._time = time
         self._next_seq = dict.fromkeys(Lane, 0)
         self._active: dict[Lane, Active] = {}
@@ -220,7 +220,7 @@ class SegmentLog:
         segment = Segment(
             serial=serial,
             lane=lane,
-            epoch=self._epochs[lane],
+            epoch=self.epochs[lane],
             spool_id=self._spool_id,
             salt=self._entropy(SALT_BYTES),
             base_seq=self._next_seq[lane],

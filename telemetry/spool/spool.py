@@ -6,7 +6,7 @@ of that waits or touches the disk. One other thread writes, loads, acknowledges,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from typing import Final
 
 from ecu.clock import Clock
@@ -340,6 +340,11 @@ class Spool:
         left = self._departures.quarantine(ref, why)
         self._copies = len(copies(self._disk))
         return left
+
+    @property
+    def epochs(self) -> Mapping[Lane, bytes]:
+        """Of what becomes durable since this opening."""
+        return self._log.epochs
 
     def holds(self, purpose: Purpose) -> bool:
         """Whether a record for it lies on flash that hasn't left."""

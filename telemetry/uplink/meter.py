@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock
@@ -17,7 +18,7 @@ from ecu.network import NetworkSource, SettableNetwork
 from telemetry.records import Lane
 from telemetry.uplink.daybook import DayBook
 from telemetry.uplink.networks import NetworkConfig, NetworkRule
-from telemetry.uplink.speed import Exchange, Speed
+from telemetry.uplink.speed import SMALL_BYTES, Exchange, Speed
 
 BLOCK_OVERHEAD_BYTES: Final = 400
 """A block's topic, acknowledgement and receipt, and what TLS adds to each."""
@@ -29,6 +30,10 @@ PACKETS_SHARE: Final = 25
 """Headers of IP and TCP are a 25th of a full packet, and no less than that is added."""
 OBJECTS_SHARE: Final = 7
 """While records and objects both want the line, objects have one byte for seven of the records: what P3 has of it."""
+MOST_SLICES: Final = 2
+"""One on the line, and one whose answer is on its way."""
+EARLY: Final = 0.85
+"""Of a slice's time on the line; then the next begins."""
 LOOK_NS: Final = 100 * MILLISECOND_NS
 WATCH_NS: Final = SECOND_NS
 
@@ -41,12 +46,20 @@ class Held:
     until_ns: int | None = None
 
 
+class Kind(Enum):
+    """What goes out."""
+
+    URGENT = "urgent"  # P0, and what is too small to matter: it takes no room
+    BLOCK = "block"
+    SLICE = "slice"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Passage:
     """Something under way, to be given back to `ended` or `failed`, once."""
 
     exchange: Exchange
-    is_urgent: bool
+    kind: Kind
 
     @property
     def size(self) -> int:
@@ -89,6 +102,8 @@ class Meter:
         self._looked_ns = clock.boot_ns()
         self._free_at_ns = 0
         self._under_way = 0
+        self._slices = 0
+        self._line_free_ns = 0
         self._slice_waits: int | None = None
         self._owed = 0.0
         self._records_wait = False
@@ -187,11 +202,11 @@ class Meter:
         """A block goes out."""
         if lane is not Lane.P0 and self._slice_waits is not None:
             self._owed += size / OBJECTS_SHARE
-        return self._begin(size, BLOCK_OVERHEAD_BYTES, is_urgent=lane is Lane.P0)
+        return self._begin(size, BLOCK_OVERHEAD_BYTES, Kind.URGENT if lane is Lane.P0 else Kind.BLOCK)
 
     def begin_question(self) -> Passage:
         """Something small about objects goes out and is answered."""
-        return self._begin(0, SLICE_OVERHEAD_BYTES, is_urgent=True)
+        return self._begin(0, SLICE_OVERHEAD_BYTES, Kind.URGENT)
 
     def connecting(self) -> None:
         """A connection is made: it costs, whatever becomes of it."""
@@ -203,7 +218,8 @@ class Meter:
         self._give_back(passage)
 
     def failed(self, passage: Passage) -> None:
-        """Nobody answered, or not by what it takes."""
+        """Nobody answered, or its time says nothing of the network's."""
+        self._speed.fail()
         self._give_back(passage)
 
     async def written(self) -> None:
@@ -222,20 +238,24 @@ class Meter:
             while self.held(Lane.P3) is None:
                 size = self._slice_waits = min(most_bytes, self.slice_bytes)
                 if self._slice_may_go(size):
-                    self._owed = max(0.0, self._owed - size)
-                    return self._begin(size, SLICE_OVERHEAD_BYTES, is_urgent=False)
-                await self.until_news(self.wakes_ns(Lane.P3))
+                    return self._begin_slice(size)
+                await self.until_news(self._slice_wakes_ns())
             return None
         finally:
             self._slice_waits = None
             self._tell()
 
     @property
+    def knows_round_trip(self) -> bool:
+        """Whether it was seen how long the network takes for next to nothing."""
+        return self._speed.knows_round_trip
+
+    @property
     def slice_bytes(self) -> int:
         """How much of an object goes at once."""
         rate = self._rule().kbit_s * 1000 / 8
-        room = self._speed.room_bytes
-        return min(room, max(1024, int(rate / 4))) if rate else room
+        size = self._speed.slice_bytes
+        return min(size, max(SMALL_BYTES, int(rate / 4))) if rate else size
 
     def proven(self, wall_ns: int) -> None:
         """Wall time is proven now."""
@@ -277,13 +297,31 @@ class Meter:
         return self._slice_waits is not None and self._owed >= self._slice_waits
 
     def _slice_may_go(self, size: int) -> bool:
-        return self._has_room(size) and (not self._records_wait or self._owed >= size)
+        """The one before has left the line, or is about to; and the records have had their part."""
+        now_ns = self._clock.boot_ns()
+        if now_ns < self._free_at_ns or (self._records_wait and self._owed < size):
+            return False
+        if self._slices == 0:
+            return self._has_room(size)
+        return self._slices < MOST_SLICES and self._line_free_ns <= now_ns and self._speed.bytes_per_s is not None
 
-    def _begin(self, size: int, overhead: int, is_urgent: bool) -> Passage:
+    def _slice_wakes_ns(self) -> int | None:
+        at_ns = max(self._free_at_ns, self._line_free_ns)
+        return at_ns if at_ns > self._clock.boot_ns() else None
+
+    def _begin_slice(self, size: int) -> Passage:
+        now_ns = self._clock.boot_ns()
+        self._owed = max(0.0, self._owed - size)
+        self._slices += 1
+        # A little early: a line that is thought slower than it is would else never be seen to be faster.
+        self._line_free_ns = max(self._line_free_ns, now_ns) + int(EARLY * self._speed.carries_in_ns(size))
+        return self._begin(size, SLICE_OVERHEAD_BYTES, Kind.SLICE)
+
+    def _begin(self, size: int, overhead: int, kind: Kind) -> Passage:
         self._spend(size + overhead)
-        if not is_urgent:
+        if kind is not Kind.URGENT:
             self._under_way += size
-        return Passage(self._speed.begin(size, self._clock.boot_ns()), is_urgent)
+        return Passage(self._speed.begin(size, self._clock.boot_ns()), kind)
 
     def _spend(self, size: int) -> None:
         cost = size + -(-size // PACKETS_SHARE)
@@ -294,8 +332,10 @@ class Meter:
             self._free_at_ns = max(self._free_at_ns, self._clock.boot_ns()) + int(cost / rate * SECOND_NS)
 
     def _give_back(self, passage: Passage) -> None:
-        if not passage.is_urgent:
-            self._under_way -= passage.exchange.size
+        if passage.kind is not Kind.URGENT:
+            self._under_way -= passage.size
+        if passage.kind is Kind.SLICE:
+            self._slices -= 1
         self._tell()
 
     def _tell(self) -> None:

@@ -126,14 +126,16 @@ class CampaignEngine:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """By campaign what was told and what wasn't, by reason; under "" what no campaign was given."""
-        unfit: Counter[str] = sum((Counter(gate.unfit) for gate in self._gates.values()), Counter())
+        unfit = Counter[str]()
+        for gate in self._gates.values():
+            unfit.update({str(reason): count for reason, count in gate.unfit.items()})
         told = {runner.campaign.name: runner.read_counts().as_numbers() for runner in self._runners}
         return {"": {**unfit, "book_failures": self._book.failures}, **told}
 
     @property
     def retained_bytes(self) -> int:
-        """The memory of all rings now."""
-        return sum(stream.ring.nbytes for runner in self._runners for stream in runner.teller.streams)
+        """The memory of all rings now; admission bounds it."""
+        return sum(runner.nbytes for runner in self._runners)
 
     # --- how ------------------------------------------------------------------------------------------
 

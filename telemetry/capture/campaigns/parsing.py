@@ -18,6 +18,7 @@ from telemetry.capture.campaigns.campaign import (
     OnAnomaly,
     OnCondition,
     Residual,
+    Windows,
 )
 from telemetry.capture.expressions import BadExpression, Kind, parse
 
@@ -98,6 +99,8 @@ def _doubled(campaigns: CampaignSet) -> Iterator[str]:
 
 def _broken(campaigns: CampaignSet) -> Iterator[str]:
     for number, campaign in enumerate(campaigns.campaigns):
+        if campaign.clip is not None and not isinstance(campaign.trigger, Windows):
+            yield f"campaigns[{number}].clip: {campaign.trigger.kind} has no instant to take pictures around"
         expression = expression_of(campaign)
         if expression is not None:
             key, text, kind = expression

@@ -88,13 +88,20 @@ class Runner:
         """A trigger that waits for groups that haven't got so far."""
         return self.teller.behind_ns if isinstance(self.teller, Windowed) else None
 
+    @property
+    def nbytes(self) -> int:
+        """What it retains takes in memory."""
+        streams = sum(stream.ring.nbytes for stream in self.teller.streams)
+        return streams + (self.watch.nbytes if self.watch else 0)
+
     def has_ended(self, t_ns: int) -> bool:
         return self.end_ns is not None and t_ns >= self.end_ns
 
     def take(self, part: Columns) -> None:
         """What passed the gate, of a group that it tells."""
         if self.end_ns is not None and int(part.t_ns[-1]) >= self.end_ns:
-            part = self._until_end(part)
+            whole, part = part, self._until_end(part)
+            self.counts.untold[Untold.ENDED] += len(whole.t_ns) - len(part.t_ns)
         for stream in self._streams[part.group]:
             stream.offer(part)
 
@@ -113,14 +120,12 @@ class Runner:
         self.counts.untold[Untold.CUT_SHORT] = sum(stream.ring.cut for stream in self.teller.streams)
         self.counts.untold[Untold.INCOMPLETE] = sum(stream.incomplete for stream in self.teller.streams)
         self.counts.untold[Untold.COOLDOWN] = self._edges.cooled if self._edges else 0
-        self.counts.untold[Untold.CONDITION] = self.watch.untaken() if self.watch else 0
+        self.counts.untold[Untold.CONDITION] = self.watch.untaken if self.watch else 0
         return self.counts
 
     def _until_end(self, part: Columns) -> Columns:
         assert self.end_ns is not None
-        rows = int(part.t_ns.searchsorted(self.end_ns))
-        self.counts.untold[Untold.ENDED] += len(part.t_ns) - rows
-        return cut(part, 0, rows)
+        return cut(part, 0, int(part.t_ns.searchsorted(self.end_ns)))
 
 
 def _teller(task: Task, admitted: Admitted) -> Teller:

@@ -39,7 +39,7 @@ class Counts:
 
     def as_numbers(self) -> dict[str, int]:
         told = {name: getattr(self, name) for name in ("triggers", "records", "bytes", "samples", "clips")}
-        return {**told, **{f"untold_{reason}": count for reason, count in sorted(self.untold.items())}}
+        return {**told, **{f"untold_{reason}": count for reason, count in sorted(self.untold.items()) if count}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,12 @@ class Watch(Protocol):
         """At each instant of these parts, all that came since the last call: 1 true, 0 false, -1 missing."""
         ...
 
+    @property
+    def nbytes(self) -> int:
+        """The memory of what it remembers."""
+        ...
+
+    @property
     def untaken(self) -> int:
         """Samples that it couldn't take, so far."""
         ...
@@ -83,6 +89,11 @@ class _Anomaly:
         t_ns, values = self._samples.of(parts)
         return t_ns, self._judged(t_ns, values).view(np.int8) if len(t_ns) else _NO_STATES
 
+    @property
+    def nbytes(self) -> int:
+        return 0
+
+    @property
     def untaken(self) -> int:
         return 0
 
@@ -163,6 +174,11 @@ class ConditionWatch:
         instants = self._history.instants(self._condition.paths)
         return instants, self._condition.over(self._history, instants) if len(instants) else _NO_STATES
 
+    @property
+    def nbytes(self) -> int:
+        return self._history.bytes
+
+    @property
     def untaken(self) -> int:
         return self._history.dropped
 
@@ -193,6 +209,11 @@ class ResidualWatch:
         states[np.isnan(expected)] = MISSING
         return t_ns, states
 
+    @property
+    def nbytes(self) -> int:
+        return self._history.bytes
+
+    @property
     def untaken(self) -> int:
         return self._history.dropped
 

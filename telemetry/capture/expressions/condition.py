@@ -40,7 +40,7 @@ class Condition:
     def program(self) -> Program:
         return compiled(self.root)
 
-    @property
+    @cached_property
     def leaves(self) -> tuple[Leaf, ...]:
         """What it asks of the vehicle, each once, in the order of the text: the arguments of its forms."""
         return self.program.leaves

@@ -1,5 +1,5 @@
-"""docs/formats/expressions.md read once more, as plainly as it goes: a recursive descent over tokens, a walk over tuples,
-samples in lists. It shares no code with what it judges, and is slow."""
+"""docs/formats/expressions.md read once more, as plainly as it goes: a descent over tokens, a walk over tuples, samples
+in lists. It shares no code with what it judges, and is slow."""
 
 from __future__ import annotations
 
@@ -308,14 +308,13 @@ def _window(function: str, past: Past, from_ns: int, to_ns: int) -> Number:
 
 
 def _sum(past: Past, inside: list[int]) -> float:
-    pieces: dict[int, float] = {}
-    for index in inside:
-        value = past.samples[index][1]
-        pieces[index // 32] = pieces.get(index // 32, 0.0) + (value if value is not None else 0.0)
-    total = 0.0
-    for piece in sorted(pieces):
-        total += pieces[piece]
-    return total
+    sums = {index: past.samples[index][1] or 0.0 for index in inside}
+    while len(sums) > 1:
+        pieces: dict[int, float] = {}
+        for number in sorted(sums):
+            pieces[number // 32] = pieces.get(number // 32, 0.0) + sums[number]
+        sums = pieces
+    return next(iter(sums.values()))
 
 
 def _is_change(past: Past, index: int) -> bool:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
 from random import Random
 
 import pytest
@@ -201,3 +203,10 @@ def test_every_function_is_one_that_can_be_written() -> None:
         text = usage(name).replace("path", "Vehicle.Speed").replace("milliseconds", "5")
         parse(text.replace("x, y, ...", "Vehicle.Speed, 1").replace("(x)", "(Vehicle.Speed)"))
     assert set(Function) < set(FUNCTIONS)
+
+
+def test_an_expression_is_read_and_reckoned_with_without_numpy() -> None:
+    """Whoever admits campaigns need not load it."""
+    asked = "import sys, telemetry.capture.expressions, telemetry.capture.keep; print('numpy' in sys.modules)"
+    said_ = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout
+    assert said_ == "False\n"

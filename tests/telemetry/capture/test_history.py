@@ -16,6 +16,7 @@ from telemetry.capture.history import MAX_SAMPLES, History, Keep, ring_bytes, sa
 from telemetry.capture.ring import Ring
 from telemetry.signals.schema import Columns, Form, Group, Schema, SignalSpec
 from tests.telemetry.capture.expressiongen import MILLISECOND_NS, PATHS, SCHEMA, SILENT, Grower, scene
+from tests.telemetry.capture.reference import Past, _sum
 
 SECOND_NS = 1000 * MILLISECOND_NS
 ONE = Schema((Group("one", (SignalSpec("x"),)), Group("other", (SignalSpec("y", Form.INT, 0.5, 1.0),))))
@@ -24,9 +25,9 @@ PLENTY = Keep(4096, 500 * MILLISECOND_NS, 120_000)
 
 def columns(*samples: tuple[int, float], group: int = 0) -> Columns:
     """Samples by milliseconds."""
-    form = np.float64 if group == 0 else np.int64
     stamps = np.array([ms * MILLISECOND_NS for ms, _ in samples], np.int64)
-    return Columns(group, stamps, (np.array([value for _, value in samples], form),))
+    told = [value for _, value in samples]
+    return Columns(group, stamps, (np.array(told) if group == 0 else np.array(told, np.int64),))
 
 
 def history(*samples: tuple[int, float], keep: Keep = PLENTY) -> History:
@@ -78,18 +79,17 @@ def test_a_change_is_one_from_the_value_before_even_where_that_lies_outside() ->
     assert asked("changed(x, 50)", of, 300, 400, 500) == [None, False, True]
 
 
-def test_a_sum_is_cut_into_pieces_by_the_samples_numbers() -> None:
+@pytest.mark.parametrize("count", [200, 5000])
+def test_a_sum_is_cut_into_pieces_and_these_into_pieces_again(count: int) -> None:
     rng = Random(3)
-    values = [rng.gauss(80, 30) for _ in range(200)]
-    of = history(*((10 * index, value) for index, value in enumerate(values)))
-    total = 0.0
-    for cut in range(0, 200, 32):
-        of_piece = 0.0
-        for value in values[max(cut, 30) : cut + 32]:
-            of_piece += value
-        total += of_piece
-    assert asked("avg(x, 1700)", of, 1990) == [total / 170]
-    assert total != list(itertools.accumulate(values[30:]))[-1]
+    values = [rng.gauss(80, 30) for _ in range(count)]
+    of = history(*enumerate(values), keep=Keep(count, 1, 10_000))
+    for instant, ms in ((count - 1, count), (count - 1, 70), (count - 5, count - 40), (150, 120), (130, 33), (64, 32)):
+        past = Past(count, 1, [(index, value) for index, value in enumerate(values)])
+        inside = list(range(instant - min(ms, instant + 1) + 1, instant + 1))
+        assert asked(f"avg(x, {ms})", of, instant) == [_sum(past, inside) / len(inside)]
+    plain = list(itertools.accumulate(values))[-1]
+    assert asked(f"avg(x, {count})", of, count - 1) != [plain / count]
 
 
 @given(st.integers(0, 10**6))
@@ -101,6 +101,27 @@ def test_no_cut_of_the_samples_into_batches_changes_what_is_said(seed: int) -> N
     whole = _told(conditions, [[part for batch in there.batches for part in batch]])
     cuts = sorted(rng.sample(stamps, min(3, len(stamps))))
     assert _told(conditions, _cut(there.batches, [*cuts, stamps[-1]])) == whole
+
+
+def test_asking_before_every_group_of_an_instant_was_put_is_noticed() -> None:
+    """The planted fault: a batch is told group by group, and conditions are asked in between."""
+    differs = 0
+    for seed in range(20):
+        there = scene(Random(seed), batches=1)
+        conditions = [parse("Vehicle.Speed > 10 and gear > 0 or a.b_1.C2 > 3")]
+        differs += _told(conditions, [[part] for part in there.batches[0]]) != _told(conditions, there.batches)
+    assert differs > 10
+
+
+@given(st.integers(0, 10**6))
+def test_what_is_dropped_and_what_is_an_instant_is_what_a_list_says(seed: int) -> None:
+    there = scene(Random(seed))
+    assert there.history.dropped == sum(past.dropped for past in there.pasts.values())
+    told = {int(t_ns) for part in there.batches[-1] for t_ns in part.t_ns}
+    taken = {t_ns for past in there.pasts.values() for t_ns, _ in past.samples}
+    instants = there.history.instants(there.pasts).tolist()
+    assert instants == sorted(instants)
+    assert set(instants) <= told & taken
 
 
 def _cut(batches: list[list[Columns]], cuts_ns: list[int]) -> list[list[Columns]]:

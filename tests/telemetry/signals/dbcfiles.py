@@ -8,7 +8,6 @@ from typing import Any, Final
 import cantools
 import numpy as np
 import zstandard
-
 from numpy.typing import NDArray
 
 from telemetry.signals.dbc import DbcText
@@ -51,7 +50,12 @@ def put(data: NDArray[np.uint8], signal: Any, value: int) -> None:
 def choose_branches(rng: np.random.Generator, data: NDArray[np.uint8], message: Any) -> None:
     """Random bytes seldom are a multiplexer's value of any branch: four of five times it is one."""
     for signal in message.signals:
-        ids = [number for other in message.signals if other.multiplexer_signal == signal.name for number in other.multiplexer_ids]
+        ids = [
+            number
+            for other in message.signals
+            if other.multiplexer_signal == signal.name
+            for number in other.multiplexer_ids
+        ]
         if ids and rng.random() < 0.8:
             put(data, signal, int(rng.choice(ids)))
 

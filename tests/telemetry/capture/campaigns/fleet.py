@@ -1,4 +1,4 @@
-"""Campaigns as fleets might write them, good and bad, and samples to run them on: made by chance, and by a seed again."""
+"""Campaigns as fleets might write them, good and bad, and samples to run them on: by chance, and by a seed again."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ CONDITIONS: Final = (
 )  # fmt: skip
 NUMBERS: Final = (f"{PEDAL} * 2 + {{0}}", f"avg({SPEED}, 500)", "max({0}, " + SPEED + ")")
 HOSTILE: Final[tuple[Any, ...]] = (
-    None, True, -1, 0, 1, 1e308, -1e-308, 10**30, -(10**30), "", "x" * 3000, "Vehicle.Spede", "Vehicle", "../../etc", [], {},
-    [[[[[[]]]]]], {"kind": "periodic"}, "\x00", "Vehicle.Speed > 1", "__import__('os')", "p0", "safety", 1.5, "\ud7ff", "ｐ0",
+    None, True, -1, 0, 1, 1e308, -1e-308, 10**30, -(10**30), 1.5, "", "x" * 3000, "\x00", "\ud7ff", "ｐ0", "p0", "safety",
+    "Vehicle.Spede", "Vehicle", "../../etc", "Vehicle.Speed > 1", "__import__('os')", [], {}, [[[[[[]]]]]],
+    {"kind": "periodic"},
 )  # fmt: skip
 
 
@@ -69,7 +70,9 @@ TRIGGERS: Final[tuple[Callable[[Random], dict[str, Any]], ...]] = (
 
 
 def one(rng: Random, name: str) -> dict[str, Any]:
-    wishes = [{"path": path, "min_period_ms": rng.choice((0, 0, 30, 400))} for path in rng.sample(PATHS, rng.randint(1, 5))]
+    wishes = [
+        {"path": path, "min_period_ms": rng.choice((0, 0, 30, 400))} for path in rng.sample(PATHS, rng.randint(1, 5))
+    ]
     clip = {"clip": {"before": 1, "after": 2}} if rng.random() < 0.2 else {}
     more = {"purpose": "safety", "lane": rng.choice(("p0", "p1", "p2"))} if rng.random() < 0.3 else {}
     made = campaign(name, rng.choice(TRIGGERS)(rng), *wishes, **clip, **more, not_after=NEVER)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
 from ecu.clock import MILLISECOND_NS as MS
-from ecu.clock import SECOND_NS as S
 from telemetry.capture.campaigns.admission import Admitted, admit
 from telemetry.capture.campaigns.book import CampaignBook, MemoryShelf
 from telemetry.capture.campaigns.campaign import CampaignSet
-from telemetry.capture.campaigns.engine import CampaignEngine, ClipWanted, Told
+from telemetry.capture.campaigns.engine import CampaignEngine, Told
 from telemetry.capture.campaigns.floor import CampaignFloor
+from telemetry.capture.campaigns.telling import ClipWanted
 from telemetry.privacy.policy import Position, PrivacyPolicy
-from telemetry.records import LastKnownState, Purpose, Record, SignalBlock, Triggered
+from telemetry.records import Event, Purpose, Record, SignalBlock, Triggered
 from telemetry.signals.schema import Columns, Form, Group, Schema, SignalSpec
 
 SPEED, PEDAL, GEAR, TEMPERATURE = "Vehicle.Speed", "Vehicle.Pedal", "Vehicle.Gear", "Vehicle.Temperature"
@@ -35,11 +35,18 @@ SCHEMA = Schema(
 FLOOR = CampaignFloor(shortest_period_ms=100, ring_bytes=1 << 26, bytes_per_day=1 << 40, flash_bytes_per_day=1 << 40)
 OPEN = PrivacyPolicy(consents=frozenset(Purpose), position=Position.EXACT)
 NEVER = 4_000_000_000
+E = TypeVar("E", bound=Event)
 
 
 def campaign(name: str, trigger: Mapping[str, Any], *paths: str | Mapping[str, Any], **more: Any) -> dict[str, Any]:
     signals = [path if isinstance(path, Mapping) else {"path": path} for path in paths]
-    plain = {"revision": 1, "purpose": "driving", "lane": "p1", "not_after": NEVER, "budget": {"bytes_per_day": 1 << 34}}
+    plain = {
+        "revision": 1,
+        "purpose": "driving",
+        "lane": "p1",
+        "not_after": NEVER,
+        "budget": {"bytes_per_day": 1 << 34},
+    }
     return {"name": name, "trigger": dict(trigger), "signals": signals, **plain, **more}
 
 
@@ -137,11 +144,14 @@ class Vehicle:
     def triggers_ms(self, name: str | None = None) -> list[float]:
         return [record.captured_ns / MS for record in self.of(Triggered, name)]
 
-    def of(self, kind: type[Any], name: str | None = None) -> list[Record]:
-        return [r for r in self.records if isinstance(r.event, kind) and name in (None, r.event.campaign)]
+    def told(self, kind: type[E], name: str | None = None) -> list[E]:
+        """Events of that kind, in order."""
+        told = [record.event for record in self.records if isinstance(record.event, kind)]
+        return [event for event in told if name in (None, getattr(event, "campaign", None))]
+
+    def of(self, kind: type[Event], name: str | None = None) -> list[Record]:
+        wanted = self.told(kind, name)
+        return [record for record in self.records if any(record.event is event for event in wanted)]
 
     def untold(self, name: str, reason: str) -> int:
         return self.engine.counts()[name].get(f"untold_{reason}", 0)
-
-
-__all__ = ["MS", "S", "LastKnownState", "SignalBlock", "Triggered"]
