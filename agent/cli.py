@@ -1,16 +1,19 @@
-"""`outrider agent`: run, status, doctor."""
+"""`outrider agent`: run, status, doctor, purge."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
 import typer
 
-from ecu.errors import OutriderError
+from agent.folders import SOCKET_NAME
+from ecu.clock import SystemClock
+from ecu.errors import OutriderError, UsageFault
 
 DEFAULT_STATE: Final = Path("outrider-state")
 """Where the agent keeps everything, below the folder it is started in, unless --state says otherwise."""
@@ -34,13 +37,60 @@ def status(state: State = DEFAULT_STATE, as_json: AsJson = False) -> None:
     """What the agent is doing: laws, lanes, frames, link."""
     from agent.apiclient import ask_status
 
-    answer = ask_status(state / "agent.sock")
+    answer = ask_status(state / SOCKET_NAME)
     if as_json:
         typer.echo(msgspec.json.encode(answer).decode())
     else:
         from agent.statusview import show_status
 
         show_status(answer)
+
+
+@app.command()
+def purge(
+    purpose: Annotated[
+        list[str],
+        typer.Option("--purpose", help="safety, driving, perception, operation, learning or all; repeatable."),
+    ],
+    state: State = DEFAULT_STATE,
+    config: Config = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make all that is kept here for a purpose unreadable, for ever; also while the agent runs."""
+    from agent.purge import purposes_named
+
+    names = sorted(wanted.name.lower() for wanted in purposes_named(purpose))
+    if not yes:
+        _demand_yes(names, state)
+    purged = _purged(names, state, config)
+    if as_json:
+        typer.echo(msgspec.json.encode(purged).decode())
+    else:
+        from agent.statusview import show_purged
+
+        show_purged(purged)
+
+
+def _demand_yes(names: Sequence[str], state: Path) -> None:
+    """Raises UsageFault where nobody can be asked, OutriderError where he says no."""
+    if not sys.stdin.isatty():
+        raise UsageFault("A purge can't be taken back, and there is nobody to ask: add --yes.")
+    if not typer.confirm(f"Erase all that {state} keeps for {', '.join(names)}, for ever?"):
+        raise OutriderError("Nothing was erased.")
+
+
+def _purged(names: Sequence[str], state: Path, config: Path | None) -> Any:
+    """By the agent where one runs; otherwise here, and none starts meanwhile, since this process holds the keys."""
+    from agent.apiclient import AgentNotRunning, ask_purge
+
+    try:
+        return ask_purge(state / SOCKET_NAME, names)
+    except AgentNotRunning:
+        from agent.config import load_config
+        from agent.purge import purge_state
+
+        return msgspec.to_builtins(purge_state(state, names, load_config(config), SystemClock(), os.urandom))
 
 
 @app.command()
@@ -51,7 +101,7 @@ def doctor(state: State = DEFAULT_STATE, as_json: AsJson = False) -> None:
     from agent.status import AgentStatus
     from agent.statusview import show_findings
 
-    answer: Any = ask_status(state / "agent.sock")
+    answer: Any = ask_status(state / SOCKET_NAME)
     findings = diagnose(msgspec.convert(answer, AgentStatus))
     if as_json:
         typer.echo(msgspec.json.encode(findings).decode())

@@ -12,6 +12,7 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -23,6 +24,14 @@ from agent.api import LocalApi
 from agent.clocks import DriveClock, RoundedWall
 from agent.cloud import CloudSide, never_paired, open_meter
 from agent.config import AgentConfig, PicturesSection
+from agent.folders import (
+    COUNTERS_NAME,
+    OBJECT_COUNTERS_NAME,
+    OBJECTS_FOLDER,
+    SOCKET_NAME,
+    SPOOL_FOLDER,
+    UPDATES_FOLDER,
+)
 from agent.frames import FrameAccount
 from agent.gallery import Gallery
 from agent.judging import ProcessJudge
@@ -33,6 +42,17 @@ from agent.pairing import KEYS_FOLDER, NotPaired, load_paired
 from agent.perception import Perception, PerceptionSettings, Supervision
 from agent.perception.settings import LOCKSTEP_HANG_NS
 from agent.pipeline import Pipeline
+from agent.purge import (
+    Held,
+    Purged,
+    PurgeLog,
+    erase_objects,
+    examples_in,
+    purposes_named,
+    records_erased,
+    settle_state,
+)
+from agent.purging import Purger
 from agent.redactor import PictureSettings, PictureSide
 from agent.redactor.pictures import ANSWER_WITHIN_S
 from agent.report import report_of
@@ -67,12 +87,6 @@ from telemetry.spool.format import max_wire_bytes
 from telemetry.spool.packing import max_event_bytes
 from telemetry.uplink.status import UplinkState
 
-SOCKET_NAME: Final = "agent.sock"
-SPOOL_FOLDER: Final = "spool"
-UPDATES_FOLDER: Final = "updates"
-OBJECTS_FOLDER: Final = "objects"
-OBJECT_COUNTERS_NAME: Final = "objects.ledger"
-COUNTERS_NAME: Final = "spool.ledger"
 STATUS_EVERY_S: Final = 0.25
 CAPTURED_WITHIN_S: Final = 2.0
 
@@ -99,9 +113,10 @@ class Daemon:
         self._pipeline = Pipeline(config.camera.name, CaptureRules(config.capture), self._privacy, self._heard)
         self._views: list[Seen] = []
         self._drive_ended = False
-        self._api = LocalApi(state / SOCKET_NAME, self.status)
+        self._api = LocalApi(state / SOCKET_NAME, self.status, self._purge)
         self._witness = ConfirmationSocket(Path(config.witness.socket)) if config.witness.socket else None
         self._keys = FileKeyStore.open(state / KEYS_FOLDER)
+        self._settle()
         self._object_counters: Ledger | None = None
         self._counters = Ledger.open(state / COUNTERS_NAME, LEDGER_NAMES, boot_id().encode())
         stamps = RoundedWall(self._clock, config.privacy.time_round_ms * MILLISECOND_NS)
@@ -117,6 +132,8 @@ class Daemon:
         self._perception = self._open_perception()
         self._signals = self._open_signals()
         self._room = self._open_room()
+        self._pictures_erased = 0
+        self._purger = self._open_purger()
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -351,11 +368,40 @@ class Daemon:
 
     def _open_spool(self) -> Spool:
         disk = RealDisk(self._state / SPOOL_FOLDER)
-        spool = Spool.open(disk, self._keys, self._clock, os.urandom, self._config.spool, self._counters)
-        if not self._may_learn() and spool.holds(Purpose.LEARNING):
-            # Its owner took the consent back: what was learned and hasn't left yet never does.
-            log.warning("learned_erased", records=spool.erase(Purpose.LEARNING))
-        return spool
+        return Spool.open(disk, self._keys, self._clock, os.urandom, self._config.spool, self._counters)
+
+    def _settle(self) -> None:
+        """Before anything is opened: a purge that was cut short is finished, and what nobody consents to any more is
+        erased. Raises OutriderError: nothing may be sent that should be gone."""
+        config = self._config
+        purged = settle_state(
+            self._state, self._keys, self._clock, os.urandom, config.spool, config.objects, config.privacy.consents
+        )
+        if purged is not None:
+            log.warning("purged_at_start", purposes=purged.purposes, why=purged.why, records=purged.records)
+
+    def _open_purger(self) -> Purger:
+        """Who hands on comes before who gets: no record of a picture that is gone is kept."""
+        erasers = (self._forget, self._room.forget, self._erase_pictures, self._learning.erase, self._keeper.erase)
+        return Purger(PurgeLog(self._disk, self._clock, os.urandom), self._held, erasers)
+
+    async def _purge(self, names: list[str]) -> Purged:
+        """Raises UsageFault, PurgeUnfinished."""
+        return await self._purger.purge(purposes_named(names))
+
+    async def _forget(self, purpose: Purpose) -> None:
+        self._pipeline.forget(purpose)
+
+    async def _erase_pictures(self, purpose: Purpose) -> None:
+        if self._gallery is not None:
+            await self._gallery.erase(purpose)
+        else:  # not wanted any more, but some may lie there
+            erase = partial(erase_objects, self._state, self._keys, os.urandom, self._config.objects, purpose)
+            self._pictures_erased += await asyncio.to_thread(erase)
+
+    def _held(self) -> Held:
+        pictures = self._gallery.status().objects.erased if self._gallery is not None else self._pictures_erased
+        return Held(records_erased(self._keeper.counts()), pictures, examples_in(self._disk))
 
     def _open_cloud(self) -> CloudSide | None:
         if self._config.link.kind == "none":

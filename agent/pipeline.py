@@ -11,7 +11,7 @@ from inference.messages import Seen
 from telemetry.capture.observations import TrackSeen, View
 from telemetry.capture.rules import CaptureRules
 from telemetry.privacy.stage import Dropped, Privacy
-from telemetry.records import ClockAnchor, Health, Learned, PictureTaken, Record, UpdateReport, record_of
+from telemetry.records import ClockAnchor, Health, Learned, PictureTaken, Purpose, Record, UpdateReport, record_of
 from telemetry.signals.state import SignalState
 
 
@@ -30,6 +30,13 @@ class Pipeline:
         self._privacy = privacy
         self._signals = SignalState()
         self._hear = hear
+
+    def forget(self, purpose: Purpose) -> None:
+        """What a record for it would be made of, as far as it is known already."""
+        if purpose in (Purpose.SAFETY, Purpose.DRIVING):
+            self._signals = SignalState()
+        elif purpose is Purpose.PERCEPTION:
+            self._rules.forget_views()
 
     def on_signals(self, t_ns: int, values: dict[str, float]) -> list[Record]:
         self._privacy.hear(t_ns, values)

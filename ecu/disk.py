@@ -225,6 +225,56 @@ def _write_all(fd: int, data: bytes, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
+class FolderDisk:
+    """A folder of a disk, as a Disk of its own."""
+
+    def __init__(self, disk: Disk, folder: str) -> None:
+        self._disk = disk
+        self._folder = folder
+
+    def _in(self, path: str) -> str:
+        return f"{self._folder}/{path}" if path else self._folder
+
+    def exists(self, path: str) -> bool:
+        return self._disk.exists(self._in(path))
+
+    def names(self, folder: str) -> list[str]:
+        return self._disk.names(self._in(folder))
+
+    def size(self, path: str) -> int:
+        return self._disk.size(self._in(path))
+
+    def read(self, path: str) -> bytes:
+        return self._disk.read(self._in(path))
+
+    def read_at(self, path: str, offset: int, length: int) -> bytes:
+        return self._disk.read_at(self._in(path), offset, length)
+
+    def make_folder(self, path: str) -> None:
+        self._disk.make_folder(self._in(path))
+
+    def create(self, path: str, size: int = 0) -> None:
+        self._disk.create(self._in(path), size)
+
+    def write_at(self, path: str, offset: int, data: bytes) -> None:
+        self._disk.write_at(self._in(path), offset, data)
+
+    def truncate(self, path: str, size: int) -> None:
+        self._disk.truncate(self._in(path), size)
+
+    def sync(self, path: str) -> None:
+        self._disk.sync(self._in(path))
+
+    def sync_folder(self, folder: str) -> None:
+        self._disk.sync_folder(self._in(folder))
+
+    def rename(self, old: str, new: str) -> None:
+        self._disk.rename(self._in(old), self._in(new))
+
+    def remove(self, path: str) -> None:
+        self._disk.remove(self._in(path))
+
+
 class WatchedDisk:
     """A Disk that remembers: after a failed sync of a folder its names are in doubt, whatever a later sync says."""
 

@@ -40,7 +40,15 @@ COMMIT_WITHIN_NS: Final[dict[Lane, int]] = {
     Lane.P2: 1_000_000_000,
     Lane.P3: 2_000_000_000,
 }
-"""How long a record may wait in memory: the most a power cut can take from each lane."""
+"""How soon a record is durable: the most a power cut can take from each lane."""
+
+COMMIT_AFTER_NS: Final[dict[Lane, int]] = {
+    Lane.P0: 20_000_000,
+    Lane.P1: 170_000_000,
+    Lane.P2: 950_000_000,
+    Lane.P3: 1_900_000_000,
+}
+"""How long a record waits for others before its commit begins: what is left until then is for flash."""
 
 
 class Purpose(IntEnum):

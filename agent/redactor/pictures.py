@@ -48,6 +48,7 @@ MOST_LATER: Final = 64
 """Pictures of clips that wait for their frames."""
 MOST_REASON: Final = 200
 LIGHT: Final = "traffic_light"
+FORGOTTEN: Final = "What the redactor remembered was purged, with its process; another is started."
 ENDED: Final = "The redactor's process ended; there are no pictures until it is back."
 
 
@@ -257,6 +258,13 @@ class PictureSide:
             return False
         self._granted_ns.append(now_ns)
         return True
+
+    def forget(self) -> None:
+        """What was covered and is remembered goes with the process that remembers it; another one follows."""
+        if self._child is not None and self._child.alive:
+            self._fault = FORGOTTEN
+            self._child.kill()
+            self._let_go()
 
     # --- as an Onlooker ---------------------------------------------------------------------------
 

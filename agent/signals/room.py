@@ -21,7 +21,7 @@ from inference.messages import Seen
 from ota.kinds import Kind
 from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.privacy.policy import PrivacyPolicy
-from telemetry.records import Record
+from telemetry.records import Purpose, Record
 
 FOLDER: Final = "signals"
 LOOK_EVERY_NS: Final = SECOND_NS
@@ -121,6 +121,11 @@ class SignalRoom:
         """The ignition is off: what was captured is handed on, as far as that goes in time."""
         if self._is_on:
             await self._side.finish(self._clock.boot_ns(), within_s)
+            await self._side.stop()
+
+    async def forget(self, purpose: Purpose) -> None:
+        """What campaigns retain in memory goes with its process, whatever it is for; another one follows."""
+        if self._is_on:
             await self._side.stop()
 
     async def begin(self) -> None:

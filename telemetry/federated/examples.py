@@ -143,6 +143,11 @@ class ExampleStore:
         store._make_room()
         return store
 
+    @staticmethod
+    def files(disk: Disk) -> int:
+        """How many examples lie in the folder, read or not. Raises DiskError."""
+        return sum(_serial(name) is not None for name in disk.names(""))
+
     @classmethod
     def destroy(cls, disk: Disk, keys: Sealer, entropy: Callable[[int], bytes]) -> None:
         """As `purge`, of whatever lies in the folder, read or not. Raises DiskError: say it again."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ecu.clock import SECOND_NS
-from telemetry.records import COMMIT_WITHIN_NS, Lane, Purpose
+from telemetry.records import COMMIT_AFTER_NS, Lane, Purpose
 from telemetry.spool.counts import Dropped
 from telemetry.spool.limits import SpoolLimits
 from telemetry.spool.packing import Waiting
@@ -69,7 +69,7 @@ class LaneQueue:
             return None
         oldest_ns = self.runs[0].offered_ns
         early = self.waiting_size * 2 >= self.limits.queue_bytes or self.waiting_count * 2 >= self.limits.queue_records
-        return max(self.retry_ns, oldest_ns if early else oldest_ns + COMMIT_WITHIN_NS[self.lane])
+        return max(self.retry_ns, oldest_ns if early else oldest_ns + COMMIT_AFTER_NS[self.lane])
 
     def take(self) -> Part:
         part = Part(self.lane, tuple(self.runs))

@@ -6,6 +6,7 @@ twins without a wrapped key makes everything under it unreadable at once, in all
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -106,6 +107,11 @@ class Vault:
         key = self._key((lane, purpose))
         return self._aead(HKDF(hashes.SHA256(), length=KEY_BYTES, salt=salt, info=info).derive(key))
 
+    @property
+    def purposes(self) -> frozenset[Purpose]:
+        """Those that there is a key of: of all others nothing on this disk can be read."""
+        return frozenset(purpose for _, purpose in self._wrapped)
+
     def make_sure(self, lane: Lane, purpose: Purpose) -> None:
         """There is a key, durable in both twins: before anything is written under it. Raises DiskError."""
         try:
@@ -140,6 +146,12 @@ class Vault:
     def _label(self, use: Use) -> str:
         lane, purpose = use
         return f"{self._realm.label}/{lane.name.lower()}/{int(purpose)}"
+
+
+def digest_of_keys(disk: Disk) -> str:
+    """SHA-256 of both twins of a folder's keys, hex; empty where there are none. Raises DiskError."""
+    twins = [name for name in (f"{NAME}.0", f"{NAME}.1") if disk.exists(name)]
+    return hashlib.sha256(b"".join(map(disk.read, twins))).hexdigest() if twins else ""
 
 
 def _encode(wrapped: dict[Use, bytes]) -> bytes:

@@ -16,6 +16,7 @@ from agent.learning.gates import Gate
 from agent.learning.status import LearningStatus
 from agent.perception import PerceptionStatus
 from agent.redactor import PictureCounts, PictureStatus
+from agent.signals.room import SignalRoomStatus
 from agent.status import AgentStatus, ClockStatus, CloudStatus, PrivacyStatus, UpdatesStatus
 from ecu.clock import SECOND_NS, SteppingClock
 from ota.kinds import Kind
@@ -56,6 +57,7 @@ PERCEPTION = PerceptionStatus(
 HEALTHY = AgentStatus(
     version="0.1.0", pid=7, running_since_ns=0, lockstep=False, drive_ended=False,
     clock=ClockStatus(NOW_NS, 0, 0), perception=PERCEPTION, signals=SignalStatus(connected=True, reason=""),
+    campaigns=SignalRoomStatus("", "", "", None),
     privacy=PrivacyStatus(4, {}, ("driving", "operation")), spool=SPOOL, law_1_holds=True, law_2_holds=True,
     law_6_holds=True, cloud=CLOUD, updates=None, gallery=None, learning=None, witness=None,
 )  # fmt: skip

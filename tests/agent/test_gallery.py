@@ -96,6 +96,31 @@ async def test_without_consent_nothing_is_written_or_told_and_it_is_counted() ->
     assert (status.denied, status.objects.offered, status.pictures, status.uplink) == (1, 0, None, None)
 
 
+async def test_what_is_on_its_way_when_its_purpose_is_purged_is_neither_kept_nor_told_of() -> None:
+    # Mutation: without looking again once it is durable, a record tells of a picture that is gone.
+    shown = Shown()
+    shown.disk.gate.clear()
+    shown.gallery.take(picture(1))
+    await asyncio.sleep(0)
+    shown.gallery.take(picture(2))
+    erasing = asyncio.create_task(shown.gallery.erase(Purpose.PERCEPTION))
+    await asyncio.sleep(0)
+    shown.disk.gate.set()
+    await erasing
+    shown.gallery.take(picture(3))
+    await shown.gallery.close(WITHIN_S)
+    assert [told.frame_id for told in shown.told] == [3]
+    assert shown.rig.counts().kept == 1
+
+
+async def test_a_purge_of_another_purpose_takes_no_picture() -> None:
+    shown = Shown()
+    shown.gallery.take(picture(1))
+    await shown.gallery.erase(Purpose.DRIVING)
+    await shown.gallery.close(WITHIN_S)
+    assert [told.frame_id for told in shown.told] == [1]
+
+
 async def test_what_flash_doesnt_take_is_not_told_of() -> None:
     caught, shown = bugs_caught(), Shown()
     shown.disk.fail(lambda call: call.act == "write_at" and ".obj" in call.path, DiskFull("full"))

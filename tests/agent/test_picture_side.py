@@ -178,6 +178,25 @@ async def test_clips_beyond_what_can_wait_or_the_hourly_allowance_are_dropped_an
         assert table.side.counts().dropped == {Why.TOO_MANY: 3 * 16}
 
 
+@in_virtual_time
+async def test_what_a_redactor_remembered_goes_with_its_process_and_another_takes_its_place() -> None:
+    # Mutation: clearing what the agent knows of it only leaves the pictures where they are.
+    async with laid() as table:
+        table.says(READY)
+        assert table.sees(5)
+        table.says(Covered(5, regions=0))
+        assert table.sees(7, brakes=True)
+        first = table.redactor
+        table.side.forget()
+        assert first.was_killed
+        table.says(Covered(7, regions=0), *(Part(7, len(JPEG), JPEG), Developed(7, 1)))
+        assert table.pictures == [], "said before it was killed, and read after"
+        first.dies()
+        await passes(60.0)
+        assert len(table.redactors) == 2
+        assert table.side.counts().dropped == {"redactor_lost": 1}
+
+
 LIES: dict[str, tuple[Message, ...]] = {
     "covers another frame": (Covered(6, 1),),
     "shows what it hasn't said to be covered": (Part(7, 2, b"ab"),),

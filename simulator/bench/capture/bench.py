@@ -22,6 +22,7 @@ from ecu.clock import SystemClock
 from ecu.disk import RealDisk
 from ecu.keys import FileKeyStore
 from simulator.bench.capture.load import FRAMES_PER_S, lay, settings, source_url
+from simulator.bench.memory import resident_mb
 from simulator.bench.metric import Metric
 from simulator.demo.settings import write_settings
 from simulator.witness import read_entries, running_witness
@@ -60,9 +61,9 @@ def _metrics(
     return [
         Metric("frames a second", frames / ours["seconds"], "frames", f"a recording of {FRAMES_PER_S:,}/s, looping"),
         Metric("CPU beyond the source", share * 100, "% of a core", "agent and signals process, over 30 s", 5.0),
-        Metric("CPU of the source alone", floor_ns * FRAMES_PER_S / 1e7, "% of a core", "the same source, nothing else"),
-        Metric("resident memory", ours["rss_mib"], "MiB", "agent and signals process, pages of both twice", 120.0),
-        Metric("memory, shared pages once", ours["pss_mib"], "MiB", "by proportional set size"),
+        Metric("CPU of the source alone", floor_ns * FRAMES_PER_S / 1e7, "% of a core", "in a process of its own"),
+        Metric("resident memory", ours["both_mb"], "MB", "agent and signals process, pages that both map once", 120.0),
+        Metric("resident memory, summed up", ours["rss_mb"], "MB", "the same, pages that both map twice"),
         Metric("a trigger on flash, p99", float(np.percentile(delays_ms, 99)), "ms",
                f"{len(delays_ms)} P0 triggers: the record's instant to the witness's word", 100.0),
         Metric("a trigger on flash, p50", float(np.percentile(delays_ms, 50)), "ms", "the same"),
@@ -93,7 +94,7 @@ def _measured(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, f
     time.sleep(MEASURED_S)
     used, seconds = sum(map(_cpu_s, pids)) - used, time.monotonic() - began
     last, _ = _status(folder)
-    memory = {"rss_mib": sum(map(_rss_mib, pids)), "pss_mib": sum(map(_pss_mib, pids))}
+    memory = {"both_mb": resident_mb(pids), "rss_mb": sum(resident_mb([pid]) for pid in pids)}
     return first, last, {"cpu_s": used, "seconds": seconds, **memory}
 
 
@@ -117,18 +118,6 @@ def _status(folder: Path) -> tuple[dict[str, Any], list[int]]:
 def _cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-
-
-def _rss_mib(pid: int) -> float:
-    return _kib(Path(f"/proc/{pid}/status").read_text(), "VmRSS") / 1024
-
-
-def _pss_mib(pid: int) -> float:
-    return _kib(Path(f"/proc/{pid}/smaps_rollup").read_text(), "Pss") / 1024
-
-
-def _kib(text: str, name: str) -> int:
-    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name}:"))
 
 
 def _source_alone(folder: Path) -> tuple[int, int]:

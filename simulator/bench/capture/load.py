@@ -59,7 +59,7 @@ def busy_frames(seconds: int = LOOP_S, seed: int = 7) -> Frames:
 
 
 def busy_campaigns() -> bytes:
-    """Twenty signals all the time in blocks of 10 s; a condition of three terms in P0 with 5 s around it; an anomaly."""
+    """Twenty signals all the time in blocks of 10 s; a condition of three terms, in P0, with 5 s around; an anomaly."""
     return json.dumps({"schema": 1, "revision": 1, "campaigns": [_steady(), _urgent(), _odd()]}).encode()
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecu.clock import SECOND_NS
-from telemetry.records import COMMIT_WITHIN_NS, Lane, Purpose
+from telemetry.records import COMMIT_AFTER_NS, COMMIT_WITHIN_NS, Lane, Purpose
 from telemetry.spool.counts import Dropped
 from telemetry.spool.limits import SpoolLimits
 from telemetry.spool.packing import Waiting
@@ -27,12 +27,12 @@ def test_the_next_commit_is_due_when_the_first_lanes_time_is_up(offers: dict[Lan
     assert queue.due_ns() is None
     for lane, t_ns in offers.items():
         queue.lanes[lane].put(offered_at(t_ns))
-    due_ns = min(t_ns + COMMIT_WITHIN_NS[lane] for lane, t_ns in offers.items())
+    due_ns = min(t_ns + COMMIT_AFTER_NS[lane] for lane, t_ns in offers.items())
     assert queue.due_ns() == due_ns
     assert queue.take(due_ns - 1, everything=False) is None
     batch = queue.take(due_ns, everything=False)
     assert batch is not None
-    late = {lane for lane, t_ns in offers.items() if t_ns + COMMIT_WITHIN_NS[lane] <= due_ns}
+    late = {lane for lane, t_ns in offers.items() if t_ns + COMMIT_AFTER_NS[lane] <= due_ns}
     assert {part.lane for part in batch.parts} == late
 
 
@@ -99,3 +99,7 @@ def test_a_withdrawn_purpose_leaves_the_others() -> None:
     assert (lane.count, lane.size) == (1, lane.runs[0].size)
     assert lane.withdraw(None) == 1
     assert (lane.count, lane.size, lane.due_ns()) == (0, 0, None)
+
+
+def test_a_commit_begins_early_enough_to_end_in_time() -> None:
+    assert all(COMMIT_AFTER_NS[lane] <= COMMIT_WITHIN_NS[lane] - 30_000_000 for lane in Lane)
