@@ -97,7 +97,8 @@ class Daemon:
         self._keys = FileKeyStore.open(state / KEYS_FOLDER)
         self._object_counters: Ledger | None = None
         self._counters = Ledger.open(state / COUNTERS_NAME, LEDGER_NAMES, boot_id().encode())
-        self._keeper = SpoolKeeper(self._open_spool(), self._clock, self._confirmed)
+        confirmed = self._confirmed if self._witness is not None else None
+        self._keeper = SpoolKeeper(self._open_spool(), self._clock, confirmed, self._may_tell)
         self._cloud = self._open_cloud()
         self._updates = self._open_updates(self._cloud)
         self._learning = self._open_learning()
@@ -249,6 +250,9 @@ class Daemon:
     def _confirmed(self, confirmations: Sequence[Confirmation]) -> None:
         if self._witness is not None:
             self._witness.tell(confirmations)
+
+    def _may_tell(self, record: Record) -> bool:
+        return isinstance(self._privacy.apply(record), Record)
 
     # --- what it says -----------------------------------------------------------------------------
 
