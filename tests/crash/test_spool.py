@@ -9,7 +9,10 @@ import pytest
 
 from ecu.crashdisk import Call, CrashDisk, CrashState, violation
 from ecu.errors import OutriderError
+from telemetry.spool.ciphers import NonceReused, NonceWitness
+from tests.telemetry.spool.rig import Rig, record
 from tests.telemetry.spool.story import (
+    KEYS,
     STORIES,
     Story,
     a_batch_that_needs_three_segments,
@@ -176,3 +179,16 @@ def test_chance_that_repeats_itself_is_noticed() -> None:
     """Epochs, salts and keys drawn twice: what a start without fresh ones would do."""
     story = Story(commits, seed=0)
     assert violation(story.scenario, story.law, with_history()) is not None
+
+
+def test_a_salt_that_comes_twice_is_noticed_by_whoever_watches_the_nonces() -> None:
+    disk, nonces = with_history(), NonceWitness()
+    for number in range(2):
+        rig = Rig(disk, keys=KEYS, aead=nonces)
+        rig.entropy = bytes
+        rig.open()
+        if number == 0:
+            rig.put(record(number))
+        else:
+            with pytest.raises(NonceReused):
+                rig.put(record(number))

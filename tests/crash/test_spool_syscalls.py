@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -29,11 +28,9 @@ pytestmark = [
 def live(folder: Path, inject: str) -> int:
     """A life in which that fails; how many calls were made to."""
     log = folder / "strace"
-    command = [sys.executable, "-B", "-m", "tests.telemetry.spool.onelife", folder / "state", folder / "witness"]
-    strace = ["strace", "-f", "-qq", "-o", log, "-e", f"trace={','.join(CALLS)}", "-e", f"inject={inject}"]
-    done = subprocess.run(
-        [str(part) for part in [*strace, *command]], capture_output=True, text=True, env={**os.environ}, timeout=60
-    )
+    strace = ["strace", "-f", "-qq", "-o", str(log), "-e", f"trace={','.join(CALLS)}", "-e", f"inject={inject}"]
+    life = [sys.executable, "-B", "-m", "tests.telemetry.spool.onelife", str(folder / "state"), str(folder / "witness")]
+    done = subprocess.run([*strace, *life], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return len(re.findall(r"\(INJECTED\)", log.read_text()))
 
