@@ -44,7 +44,7 @@ def told(what: bytes, item: Confirmation) -> bytes:
 
 def live(state: Path, out: int, rng: Random) -> None:
     spool, _ = open_spool(state)
-    number = 0
+    number = int.from_bytes(os.urandom(7), "big")
     while True:
         for _ in range(rng.randrange(1, 60)):
             lane, purpose = Lane(rng.randrange(4)), Purpose(rng.randrange(1, 5))

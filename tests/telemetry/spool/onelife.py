@@ -1,0 +1,52 @@
+"""A short life of a spool on a real disk, for somebody who makes its system calls fail.
+
+    python -m tests.telemetry.spool.onelife STATE WITNESS
+
+What it confirmed goes to the witness' file as in victim.py. It ends in order, or on what the disk raised.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from random import Random
+
+from ecu.errors import OutriderError
+from telemetry.records import Lane, Purpose
+from tests.telemetry.spool.rig import record
+from tests.telemetry.spool.victim import open_spool, send, told
+
+WITHOUT_SPACE, WORN = "ENOSPC", "EIO"
+
+
+def live(state: Path, out: int) -> None:
+    spool, _ = open_spool(state)
+    rng = Random(int.from_bytes(os.urandom(4), "big"))
+    for commit in range(4):
+        for n in range(12):
+            number = rng.randrange(1 << 60)
+            spool.offer(record(number, Lane(n % 2), Purpose.PERCEPTION, 3000), number)
+        # Nobody is told of these: they are erased.
+        spool.offer(record(commit, Lane.P3, Purpose.LEARNING), commit)
+        batch = spool.take(0, everything=True)
+        assert batch is not None
+        confirmed = spool.settle(spool.write(batch))
+        os.write(out, b"".join(told(b"C", item) for item in confirmed if item.lane != Lane.P3))
+        send(spool, Lane.P0, out, 3)
+    spool.erase(Purpose.LEARNING)
+    assert spool.counts().holds
+    spool.close()
+
+
+def main() -> None:
+    state, witness = Path(sys.argv[1]), Path(sys.argv[2])
+    out = os.open(witness, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+    try:
+        live(state, out)
+    except OutriderError as ended:
+        print(ended)
+
+
+if __name__ == "__main__":
+    main()
