@@ -24,6 +24,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "replay": ("simulator.replaycli", "a recorded drive through the whole agent; same input, same digest"),
     "model": ("inference.cli", "model packages: list, inspect, verify, compare"),
     "ota": ("ota.cli", "the signing desk: keys, releases, what each vehicle is to have"),
+    "signals": ("telemetry.signals.cli", "signals from CAN: compile DBC files to a plan, look at one"),
     "spool": ("telemetry.spool.cli", "what is kept on flash, and whether all of it is accounted for"),
     "bench": ("simulator.bench.cli", "benchmarks, each with its bar"),
 }

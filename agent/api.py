@@ -1,7 +1,8 @@
 """The local API: HTTP/1.1 on the Unix socket `<state>/agent.sock`, for status, doctor and a head unit's display.
 
-`GET /status` answers one JSON object; `GET /events` streams what happens as server-sent events (WHATWG HTML, section
-9.2), newest kept: a slow reader loses old events, never delays the agent. Only this user and root may connect.
+`GET /status` answers one JSON object; `POST /purge` with {"purposes": [...]} erases what is kept for them, and answers
+what it took when that is done; `GET /events` streams what happens as server-sent events (WHATWG HTML, section 9.2),
+newest kept: a slow reader loses old events, never delays the agent. Only this user and root may connect.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
 
-from ecu.errors import EnvironmentFault
+from ecu.errors import EnvironmentFault, OutriderError, UsageFault
 
 MAX_REQUEST_BYTES = 4096
 MAX_SUBSCRIBERS = 8
@@ -25,9 +26,15 @@ REQUEST_WITHIN_S = 5.0
 
 
 class LocalApi:
-    def __init__(self, path: Path, status: Callable[[], object]) -> None:
+    """`status` is what `GET /status` answers. `purge` erases, and answers what it took; it raises UsageFault for a
+    purpose that is none, and OutriderError for what couldn't be done. None: this agent purges nothing."""
+
+    def __init__(
+        self, path: Path, status: Callable[[], object], purge: Callable[[list[str]], Awaitable[object]] | None = None
+    ) -> None:
         self._path = path
         self._status = status
+        self._purge = purge
         self._server: asyncio.Server | None = None
         self._subscribers: set[asyncio.Queue[bytes]] = set()
         self._conversations: set[asyncio.Task[None]] = set()
@@ -81,7 +88,7 @@ class LocalApi:
                 return
             async with asyncio.timeout(REQUEST_WITHIN_S):
                 head = await reader.readuntil(b"\r\n\r\n")
-            await self._route(head.split(b"\r\n", 1)[0].decode("latin-1"), reader, writer)
+            await self._route(head, reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
             pass  # whoever asked is gone, or never asked properly
         finally:
@@ -89,16 +96,20 @@ class LocalApi:
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
-    async def _route(self, request_line: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        match request_line.split(" "):
+    async def _route(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        match head.split(b"\r\n", 1)[0].decode("latin-1").split(" "):
             case ["GET", "/status", _]:
                 await _answer(writer, "200 OK", msgspec.json.encode(self._status()))
             case ["GET", "/events", _] if len(self._subscribers) < MAX_SUBSCRIBERS:
                 await self._stream(reader, writer)
             case ["GET", "/events", _]:
                 await _answer(writer, "503 Service Unavailable", b'{"error": "too many subscribers"}')
+            case ["POST", "/purge", _] if self._purge is not None:
+                async with asyncio.timeout(REQUEST_WITHIN_S):
+                    body = await reader.readexactly(_length_of(head))
+                await _answer(writer, *await _purged(self._purge, body))
             case _:
-                await _answer(writer, "404 Not Found", b'{"error": "known: GET /status, GET /events"}')
+                await _answer(writer, "404 Not Found", b'{"error": "known: GET /status, GET /events, POST /purge"}')
 
     async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Until the subscriber hangs up."""
@@ -114,6 +125,30 @@ class LocalApi:
             for task in (hung_up, telling):
                 task.cancel()
             await asyncio.gather(hung_up, telling, return_exceptions=True)
+
+
+class _PurgeRequest(msgspec.Struct, forbid_unknown_fields=True):
+    purposes: list[str]
+
+
+async def _purged(purge: Callable[[list[str]], Awaitable[object]], body: bytes) -> tuple[str, bytes]:
+    """Status and answer."""
+    try:
+        request = msgspec.json.decode(body, type=_PurgeRequest)
+        return "200 OK", msgspec.json.encode(await purge(request.purposes))
+    except (msgspec.DecodeError, UnicodeDecodeError, UsageFault) as error:
+        return "400 Bad Request", msgspec.json.encode({"error": str(error)})
+    except OutriderError as error:
+        return "503 Service Unavailable", msgspec.json.encode({"error": str(error)})
+
+
+def _length_of(head: bytes) -> int:
+    """What Content-Length says; 0 when it says nothing that can be."""
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"content-length" and value.strip().isdigit():
+            return min(int(value), MAX_REQUEST_BYTES)
+    return 0
 
 
 async def _tell(queue: asyncio.Queue[bytes], writer: asyncio.StreamWriter) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import http
 import http.client
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from ecu.errors import EnvironmentFault
+from ecu.errors import EnvironmentFault, OutriderError
 
 ANSWER_WITHIN_S = 5.0
+PURGED_WITHIN_S = 120.0
 
 
 class AgentNotRunning(EnvironmentFault):
@@ -30,12 +32,30 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
+class NotDone(OutriderError):
+    """The agent was asked to do something, and says why it hasn't."""
+
+
 def ask_status(socket_path: Path) -> Any:
     """The agent's status as JSON values. Raises AgentNotRunning."""
-    connection = _UnixConnection(socket_path, ANSWER_WITHIN_S)
+    return _asked(socket_path, "GET", "/status", None, ANSWER_WITHIN_S)[1]
+
+
+def ask_purge(socket_path: Path, purposes: Iterable[str]) -> Any:
+    """What a purge took, as JSON values. Raises AgentNotRunning, NotDone."""
+    body = msgspec.json.encode({"purposes": sorted(purposes)})
+    code, answer = _asked(socket_path, "POST", "/purge", body, PURGED_WITHIN_S)
+    if code != http.HTTPStatus.OK:
+        raise NotDone(str(answer["error"]))
+    return answer
+
+
+def _asked(socket_path: Path, method: str, path: str, body: bytes | None, within_s: float) -> tuple[int, Any]:
+    connection = _UnixConnection(socket_path, within_s)
     try:
-        connection.request("GET", "/status")
-        return msgspec.json.decode(connection.getresponse().read())
+        connection.request(method, path, body)
+        response = connection.getresponse()
+        return response.status, msgspec.json.decode(response.read())
     except (OSError, http.client.HTTPException) as error:
         raise AgentNotRunning(
             f"No agent answers on {socket_path}. Start it with: outrider agent run --state {socket_path.parent}"

@@ -72,10 +72,13 @@ class Child(Generic[In]):
         child._channel.attach(lambda message: on_message(child, message), closed, on_bad=bad)
         return child
 
-    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        """A message to a child that is gone, or hopelessly behind, is lost: its end is being noticed anyway."""
-        with contextlib.suppress(ChannelClosed, BlockingIOError):
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> bool:
+        """False when it was lost: the child is gone, or hopelessly behind, and its end is being noticed anyway."""
+        try:
             self._channel.send(message, descriptors)
+        except (ChannelClosed, BlockingIOError):
+            return False
+        return True
 
     def kill(self) -> None:
         # Once it is reaped its number may be another process's.

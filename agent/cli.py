@@ -1,25 +1,22 @@
-"""`outrider agent`: run, status, doctor."""
+"""`outrider agent`: run, status, doctor, purge."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
 import typer
 
-from agent.config import DEFAULT_STATE, AgentConfig, load_config
-from ecu.errors import OutriderError
-from ecu.logs import log_to_standard_error
-from ecu.process import enter_child
-from ecu.urgency import may_prefer, prefer_first_thread
+from agent.folders import SOCKET_NAME
+from ecu.clock import SystemClock
+from ecu.errors import OutriderError, UsageFault
 
-THREADS_TAKE_TURNS_S: Final = 0.001
-NEW_THREADS_STEP_BACK_S: Final = 1.0
+DEFAULT_STATE: Final = Path("outrider-state")
+"""Where the agent keeps everything, below the folder it is started in, unless --state says otherwise."""
 
 app = typer.Typer(help="The daemon on the vehicle and its questions.", no_args_is_help=True, add_completion=False)
 
@@ -31,42 +28,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, n
 @app.command()
 def run(state: State = DEFAULT_STATE, config: Config = None) -> None:
     """Ride along until SIGTERM: everything pending is durable when it ends."""
-    enter_child()
-    log_to_standard_error()
-    settings = load_config(config)
-    if not settings.run.lockstep:
-        _go_first()
-    asyncio.run(_run(settings, state))
-
-
-def _go_first() -> None:
-    """At real speed the road waits for this process; in lockstep nobody does. Here, since it is the process's own
-    matter: who runs a daemon inside another process (a test) keeps that one's urgency."""
-    if may_prefer():
-        prefer_first_thread()
-    # A frame's message must not wait behind a thread that compresses or encrypts.
-    sys.setswitchinterval(THREADS_TAKE_TURNS_S)
-
-
-async def _run(config: AgentConfig, state: Path) -> None:
-    # Only here: the questions below must answer quickly and need none of it.
-    from agent.daemon import Daemon
-
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    going_first = asyncio.create_task(_keep_going_first(config))
-    try:
-        await Daemon(config, state, os.environ).run(stop)
-    finally:
-        going_first.cancel()
-
-
-async def _keep_going_first(config: AgentConfig) -> None:
-    """The threads that the daemon and its libraries have started since step back."""
-    while not config.run.lockstep and may_prefer():
-        await asyncio.sleep(NEW_THREADS_STEP_BACK_S)
-        prefer_first_thread()
+    command = [sys.executable, "-m", "agent.process", "--state", str(state)]
+    os.execv(sys.executable, [*command, "--config", str(config)] if config is not None else command)
 
 
 @app.command()
@@ -74,13 +37,60 @@ def status(state: State = DEFAULT_STATE, as_json: AsJson = False) -> None:
     """What the agent is doing: laws, lanes, frames, link."""
     from agent.apiclient import ask_status
 
-    answer = ask_status(state / "agent.sock")
+    answer = ask_status(state / SOCKET_NAME)
     if as_json:
         typer.echo(msgspec.json.encode(answer).decode())
     else:
         from agent.statusview import show_status
 
         show_status(answer)
+
+
+@app.command()
+def purge(
+    purpose: Annotated[
+        list[str],
+        typer.Option("--purpose", help="safety, driving, perception, operation, learning or all; repeatable."),
+    ],
+    state: State = DEFAULT_STATE,
+    config: Config = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make all that is kept here for a purpose unreadable, for ever; also while the agent runs."""
+    from agent.purge import purposes_named
+
+    names = sorted(wanted.name.lower() for wanted in purposes_named(purpose))
+    if not yes:
+        _demand_yes(names, state)
+    purged = _purged(names, state, config)
+    if as_json:
+        typer.echo(msgspec.json.encode(purged).decode())
+    else:
+        from agent.statusview import show_purged
+
+        show_purged(purged)
+
+
+def _demand_yes(names: Sequence[str], state: Path) -> None:
+    """Raises UsageFault where nobody can be asked, OutriderError where he says no."""
+    if not sys.stdin.isatty():
+        raise UsageFault("A purge can't be taken back, and there is nobody to ask: add --yes.")
+    if not typer.confirm(f"Erase all that {state} keeps for {', '.join(names)}, for ever?"):
+        raise OutriderError("Nothing was erased.")
+
+
+def _purged(names: Sequence[str], state: Path, config: Path | None) -> Any:
+    """By the agent where one runs; otherwise here, and none starts meanwhile, since this process holds the keys."""
+    from agent.apiclient import AgentNotRunning, ask_purge
+
+    try:
+        return ask_purge(state / SOCKET_NAME, names)
+    except AgentNotRunning:
+        from agent.config import load_config
+        from agent.purge import purge_state
+
+        return msgspec.to_builtins(purge_state(state, names, load_config(config), SystemClock(), os.urandom))
 
 
 @app.command()
@@ -91,7 +101,7 @@ def doctor(state: State = DEFAULT_STATE, as_json: AsJson = False) -> None:
     from agent.status import AgentStatus
     from agent.statusview import show_findings
 
-    answer: Any = ask_status(state / "agent.sock")
+    answer: Any = ask_status(state / SOCKET_NAME)
     findings = diagnose(msgspec.convert(answer, AgentStatus))
     if as_json:
         typer.echo(msgspec.json.encode(findings).decode())

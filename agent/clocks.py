@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ecu.clock import Clock
+from telemetry.privacy.stage import rounded
 
 
 class DriveClock:
@@ -20,3 +21,16 @@ class DriveClock:
 
     async def sleep_until(self, boot_ns: int) -> None:
         await self._drive.sleep_until(boot_ns)
+
+
+class RoundedWall:
+    """Wall time rounded down to a multiple of `round_ns`, for stamps that may tell no more ([privacy] time_round_ms);
+    0 leaves it. Boot time, which deadlines need, is exact."""
+
+    def __init__(self, clock: Clock, round_ns: int) -> None:
+        self._clock = clock
+        self._round_ns = round_ns
+        self.boot_ns, self.sleep_until = clock.boot_ns, clock.sleep_until
+
+    def wall_ns(self) -> int:
+        return rounded(self._clock.wall_ns(), self._round_ns)

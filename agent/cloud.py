@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Final, assert_never
 
 import structlog
 from cryptography import x509
 
+from agent.anchors import ClockAnchors
 from agent.config import LinkSection
 from agent.links import Trust, ends_at_receiver, open_link
 from agent.objectlink import HttpsObjectLink
@@ -18,21 +20,26 @@ from agent.renewal import TIME_FLOOR_WALL_NS, Renewal, due
 from agent.report import is_urgent
 from agent.status import CloudStatus
 from agent.updatesource import ReceiverSource
-from ecu.clock import SECOND_NS, Clock
-from ecu.disk import DiskError
+from ecu.clock import SECOND_NS, Clock, SystemClock, boot_id
+from ecu.disk import Disk, DiskError
 from ecu.keys import KeyStoreError
+from ecu.network import LinuxNetwork
 from ota.trust import Roots
 from telemetry.links.link import Hint, LinkError, Unreachable
 from telemetry.links.statusreport import StatusReport, pack_status
 from telemetry.objects import ObjectKeeper, ObjectsConfig
-from telemetry.objects.uplink import ObjectUplink, Records
+from telemetry.objects.uplink import ObjectUplink
 from telemetry.uplink.backlog import Backlog
 from telemetry.uplink.config import UplinkConfig
+from telemetry.uplink.daybook import DayBook
+from telemetry.uplink.meter import Meter
+from telemetry.uplink.networks import NetworkConfig
 from telemetry.uplink.status import UplinkState
 from telemetry.uplink.uplink import Hooks, Uplink
 
 RENEWAL_LOOK_NS: Final = 60 * SECOND_NS
 RENEWAL_AGAIN_NS: Final = 3600 * SECOND_NS
+DAYBOOK_NAME: Final = "network"
 REPORT_LOOK_NS: Final = SECOND_NS
 REPORT_EVERY_NS: Final = 60 * SECOND_NS
 """For counts alone: a cloud takes money for each."""
@@ -57,8 +64,12 @@ class CloudSide:
         uplink: UplinkConfig,
         on_hint: Callable[[], None] | None = None,
         report: Callable[[], StatusReport] | None = None,
+        meter: Meter | None = None,
+        anchors: ClockAnchors | None = None,
     ) -> None:
         self._trust = trust
+        self._anchors = anchors
+        self._meter = meter or Meter(clock)
         self._clock = clock
         self._kind = link.kind
         self._report = report
@@ -77,7 +88,7 @@ class CloudSide:
             connected=self._connected,
             hint=self._hint,
         )
-        self._uplink = Uplink(self._link, backlog, clock, rng, uplink, hooks)
+        self._uplink = Uplink(self._link, backlog, clock, rng, uplink, hooks, self._meter)
         self._objects: ObjectUplink | None = None
 
     async def run(self) -> None:
@@ -85,8 +96,14 @@ class CloudSide:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._uplink.run())
             group.create_task(self._keep_certificate())
+            group.create_task(self._meter.watch(self._nudge))
             if self._report is not None:
                 group.create_task(self._tell_status(self._report))
+
+    async def last_call(self) -> None:
+        """Once `run` has ended: P0 goes if the network allows, in [uplink] last_call_s; then what went is written down."""
+        await self._uplink.last_call(self._waits.last_call_s)
+        await asyncio.to_thread(self._meter.close)
 
     @property
     def vehicle(self) -> str:
@@ -115,11 +132,13 @@ class CloudSide:
         paired = self._trust.paired
         return ReceiverSource(paired.host, paired.https_port, self._context, self._trust.wall)
 
-    def object_uplink(self, keeper: ObjectKeeper, config: ObjectsConfig, records: Records) -> ObjectUplink:
-        """Brings what `keeper` holds to the receiver, behind all records."""
+    def object_uplink(self, keeper: ObjectKeeper, config: ObjectsConfig) -> ObjectUplink:
+        """Brings what `keeper` holds to the receiver, by the same meter as the records."""
         paired, wall = self._trust.paired, self._trust.wall
-        link = HttpsObjectLink(paired.host, paired.https_port, self._context, wall)
-        self._objects = ObjectUplink(link, keeper, self._clock, self._rng, config, self._waits, records)
+        first, second = (HttpsObjectLink(paired.host, paired.https_port, self._context, wall) for _ in range(2))
+        self._objects = ObjectUplink(
+            first, keeper, self._clock, self._rng, config, self._waits, self._meter, second=second
+        )  # fmt: skip
         return self._objects
 
     async def _set_clock(self) -> None:
@@ -130,6 +149,8 @@ class CloudSide:
         wall_ns = time.wall_ns + time.within_ns // 2
         log.info("clock_set", by_ns=wall_ns - self._trust.wall.wall_ns(), within_ns=time.within_ns)
         self._trust.wall.correct(wall_ns)
+        if self._anchors is not None:
+            self._anchors.corrected(time.within_ns // 2)
         self._nudge()
 
     def _nudge(self) -> None:
@@ -231,6 +252,9 @@ class CloudSide:
     def _connected(self) -> None:
         """Only the identity that has connected to the receiver makes the one before it superfluous."""
         self._told = None
+        self._meter.proven(self._trust.wall.wall_ns())  # certificates hold by it
+        if self._anchors is not None:
+            self._anchors.proven()
         if not self._link_tells or self._connecting_as != self._trust.keys.certificate():
             return
         try:
@@ -249,3 +273,11 @@ def _ends_ns(certificate_pem: bytes | None) -> int | None:
 def never_paired(link: LinkSection) -> CloudStatus:
     """The status of a vehicle with nobody to send to."""
     return CloudStatus(None, None, link.kind, None, None)
+
+
+def open_meter(config: NetworkConfig, disk: Disk) -> Meter:
+    """What goes out, metered by the computer's own network and time, whatever time a drive lives in."""
+    clock = SystemClock()
+    roaming = Path(config.roaming_file) if config.roaming_file else None
+    source = LinuxNetwork(config.kinds(), roaming)
+    return Meter(clock, config, source, DayBook.open(disk, DAYBOOK_NAME, clock, boot_id()))

@@ -12,15 +12,14 @@ from agent.learning.gates import PowerWanted
 from agent.learning.labelsource import parse_source
 from ecu.errors import UsageFault
 from ecu.toml import load_toml
+from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.capture.config import CaptureConfig
 from telemetry.federated.plan import LearningFloor
 from telemetry.objects.config import ObjectsConfig
 from telemetry.privacy.policy import PrivacyPolicy
 from telemetry.spool.limits import SpoolLimits
 from telemetry.uplink.config import UplinkConfig
-
-DEFAULT_STATE = Path("outrider-state")
-"""Where the agent keeps everything, below the folder it is started in, unless --state says otherwise."""
+from telemetry.uplink.networks import NetworkConfig
 
 
 class Section(BaseModel):
@@ -30,6 +29,9 @@ class Section(BaseModel):
 class RunSection(Section):
     lockstep: bool = Field(default=False, description="Run as fast as the sources allow, in the drive's own time.")
     step_ms: int = Field(default=200, gt=0, le=1000, description="Lockstep: how far each grant goes.")
+    flush_within_s: float = Field(
+        default=5.0, gt=0, le=60, description="At ignition off: how long flash may take for what waits, seconds."
+    )
     wall_error_s: float = Field(
         default=0.0, description="Test benches: how wrong the computer's wall clock is taken to be."
     )
@@ -52,7 +54,25 @@ class PerceptionSection(Section):
 
 
 class SignalsSection(Section):
-    source: str = Field(default="", description="Where vehicle signals come from: unix:PATH. Empty = none.")
+    source: str = Field(
+        default="",
+        description="Where vehicle signals come from: unix:PATH, which tells VSS paths; or a bus, which needs a plan: "
+        "can:INTERFACE, bus:PATH (simulated), frames:FILE[?rate=R&loop=1] (recorded). Empty = none.",
+    )
+    plan: str = Field(
+        default="", description="File that says what a bus's frames hold, until a release brings one (signals compile)."
+    )
+
+    @property
+    def bus(self) -> str:
+        """The source, where it is a bus."""
+        return "" if self.source.startswith("unix:") else self.source
+
+
+class CampaignsSection(CampaignFloor):
+    """[campaigns]: the most that all campaigns together cost, whoever asks."""
+
+    file: str = Field(default="", description="Test benches: the owner's own campaigns.json, until one is signed.")
 
 
 class LinkSection(Section):
@@ -124,11 +144,13 @@ class AgentConfig(Section):
     perception: PerceptionSection = PerceptionSection()
     signals: SignalsSection = SignalsSection()
     capture: CaptureConfig = CaptureConfig()
+    campaigns: CampaignsSection = CampaignsSection()
     privacy: PrivacyPolicy = PrivacyPolicy()
     spool: SpoolLimits = SpoolLimits()
     pictures: PicturesSection = PicturesSection()
     objects: ObjectsConfig = ObjectsConfig()
     uplink: UplinkConfig = UplinkConfig()
+    network: NetworkConfig = NetworkConfig()
     link: LinkSection = LinkSection()
     updates: UpdatesSection = UpdatesSection()
     learning: LearningSection = LearningSection()

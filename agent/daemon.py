@@ -1,7 +1,7 @@
 """The daemon: builds everything on the vehicle, runs it, and lets it go in order.
 
-Ignition on: spool, cloud side, perception, signals. Ignition off (SIGTERM): sources first, then everything pending
-becomes durable, then the rest. A bug or an unfit model ends the daemon; whoever launched it starts it again.
+Ignition on: spool, cloud side, perception, signals. Ignition off (SIGTERM): everything pending becomes durable, sources
+end and what they left becomes durable, P0 goes if the network allows, then the rest, and quiet. A bug or an unfit model ends the daemon; whoever launched it starts it again.
 """
 
 from __future__ import annotations
@@ -12,16 +12,26 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
 import structlog
 
+from agent.anchors import ClockAnchors
 from agent.api import LocalApi
-from agent.clocks import DriveClock
-from agent.cloud import CloudSide, never_paired
+from agent.clocks import DriveClock, RoundedWall
+from agent.cloud import CloudSide, never_paired, open_meter
 from agent.config import AgentConfig, PicturesSection
+from agent.folders import (
+    COUNTERS_NAME,
+    OBJECT_COUNTERS_NAME,
+    OBJECTS_FOLDER,
+    SOCKET_NAME,
+    SPOOL_FOLDER,
+    UPDATES_FOLDER,
+)
 from agent.frames import FrameAccount
 from agent.gallery import Gallery
 from agent.judging import ProcessJudge
@@ -32,9 +42,21 @@ from agent.pairing import KEYS_FOLDER, NotPaired, load_paired
 from agent.perception import Perception, PerceptionSettings, Supervision
 from agent.perception.settings import LOCKSTEP_HANG_NS
 from agent.pipeline import Pipeline
+from agent.purge import (
+    Held,
+    Purged,
+    PurgeLog,
+    erase_objects,
+    examples_in,
+    purposes_named,
+    records_erased,
+    settle_state,
+)
+from agent.purging import Purger
 from agent.redactor import PictureSettings, PictureSide
 from agent.redactor.pictures import ANSWER_WITHIN_S
 from agent.report import report_of
+from agent.signals.room import SignalRoom, SignalSettings
 from agent.status import AgentStatus, ClockStatus, PrivacyStatus, WitnessStatus
 from agent.updates import TrialRules, UpdateSide
 from agent.view import View
@@ -50,25 +72,23 @@ from ota.kinds import Kind
 from ota.trust import Vehicle
 from ota.updates import Notice
 from telemetry.capture import CaptureRules
+from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.confirmations import Confirmation, ConfirmationSocket
 from telemetry.federated.plan import PLAN_FILE
 from telemetry.objects import LEDGER_NAMES as OBJECT_LEDGER_NAMES
 from telemetry.objects import ObjectKeeper, ObjectStore
 from telemetry.privacy import Privacy
-from telemetry.privacy.pictures import RedactedPicture
-from telemetry.records import Learned, PictureTaken, Purpose, Record, UpdateReport
-from telemetry.signals import SocketSignals, unix_dial
+from telemetry.privacy.aliases import same_each_time
+from telemetry.privacy.pictures import RedactedCrop, RedactedPicture
+from telemetry.records import ClockAnchor, Learned, PictureTaken, Purpose, Record, UpdateReport
+from telemetry.signals import SocketSignals, unix_dial, vss
 from telemetry.spool import LEDGER_NAMES, Spool, SpoolKeeper
+from telemetry.spool.format import max_wire_bytes
+from telemetry.spool.packing import max_event_bytes
 from telemetry.uplink.status import UplinkState
 
-SOCKET_NAME: Final = "agent.sock"
-SPOOL_FOLDER: Final = "spool"
-UPDATES_FOLDER: Final = "updates"
-OBJECTS_FOLDER: Final = "objects"
-OBJECT_COUNTERS_NAME: Final = "objects.ledger"
-COUNTERS_NAME: Final = "spool.ledger"
 STATUS_EVERY_S: Final = 0.25
-FLUSH_WITHIN_NS: Final = 5 * SECOND_NS
+CAPTURED_WITHIN_S: Final = 2.0
 
 log = structlog.get_logger()
 
@@ -88,22 +108,32 @@ class Daemon:
         self._clock = DriveClock(self._stepping or SystemClock(), self._wall)
         self._since_ns = self._clock.boot_ns()
         self._version = importlib.metadata.version("outrider")
-        self._privacy = Privacy(config.privacy)
+        self._privacy = Privacy(config.privacy, same_each_time if config.run.lockstep else os.urandom)
+        self._crops_hidden = 0
         self._pipeline = Pipeline(config.camera.name, CaptureRules(config.capture), self._privacy, self._heard)
         self._views: list[Seen] = []
         self._drive_ended = False
-        self._api = LocalApi(state / SOCKET_NAME, self.status)
+        self._api = LocalApi(state / SOCKET_NAME, self.status, self._purge)
         self._witness = ConfirmationSocket(Path(config.witness.socket)) if config.witness.socket else None
         self._keys = FileKeyStore.open(state / KEYS_FOLDER)
+        self._settle()
         self._object_counters: Ledger | None = None
         self._counters = Ledger.open(state / COUNTERS_NAME, LEDGER_NAMES, boot_id().encode())
-        self._keeper = SpoolKeeper(self._open_spool(), self._clock, self._confirmed)
+        stamps = RoundedWall(self._clock, config.privacy.time_round_ms * MILLISECOND_NS)
+        self._keeper = SpoolKeeper(self._open_spool(), stamps, self._confirmed)
+        # In lockstep records bear the drive's time, which is no boot's.
+        self._anchors = None if self._stepping else ClockAnchors(
+            self._clock, boot_id(), self._keeper.epochs, self._anchor
+        )  # fmt: skip
         self._cloud = self._open_cloud()
         self._updates = self._open_updates(self._cloud)
         self._learning = self._open_learning()
         self._gallery = self._open_gallery(self._cloud)
         self._perception = self._open_perception()
         self._signals = self._open_signals()
+        self._room = self._open_room()
+        self._pictures_erased = 0
+        self._purger = self._open_purger()
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -124,8 +154,12 @@ class Daemon:
             works.append(self._cloud.run())
         if self._gallery is not None:
             works.append(self._gallery.run())
+        if self._anchors is not None:
+            works.append(self._anchors.run())
         works.append(self._learning.run())
-        if self._updates is not None and self._perception is not None:
+        if self._stepping is None:
+            works.append(self._room.run())
+        if self._updates is not None:
             works.append(self._try_updates(self._updates, self._perception))
         try:
             async with asyncio.TaskGroup() as group:
@@ -140,16 +174,21 @@ class Daemon:
             raise reasons[0] from ended
 
     async def _close(self) -> None:
-        """Ignition off: sources first, then everything pending becomes durable, then the rest."""
+        """Ignition off: everything pending becomes durable, sources end and what they left does, P0 goes if it can."""
+        within_s = self._config.run.flush_within_s
+        await self._flush(within_s)
         if self._perception is not None:
             await self._perception.stop()
+        await self._room.close(CAPTURED_WITHIN_S)
         if self._gallery is not None:
-            await self._gallery.close(FLUSH_WITHIN_NS / SECOND_NS)
-        await self._learning.close(FLUSH_WITHIN_NS / SECOND_NS)
+            await self._gallery.close(within_s)
+        await self._learning.close(within_s)
         if self._signals is not None:
             self._signals.close()
-        if not await self._keeper.close(FLUSH_WITHIN_NS):
-            log.error("flash_too_slow", within_ns=FLUSH_WITHIN_NS)
+        if await self._flush(within_s) and self._cloud is not None:
+            await self._cloud.last_call()
+        if not await self._keeper.close(int(within_s * SECOND_NS)):
+            log.error("flash_too_slow", within_s=within_s)
         if self._witness is not None:
             self._witness.close()
         await self._api.stop()
@@ -158,6 +197,16 @@ class Daemon:
         if self._object_counters is not None:
             self._object_counters.close()
         self._drive_time.close()
+
+    async def _flush(self, within_s: float) -> bool:
+        """Whether all that was offered is durable, or counted, by then."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._keeper.flush()
+        except TimeoutError:
+            log.error("flash_too_slow", within_s=within_s)
+            return False
+        return True
 
     # --- what comes in ----------------------------------------------------------------------------
 
@@ -175,9 +224,10 @@ class Daemon:
         self._settled()
         await perception.watch()
 
-    async def _try_updates(self, updates: UpdateSide, perception: Perception) -> None:
+    async def _try_updates(self, updates: UpdateSide, perception: Perception | None) -> None:
         """Once frames flow, or can't for now: a release is tried on the road."""
-        await perception.started.wait()
+        if perception is not None:
+            await perception.started.wait()
         await updates.run(perception)
 
     def _settled(self) -> None:
@@ -186,7 +236,11 @@ class Daemon:
 
     async def _follow_signals(self, signals: SocketSignals) -> None:
         async for sample in signals.samples():
-            self._keep(self._pipeline.on_signals(sample.t_ns, sample.payload))
+            self._room.tell(sample.t_ns, sample.payload)
+            self._signalled(sample.t_ns, sample.payload)
+
+    def _signalled(self, t_ns: int, values: dict[str, float]) -> None:
+        self._keep(self._pipeline.on_signals(t_ns, values))
 
     async def _drive(self, perception: Perception, clock: SteppingClock) -> None:
         """Lockstep: the drive as fast as it goes, then time alone goes on so that the link can finish."""
@@ -194,11 +248,14 @@ class Daemon:
         if self._side is not None:
             await self._side.settled.wait()
         self._settled()
-        drive = LockstepDrive(perception, self._views, self._config.camera.name, self._signals, self._pipeline, clock)
+        drive = LockstepDrive(
+            perception, self._views, self._config.camera.name, self._signals, self._pipeline, clock, self._room
+        )
         step_ns = self._config.run.step_ms * MILLISECOND_NS
         async for step in drive.steps(clock.boot_ns(), step_ns, until_ns=None):
             for moment in step.moments:
                 self._keep(moment.records)
+            self._keep(step.captured)
             self._drive_time.set(t_ns=step.t_ns)
             await self._keeper.commit_due()
         self._drive_ended = True
@@ -210,6 +267,8 @@ class Daemon:
         if self._stepping is not None:
             self._views.append(seen)
         else:
+            assert self._perception is not None
+            self._room.see(seen, self._perception.disagreement)
             self._keep(self._pipeline.on_seen(seen))
         self._api.publish(
             "seen", View(seen.frame_id, self._live_model(), seen.t_ns, latency_ns, seen.model_ns, seen.tracks)
@@ -236,6 +295,9 @@ class Daemon:
         log.info("update", what=report.what, title=report.title, words=report.words)
         self._keep(self._pipeline.on_update(self._clock.boot_ns(), report))
         self._api.publish("update", report)
+
+    def _anchor(self, anchor: ClockAnchor) -> None:
+        self._keep(self._pipeline.on_clock(anchor.boot_ns, anchor))
 
     def _keep(self, records: Iterable[Record]) -> None:
         for record in records:
@@ -285,6 +347,7 @@ class Daemon:
             clock=ClockStatus(self._clock.boot_ns(), self._wall.wall_ns(), self._wall.offset_ns),
             perception=perception,
             signals=self._signals.status() if self._signals is not None else None,
+            campaigns=self._room.status(),
             privacy=PrivacyStatus(
                 self._privacy.passed,
                 {reason.value: records for reason, records in self._privacy.dropped.items()},
@@ -305,11 +368,40 @@ class Daemon:
 
     def _open_spool(self) -> Spool:
         disk = RealDisk(self._state / SPOOL_FOLDER)
-        spool = Spool.open(disk, self._keys, self._clock, os.urandom, self._config.spool, self._counters)
-        if not self._may_learn() and spool.holds(Purpose.LEARNING):
-            # Its owner took the consent back: what was learned and hasn't left yet never does.
-            log.warning("learned_erased", records=spool.erase(Purpose.LEARNING))
-        return spool
+        return Spool.open(disk, self._keys, self._clock, os.urandom, self._config.spool, self._counters)
+
+    def _settle(self) -> None:
+        """Before anything is opened: a purge that was cut short is finished, and what nobody consents to any more is
+        erased. Raises OutriderError: nothing may be sent that should be gone."""
+        config = self._config
+        purged = settle_state(
+            self._state, self._keys, self._clock, os.urandom, config.spool, config.objects, config.privacy.consents
+        )
+        if purged is not None:
+            log.warning("purged_at_start", purposes=purged.purposes, why=purged.why, records=purged.records)
+
+    def _open_purger(self) -> Purger:
+        """Who hands on comes before who gets: no record of a picture that is gone is kept."""
+        erasers = (self._forget, self._room.forget, self._erase_pictures, self._learning.erase, self._keeper.erase)
+        return Purger(PurgeLog(self._disk, self._clock, os.urandom), self._held, erasers)
+
+    async def _purge(self, names: list[str]) -> Purged:
+        """Raises UsageFault, PurgeUnfinished."""
+        return await self._purger.purge(purposes_named(names))
+
+    async def _forget(self, purpose: Purpose) -> None:
+        self._pipeline.forget(purpose)
+
+    async def _erase_pictures(self, purpose: Purpose) -> None:
+        if self._gallery is not None:
+            await self._gallery.erase(purpose)
+        else:  # not wanted any more, but some may lie there
+            erase = partial(erase_objects, self._state, self._keys, os.urandom, self._config.objects, purpose)
+            self._pictures_erased += await asyncio.to_thread(erase)
+
+    def _held(self) -> Held:
+        pictures = self._gallery.status().objects.erased if self._gallery is not None else self._pictures_erased
+        return Held(records_erased(self._keeper.counts()), pictures, examples_in(self._disk))
 
     def _open_cloud(self) -> CloudSide | None:
         if self._config.link.kind == "none":
@@ -325,7 +417,8 @@ class Daemon:
         trust = Trust(paired, self._keys, self._wall, self._disk)
         return CloudSide(
             trust, self._keeper, self._clock, self._rng, self._config.link, self._config.uplink, self._hinted,
-            lambda: report_of(self.status()),
+            lambda: report_of(self.status()), open_meter(self._config.network, self._disk),
+            self._anchors,
         )  # fmt: skip
 
     def _hinted(self) -> None:
@@ -352,7 +445,9 @@ class Daemon:
         )
 
     def _factory(self) -> dict[Kind, Path]:
-        """What ships, of each kind that runs here."""
+        """What ships, of each kind that runs here: none without a camera."""
+        if not self._config.camera.source:
+            return {}
         perception = self._config.perception
         model = {Kind.MODEL: find_package(perception.model)}
         return model | ({Kind.STATE: find_package(perception.states)} if perception.states else {})
@@ -373,10 +468,10 @@ class Daemon:
         self._object_counters = Ledger.open(self._state / OBJECT_COUNTERS_NAME, OBJECT_LEDGER_NAMES, boot_id().encode())
         store = ObjectStore.open(RealDisk(folder), self._keys, os.urandom, objects, self._object_counters)
         keeper = ObjectKeeper(store)
-        uplink = None if cloud is None else cloud.object_uplink(keeper, objects, self._keeper)
+        uplink = None if cloud is None else cloud.object_uplink(keeper, objects)
         side = self._open_side(self._config.pictures) if self._config.camera.source else None
         return Gallery(
-            self._config.camera.name, side, keeper, uplink, self._may_keep_pictures, self._pipeline.on_picture,
+            self._config.camera.name, side, keeper, uplink, self._may_keep_picture, self._pipeline.on_picture,
             self._keep,
         )  # fmt: skip
 
@@ -392,14 +487,21 @@ class Daemon:
             self._learning.crop_px,
         )
         supervision = Supervision(self._rng, self._environment)
-        return PictureSide(wanted, self._clock, supervision, self._pictured, self._health, self._learning.see)
+        return PictureSide(wanted, self._clock, supervision, self._pictured, self._health, self._cropped)
 
     @property
     def _side(self) -> PictureSide | None:
         return self._gallery.side if self._gallery is not None else None
 
-    def _may_keep_pictures(self) -> bool:
-        return self._privacy.forbids(PictureTaken) is None
+    def _may_keep_picture(self, captured_ns: int) -> bool:
+        return self._privacy.forbids(PictureTaken, at_ns=captured_ns) is None
+
+    def _cropped(self, crop: RedactedCrop) -> None:
+        """Of what a zone shows nothing is learned either."""
+        if self._privacy.hides(crop.captured_ns) is None:
+            self._learning.see(crop)
+        else:
+            self._crops_hidden += 1
 
     def _pictured(self, picture: RedactedPicture) -> None:
         assert self._gallery is not None
@@ -466,9 +568,42 @@ class Daemon:
         )
 
     def _open_signals(self) -> SocketSignals | None:
-        if not self._config.signals.source:
+        source = self._config.signals.source
+        if not source or self._config.signals.bus:
             return None
-        return SocketSignals(unix_dial(self._config.signals.source), self._clock, self._rng)
+        return SocketSignals(unix_dial(source), self._clock, self._rng)
+
+    def _open_room(self) -> SignalRoom:
+        signals, campaigns = self._config.signals, self._config.campaigns
+        settings = SignalSettings(
+            bus=signals.bus,
+            plan=signals.plan,
+            campaigns=campaigns.file,
+            told=tuple({*self._config.capture.signals, vss.SPEED, vss.LONGITUDINAL}),
+            privacy=self._config.privacy,
+            floor=CampaignFloor.model_validate(campaigns.model_dump(exclude={"file"})),
+            most_event_bytes=max_event_bytes(max_wire_bytes(self._config.spool.segment_bytes)),
+            realtime=self._stepping is None,
+            camera=self._config.camera.name,
+        )
+        return SignalRoom(
+            self._state, settings, self._signed, self._clock, self._believed_s, Supervision(self._rng, self._environment),
+            self._signalled, self._captured, self._pictures_wanted, self._health,
+        )  # fmt: skip
+
+    def _signed(self, kind: Kind) -> Path | None:
+        return self._updates.taken(kind) if self._updates is not None else None
+
+    def _believed_s(self) -> int:
+        """Seconds since 1970; 0 until the link has shown that certificates hold by our clock."""
+        return self._wall.wall_ns() // SECOND_NS if self._is_time_proven() else 0
+
+    def _captured(self, record: Record) -> None:
+        self._keep(self._pipeline.on_captured(record))
+
+    def _pictures_wanted(self, why: str, before: int, after: int) -> None:
+        if self._side is not None:
+            self._side.want_clip(why, before, after)
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from agent.learning.gates import Gate
+from agent.signals.messages import CampaignCounts
+from agent.signals.room import SignalRoomStatus
 from agent.status import AgentStatus
 from ecu.clock import SECOND_NS
 from ota.machine import State
@@ -37,8 +39,8 @@ class Finding:
 def diagnose(status: AgentStatus) -> tuple[Finding, ...]:
     """What is wrong first. Never empty: a healthy agent is told to be."""
     findings = [
-        *_cloud(status), *_records(status), *_perception(status), *_signals(status), *_privacy(status),
-        *_updates(status), *_pictures(status), *_learning(status),
+        *_cloud(status), *_network(status), *_records(status), *_perception(status), *_signals(status),
+        *_campaigns(status), *_privacy(status), *_updates(status), *_pictures(status), *_learning(status),
     ]  # fmt: skip
     order = {Gravity.BAD: 0, Gravity.NOTE: 1, Gravity.GOOD: 2}
     return tuple(sorted(findings, key=lambda finding: order[finding.gravity]))
@@ -63,6 +65,8 @@ def _cloud(status: AgentStatus) -> Iterator[Finding]:
     match uplink.state:
         case UplinkState.CONNECTED:
             yield _receipts(status)
+        case UplinkState.HELD_BACK:
+            yield Finding(Gravity.NOTE, "link", uplink.reason, _when_let(status))
         case UplinkState.THROTTLED:
             yield Finding(Gravity.NOTE, "link", f"The receiver asks for patience: {uplink.reason}")
         case UplinkState.CLOCK_UNTRUSTED:
@@ -80,6 +84,23 @@ def _cloud(status: AgentStatus) -> Iterator[Finding]:
                 Gravity.BAD, "link", f"Not connected for {for_s:.0f} s: {uplink.reason or uplink.state.value}",
                 "Records wait on flash meanwhile; nothing is lost while there is room.",
             )  # fmt: skip
+
+
+def _when_let(status: AgentStatus) -> str:
+    """When what is held back may go."""
+    assert status.cloud.uplink is not None
+    ends_ns = [held.until_ns for held in status.cloud.uplink.meter.held.values() if held.until_ns is not None]
+    if not ends_ns:
+        return "It goes by itself over a network that lets it; nothing is lost while flash has room."
+    left_h = (min(ends_ns) - status.clock.boot_ns) / SECOND_NS / 3600
+    return f"It goes by itself in {left_h:.1f} hours, or over another network; nothing is lost while flash has room."
+
+
+def _network(status: AgentStatus) -> Iterator[Finding]:
+    if status.cloud.uplink is not None and status.cloud.uplink.meter.fault:
+        yield Finding(
+            Gravity.BAD, "network", status.cloud.uplink.meter.fault, "Check the disk's health and its free space."
+        )
 
 
 def _receipts(status: AgentStatus) -> Finding:
@@ -155,10 +176,66 @@ def _perception(status: AgentStatus) -> Iterator[Finding]:
 
 def _signals(status: AgentStatus) -> Iterator[Finding]:
     signals = status.signals
-    if signals is None:
+    if status.campaigns.bus:
+        yield from _bus(status.campaigns)
+    elif signals is None:
         yield Finding(Gravity.NOTE, "signals", "No signal source is configured.", "Set [signals] source.")
     elif not signals.connected:
         yield Finding(Gravity.BAD, "signals", signals.reason, "The agent connects again by itself.")
+
+
+def _bus(room: SignalRoomStatus) -> Iterator[Finding]:
+    told = room.side.told if room.side is not None else None
+    if told is None:
+        yield Finding(Gravity.NOTE, "bus", f"Nothing has been heard of {room.bus} yet.")
+    elif told.source:
+        yield Finding(Gravity.BAD, "bus", told.source, "The agent opens it again by itself.")
+    elif told.counts.get("missed"):
+        yield Finding(
+            Gravity.NOTE, "bus", f"{told.counts['missed']} frames found no room before they were read.",
+            "The computer is too busy: look at what else runs.",
+        )  # fmt: skip
+
+
+_IDLE: dict[str, tuple[str, str]] = {
+    "no_consent": ("waits for its owner's consent to its purpose", "[privacy] consents."),
+    "denied": ("would look at what its owner denies, and does nothing", "[privacy] deny and position."),
+    "nothing_left": ("wants only what its owner denies, and does nothing", "[privacy] deny."),
+    "ended": ("has ended", ""),
+}
+"""Why a campaign is idle, and where that is said."""
+
+
+def _campaigns(status: AgentStatus) -> Iterator[Finding]:
+    room = status.campaigns
+    if room.fault:
+        yield Finding(
+            Gravity.BAD, "campaigns", f"The campaigns in force couldn't be kept: {room.fault}",
+            "They are asked for again at the next start.",
+        )  # fmt: skip
+    if (side := room.side) is None:
+        return
+    if side.fault:
+        yield Finding(Gravity.BAD, "campaigns", side.fault, "The agent starts it again by itself; see its log for why.")
+    if side.refused:
+        yield Finding(
+            Gravity.NOTE, "campaigns", side.refused, "The ones before stay in force: tell whoever signs for the fleet."
+        )
+    if side.untold + side.not_understood:
+        yield Finding(
+            Gravity.NOTE, "campaigns", f"{side.untold} samples weren't taken by the signals process, and "
+            f"{side.not_understood} records of its weren't understood.",
+        )  # fmt: skip
+    for campaign in side.told.campaigns if side.told is not None else ():
+        yield from _campaign(campaign)
+
+
+def _campaign(campaign: CampaignCounts) -> Iterator[Finding]:
+    if campaign.state in _IDLE:
+        words, advice = _IDLE[campaign.state]
+        yield Finding(Gravity.NOTE, "campaigns", f"Campaign {campaign.name} {words}.", advice)
+    for reason, number in campaign.dropped.items():
+        yield Finding(Gravity.NOTE, "campaigns", f"Campaign {campaign.name} left out {number} ({reason}).")
 
 
 def _privacy(status: AgentStatus) -> Iterator[Finding]:

@@ -18,15 +18,15 @@ from telemetry.objects import NotKept, ObjectCounts, ObjectKeeper
 from telemetry.objects.status import ObjectUplinkStatus
 from telemetry.objects.uplink import ObjectUplink
 from telemetry.privacy.pictures import RedactedPicture
-from telemetry.records import PLACES, PictureTaken, Record
+from telemetry.records import PLACES, PictureTaken, Purpose, Record
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class GalleryStatus:
-    """A reading for status and doctor. `denied` pictures were covered, and not kept for want of consent. `pictures` is
-    None without a camera."""
+    """A reading for status and doctor. `denied` pictures were covered, and not kept: for want of consent, for the
+    zone that they show, or for a purge that came between. `pictures` is None without a camera."""
 
     pictures: PictureStatus | None
     denied: int
@@ -35,9 +35,9 @@ class GalleryStatus:
 
 
 class Gallery:
-    """`may_keep` says whether a picture may be written at all, `private` what of its record may be; `offer` takes that
-    once the picture is durable. `side` is None without a camera: then what is kept is only sent; `uplink` is None where
-    there is nobody to send to."""
+    """`may_keep` says whether a picture of that boot time may be written at all, `private` what of its record may be;
+    `offer` takes that once the picture is durable. `side` is None without a camera: then what is kept is only sent;
+    `uplink` is None where there is nobody to send to."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Gallery:
         side: PictureSide | None,
         keeper: ObjectKeeper,
         uplink: ObjectUplink | None,
-        may_keep: Callable[[], bool],
+        may_keep: Callable[[int], bool],
         private: Callable[[int, PictureTaken], list[Record]],
         offer: Callable[[Iterable[Record]], None],
     ) -> None:
@@ -58,6 +58,7 @@ class Gallery:
         self._offer = offer
         self._keeping: set[asyncio.Task[None]] = set()
         self._denied = 0
+        self._purges = 0
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -83,8 +84,20 @@ class Gallery:
         except DiskError as failure:
             log.error("objects_not_closed", reason=str(failure))
 
+    async def erase(self, purpose: Purpose) -> int:
+        """All that is kept for a purpose, and what is on its way: covered in memory, or waiting for flash. How many
+        pictures were on flash. Raises DiskError."""
+        if purpose is PLACES[PictureTaken][1]:
+            self._purges += 1
+            if self.side is not None:
+                self.side.forget()
+            if self._keeping:
+                # What has begun to become durable would come after.
+                await asyncio.wait(set(self._keeping))
+        return await self._keeper.erase(purpose)
+
     def take(self, picture: RedactedPicture) -> None:
-        task = asyncio.get_running_loop().create_task(self._keep(picture))
+        task = asyncio.get_running_loop().create_task(self._keep(picture, self._purges))
         self._keeping.add(task)
         task.add_done_callback(self._kept)
 
@@ -93,8 +106,8 @@ class Gallery:
         pictures = self.side.status() if self.side is not None else None
         return GalleryStatus(pictures, self._denied, self._keeper.counts(), uplink)
 
-    async def _keep(self, picture: RedactedPicture) -> None:
-        if not self._may_keep():
+    async def _keep(self, picture: RedactedPicture, purges: int) -> None:
+        if purges != self._purges or not self._may_keep(picture.captured_ns):
             self._denied += 1
             return
         try:
@@ -102,6 +115,8 @@ class Gallery:
         except NotKept as reason:
             log.warning("picture_not_kept", reason=str(reason))
             return
+        if purges != self._purges:
+            return  # a purge took it meanwhile
         self._offer(self._private(picture.captured_ns, self._told(picture, ref.sha256)))
 
     def _kept(self, task: asyncio.Task[None]) -> None:

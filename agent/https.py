@@ -26,22 +26,32 @@ PATIENCE_S: Final = 60
 SLOWEST_BYTES_PER_S: Final = 1000
 """An answer that is waited for longer than the patience and its bytes at this pace is given up: somebody who sends a
 byte now and then could hold the caller for ever (slow retrieval, TUF specification section 1.5.2)."""
+BULK_TRAFFIC_CLASS: Final = 8 << 2
+"""DSCP CS1, the class for what may wait (RFC 4594, section 4.10)."""
 MOST_HEAD_BYTES: Final = 64 * 1024
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class VehicleLine:
-    """`context` proves this vehicle; the receiver's dates are judged by `clock`. Raises Unreachable, Untrusted,
-    ClockUntrusted or Unauthorized."""
+    """`context` proves this vehicle; the receiver's dates are judged by `clock`. What `is_bulk` tells the network that it
+    may go last. Raises Unreachable, Untrusted, ClockUntrusted or Unauthorized."""
 
     def __init__(
-        self, host: str, port: int, context: ssl.SSLContext, clock: Clock, timeout_s: float = TIMEOUT_S
+        self,
+        host: str,
+        port: int,
+        context: ssl.SSLContext,
+        clock: Clock,
+        timeout_s: float = TIMEOUT_S,
+        *,
+        is_bulk: bool = False,
     ) -> None:
         self.host = host
         self._port = port
         self._context = context
         self._clock = clock
         self._timeout_s = timeout_s
+        self._is_bulk = is_bulk
         self._connection: http.client.HTTPSConnection | None = None
         self._wire: socket.socket | None = None
         self._last: http.client.HTTPResponse | None = None
@@ -150,6 +160,8 @@ class VehicleLine:
         except LinkError:
             connection.close()
             raise
+        if self._is_bulk:
+            _mark_bulk(connection.sock)
         self._wire = connection.sock
         return connection
 
@@ -181,6 +193,15 @@ class VehicleLine:
                 yield
         except http.client.HTTPException as error:
             raise Unreachable(f"The connection to {self.host} broke, or isn't a receiver's: {error!r}.") from error
+
+
+def _mark_bulk(wire: socket.socket) -> None:
+    """A network that doesn't care drops the mark; a kernel that refuses it is no reason to send nothing."""
+    with contextlib.suppress(OSError):
+        if wire.family == socket.AF_INET6:
+            wire.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, BULK_TRAFFIC_CLASS)
+        else:
+            wire.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, BULK_TRAFFIC_CLASS)
 
 
 class _Answer(http.client.HTTPResponse):

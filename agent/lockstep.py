@@ -6,8 +6,9 @@ everything before it is done.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from agent.perception import Perception
 from agent.pipeline import Pipeline
@@ -19,12 +20,14 @@ from telemetry.signals import SocketSignals
 
 SIGNALS_CHANNEL = "signals"
 
+AnySample = Sample[Seen] | Sample[dict[str, float]]
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
     """One sample and the records that came of it."""
 
-    sample: Sample[Seen] | Sample[dict[str, float]]
+    sample: AnySample
     records: tuple[Record, ...]
 
 
@@ -34,6 +37,20 @@ class Step:
 
     t_ns: int
     moments: tuple[Moment, ...]
+    captured: tuple[Record, ...] = ()
+    """What campaigns told of them, in their own order: it comes behind the moments."""
+
+
+class Captures(Protocol):
+    """What runs campaigns (agent/signals/room.py)."""
+
+    async def begin(self) -> None: ...
+
+    def tell(self, t_ns: int, values: Mapping[str, float]) -> None: ...
+
+    def see(self, seen: Seen, disagreement: float | None) -> None: ...
+
+    async def advance(self, t_ns: int) -> list[Record]: ...
 
 
 class LockstepDrive:
@@ -47,7 +64,9 @@ class LockstepDrive:
         signals: SocketSignals | None,
         pipeline: Pipeline,
         clock: SteppingClock,
+        captures: Captures | None = None,
     ) -> None:
+        self._captures = captures
         self._perception = perception
         self._views = views
         self._camera_channel = f"camera/{camera}"
@@ -62,6 +81,8 @@ class LockstepDrive:
         EnvironmentFault, ModelUnfit."""
         if self._signals is not None:
             await self._signals.begin(from_ns)
+        if self._captures is not None:
+            await self._captures.begin()
         t_ns, going_on = from_ns, True
         while going_on and (until_ns is None or t_ns < until_ns):
             t_ns = t_ns + step_ns if until_ns is None else min(t_ns + step_ns, until_ns)
@@ -70,15 +91,28 @@ class LockstepDrive:
                 t_ns = self._perception.next_due_ns
             signals = await self._signals.advance(t_ns - 1) if self._signals is not None else []
             self._clock.advance(t_ns)
-            yield Step(t_ns, tuple(self._moment(sample) for sample in self._in_order(signals)))
+            samples = self._in_order(signals)
+            yield Step(t_ns, tuple(map(self._moment, samples)), tuple(await self._captured(samples, t_ns - 1)))
 
-    def _in_order(self, signals: list[Sample[dict[str, float]]]) -> list[Sample[Seen] | Sample[dict[str, float]]]:
+    async def _captured(self, samples: Sequence[AnySample], until_ns: int) -> list[Record]:
+        if self._captures is None:
+            return []
+        for sample in samples:
+            match sample.payload:
+                case Seen() as seen:
+                    self._captures.see(seen, None)
+                case values:
+                    self._captures.tell(sample.t_ns, values)
+        told = await self._captures.advance(until_ns)
+        return [kept for record in told for kept in self._pipeline.on_captured(record)]
+
+    def _in_order(self, signals: list[Sample[dict[str, float]]]) -> list[AnySample]:
         views = [Sample(self._camera_channel, seen.t_ns, seen.frame_id, seen) for seen in self._views]
         self._views.clear()
-        samples: list[Sample[Seen] | Sample[dict[str, float]]] = [*signals, *views]
+        samples: list[AnySample] = [*signals, *views]
         return sorted(samples, key=self._order.key)
 
-    def _moment(self, sample: Sample[Seen] | Sample[dict[str, float]]) -> Moment:
+    def _moment(self, sample: AnySample) -> Moment:
         match sample.payload:
             case Seen() as seen:
                 return Moment(sample, tuple(self._pipeline.on_seen(seen)))

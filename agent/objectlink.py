@@ -29,7 +29,7 @@ class HttpsObjectLink:
     def __init__(
         self, host: str, port: int, context: ssl.SSLContext, clock: Clock, timeout_s: float = TIMEOUT_S
     ) -> None:
-        self._line = VehicleLine(host, port, context, clock, timeout_s)
+        self._line = VehicleLine(host, port, context, clock, timeout_s, is_bulk=True)
 
     def look(self, sha256: str) -> Have:
         return self._ask("HEAD", sha256)

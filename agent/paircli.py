@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from agent import aws, azure
-from agent.config import DEFAULT_STATE
+from agent.cli import DEFAULT_STATE
 from agent.pairing import KEYS_FOLDER, load_paired, pair, read_pairing_file
 from ecu.clock import SystemClock
 from ecu.disk import RealDisk, state_folder

@@ -11,7 +11,7 @@ from inference.messages import Seen
 from telemetry.capture.observations import TrackSeen, View
 from telemetry.capture.rules import CaptureRules
 from telemetry.privacy.stage import Dropped, Privacy
-from telemetry.records import Health, Learned, PictureTaken, Record, UpdateReport, record_of
+from telemetry.records import ClockAnchor, Health, Learned, PictureTaken, Purpose, Record, UpdateReport, record_of
 from telemetry.signals.state import SignalState
 
 
@@ -31,7 +31,15 @@ class Pipeline:
         self._signals = SignalState()
         self._hear = hear
 
+    def forget(self, purpose: Purpose) -> None:
+        """What a record for it would be made of, as far as it is known already."""
+        if purpose in (Purpose.SAFETY, Purpose.DRIVING):
+            self._signals = SignalState()
+        elif purpose is Purpose.PERCEPTION:
+            self._rules.forget_views()
+
     def on_signals(self, t_ns: int, values: dict[str, float]) -> list[Record]:
+        self._privacy.hear(t_ns, values)
         self._signals.put(t_ns, values)
         if self._hear is not None:
             self._hear(t_ns, values)
@@ -57,6 +65,13 @@ class Pipeline:
 
     def on_update(self, t_ns: int, report: UpdateReport) -> list[Record]:
         return list(self._private((record_of(t_ns, report),)))
+
+    def on_captured(self, record: Record) -> list[Record]:
+        """What a campaign told: its samples have been through the privacy stage where they were cut."""
+        return list(self._private((record,)))
+
+    def on_clock(self, t_ns: int, anchor: ClockAnchor) -> list[Record]:
+        return list(self._private((record_of(t_ns, anchor),)))
 
     def _private(self, records: tuple[Record, ...]) -> Iterator[Record]:
         for record in records:

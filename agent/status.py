@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from agent.gallery import GalleryStatus
 from agent.learning.status import LearningStatus
 from agent.perception import PerceptionStatus
+from agent.signals.room import SignalRoomStatus
 from ota.updates import UpdateStatus
 from telemetry.signals import SignalStatus
 from telemetry.spool.counts import SpoolCounts
@@ -75,6 +76,7 @@ class AgentStatus:
     clock: ClockStatus
     perception: PerceptionStatus | None
     signals: SignalStatus | None
+    campaigns: SignalRoomStatus
     privacy: PrivacyStatus
     spool: SpoolCounts
     law_1_holds: bool

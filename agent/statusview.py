@@ -25,6 +25,20 @@ def show_findings(findings: Sequence[Finding]) -> None:
             console.print(f"    {advice}", style="dim", highlight=False)
 
 
+def show_purged(purged: Any) -> None:
+    """`purged` as `POST /purge` answers."""
+    console = Console()
+    told = (
+        f"Erased for {', '.join(purged['purposes'])}: {purged['records']:,} records, {purged['pictures']:,} pictures, "
+        f"{purged['examples']:,} examples."
+    )
+    console.print(told, highlight=False, markup=False)
+    for folder, before in purged["keys_before"].items():
+        after = purged["keys_after"].get(folder, "none")
+        console.print(f"  {folder:<9} keys {before[:16]}… became {after[:16]}…", style="dim", highlight=False)
+    console.print(f"  The audit has it as {purged['name']}.", style="dim", highlight=False)
+
+
 def show_status(status: Any) -> None:
     """`status` as `GET /status` answers."""
     console = Console()
@@ -78,15 +92,23 @@ def _lines(status: Any) -> list[str]:
             f"latency   p50 {latency['p50_ms']:.1f} ms, p99 {latency['p99_ms']:.1f} ms of {latency['count']:,} frames"
         )
         lines += _trial(perception["trial"])
+    lines += _campaigns(status["campaigns"])
     lines += _updates(status["updates"]) + _pictures(status["gallery"]) + _learning(status["learning"])
     if uplink is None:
         lines.append(f"link      {cloud['link']}: {'never paired' if cloud['paired_with'] is None else 'off'}")
     else:
         told = uplink["state"] + (f": {uplink['reason']}" if uplink["reason"] else "")
         lines.append(f"link      {cloud['link']} to {cloud['paired_with']} as {cloud['vehicle']}, {told}")
+        lines.append(_network(uplink["meter"]))
         if not status["law_6_holds"]:
             lines.append("law 6     not held: this link frees records when a broker takes them")
     return lines
+
+
+def _network(meter: Any) -> str:
+    interface = f" ({meter['interface']})" if meter["interface"] else ""
+    line = f"network   {meter['network']}{interface}, {meter['gone_bytes']:,} bytes out today"
+    return line + (f" of {meter['budget_bytes']:,}" if meter["budget_bytes"] else "")
 
 
 def _trial(trial: Any) -> list[str]:
@@ -112,6 +134,27 @@ def _updates(updates: Any) -> list[str]:
         trial = f", trying {kind['trial']['title']}" if kind["trial"] is not None else ""
         lines.append(f"update    {kind['kind']}: {good}, {kind['state']}{trial}")
     return lines
+
+
+def _campaigns(room: Any) -> list[str]:
+    if (side := room["side"]) is None:
+        return []
+    lines = [f"bus       {room['bus']}, {_received(side)} frames"] if room["bus"] else []
+    lines.append(
+        f"campaigns revision {side['revision']}" + (f"; refused: {side['refused']}" if side["refused"] else "")
+    )
+    for campaign in (side["told"] or {}).get("campaigns", ()):
+        left_out = ", ".join(f"{number:,} {reason}" for reason, number in campaign["dropped"].items())
+        lines.append(
+            f"campaign  {campaign['name']} ({campaign['revision']}): {campaign['state']}, {campaign['triggers']:,} triggers, "
+            f"{campaign['records']:,} records, {campaign['bytes']:,} bytes"
+            + (f"; left out {left_out}" if left_out else "")
+        )
+    return lines
+
+
+def _received(side: Any) -> str:
+    return f"{side['told']['counts'].get('received', 0):,}" if side["told"] is not None else "no"
 
 
 def _pictures(gallery: Any) -> list[str]:

@@ -48,12 +48,13 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class TrialRules:
     """How long a candidate is watched: frames seen beside the live model, then frames seen while live. A model that
-    can't take over within `swap_within_s` doesn't."""
+    can't take over within `swap_within_s` doesn't. A hint never makes two looks closer than `hints_apart_ns`."""
 
     poll_ns: int
     shadow_frames: int
     prove_frames: int
     swap_within_s: float = 10.0
+    hints_apart_ns: int = HINTS_APART_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,23 +171,28 @@ class UpdateSide:
 
     # --- life -------------------------------------------------------------------------------------
 
-    async def run(self, perception: Perception) -> None:
-        """Until cancelled, once the perception has started. Raises a group of DiskError (nothing can be tried on a dead
-        disk) or NoWayBack."""
-        self._perception = perception
+    async def run(self, perception: Perception | None) -> None:
+        """Until cancelled, once the perception has started; without one (None, and no `factory`) nothing is tried, and
+        what takes effect without a trial is taken all the same. Raises a group of DiskError (nothing can be tried on a
+        dead disk) or NoWayBack."""
         self._tell_notices()
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                if self._begun is not None:
-                    await self._act(self._begun)
+                if perception is not None:
+                    await self._try(perception)
                 self._tasks.create_task(self._look_again_and_again())
-                self._tasks.create_task(self._conduct())
-                self._tasks.create_task(self._spend())
         finally:
             # A read that waits for the network must not hold up the ignition, nor may a download go on behind it.
             self._is_over = True
             self._source.close()
             self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _try(self, perception: Perception) -> None:
+        self._perception = perception
+        if self._begun is not None:
+            await self._act(self._begun)
+        self._tasks.create_task(self._conduct())
+        self._tasks.create_task(self._spend())
 
     def hint(self) -> None:
         """Somebody says that there is something new. That is all a hint can say."""
@@ -208,7 +214,7 @@ class UpdateSide:
             pause_ns <<= min(self._in_vain, MOST_DOUBLINGS)
             began_ns = self._clock.boot_ns()
             await self._hinted_before(began_ns + pause_ns)
-            await self._clock.sleep_until(began_ns + min(HINTS_APART_NS, pause_ns))
+            await self._clock.sleep_until(began_ns + min(self._rules.hints_apart_ns, pause_ns))
 
     async def _hinted_before(self, boot_ns: int) -> None:
         asleep = asyncio.ensure_future(self._clock.sleep_until(boot_ns))

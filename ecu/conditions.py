@@ -19,11 +19,17 @@ class Power(Enum):
 
 
 class Network(Enum):
-    """What a byte to the cloud costs."""
+    """By what the computer reaches the cloud, and so what a byte costs."""
 
-    NONE = "none"
-    METERED = "metered"
-    UNMETERED = "unmetered"
+    NONE = "none"  # there is no way out that we know of
+    ROAMING = "roaming"  # cellular, by a network that isn't the owner's
+    METERED = "metered"  # cellular
+    WIFI = "wifi"
+    WIRED = "wired"
+
+    @property
+    def costs_nothing(self) -> bool:
+        return self in (Network.WIFI, Network.WIRED)
 
 
 class Heat(Enum):

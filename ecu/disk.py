@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -163,7 +163,7 @@ class RealDisk:
                     f.mkdir(mode=0o700, exist_ok=True)
                 # One that is there already may have been made by a process that was killed before its sync.
                 if made or f == self.root or self.root in f.parents:
-                    _sync(f.parent, os.O_DIRECTORY)
+                    _sync_folder(f.parent)
             if not folder.is_dir():
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
 
@@ -185,12 +185,13 @@ class RealDisk:
             os.truncate(self._at(path), size)
 
     def sync(self, path: str) -> None:
-        with explained("sync", self._at(path)):
-            _sync(self._at(path), 0)
+        # Without the file's times, which ext4 would write three blocks of its journal for, each time.
+        with explained("sync", self._at(path)), _open(self._at(path), os.O_RDONLY) as fd:
+            os.fdatasync(fd)
 
     def sync_folder(self, folder: str) -> None:
         with explained("sync", self._at(folder)):
-            _sync(self._at(folder), os.O_DIRECTORY)
+            _sync_folder(self._at(folder))
 
     def rename(self, old: str, new: str) -> None:
         with explained("rename", self._at(old)):
@@ -211,8 +212,8 @@ def _open(path: Path, flags: int) -> Iterator[int]:
         os.close(fd)
 
 
-def _sync(path: Path, flags: int) -> None:
-    with _open(path, os.O_RDONLY | flags) as fd:
+def _sync_folder(path: Path) -> None:
+    with _open(path, os.O_RDONLY | os.O_DIRECTORY) as fd:
         os.fsync(fd)
 
 
@@ -222,6 +223,56 @@ def _write_all(fd: int, data: bytes, offset: int) -> None:
         # A short write comes before ENOSPC without any error of its own.
         written = os.pwrite(fd, view, offset)
         view, offset = view[written:], offset + written
+
+
+class FolderDisk:
+    """A folder of a disk, as a Disk of its own."""
+
+    def __init__(self, disk: Disk, folder: str) -> None:
+        self._disk = disk
+        self._folder = folder
+
+    def _in(self, path: str) -> str:
+        return f"{self._folder}/{path}" if path else self._folder
+
+    def exists(self, path: str) -> bool:
+        return self._disk.exists(self._in(path))
+
+    def names(self, folder: str) -> list[str]:
+        return self._disk.names(self._in(folder))
+
+    def size(self, path: str) -> int:
+        return self._disk.size(self._in(path))
+
+    def read(self, path: str) -> bytes:
+        return self._disk.read(self._in(path))
+
+    def read_at(self, path: str, offset: int, length: int) -> bytes:
+        return self._disk.read_at(self._in(path), offset, length)
+
+    def make_folder(self, path: str) -> None:
+        self._disk.make_folder(self._in(path))
+
+    def create(self, path: str, size: int = 0) -> None:
+        self._disk.create(self._in(path), size)
+
+    def write_at(self, path: str, offset: int, data: bytes) -> None:
+        self._disk.write_at(self._in(path), offset, data)
+
+    def truncate(self, path: str, size: int) -> None:
+        self._disk.truncate(self._in(path), size)
+
+    def sync(self, path: str) -> None:
+        self._disk.sync(self._in(path))
+
+    def sync_folder(self, folder: str) -> None:
+        self._disk.sync_folder(self._in(folder))
+
+    def rename(self, old: str, new: str) -> None:
+        self._disk.rename(self._in(old), self._in(new))
+
+    def remove(self, path: str) -> None:
+        self._disk.remove(self._in(path))
 
 
 class WatchedDisk:
@@ -281,9 +332,15 @@ def write_beside(disk: Disk, path: str, data: bytes) -> None:
 
 def move_in(disk: Disk, path: str) -> None:
     """The second half: what was written beside `path` is durable there."""
-    disk.rename(beside(path), path)
-    # The rename itself is only in memory until the folder is synced.
-    disk.sync_folder(path.rpartition("/")[0])
+    move_all_in(disk, [path])
+
+
+def move_all_in(disk: Disk, paths: Sequence[str]) -> None:
+    """As `move_in` for files of one folder, with one sync for all; on an error any of them may have been moved."""
+    for path in paths:
+        disk.rename(beside(path), path)
+    # The renames are only in memory until the folder is synced.
+    disk.sync_folder(paths[0].rpartition("/")[0])
 
 
 def remove_beside(disk: Disk, path: str) -> None:

@@ -1,4 +1,5 @@
-"""What happened to updates on this vehicle, as a chain in a file: the one thing that a refused update writes.
+"""What happened on this vehicle, as a chain in a file: to updates (the one thing that a refused one writes), and which
+purposes were purged.
 
 One JSON line an entry. A full file becomes `audit.old`, over the one before, and the chain goes on in a new one.
 """

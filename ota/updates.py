@@ -30,8 +30,9 @@ from ota.trust import Offer, Roots, Trust, Vehicle
 
 TRIED: Final = (Kind.MODEL, Kind.STATE)
 """Kinds that are tried beside the live release before they are kept."""
-TAKEN: Final = (Kind.EVALUATION, Kind.CROPS, Kind.PLAN)
-"""Kinds that take effect as soon as they are whole: what others are tried with, and what may be learned."""
+TAKEN: Final = (Kind.EVALUATION, Kind.CROPS, Kind.PLAN, Kind.CONFIG, Kind.CAMPAIGN)
+"""Kinds that take effect as soon as they are whole: what others are tried with, what may be learned, what signals mean
+and what is told of them."""
 
 
 class Want(StrEnum):

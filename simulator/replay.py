@@ -29,6 +29,7 @@ from inference.messages import Seen
 from inference.package import find_package
 from telemetry.capture import CaptureRules
 from telemetry.privacy import Privacy
+from telemetry.privacy.aliases import same_each_time
 from telemetry.signals import SocketSignals
 
 STEP_NS = 400 * MILLISECOND_NS
@@ -106,7 +107,8 @@ class _Replay:
             lambda seen, _: self._views.append(seen),
             lambda what, detail: self._faults.append(f"{what}: {detail}"),
         )
-        self._pipeline = Pipeline(config.camera.name, CaptureRules(config.capture), Privacy(config.privacy))
+        privacy = Privacy(config.privacy, same_each_time)
+        self._pipeline = Pipeline(config.camera.name, CaptureRules(config.capture), privacy)
 
     async def run(self, on_step: Callable[[Step], None], until_s: float | None, rate: float | None) -> ReplayResult:
         ours, theirs = pair()

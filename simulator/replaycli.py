@@ -23,6 +23,7 @@ from simulator.mcapfile import DriveMcap
 from simulator.outfile import whole_file
 from simulator.replay import ReplayResult, replay
 from telemetry.privacy import Dropped, Position, Privacy, PrivacyPolicy
+from telemetry.privacy.aliases import same_each_time
 from telemetry.records import NewTrack, Purpose, VehicleSummary, kind_of, record_of
 from telemetry.signals import vss
 
@@ -55,7 +56,7 @@ def main(
         raise UsageFault(f"--rate {rate:g}: give a speed from {LEAST_RATE:g} to {MOST_RATE:g}; 1 is the drive's own.")
     package = settings.perception.model if model is None else model
     accuracy_m = GNSS_ACCURACY_M if settings.privacy.position is Position.EXACT else settings.privacy.cell_m
-    privacy = Privacy(settings.privacy)
+    privacy = Privacy(settings.privacy, same_each_time)
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
         mcap = stack.enter_context(DriveMcap(stack.enter_context(whole_file(out)))) if out is not None else None
@@ -75,7 +76,9 @@ def main(
 def write_step(mcap: DriveMcap, step: Step, privacy: Privacy, accuracy_m: float) -> None:
     """Boxes, and what passed the privacy stage: a replay's output shows no more than a record may (law 5)."""
     for moment in step.moments:
-        if isinstance(seen := moment.sample.payload, Seen):
+        if not isinstance(seen := moment.sample.payload, Seen):
+            privacy.hear(moment.sample.t_ns, seen)
+        else:
             boxes = [Box(t.track_id, t.label, t.score, t.box) for t in seen.tracks if _may_be_told(t, seen, privacy)]
             mcap.annotations(seen.t_ns, seen.frame_id, boxes)
         for record in moment.records:

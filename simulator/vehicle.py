@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from ecu.channel import Advance, BadMessage, ChannelClosed, Done
 from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock, SystemClock
@@ -122,6 +122,14 @@ class Vehicle:
         return Signals(tick, t_ns, signals_at(t_ns, plan))
 
 
+class Speaker(Protocol):
+    """A process that tells readers something: a vehicle its signals, a bus its frames."""
+
+    async def serve(self, listening: socket.socket) -> None: ...
+
+    async def tell(self, end: socket.socket) -> None: ...
+
+
 @contextlib.contextmanager
 def listening_at(path: Path) -> Iterator[socket.socket]:
     """A listening socket at `path`, taken over from a dead process if need be, gone afterwards.
@@ -152,7 +160,7 @@ def _remove_dead_socket(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-async def run(vehicle: Vehicle, listening: socket.socket | None, connected: socket.socket | None) -> None:
+async def run(vehicle: Speaker, listening: socket.socket | None, connected: socket.socket | None) -> None:
     """Until SIGTERM or SIGINT; without a listening socket, until the one reader goes."""
     this = asyncio.current_task()
     assert this is not None

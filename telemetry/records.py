@@ -10,7 +10,8 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
+from itertools import repeat
 from types import MappingProxyType
 from typing import Final, Union
 
@@ -39,7 +40,15 @@ COMMIT_WITHIN_NS: Final[dict[Lane, int]] = {
     Lane.P2: 1_000_000_000,
     Lane.P3: 2_000_000_000,
 }
-"""How long a record may wait in memory: the most a power cut can take from each lane."""
+"""How soon a record is durable: the most a power cut can take from each lane."""
+
+COMMIT_AFTER_NS: Final[dict[Lane, int]] = {
+    Lane.P0: 20_000_000,
+    Lane.P1: 170_000_000,
+    Lane.P2: 950_000_000,
+    Lane.P3: 1_900_000_000,
+}
+"""How long a record waits for others before its commit begins: what is left until then is for flash."""
 
 
 class Purpose(IntEnum):
@@ -50,6 +59,14 @@ class Purpose(IntEnum):
     PERCEPTION = 3
     OPERATION = 4
     LEARNING = 5
+
+
+class TimeSource(StrEnum):
+    """Why wall time is believed."""
+
+    UNPROVEN = "unproven"  # the computer's own clock says so
+    CERTIFICATES = "certificates"  # a receiver's certificate holds by it
+    RECEIVER = "receiver"  # the receiver said and signed it
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="kind"):
@@ -143,6 +160,19 @@ class Learned(Event, frozen=True, tag="learned"):
     update: ModelUpdate
 
 
+class ClockAnchor(Event, frozen=True, tag="clock_anchor"):
+    """Ties boot time to wall time: at `boot_ns` of the boot named `boot` this computer held wall time for `wall_ns`, for
+    a reason (TimeSource) that makes it right within `within_ms`, which is 0 where nothing does. `epochs`, in hex by
+    lane's name, are those of the spool since its last opening: their records are of this boot."""
+
+    boot: str
+    boot_ns: int
+    wall_ns: int
+    source: str
+    within_ms: int
+    epochs: dict[str, str]
+
+
 class SignalBlock(Event, frozen=True, tag="signal_block"):
     """Samples that a campaign wanted (docs/formats/columns.md); `captured_ns` of its record is the first one's time."""
 
@@ -171,20 +201,50 @@ class LastKnownState(Event, frozen=True, tag="last_known_state"):
     signals: dict[str, tuple[float, int]]
 
 
+class RecordsLeft(Event, frozen=True, tag="records_left"):
+    """Records of this vehicle that will never arrive: `ranges` of numbers (half-open) in one lane's epoch, and why.
+    `unranged`: as many more of the lane, whose numbers aren't known any more (their epoch is then empty)."""
+
+    lane: int
+    epoch: bytes
+    reason: str
+    ranges: list[tuple[int, int]]
+    unranged: int
+
+
 AnyEvent = Union[  # noqa: UP007
     VehicleSummary, PerceptionSummary, NewTrack, LowConfidence, HardBrake, Health, UpdateReport, PictureTaken, Learned,
-    SignalBlock, Triggered, LastKnownState,
+    SignalBlock, Triggered, LastKnownState, RecordsLeft, ClockAnchor,
 ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One thing worth telling the cloud, before it has a place in a lane."""
+    """One thing worth telling the cloud, before it has a place in a lane.
+
+    `keep_s`: how long it is worth keeping, seconds of powered or suspended time; None: as long as its lane keeps them.
+    """
 
     lane: Lane
     purpose: Purpose
     captured_ns: int
     event: AnyEvent
+    keep_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """Many records of one place at once: the n-th event was captured at the n-th stamp. `keep_s` as a Record's."""
+
+    lane: Lane
+    purpose: Purpose
+    captured_ns: Sequence[int]
+    events: Sequence[AnyEvent]
+    keep_s: int | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.captured_ns) != len(self.events):
+            raise ValueError(f"{len(self.events)} events have {len(self.captured_ns)} stamps")
 
 
 PLACES: Final[Mapping[type[Event], tuple[Lane, Purpose]]] = MappingProxyType(
@@ -194,6 +254,8 @@ PLACES: Final[Mapping[type[Event], tuple[Lane, Purpose]]] = MappingProxyType(
         LowConfidence: (Lane.P1, Purpose.PERCEPTION),
         Health: (Lane.P1, Purpose.OPERATION),
         UpdateReport: (Lane.P1, Purpose.OPERATION),
+        RecordsLeft: (Lane.P1, Purpose.OPERATION),
+        ClockAnchor: (Lane.P1, Purpose.OPERATION),
         VehicleSummary: (Lane.P2, Purpose.DRIVING),
         PerceptionSummary: (Lane.P2, Purpose.PERCEPTION),
         PictureTaken: (Lane.P3, Purpose.PERCEPTION),
@@ -221,7 +283,16 @@ class Stored(msgspec.Struct, frozen=True, array_like=True):
     event: msgspec.Raw
 
 
+class _Fresh(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A Stored whose event has no bytes yet."""
+
+    captured_ns: int
+    wall_ns: int
+    event: AnyEvent
+
+
 _stored_decoder = msgspec.msgpack.Decoder(list[Stored])
+_raw_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 
 def kind_of(event: Event) -> str:
@@ -247,6 +318,34 @@ def decode_event(data: bytes) -> AnyEvent:
 
 def encode_records(records: Sequence[Stored]) -> bytes:
     return _encoder.encode(records)
+
+
+def encode_one(captured_ns: int, wall_ns: int, event: AnyEvent) -> bytes:
+    """A record as it lies in a list of them."""
+    return _encoder.encode(_Fresh(captured_ns, wall_ns, event))
+
+
+def encode_run(captured_ns: Sequence[int], wall_ns: int, events: Sequence[AnyEvent]) -> bytes:
+    """Records as they lie in a list, one behind the other."""
+    listed = _encoder.encode(list(map(_Fresh, captured_ns, repeat(wall_ns), events)))
+    return listed[len(list_head(len(events))) :]
+
+
+def list_head(count: int) -> bytes:
+    """What precedes that many records in a list (MessagePack's array formats, the shortest)."""
+    if count < 16:
+        return bytes([0x90 | count])
+    return b"\xdc" + count.to_bytes(2, "big") if count < 1 << 16 else b"\xdd" + count.to_bytes(4, "big")
+
+
+def first_of_run(wanted: int, count: int, run: bytes) -> bytes:
+    """The first `wanted` of the `count` records in it."""
+    return b"".join(bytes(raw) for raw in _raw_decoder.decode(list_head(count) + run)[:wanted])
+
+
+def digests_of_run(count: int, run: bytes) -> list[bytes]:
+    """`record_digest` of each record in it."""
+    return [hashlib.sha256(raw).digest() for raw in _raw_decoder.decode(list_head(count) + run)]
 
 
 def record_digest(record: Stored) -> bytes:

@@ -10,6 +10,7 @@ import hashlib
 import struct
 import threading
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -17,6 +18,8 @@ from typing import Final
 import msgspec
 import zstandard
 
+from telemetry.dictionaries import NEWEST_DICTIONARY, SHA256, read_dictionary
+from telemetry.dictionaries import NO_DICTIONARY as NO_DICTIONARY
 from telemetry.records import Lane, Purpose, Stored, TelemetryError, count_records, decode_records, encode_records
 
 MAGIC: Final = b"ORB1"
@@ -25,7 +28,7 @@ MAX_BLOCK_BYTES: Final = 96 * 1024
 MAX_BODY_INFLATED: Final = 4 * 1024 * 1024
 MAX_RECORDS: Final = 16_384
 CODEC_RECORDS_ZSTD: Final = 1
-NO_DICTIONARY: Final = 0
+LEVEL: Final = 3
 
 # magic, version, lane, purpose, epoch, base_seq, count, codec, dictionary, body length, CRC-32
 _HEADER = struct.Struct("<4sBBH16sQIHHII")
@@ -70,17 +73,27 @@ class Receipt:
     ranges: tuple[tuple[int, int], ...]
 
 
-def pack_body(records: list[Stored], level: int = 3) -> bytes:
-    """Records as codec 1: msgpack, then zstd."""
-    return zstandard.ZstdCompressor(level=level).compress(encode_records(records))
+def pack_body(records: Sequence[Stored], dictionary: int = NO_DICTIONARY) -> bytes:
+    """Records as codec 1: msgpack, then zstd with this dictionary, which the block's header must name."""
+    return compressed(encode_records(records), LEVEL, dictionary)
+
+
+def compressed(plain: bytes, level: int = LEVEL, dictionary: int = NO_DICTIONARY) -> bytes:
+    """An encoded list of records as codec 1 has it."""
+    return _zstd.compressor(level, dictionary).compress(plain)
 
 
 def unpack_body(header: BlockHeader, body: bytes) -> list[Stored]:
     """The records of a block; raises BadBlock when the body isn't what its header says."""
-    if header.codec != CODEC_RECORDS_ZSTD or header.dictionary != NO_DICTIONARY:
-        raise BadBlock(f"codec {header.codec} with dictionary {header.dictionary} is unknown to this version")
+    if header.codec != CODEC_RECORDS_ZSTD:
+        raise BadBlock(f"codec {header.codec} is unknown to this version")
+    if header.dictionary != NO_DICTIONARY and header.dictionary not in SHA256:
+        raise BadBlock(
+            f"dictionary {header.dictionary} is unknown to this version, which has those up to {NEWEST_DICTIONARY}: "
+            "update it to the one that the vehicle runs"
+        )
     try:
-        return _records(_inflate(body), header.count)
+        return _records(_inflate(body, header.dictionary), header.count)
     except (zstandard.ZstdError, msgspec.DecodeError) as error:
         raise BadBlock(f"the body of {header.lane.name} {header.base_seq} can't be read: {error}") from error
 
@@ -97,21 +110,41 @@ def inflated_size(body: bytes) -> int:
     return told if told <= MAX_BODY_INFLATED else 0
 
 
-class _Decompressor(threading.local):
-    """One a thread: making it takes longer than inflating a small body with it."""
+class _Zstd(threading.local):
+    """One of each for a level, dictionary and thread: making it takes longer than a small body with it."""
 
     def __init__(self) -> None:
-        self.zstd = zstandard.ZstdDecompressor()
+        self._compressors: dict[tuple[int, int], zstandard.ZstdCompressor] = {}
+        self._decompressors: dict[int, zstandard.ZstdDecompressor] = {}
+
+    def compressor(self, level: int, dictionary: int) -> zstandard.ZstdCompressor:
+        if (level, dictionary) not in self._compressors:
+            data = _read(dictionary)
+            if data is not None:
+                data.precompute_compress(level=level)
+            # The block's header names the dictionary; the frame needn't.
+            made = zstandard.ZstdCompressor(level=level, dict_data=data, write_dict_id=False)
+            self._compressors[level, dictionary] = made
+        return self._compressors[level, dictionary]
+
+    def decompressor(self, dictionary: int) -> zstandard.ZstdDecompressor:
+        if dictionary not in self._decompressors:
+            self._decompressors[dictionary] = zstandard.ZstdDecompressor(dict_data=_read(dictionary))
+        return self._decompressors[dictionary]
 
 
-_decompressor = _Decompressor()
+def _read(dictionary: int) -> zstandard.ZstdCompressionDict | None:
+    return None if dictionary == NO_DICTIONARY else zstandard.ZstdCompressionDict(read_dictionary(dictionary))
 
 
-def _inflate(body: bytes) -> bytes:
+_zstd = _Zstd()
+
+
+def _inflate(body: bytes, dictionary: int) -> bytes:
     # A frame that declares its size is inflated to it whatever the limit says, so look before.
     if zstandard.frame_content_size(body) > MAX_BODY_INFLATED:
         raise BadBlock(f"the body inflates beyond {MAX_BODY_INFLATED} bytes")
-    return _decompressor.zstd.decompress(body, max_output_size=MAX_BODY_INFLATED, allow_extra_data=False)
+    return _zstd.decompressor(dictionary).decompress(body, max_output_size=MAX_BODY_INFLATED, allow_extra_data=False)
 
 
 def _records(plain: bytes, count: int) -> list[Stored]:

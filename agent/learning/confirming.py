@@ -42,6 +42,10 @@ class DriveLabels:
     def see(self, crop: RedactedCrop) -> None:
         self._confirmation.on_crop(crop)
 
+    def forget(self) -> None:
+        """Crops that nobody has confirmed yet."""
+        self._confirmation.forget()
+
     def hear(self, t_ns: int, signals: Mapping[str, float]) -> None:
         speed_kmh = signals.get(vss.SPEED)
         if speed_kmh is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import structlog
 
 from agent.children import Child
 from agent.config import AgentConfig, LearningSection
+from agent.folders import BOOK_FOLDER, EXAMPLES_FOLDER
 from agent.learning.confirming import DriveLabels
 from agent.learning.gates import GateRules, World
 from agent.learning.labels import Labels, NoLabels, SheetLabels
@@ -24,6 +24,7 @@ from agent.learning.ports import Ports
 from agent.learning.side import LearningSide
 from agent.learning.status import LearningStatus, not_learning
 from agent.perception.settings import StartsChildren
+from agent.purge import forget_learning
 from agent.trainer import Trainer
 from ecu.clock import SECOND_NS, Clock, boot_id
 from ecu.conditions import LinuxConditions, Network
@@ -32,12 +33,10 @@ from ecu.keys import KeyStore
 from telemetry.federated.book import BookLost, LearningBook
 from telemetry.federated.examples import ExampleLimits, ExampleStore, Now
 from telemetry.privacy.pictures import RedactedCrop
-from telemetry.records import Learned, Record
+from telemetry.records import PLACES, Learned, Purpose, Record
 from telemetry.signals.standing import Standing
 from telemetry.spool import SpoolKeeper
 
-EXAMPLES_FOLDER: Final = "examples"
-BOOK_FOLDER: Final = "learning"
 FORGET_AGAIN_NS: Final = 60 * SECOND_NS
 
 log = structlog.get_logger()
@@ -101,6 +100,17 @@ class LearningRoom:
     async def close(self, within_s: float) -> None:
         if self._side is not None:
             await self._side.close(within_s)
+
+    async def erase(self, purpose: Purpose) -> None:
+        """All that was kept to learn from, or is owed, or waits. Raises DiskError: say it again."""
+        if purpose is not PLACES[Learned][1]:
+            return
+        if self._drive is not None:
+            self._drive.forget()
+        if self._side is not None:
+            await self._side.purge()
+        else:
+            await asyncio.to_thread(self._forget_all)
 
     def hear(self, t_ns: int, signals: Mapping[str, float]) -> None:
         self._standing.put(t_ns, signals)
@@ -179,12 +189,7 @@ class LearningRoom:
     def _forget_all(self) -> None:
         """Whoever no longer agrees, or never did, has nothing kept: what an earlier start kept is destroyed, whatever
         there is of it. Raises DiskError: to be said again."""
-        examples, book = self._around.state / EXAMPLES_FOLDER, self._around.state / BOOK_FOLDER
-        with contextlib.ExitStack() as both:
-            if book.is_dir():
-                both.callback(LearningBook.purge, RealDisk(book), self._around.keys)
-            if examples.is_dir():
-                both.callback(ExampleStore.destroy, RealDisk(examples), self._around.keys, os.urandom)
+        forget_learning(RealDisk(self._around.state), self._around.keys, os.urandom)
 
     # --- how things are ---------------------------------------------------------------------------
 

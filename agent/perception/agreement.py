@@ -29,6 +29,14 @@ class Agreement:
         objects = 2 * self.both + self.first_alone + self.second_alone
         return 2 * self.both / objects if objects else 1.0
 
+    def plus(self, other: Agreement) -> Agreement:
+        return Agreement(
+            self.frames + other.frames,
+            self.both + other.both,
+            self.first_alone + other.first_alone,
+            self.second_alone + other.second_alone,
+        )
+
     def with_frame(self, first: Iterable[SeenTrack], second: Iterable[SeenTrack]) -> Agreement:
         ours, theirs = list(first), list(second)
         both = 0
@@ -37,12 +45,7 @@ class Agreement:
             if match is not None:
                 theirs.remove(match)
                 both += 1
-        return Agreement(
-            self.frames + 1,
-            self.both + both,
-            self.first_alone + len(ours) - both,
-            self.second_alone + len(theirs),
-        )
+        return self.plus(Agreement(1, both, len(ours) - both, len(theirs)))
 
 
 def _are_one(a: SeenTrack, b: SeenTrack) -> bool:

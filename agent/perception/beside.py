@@ -74,6 +74,8 @@ class Beside:
         self.looked_at = 0
         self.deaths = 0
         self.agreement = Agreement()
+        self.newest = Agreement()
+        """Of the last frame that both have seen."""
         self._holds = holds
         self._watch: TrialWatch | None = watch
         self._progress = progress
@@ -156,7 +158,9 @@ class Beside:
 
     def _compare(self) -> None:
         if self._live_said is not None and self._said is not None:
-            self.agreement = self.agreement.with_frame(_confirmed(self._live_said), _confirmed(self._said))
+            ours, theirs = _confirmed(self._live_said), _confirmed(self._said)
+            self.newest = Agreement().with_frame(ours, theirs)
+            self.agreement = self.agreement.plus(self.newest)
 
     def _ended(self, keeper: asyncio.Task[None]) -> None:
         """Of the one that is beside now. The live one's end is the perception's business."""

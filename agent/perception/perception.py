@@ -130,6 +130,12 @@ class Perception:
         )
 
     @property
+    def disagreement(self) -> float | None:
+        """0..1, of the last frame that the live model and another have seen; None while no other looks on."""
+        beside = self._models.beside
+        return None if beside is None or not beside.newest.frames else 1.0 - beside.newest.f1
+
+    @property
     def live_title(self) -> str | None:
         """The live model, for people."""
         return self._models.live.title

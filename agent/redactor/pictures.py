@@ -44,7 +44,11 @@ from telemetry.records import HardBrake, NewTrack, Record
 
 ANSWER_WITHIN_S: Final = 10.0
 READY_WITHIN_S: Final = 60.0
+MOST_LATER: Final = 64
+"""Pictures of clips that wait for their frames."""
+MOST_REASON: Final = 200
 LIGHT: Final = "traffic_light"
+FORGOTTEN: Final = "What the redactor remembered was purged, with its process; another is started."
 ENDED: Final = "The redactor's process ended; there are no pictures until it is back."
 
 
@@ -68,6 +72,18 @@ class PictureSettings:
     per_hour: int
     answer_within_s: float = ANSWER_WITHIN_S
     crop_px: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A picture to take, and up to `before` remembered ones with it."""
+
+    reason: str
+    before: int
+
+    def joined(self, other: Wish) -> Wish:
+        """One picture that shows both."""
+        return Wish(f"{self.reason}, {other.reason}"[:MOST_REASON], max(self.before, other.before))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +142,8 @@ class PictureSide:
         """Set once the first redactor is ready, or ended: lockstep waits for it, or pictures would hang on chance."""
         self._fault = ""
         self._complained = ""  # of what was told last: one that never gets ready is told of once
-        self._wanted_next: str | None = None
+        self._wanted_next: Wish | None = None
+        self._wanted_later: deque[Wish] = deque()
         self._orders = Orders()
         self._done: Callable[[], None] | None = None
         self._deadlines: deque[asyncio.TimerHandle] = deque()
@@ -163,7 +180,7 @@ class PictureSide:
         )
 
     def counts(self) -> PictureCounts:
-        waiting = (self._wanted_next is not None) + self._orders.pictures_waiting
+        waiting = (self._wanted_next is not None) + len(self._wanted_later) + self._orders.pictures_waiting
         return PictureCounts(self._wanted, self._taken, self._pictures, dict(self._dropped), waiting)
 
     async def _live_once(self) -> None:
@@ -207,14 +224,31 @@ class PictureSide:
             case _:
                 pass
 
+    def want_clip(self, reason: str, before: int, after: int) -> None:
+        """A picture of the next frame, `before` remembered ones with it, and pictures of later frames, as they are
+        remembered, so that there are `after` from now on. One event of the hourly allowance."""
+        if not self._want_more(after):
+            return
+        wish = Wish(reason[:MOST_REASON], before)
+        if self._wanted_next is not None:
+            self._wanted -= 1  # one picture shows both
+            wish = self._wanted_next.joined(wish)
+        self._wanted_next = wish
+        self._wanted_later.extend(Wish(reason[:MOST_REASON], 0) for _ in range(after - 1))
+
+    def _want_more(self, pictures: int) -> bool:
+        """Whether that many may be taken; they are counted either way."""
+        self._wanted += pictures
+        if len(self._wanted_later) + pictures <= MOST_LATER and self._allowed():
+            return True
+        self._dropped[Why.TOO_MANY] += pictures
+        return False
+
     def _want(self, reason: str) -> None:
         if self._wanted_next is not None:
             return  # one picture shows both
-        self._wanted += 1
-        if self._allowed():
-            self._wanted_next = reason
-        else:
-            self._dropped[Why.TOO_MANY] += 1
+        if self._want_more(1):
+            self._wanted_next = Wish(reason, self._settings.before)
 
     def _allowed(self) -> bool:
         now_ns = self._clock.boot_ns()
@@ -225,6 +259,13 @@ class PictureSide:
         self._granted_ns.append(now_ns)
         return True
 
+    def forget(self) -> None:
+        """What was covered and is remembered goes with the process that remembers it; another one follows."""
+        if self._child is not None and self._child.alive:
+            self._fault = FORGOTTEN
+            self._child.kill()
+            self._let_go()
+
     # --- as an Onlooker ---------------------------------------------------------------------------
 
     def show(self, ring: FrameRing) -> None:
@@ -233,6 +274,8 @@ class PictureSide:
             self._show_ring(self._child, ring)
 
     def saw(self, frame: Filled, geometry: CameraHello, seen: Seen, done: Callable[[], None]) -> bool:
+        if self._wanted_next is None and frame.frame_id % self._settings.every == 0 and self._wanted_later:
+            self._wanted_next = self._wanted_later.popleft()
         wanted = self._wanted_next
         if wanted is None and frame.frame_id % self._settings.every:
             return False
@@ -250,8 +293,8 @@ class PictureSide:
         self._ask(Cover(frame.slot, frame.frame_id, geometry.width, geometry.height, things, cuts, crop_px))
         if wanted is not None:
             self._wanted_next = None
-            self._orders.develop(frame.frame_id, self._settings.before, wanted)
-            self._ask(Develop(frame.frame_id, self._settings.before))
+            self._orders.develop(frame.frame_id, wanted.before, wanted.reason)
+            self._ask(Develop(frame.frame_id, wanted.before))
         return True
 
     def _cuts(self, seen: Seen) -> tuple[Cut, ...]:

@@ -17,12 +17,16 @@ from simulator.demo.exhibit import host
 app = typer.Typer(add_completion=False)
 
 BENCHES: Final = {
+    "capture": "simulator.bench.capture.bench",
+    "codec": "simulator.bench.codec",
     "conditions": "simulator.bench.conditions",
+    "dbc": "simulator.bench.dbc",
     "federated": "simulator.bench.federated",
     "inference": "simulator.bench.inference",
     "link": "simulator.bench.link.bench",
     "replay": "simulator.bench.replay",
-    "spool": "simulator.bench.spool",
+    "spool": "simulator.bench.spool.bench",
+    "uplink": "simulator.bench.uplink.bench",
 }
 
 

@@ -22,6 +22,8 @@ from ecu.clock import SECOND_NS, Clock, SystemClock
 CHUNK_BYTES: Final = 256 * 1024
 HELD_BYTES: Final = 4 * 1024 * 1024
 """How much one direction of a connection holds back before its sender feels it."""
+PACKET_BYTES: Final = 1448
+"""What a packet carries of a stream, on Ethernet with TCP's time stamps."""
 SLICE_NS: Final = 50_000_000
 """A throttled flow goes in pieces of this long, so that a new rate takes effect at once."""
 
@@ -85,6 +87,28 @@ def piece_bytes(available: int, bytes_per_s: float | None) -> int:
     return min(available, max(1, int(bytes_per_s * SLICE_NS / SECOND_NS)))
 
 
+class Bottleneck:
+    """One line for the upward flows of all proxies that share it: first come, first served, packet by packet, at its
+    rate. Its queue is bounded; who finds it full waits before it, as a sender does whose packets were dropped."""
+
+    def __init__(self, bytes_per_s: float, queue_bytes: int, clock: Clock | None = None) -> None:
+        self.bytes_per_s = bytes_per_s
+        self.carried_bytes = 0
+        self._queue_ns = int(queue_bytes / bytes_per_s * SECOND_NS)
+        self._clock = clock or SystemClock()
+        self._free_at_ns = 0
+        self._door = asyncio.Lock()
+
+    async def carry(self, size: int) -> int:
+        """Takes a packet in; the boot time at which it has passed."""
+        async with self._door:
+            passed_ns = max(self._free_at_ns, self._clock.boot_ns()) + round(size / self.bytes_per_s * SECOND_NS)
+            await self._clock.sleep_until(passed_ns - self._queue_ns)
+            self._free_at_ns = passed_ns
+            self.carried_bytes += size
+            return passed_ns
+
+
 # --- the proxy -------------------------------------------------------------------------------------------------------
 
 
@@ -96,15 +120,23 @@ class FaultProxy:
             proxy.cut()
 
     Each switch takes effect at once, on existing connections too; `port` stays the same throughout. A client whose
-    target can't be reached is reset.
+    target can't be reached is reset. Upward everything goes through the `bottleneck`, if there is one.
     """
 
     def __init__(
-        self, target_host: str, target_port: int, clock: Clock | None = None, *, host: str = "127.0.0.1", port: int = 0
+        self,
+        target_host: str,
+        target_port: int,
+        clock: Clock | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        bottleneck: Bottleneck | None = None,
     ) -> None:
         self.counters = Counters()
         self._place = (host, port)
         self._target = (target_host, target_port)
+        self._bottleneck = bottleneck
         self._clock = clock or SystemClock()
         self._conditions = Conditions()
         self._changed = asyncio.Event()
@@ -221,8 +253,10 @@ class FaultProxy:
         data = b"more"
         while data:
             await self._until_moving(connection, upward)
-            data = await loop.sock_recv(source, CHUNK_BYTES)
-            await held.put(self._clock.boot_ns() + self._flow(upward).latency_ns, data)
+            line = self._bottleneck if upward else None
+            data = await loop.sock_recv(source, CHUNK_BYTES if line is None else PACKET_BYTES)
+            passed_ns = self._clock.boot_ns() if line is None else await line.carry(len(data))
+            await held.put(passed_ns + self._flow(upward).latency_ns, data)
 
     async def _let_out(self, connection: _Connection, held: _Held, sink: socket.socket, upward: bool) -> None:
         throttle = Throttle()

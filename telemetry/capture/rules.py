@@ -35,6 +35,10 @@ class CaptureRules:
         """Objects forgotten because a camera saw more than `max_tracks`."""
         return sum(camera.forgotten for camera in self._cameras.values())
 
+    def forget_views(self) -> None:
+        """What cameras saw since their last summaries, and which objects were told of: those are told of anew."""
+        self._cameras.clear()
+
     def on_signals(self, t_ns: int, state: SignalState) -> tuple[Record, ...]:
         """What the signals tell at `t_ns`, the boot time of the sample just put into `state`."""
         signals = {path: value for path in self._config.signals if (value := state.value(path, t_ns)) is not None}

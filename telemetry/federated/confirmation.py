@@ -32,6 +32,7 @@ class Unconfirmed(StrEnum):
     AMBIGUOUS = "ambiguous"  # there was more than one light
     ALIKE = "alike"  # taken right after another one, while nothing changed
     CROWDED = "crowded"  # more than are held at once
+    PURGED = "purged"
     UNKNOWN = "unknown"  # the vehicle didn't know its speed meanwhile
 
 
@@ -131,6 +132,10 @@ class Confirmation:
                 elif abs(speed_kmh) >= self._rules.away_kmh:
                     return self._confirm()
         return []
+
+    def forget(self) -> None:
+        """What waits is gone; how the vehicle moves is seen anew."""
+        self._give_up(Unconfirmed.PURGED)
 
     # --- within ---
 

@@ -17,11 +17,11 @@ from typing import Final
 
 import msgspec
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ecu.clock import SECOND_NS
 from ecu.disk import Disk, DiskError, DiskFault, DiskFull, beside, replace_file
 from telemetry.records import Lane, Purpose
+from telemetry.spool.ciphers import Aead
 from telemetry.spool.vault import KeyLost, Realm, Sealer, Vault
 
 REALM: Final = Realm("examples", b"outrider example v1")
@@ -142,6 +142,11 @@ class ExampleStore:
         store.expire(now)
         store._make_room()
         return store
+
+    @staticmethod
+    def files(disk: Disk) -> int:
+        """How many examples lie in the folder, read or not. Raises DiskError."""
+        return sum(_serial(name) is not None for name in disk.names(""))
 
     @classmethod
     def destroy(cls, disk: Disk, keys: Sealer, entropy: Callable[[int], bytes]) -> None:
@@ -303,7 +308,7 @@ class ExampleStore:
         taken = Now(plain.boot, plain.boot_ns, plain.wall_ns)
         return Example(plain.pixels, plain.size, plain.label, plain.source, taken), len(data)
 
-    def _cipher(self, serial: int, salt: bytes) -> AESGCM:
+    def _cipher(self, serial: int, salt: bytes) -> Aead:
         return self._vault.cipher(_LANE, _PURPOSE, serial.to_bytes(8, "little"), salt)
 
     def _drop(self, why: Why) -> Why:

@@ -1,4 +1,4 @@
-"""Keeps large objects on flash until the receiver has stored them, and carries them there behind all records."""
+"""Keeps large objects on flash until the receiver has stored them, and carries them there beside the records."""
 
 from telemetry.objects.config import ObjectsConfig
 from telemetry.objects.counts import LEDGER_NAMES, ObjectCounts

@@ -22,7 +22,10 @@ class ObjectsConfig(BaseModel):
         default=1024 * 1024, gt=0, le=MAX_OBJECT_BYTES, description="Largest object; larger ones are dropped."
     )
     slice_bytes: int = Field(
-        default=256 * 1024, ge=1024, le=MAX_SLICE_BYTES, description="Sent at once: what a cut costs at most."
+        default=256 * 1024,
+        ge=1024,
+        le=MAX_SLICE_BYTES,
+        description="Most sent at once: what a cut costs at most. A slow network gets less, a quarter of a second of it.",
     )
     bytes_per_s: float = Field(
         default=512 * 1024, ge=1024, description="Most that objects take of the network, bytes a second."

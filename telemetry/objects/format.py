@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from telemetry.objects.errors import BadObject
 from telemetry.records import Purpose
+from telemetry.spool.ciphers import Aead
 from telemetry.spool.vault import Realm
 
 VERSION: Final = 1
@@ -91,13 +91,13 @@ def unpack_header(data: bytes) -> ObjectHeader:
     return ObjectHeader(ObjectRef(serial, sha256.hex(), length, Purpose(purpose)), salt)
 
 
-def pack_object(header: ObjectHeader, cipher: AESGCM, plain: bytes) -> bytes:
+def pack_object(header: ObjectHeader, cipher: Aead, plain: bytes) -> bytes:
     """The whole file."""
     head = pack_header(header)
     return head + cipher.encrypt(_NONCE, plain, head)
 
 
-def unpack_object(data: bytes, cipher: AESGCM) -> bytes:
+def unpack_object(data: bytes, cipher: Aead) -> bytes:
     """The plain bytes of a whole file. Raises BadObject."""
     head = data[:HEADER_BYTES]
     try:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Final, ParamSpec, TypeVar
 
 from telemetry.objects.counts import ObjectCounts
+from telemetry.objects.errors import NotKept
 from telemetry.objects.format import ObjectRef
 from telemetry.objects.store import ObjectStore
 from telemetry.privacy.pictures import RedactedPicture
@@ -20,6 +23,15 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A picture that waits for flash, and then what became of it."""
+
+    picture: RedactedPicture
+    purpose: Purpose
+    outcome: ObjectRef | NotKept | None = None
+
+
 class ObjectKeeper:
     """Keeps an object store for one event loop. What has begun on flash is finished, whoever stops waiting for it."""
 
@@ -27,6 +39,7 @@ class ObjectKeeper:
         self._store = store
         self._flash = ThreadPoolExecutor(1, thread_name_prefix="objects")
         self._waiting = 0
+        self._asked: deque[_Asked] = deque()
         self._came = asyncio.Event()
         self._closed = False
 
@@ -42,13 +55,25 @@ class ObjectKeeper:
         return await asyncio.shield(asyncio.ensure_future(self._put(picture, purpose)))
 
     async def _put(self, picture: RedactedPicture, purpose: Purpose) -> ObjectRef:
+        asked = _Asked(picture, purpose)
+        self._asked.append(asked)
         try:
-            ref = await self._on_flash(self._store.put, picture, purpose)
+            await self._on_flash(self._put_all)
         finally:
             self._waiting -= 1
+        if isinstance(asked.outcome, NotKept):
+            raise asked.outcome
+        assert asked.outcome is not None, "whoever put it wrote down what became of it"
         self._came.set()
         self._came = asyncio.Event()
-        return ref
+        return asked.outcome
+
+    def _put_all(self) -> None:
+        """Whatever waits when flash is free goes together; nothing, when another turn has taken it along."""
+        together = [self._asked.popleft() for _ in range(len(self._asked))]
+        outcomes = self._store.put_many([(asked.picture, asked.purpose) for asked in together])
+        for asked, outcome in zip(together, outcomes, strict=True):
+            asked.outcome = outcome
 
     # --- out: what the uplink needs ---
 

@@ -1,14 +1,18 @@
-"""An ObjectLink in memory: a receiver in one value, that fails on command."""
+"""An ObjectLink in memory: a receiver in one value, that fails on command; and objects that need no flash."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from telemetry.links.link import LinkError
+from telemetry.objects.errors import ObjectGone
+from telemetry.objects.format import ObjectRef
 from telemetry.objects.link import Mismatch
 from telemetry.objects.wire import ByteRange, Have
+from telemetry.records import Purpose
 
 
 @dataclass(slots=True)
@@ -76,3 +80,39 @@ class MemoryObjectLink:
             raise failure
         if failure is not None:
             failure()
+
+
+class MemoryObjects:
+    """What is to be brought, without flash: `telemetry.objects.uplink.Objects`, for tests and benchmarks."""
+
+    def __init__(self) -> None:
+        self.refusals: dict[str, str] = {}
+        self._kept: dict[int, tuple[ObjectRef, bytes]] = {}
+        self._serial = 0
+        self._came = asyncio.Event()
+
+    def add(self, data: bytes) -> ObjectRef:
+        self._serial += 1
+        ref = ObjectRef(self._serial, hashlib.sha256(data).hexdigest(), len(data), Purpose.PERCEPTION)
+        self._kept[ref.serial] = ref, data
+        self._came.set()
+        self._came = asyncio.Event()
+        return ref
+
+    def oldest(self) -> ObjectRef | None:
+        return next((ref for ref, _ in self._kept.values()), None)
+
+    async def wait(self) -> None:
+        await self._came.wait()
+
+    async def read(self, ref: ObjectRef, offset: int, length: int) -> bytes:
+        if ref.serial not in self._kept:
+            raise ObjectGone(f"{ref} isn't here any more")
+        return self._kept[ref.serial][1][offset : offset + length]
+
+    async def stored(self, ref: ObjectRef) -> bool:
+        return self._kept.pop(ref.serial, None) is not None
+
+    async def refused(self, ref: ObjectRef, reason: str) -> bool:
+        self.refusals[ref.sha256] = reason
+        return await self.stored(ref)

@@ -14,7 +14,8 @@ class ObjectUplinkState(StrEnum):
     STOPPED = "stopped"
     IDLE = "idle"  # nothing is kept that could be sent
     SENDING = "sending"
-    BEHIND_RECORDS = "behind_records"  # records go first
+    BEHIND_RECORDS = "behind_records"  # records have most of the line
+    HELD_BACK = "held_back"  # another network or another day has to come
     WAITING = "waiting"  # the network's, flash's or the receiver's trouble: it tries again
     UNAUTHORIZED = "unauthorized"
 

@@ -1,8 +1,9 @@
-"""Drains the object store over an ObjectLink: the oldest first, behind all records, no faster than it may."""
+"""Drains the object store over an ObjectLink: the oldest first, in its turn beside the records, no faster than it may."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
@@ -17,8 +18,10 @@ from telemetry.objects.format import ObjectRef
 from telemetry.objects.link import Mismatch, ObjectLink
 from telemetry.objects.status import Board, ObjectUplinkState, ObjectUplinkStatus
 from telemetry.objects.wire import ByteRange, Have
+from telemetry.records import Lane
 from telemetry.uplink.away import Away
 from telemetry.uplink.config import UplinkConfig
+from telemetry.uplink.meter import Meter, Passage
 
 EXCHANGE_S: Final = 120.0
 """One question and its answer, all in all: what a time-out for each piece of it doesn't bound."""
@@ -45,23 +48,26 @@ class Objects(Protocol):
     async def refused(self, ref: ObjectRef, reason: str) -> bool: ...
 
 
-class Records(Protocol):
-    """What goes first: `telemetry.spool.keeper`."""
+class _Hand:
+    """A link and the thread that uses it. `is_connected` says that its last question was answered."""
 
-    @property
-    def any_spooled(self) -> bool:
-        """Whether a record waits to be sent."""
-        ...
+    def __init__(self, link: ObjectLink) -> None:
+        self.link = link
+        self.is_connected = False
+        self.network = ThreadPoolExecutor(1, thread_name_prefix="object-link")
 
-    async def left(self) -> None:
-        """Until some of them have left."""
-        ...
+    def end(self) -> None:
+        """At once; a call on the network ends by itself, in its thread."""
+        self.link.interrupt()
+        self.network.submit(self.link.close)
+        self.network.shutdown(wait=False)
 
 
 class ObjectUplink:
     """Brings objects to the receiver for as long as `run` runs; what it can't bring stays where it is.
 
-    While `records` have something to send no slice begins. Its waits are those of [uplink].
+    `meter` says when a slice may go and how long it is: P0 never waits for more than one, and other records that want
+    the line have most of it. Its waits are those of [uplink].
     """
 
     def __init__(
@@ -72,17 +78,18 @@ class ObjectUplink:
         rng: Random,
         config: ObjectsConfig | None = None,
         waits: UplinkConfig | None = None,
-        records: Records | None = None,
+        meter: Meter | None = None,
         exchange_s: float = EXCHANGE_S,
+        second: ObjectLink | None = None,
     ) -> None:
-        self._link = link
+        self._hands = deque(_Hand(each) for each in (link, second) if each is not None)
         self._objects = objects
         self._clock = clock
         self._away = Away(clock, rng, waits or UplinkConfig())
         self._config = config or ObjectsConfig()
-        self._records = records
+        self._meter = meter or Meter(clock)
+        self._patience = 0
         self._exchange_s = exchange_s
-        self._network = ThreadPoolExecutor(1, thread_name_prefix="object-link")
         self._board = Board(since_ns=clock.boot_ns())
         self._free_ns = clock.boot_ns()
         self._mismatched: ObjectRef | None = None
@@ -105,9 +112,8 @@ class ObjectUplink:
                     await self._try(ref)
         finally:
             self._enter(ObjectUplinkState.STOPPED, "stopped")
-            self._link.interrupt()
-            self._network.submit(self._link.close)
-            self._network.shutdown(wait=False)
+            for hand in self._hands:
+                hand.end()
 
     # --- one object ---
 
@@ -130,39 +136,99 @@ class ObjectUplink:
 
     async def _deliver(self, ref: ObjectRef) -> None:
         """Returns when the receiver has stored it and the store has forgotten it."""
-        await self._turn()
-        have = self._noted(await self._ask(self._link.look, ref.sha256))
-        for _ in range(_most_slices(ref, self._config.slice_bytes)):
+        have = self._noted(await self._look(ref))
+        self._patience = _most_bytes(ref, self._config.slice_bytes)
+        while self._patience > 0:
             if have.stored:
                 self._demand_whole(ref, have)
                 await self._objects.stored(ref)
                 self._away.attempt = 0
                 self._board.count(stored=1)
                 return
-            have = await self._send(ref, have.bytes if have.bytes < ref.bytes else 0)
+            have = await self._bring(ref, have.bytes if have.bytes < ref.bytes else 0)
         raise Unreachable(
             f"The receiver takes object {ref.sha256} again and again and never has it. It is tried later."
         )
 
-    async def _send(self, ref: ObjectRef, start: int) -> Have:
-        part = ByteRange(start, min(ref.bytes, start + self._config.slice_bytes), ref.bytes)
-        await self._turn()
-        # Only now: what was erased while it waited its turn must not be in our hands.
-        data = await self._objects.read(ref, part.start, part.size)
-        self._free_ns = self._clock.boot_ns() + int(part.size / self._config.bytes_per_s * SECOND_NS)
-        have = self._noted(await self._ask(self._link.send, ref.sha256, part, data))
+    async def _bring(self, ref: ObjectRef, start: int) -> Have:
+        """Slice after slice, for as long as the receiver goes along; what it has then. The next begins over the other
+        link when the one before has left the line, so that nobody waits for an answer with the line empty."""
+        under_way: deque[asyncio.Task[Have]] = deque()
+        try:
+            while start < ref.bytes and self._patience > 0:
+                passage = await self._turn(ref.bytes - start)
+                part = ByteRange(start, start + passage.size, ref.bytes)
+                self._hands.rotate(1)
+                under_way.append(asyncio.create_task(self._carry(ref, part, passage, self._hands[0])))
+                start = part.end
+                if len(under_way) == len(self._hands):
+                    expected = start - passage.size if len(self._hands) > 1 else start
+                    have = await under_way.popleft()
+                    if have.stored or have.bytes != expected:
+                        break
+            while under_way:
+                have = await under_way.popleft()
+            return have
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def _carry(self, ref: ObjectRef, part: ByteRange, passage: Passage, hand: _Hand) -> Have:
+        try:
+            # Only now: what was erased while it waited its turn must not be in our hands.
+            data = await self._objects.read(ref, part.start, part.size)
+            await self._meter.written()
+            have = self._noted(await self._ask(hand, hand.link.send, ref.sha256, part, data))
+        except BaseException:
+            self._meter.failed(passage)
+            raise
+        self._meter.ended(passage)
         self._board.count(slices_sent=1, bytes_sent=part.size)
         if have.stored or have.bytes > part.start:
             self._away.attempt = 0
         return have
 
-    async def _turn(self) -> None:
-        """Waits until the network may be used: at its rate, and while no record wants it."""
-        await self._clock.sleep_until(self._free_ns)
-        while self._records is not None and self._records.any_spooled:
-            self._enter(ObjectUplinkState.BEHIND_RECORDS)
-            await self._records.left()
+    async def _look(self, ref: ObjectRef) -> Have:
+        await self._until_let()
         self._enter(ObjectUplinkState.SENDING)
+        have = await self._question(ref)
+        if not self._meter.knows_round_trip:
+            have = await self._question(ref)  # how long that takes says how much may be sent at once
+        return have
+
+    async def _question(self, ref: ObjectRef) -> Have:
+        hand = self._hands[0]
+        was_connected = hand.is_connected
+        passage = self._meter.begin_question()
+        try:
+            have = await self._ask(hand, hand.link.look, ref.sha256)
+        except BaseException:
+            self._meter.failed(passage)
+            raise
+        # A first question has a handshake before it, and says nothing of the network's round trip.
+        (self._meter.ended if was_connected else self._meter.failed)(passage)
+        return have
+
+    async def _turn(self, rest: int) -> Passage:
+        """Waits until the network may be used for a slice: at its rate, and when it is its turn."""
+        await self._clock.sleep_until(self._free_ns)
+        while True:
+            await self._until_let()
+            behind = self._meter.has_records_waiting
+            self._enter(ObjectUplinkState.BEHIND_RECORDS if behind else ObjectUplinkState.SENDING)
+            passage = await self._meter.slice_turn(min(rest, self._config.slice_bytes))
+            if passage is not None:
+                self._enter(ObjectUplinkState.SENDING)
+                self._patience -= passage.size
+                self._free_ns = self._clock.boot_ns() + int(passage.size / self._config.bytes_per_s * SECOND_NS)
+                return passage
+
+    async def _until_let(self) -> None:
+        """While another network or another day has to come, it waits here, and says so."""
+        while (held := self._meter.held(Lane.P3)) is not None:
+            self._enter(ObjectUplinkState.HELD_BACK, held.words)
+            await self._meter.until_news(held.until_ns)
 
     def _demand_whole(self, ref: ObjectRef, have: Have) -> None:
         """Nothing is forgotten for a word that can't be true."""
@@ -200,22 +266,27 @@ class ObjectUplink:
         self._enter(state, str(error))
         await self._away.after(error)
 
-    async def _ask(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _ask(self, hand: _Hand, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """In the link's own thread, bounded as a whole."""
-        call = asyncio.get_running_loop().run_in_executor(self._network, lambda: act(*args, **kwargs))
+        if not hand.is_connected:
+            self._meter.connecting()
+        hand.is_connected = False
+        call = asyncio.get_running_loop().run_in_executor(hand.network, lambda: act(*args, **kwargs))
         try:
             async with asyncio.timeout(self._exchange_s):
-                return await call
+                answer = await call
+            hand.is_connected = True
+            return answer
         except TimeoutError as error:
             raise Unreachable(f"No answer within {self._exchange_s:g} s. The receiver is asked again.") from error
         finally:
             if call.cancelled():
-                self._link.interrupt()
+                hand.link.interrupt()
 
     def _enter(self, state: ObjectUplinkState, reason: str = "") -> None:
         self._board.enter(state, reason, self._clock.boot_ns())
 
 
-def _most_slices(ref: ObjectRef, slice_bytes: int) -> int:
-    """Twice what it takes, and a few to find the place: beyond that somebody leads us in a circle."""
-    return 2 * -(-ref.bytes // slice_bytes) + 4
+def _most_bytes(ref: ObjectRef, slice_bytes: int) -> int:
+    """Twice the object, and a few slices to find the place: beyond that somebody leads us in a circle."""
+    return 2 * ref.bytes + 4 * min(slice_bytes, ref.bytes)

@@ -13,8 +13,8 @@ from typing import Final
 METRES_PER_DEGREE: Final = math.radians(6_371_008.8)
 """Along a great circle of the sphere with the Earth's mean radius."""
 
-_DECIMALS: Final = 5
-_COMPASS_POINT: Final = 45.0
+DECIMALS: Final = 5
+COMPASS_POINT: Final = 45.0
 
 
 def middle_of_cell(latitude: float, longitude: float, cell_m: float) -> tuple[float, float] | None:
@@ -24,17 +24,17 @@ def middle_of_cell(latitude: float, longitude: float, cell_m: float) -> tuple[fl
     """
     if not (-90.0 <= latitude <= 90.0 and -180.0 <= longitude <= 180.0):
         return None
-    rows = max(1, int(180.0 * METRES_PER_DEGREE / cell_m))
+    rows = rows_of(cell_m)
     row, middle_latitude = _middle(latitude + 90.0, 180.0, rows)
-    columns = _columns(row, rows, cell_m)
+    columns = columns_of(row, rows, cell_m)
     # 180 degrees east is 180 degrees west.
     _, middle_longitude = _middle((longitude + 180.0) % 360.0, 360.0, columns)
-    return round(middle_latitude - 90.0, _DECIMALS), round(middle_longitude - 180.0, _DECIMALS)
+    return round(middle_latitude - 90.0, DECIMALS), round(middle_longitude - 180.0, DECIMALS)
 
 
 def compass_point(heading: float) -> float:
     """The nearest of the eight points of the compass, degrees."""
-    return round(heading / _COMPASS_POINT) * _COMPASS_POINT % 360.0
+    return round(heading / COMPASS_POINT) * COMPASS_POINT % 360.0
 
 
 def _middle(along: float, whole: float, parts: int) -> tuple[int, float]:
@@ -43,8 +43,13 @@ def _middle(along: float, whole: float, parts: int) -> tuple[int, float]:
     return part, (part + 0.5) * whole / parts
 
 
-def _columns(row: int, rows: int, cell_m: float) -> int:
-    """By the row's narrower edge, so that no cell is narrower than asked."""
+def rows_of(cell_m: float) -> int:
+    """How many there are from pole to pole."""
+    return max(1, int(180.0 * METRES_PER_DEGREE / cell_m))
+
+
+def columns_of(row: int, rows: int, cell_m: float) -> int:
+    """Cells in a row: by its narrower edge, so that no cell is narrower than asked."""
     edges = (abs(part * 180.0 / rows - 90.0) for part in (row, row + 1))
     circumference_m = 360.0 * METRES_PER_DEGREE * math.cos(math.radians(max(edges)))
     return max(1, int(circumference_m / cell_m))

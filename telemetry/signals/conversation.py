@@ -23,14 +23,19 @@ class Conversation(Generic[In]):
     async def receive(self) -> In:
         """The next message. Also raises BadMessage for what `accepts` doesn't name."""
         while True:
-            try:
-                message, descriptors = self._channel.receive()
-            except BlockingIOError:
-                await self._until(asyncio.get_running_loop().add_reader, asyncio.get_running_loop().remove_reader)
-            else:
-                for fd in descriptors:
-                    os.close(fd)
+            if (message := self.try_receive()) is not None:
                 return message
+            await self._until(asyncio.get_running_loop().add_reader, asyncio.get_running_loop().remove_reader)
+
+    def try_receive(self) -> In | None:
+        """The next message if it is there already. Also raises BadMessage."""
+        try:
+            message, descriptors = self._channel.receive()
+        except BlockingIOError:
+            return None
+        for fd in descriptors:
+            os.close(fd)
+        return message
 
     async def send(self, message: Message) -> None:
         """Waits while the other end is far behind."""

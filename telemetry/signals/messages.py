@@ -1,7 +1,8 @@
 """What a signal source and its reader say over an ecu.channel.Channel.
 
 The source greets with SourceHello; the reader answers Begin. In real time the source then sends Signals as they come;
-in lockstep it waits for Advance(t), sends every Signals up to and including t, and answers Done(t).
+in lockstep it waits for Advance(t), sends every Signals up to and including t, and answers Done(t). A bus says the same
+with FrameBatch in the place of Signals.
 """
 
 from __future__ import annotations
@@ -34,5 +35,20 @@ class Signals(Message, frozen=True, tag="signals"):
     values: dict[str, float]
 
 
+class FrameBatch(Message, frozen=True, tag="frames"):
+    """Raw CAN frames in order of time, at most MAX_FRAMES_A_MESSAGE. `seq` is the first one's number: they are counted,
+    and a gap means that the source left some out. One after another, in this computer's byte order: `t_ns` boot times
+    of 8 bytes, `bus` numbers of 1 byte, `frames` struct can_frame, or struct canfd_frame where `fd`."""
+
+    seq: int
+    fd: bool
+    t_ns: bytes
+    bus: bytes
+    frames: bytes
+
+
+MAX_FRAMES_A_MESSAGE = 1024
+
+FromBus = Union[SourceHello, FrameBatch, Done]  # noqa: UP007
 FromSource = Union[SourceHello, Signals, Done]  # noqa: UP007
 ToSource = Union[Begin, Advance]  # noqa: UP007

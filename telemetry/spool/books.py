@@ -16,12 +16,14 @@ from ecu.disk import Disk, DiskError
 from ecu.errors import OutriderError
 from ecu.twin import OVERHEAD_BYTES, TwinLost, TwinRecord
 from telemetry.records import Lane, Purpose
+from telemetry.spool.aging import Aged
 from telemetry.spool.counts import Totals
 from telemetry.spool.limits import PAGE_BYTES
 from telemetry.spool.shelf import Shelf, Stream
+from telemetry.spool.untold import Untold
 
 NAME: Final = "books"
-VERSION: Final = 1
+VERSION: Final = 2
 _TWINS: Final = (f"{NAME}.0", f"{NAME}.1")
 _CAPACITY: Final = 2 * PAGE_BYTES
 
@@ -40,6 +42,8 @@ class Page:
     left: Mapping[Stream, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     erasures: Mapping[Purpose, int] = field(default_factory=dict)
     erasing: frozenset[Purpose] = frozenset()
+    aged: Aged = field(default_factory=Aged)
+    untold: Untold = field(default_factory=Untold)
 
     def is_erased(self, purpose: Purpose, serial: int) -> bool:
         """Whether the key to that purpose's blocks in the segment of that serial is gone."""
@@ -61,6 +65,14 @@ class _Stream(msgspec.Struct, frozen=True, array_like=True):
     steps: list[int]  # distances: to the first start, from start to end, from end to the next start, ...
 
 
+class _Told(msgspec.Struct, frozen=True, array_like=True):
+    lane: int
+    epoch: bytes
+    reason: str
+    steps: list[int]
+    unranged: int
+
+
 class _Page(msgspec.Struct, frozen=True, array_like=True):
     version: int
     spool_id: bytes
@@ -69,6 +81,8 @@ class _Page(msgspec.Struct, frozen=True, array_like=True):
     streams: list[_Stream]
     erasures: list[tuple[int, int]]  # purpose, serial
     erasing: list[int]
+    aged: tuple[int, int]  # spool time and boot time when this was written, ns
+    untold: list[_Told]
 
 
 _decoder = msgspec.msgpack.Decoder(_Page)
@@ -84,6 +98,8 @@ def encode(page: Page) -> bytes:
             [_Stream(int(lane), epoch, _stepped(ranges)) for (lane, epoch), ranges in page.left.items()],
             [(int(purpose), serial) for purpose, serial in page.erasures.items()],
             sorted(int(purpose) for purpose in page.erasing),
+            (page.aged.spool_ns, page.aged.boot_ns),
+            _packed_untold(page.untold),
         )
     )
 
@@ -109,6 +125,8 @@ def decode(data: bytes) -> Page:
         {(Lane(s.lane), s.epoch): _unstepped(s.steps) for s in page.streams},
         {Purpose(purpose): serial for purpose, serial in page.erasures},
         frozenset(Purpose(purpose) for purpose in page.erasing),
+        Aged(*page.aged),
+        _unpacked_untold(page.untold),
     )
 
 
@@ -127,6 +145,18 @@ def _unpacked_totals(lane: _Lane) -> Totals:
     return Totals(lane.acknowledged, lane.evicted, lane.quarantined, lane.erased, lane.dropped, lane.lost_in_crash)
 
 
+def _packed_untold(untold: Untold) -> list[_Told]:
+    ranged = [_Told(int(lane), epoch, why, _stepped(r), 0) for (lane, epoch, why), r in untold.ranges.items()]
+    return ranged + [_Told(int(lane), epoch, why, [], n) for (lane, epoch, why), n in untold.unranged.items()]
+
+
+def _unpacked_untold(told: list[_Told]) -> Untold:
+    return Untold(
+        {(Lane(one.lane), one.epoch, one.reason): _unstepped(one.steps) for one in told if one.steps},
+        {(Lane(one.lane), one.epoch, one.reason): one.unranged for one in told if one.unranged},
+    )
+
+
 def _stepped(ranges: tuple[tuple[int, int], ...]) -> list[int]:
     bounds = [bound for pair in ranges for bound in pair]
     return [bound - before for before, bound in zip([0, *bounds], bounds, strict=False)]
@@ -140,7 +170,15 @@ def _unstepped(steps: list[int]) -> tuple[tuple[int, int], ...]:
     return tuple(zip(bounds[::2], bounds[1::2], strict=True))
 
 
-def page_of(spool_id: bytes, clean: bool, totals: Mapping[Lane, Totals], shelf: Shelf, erasing: set[Purpose]) -> Page:
+def page_of(
+    spool_id: bytes,
+    clean: bool,
+    totals: Mapping[Lane, Totals],
+    shelf: Shelf,
+    erasing: set[Purpose],
+    aged: Aged,
+    untold: Untold,
+) -> Page:
     left = {stream: tuple(shelf.left_beyond_erasures(stream)) for stream in shelf.left()}
     return Page(
         spool_id,
@@ -149,6 +187,8 @@ def page_of(spool_id: bytes, clean: bool, totals: Mapping[Lane, Totals], shelf: 
         {stream: ranges for stream, ranges in left.items() if ranges},
         dict(shelf.erasures),
         frozenset(erasing),
+        aged,
+        untold,
     )
 
 

@@ -33,6 +33,7 @@ class Evicted(StrEnum):
 
     QUOTA = "quota"  # [spool] max_bytes
     DISK_FULL = "disk_full"  # the file system has less than that
+    EXPIRED = "expired"  # nobody wanted it any more
 
 
 class Quarantined(StrEnum):
@@ -236,6 +237,8 @@ class SpoolCounts:
     last_refusal: str | None
     fault: str | None
     why_full: str | None
+    untold: int = 0  # records that left without an acknowledgement, of which no durable record tells yet
+    copies: int = 0  # of blocks in quarantine, kept to be looked at
 
     @property
     def holds(self) -> bool:

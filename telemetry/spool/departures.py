@@ -6,24 +6,30 @@ a free one; and only when that name is durable do the books forget the segment's
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from ecu.clock import SECOND_NS
 from ecu.disk import DiskError, WatchedDisk
 from telemetry.records import Lane, Purpose
+from telemetry.spool.aging import UNIT_NS, SpoolTime
 from telemetry.spool.assembly import Assembly
 from telemetry.spool.blocks import BlockRef
 from telemetry.spool.books import Books, Page, page_of
+from telemetry.spool.copies import keep_copy
 from telemetry.spool.counts import Counters, Evicted, Quarantined, counted, with_added
 from telemetry.spool.limits import SpoolLimits
 from telemetry.spool.shelf import Segment, Stream
+from telemetry.spool.untold import Report, with_range, without
 from telemetry.spool.vault import Vault
 from telemetry.wire import Receipt
 
 _RECEIPTS_BEFORE_WRITING: Final = 16
 # Receipts for parts of blocks could split what has left without end; beyond this they wait for a better one.
 _MOST_RANGES: Final = 16_384
+_TIME_WRITTEN_EVERY_NS: Final = 3600 * SECOND_NS
 
 
 @dataclass(slots=True)
@@ -53,9 +59,13 @@ class Departures:
         counters: Counters,
         limits: SpoolLimits,
         current: frozenset[Stream],
+        time: SpoolTime,
     ) -> None:
         self.lock = threading.Lock()
         self.totals = assembly.totals
+        self.untold = assembly.untold
+        self._time = time
+        self._written_ns = time.now_ns()
         self.unreadable = dict.fromkeys(Lane, 0)
         self.receipts_ignored = 0
         self.fault: str | None = None
@@ -95,9 +105,11 @@ class Departures:
     def quarantine(self, ref: BlockRef, why: Quarantined) -> int:
         """Records that leave with the block."""
         with self.lock:
-            if self._shelf.find(ref.lane, ref.serial) is None:
+            if (segment := self._shelf.find(ref.lane, ref.serial)) is None:
                 return 0
-            left = self._shelf.leave((ref.lane, ref.epoch), ref.base_seq, ref.end_seq)
+        keep_copy(self._disk, segment.name, ref)
+        with self.lock:
+            left = self._leave((ref.lane, ref.epoch), ref.base_seq, ref.end_seq, f"quarantined:{why.value}")
             totals = self.totals[ref.lane]
             self.totals[ref.lane] = replace(totals, quarantined=with_added(totals.quarantined, why, left))
         self.free_what_is_done()
@@ -106,11 +118,46 @@ class Departures:
     def evict(self, segment: Segment, why: Evicted) -> None:
         """Its file is free when this returns. Raises DiskError, and frees nothing, when that can't be written down."""
         with self.lock:
-            left = self._shelf.leave(segment.stream, segment.base_seq, segment.end_seq)
-            totals = self.totals[segment.lane]
-            self.totals[segment.lane] = replace(totals, evicted=with_added(totals.evicted, why, left))
+            self._evict(segment.stream, segment.base_seq, segment.end_seq, why)
         self.write(both=True)
         self._free([segment])
+
+    def expire(self) -> None:
+        """Makes leave what nobody wants any more. What can't be written down now is found again later."""
+        now_ns = self._time.now_ns()
+        with self.lock:
+            due = self._shelf.due(now_ns, max(0, _MOST_RANGES - self._shelf.held_ranges()))
+            for ref in due:
+                self._evict((ref.lane, ref.epoch), ref.base_seq, ref.end_seq, Evicted.EXPIRED)
+            self._shelf.look_again(now_ns)
+        self.free_what_is_done()
+        if self._written_ns < now_ns - (0 if due else _TIME_WRITTEN_EVERY_NS):
+            self._try_to_write(both=False)
+
+    def next_look_ns(self) -> int | None:
+        """The spool time of the next `expire`; None while nothing grows old. How old all is has to outlive a cut."""
+        now_ns = self._time.now_ns()
+        with self.lock:
+            due_ns = self._shelf.next_due_ns()
+        if due_ns == math.inf:
+            return None
+        return int(min(max(due_ns, now_ns + UNIT_NS), max(self._written_ns, now_ns) + _TIME_WRITTEN_EVERY_NS))
+
+    def _evict(self, stream: Stream, start: int, end: int, why: Evicted) -> None:
+        left = self._leave(stream, start, end, f"evicted:{why.value}")
+        totals = self.totals[stream[0]]
+        self.totals[stream[0]] = replace(totals, evicted=with_added(totals.evicted, why, left))
+
+    def _leave(self, stream: Stream, start: int, end: int, reason: str) -> int:
+        """How many records leave with these that hadn't; they are to be told to the receiver."""
+        for part in self._shelf.remaining(stream, start, end):
+            self.untold = with_range(self.untold, (*stream, reason), *part)
+        return self._shelf.leave(stream, start, end)
+
+    def told(self, report: Report) -> None:
+        """A durable record says so now."""
+        with self.lock:
+            self.untold = without(self.untold, report)
 
     def erase(self, purpose: Purpose) -> int:
         """Makes all blocks of a purpose unreadable; the records that were. Once begun, the next start finishes it.
@@ -133,10 +180,12 @@ class Departures:
         self._vault.shred(purpose)
         with self.lock:
             erased = self._shelf.erase(purpose, self._files.next_serial)
-            for lane, records in erased.items():
-                self.totals[lane] = replace(self.totals[lane], erased=self.totals[lane].erased + records)
+            for stream, (start, end) in erased:
+                totals = self.totals[stream[0]]
+                self.totals[stream[0]] = replace(totals, erased=totals.erased + end - start)
+                self.untold = with_range(self.untold, (*stream, "erased"), start, end)
             self._erasing.discard(purpose)
-        return sum(erased.values())
+        return sum(end - start for _, (start, end) in erased)
 
     # --- written down, then freed ---
 
@@ -158,12 +207,14 @@ class Departures:
                     self._shelf.forget_streams(self._current)
         (self._books.write_both if both else self._books.write)(self._page(clean))
         self._unwritten_receipts = 0
+        self._written_ns = self._time.now_ns()
 
     def _page(self, clean: bool) -> Page:
         with self.lock:
             values = self._counters.values()
             totals = {lane: replace(self.totals[lane], dropped=counted(values, lane).dropped) for lane in Lane}
-            return page_of(self._spool_id, clean, totals, self._shelf, self._erasing)
+            aged = self._time.to_write_down()
+            return page_of(self._spool_id, clean, totals, self._shelf, self._erasing, aged, self.untold)
 
     def _try_to_write(self, *, both: bool) -> bool:
         """False when it can't be written now: nothing is freed, and the next receipt tries again."""

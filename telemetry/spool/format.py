@@ -13,9 +13,11 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import add, eq
 from typing import Final
 
 from telemetry.records import Lane, Purpose
+from telemetry.spool.aging import FOR_EVER
 from telemetry.spool.limits import PAGE_BYTES
 from telemetry.wire import MAX_BLOCK_BYTES
 
@@ -29,16 +31,16 @@ _SEGMENT_MAGIC: Final = b"ORS1"
 _FRAME_MAGIC: Final = b"ORF1"
 _INDEX_MAGIC: Final = b"ORI1"
 
-# magic, version, lane, pages, serial, spool id, epoch, salt, base_seq, boot_ns, wall_ns | CRC-32
+# magic, version, lane, pages, serial, spool id, epoch, salt, base_seq, spool_ns, wall_ns | CRC-32
 _SEGMENT = struct.Struct("<4sHHIQ16s16s16sQqq")
-# magic, CRC-32 | cipher length, count, base_seq, durable_seq, counter, purpose
+# magic, CRC-32 | cipher length, count, base_seq, durable_seq, counter, purpose, due
 _FRAME_HEAD = struct.Struct("<4sI")
-_FRAME_BODY = struct.Struct("<IIQQQB7x")
+_FRAME_BODY = struct.Struct("<IIQQQB3xI")
 # magic, CRC-32 | entries
 _INDEX_HEAD = struct.Struct("<4sI")
 _INDEX_BODY = struct.Struct("<II")
-# seq - base_seq of the segment, count, wire bytes, page, purpose
-_ENTRY = struct.Struct("<IIIHBx")
+# seq - base_seq of the segment, count, low half of due, wire bytes, page, purpose, rest of due
+_ENTRY = struct.Struct("<IHHIHBB")
 _CRC = struct.Struct("<I")
 
 FRAME_HEADER_BYTES: Final = _FRAME_HEAD.size + _FRAME_BODY.size
@@ -58,13 +60,14 @@ class SegmentHeader:
     epoch: bytes
     salt: bytes
     base_seq: int
-    created_boot_ns: int
+    created_spool_ns: int
     created_wall_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class FrameHeader:
-    """What a frame says before it is decrypted. Records of its epoch below `durable_seq` had been synced before it."""
+    """What a frame says before it is decrypted. Records of its epoch below `durable_seq` had been synced before it.
+    `due`: aging.due_code."""
 
     cipher_bytes: int
     count: int
@@ -72,6 +75,7 @@ class FrameHeader:
     durable_seq: int
     counter: int
     purpose: Purpose
+    due: int = FOR_EVER
 
     @property
     def wire_bytes(self) -> int:
@@ -100,6 +104,7 @@ class Entry:
     wire_bytes: int
     page: int
     purpose: Purpose
+    due: int = FOR_EVER
 
 
 def frame_pages(wire_bytes: int) -> int:
@@ -136,7 +141,7 @@ def pack_segment_header(header: SegmentHeader) -> bytes:
     """Both copies: the first two pages of the segment."""
     head = _SEGMENT.pack(
         _SEGMENT_MAGIC, VERSION, header.lane, header.pages, header.serial, header.spool_id, header.epoch, header.salt,
-        header.base_seq, header.created_boot_ns, header.created_wall_ns,
+        header.base_seq, header.created_spool_ns, header.created_wall_ns,
     )  # fmt: skip
     return (head + _CRC.pack(zlib.crc32(head))).ljust(PAGE_BYTES, b"\0") * HEADER_PAGES
 
@@ -152,16 +157,16 @@ def unpack_segment_header(data: bytes) -> SegmentHeader | None:
 def _segment_header(page: bytes) -> SegmentHeader | None:
     if len(page) < PAGE_BYTES or _CRC.unpack_from(page, _SEGMENT.size) != (zlib.crc32(page[: _SEGMENT.size]),):
         return None
-    magic, version, lane, pages, serial, spool_id, epoch, salt, base_seq, boot_ns, wall_ns = _SEGMENT.unpack_from(page)
+    magic, version, lane, pages, serial, spool_id, epoch, salt, base_seq, spool_ns, wall_ns = _SEGMENT.unpack_from(page)
     if (magic, version) != (_SEGMENT_MAGIC, VERSION) or lane not in list(Lane):
         return None
-    return SegmentHeader(Lane(lane), pages, serial, spool_id, epoch, salt, base_seq, boot_ns, wall_ns)
+    return SegmentHeader(Lane(lane), pages, serial, spool_id, epoch, salt, base_seq, spool_ns, wall_ns)
 
 
 def pack_frame_header(frame: FrameHeader, salt: bytes) -> bytes:
     """48 bytes, which are the cipher's associated data as well."""
     body = _FRAME_BODY.pack(
-        frame.cipher_bytes, frame.count, frame.base_seq, frame.durable_seq, frame.counter, frame.purpose
+        frame.cipher_bytes, frame.count, frame.base_seq, frame.durable_seq, frame.counter, frame.purpose, frame.due
     )
     return _FRAME_HEAD.pack(_FRAME_MAGIC, zlib.crc32(body, zlib.crc32(salt))) + body
 
@@ -173,10 +178,10 @@ def unpack_frame_header(data: bytes, salt: bytes) -> FrameHeader | None:
     magic, crc = _FRAME_HEAD.unpack_from(data)
     if magic != _FRAME_MAGIC or crc != zlib.crc32(data[_FRAME_HEAD.size : FRAME_HEADER_BYTES], zlib.crc32(salt)):
         return None
-    cipher_bytes, count, base_seq, durable_seq, counter, purpose = _FRAME_BODY.unpack_from(data, _FRAME_HEAD.size)
+    cipher_bytes, count, base_seq, durable_seq, counter, purpose, due = _FRAME_BODY.unpack_from(data, _FRAME_HEAD.size)
     if purpose not in list(Purpose):
         return None
-    return FrameHeader(cipher_bytes, count, base_seq, durable_seq, counter, Purpose(purpose))
+    return FrameHeader(cipher_bytes, count, base_seq, durable_seq, counter, Purpose(purpose), due)
 
 
 def frames_in(segment: bytes, salt: bytes) -> Iterator[tuple[int, FrameHeader]]:
@@ -193,12 +198,25 @@ def frames_in(segment: bytes, salt: bytes) -> Iterator[tuple[int, FrameHeader]]:
 
 
 def pack_entry(entry: Entry) -> bytes:
-    return _ENTRY.pack(entry.seq_offset, entry.count, entry.wire_bytes, entry.page, entry.purpose)
+    low, high = entry.due & 0xFFFF, entry.due >> 16
+    return _ENTRY.pack(entry.seq_offset, entry.count, low, entry.wire_bytes, entry.page, entry.purpose, high)
 
 
 def unpack_entry(entries: bytes | bytearray, index: int) -> Entry:
-    seq_offset, count, wire_bytes, page, purpose = _ENTRY.unpack_from(entries, index * ENTRY_BYTES)
-    return Entry(seq_offset, count, wire_bytes, page, Purpose(purpose))
+    seq_offset, count, low, wire_bytes, page, purpose, high = _ENTRY.unpack_from(entries, index * ENTRY_BYTES)
+    return Entry(seq_offset, count, wire_bytes, page, Purpose(purpose), high << 16 | low)
+
+
+def due_codes(entries: bytes | bytearray) -> Iterator[int]:
+    """When each block of an index is due, without making anything of the rest of it."""
+    return (high << 16 | low for _, _, low, _, _, _, high in _ENTRY.iter_unpack(entries))
+
+
+def is_contiguous(entries: bytes | bytearray) -> bool:
+    """Whether each block begins where the one before it ends: then the first and the last tell all numbers."""
+    fields = struct.unpack("<" + "IHHIHBB" * (len(entries) // ENTRY_BYTES), entries)
+    starts, counts = fields[0::7], fields[1::7]
+    return all(map(eq, starts[1:], map(add, starts, counts)))
 
 
 def pack_index(entries: bytes | bytearray, salt: bytes) -> bytes:

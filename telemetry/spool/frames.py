@@ -6,34 +6,31 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ecu.disk import Disk, DiskFault
 from telemetry.spool.blocks import BlockRef
+from telemetry.spool.ciphers import Aead
 from telemetry.spool.format import (
     FRAME_HEADER_BYTES,
-    TAG_BYTES,
     FrameHeader,
     frame_pages,
     pack_frame_header,
     unpack_frame_header,
 )
 from telemetry.spool.limits import PAGE_BYTES
-from telemetry.wire import BadBlock, BlockHeader, pack_block, unpack_block
+from telemetry.wire import BadBlock, BlockHeader, unpack_block
 
 T = TypeVar("T")
 
 
-def seal_frame(header: BlockHeader, body: bytes, durable_seq: int, counter: int, cipher: AESGCM, salt: bytes) -> bytes:
-    """The wire block of `header` and `body` as a frame, padded to whole pages."""
-    block = pack_block(header, body)
-    frame = FrameHeader(len(block) + TAG_BYTES, header.count, header.base_seq, durable_seq, counter, header.purpose)
+def seal_frame(block: bytes, frame: FrameHeader, cipher: Aead, salt: bytes) -> bytes:
+    """The wire block as a frame, padded to whole pages."""
     head = pack_frame_header(frame, salt)
     sealed = head + cipher.encrypt(frame.nonce, block, head)
     return sealed.ljust(frame.pages * PAGE_BYTES, b"\0")
 
 
-def open_frame(data: bytes, cipher: AESGCM, salt: bytes) -> tuple[BlockHeader, bytes]:
+def open_frame(data: bytes, cipher: Aead, salt: bytes) -> tuple[BlockHeader, bytes]:
     """The wire block's header and all its bytes. Raises BadBlock unless every one of them is as it was written."""
     frame = unpack_frame_header(data, salt)
     if frame is None:
@@ -46,7 +43,7 @@ def open_frame(data: bytes, cipher: AESGCM, salt: bytes) -> tuple[BlockHeader, b
     return unpack_block(block)[0], block
 
 
-def read_block(disk: Disk, name: str, ref: BlockRef, cipher: AESGCM, salt: bytes) -> bytes:
+def read_block(disk: Disk, name: str, ref: BlockRef, cipher: Aead, salt: bytes) -> bytes:
     """The wire block that `ref` names. Raises BadBlock when it isn't there, whole; DiskStarved says nothing of it."""
     try:
         data = patiently(lambda: disk.read_at(name, ref.page * PAGE_BYTES, frame_pages(ref.wire_bytes) * PAGE_BYTES))
@@ -58,7 +55,7 @@ def read_block(disk: Disk, name: str, ref: BlockRef, cipher: AESGCM, salt: bytes
     return block
 
 
-def is_whole(data: bytes, cipher: AESGCM, salt: bytes) -> bool:
+def is_whole(data: bytes, cipher: Aead, salt: bytes) -> bool:
     """Whether the frame at the start of `data` reached flash in full."""
     try:
         open_frame(data, cipher, salt)

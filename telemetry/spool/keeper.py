@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 from ecu.clock import Clock
 from telemetry.confirmations import Confirmation
-from telemetry.records import Lane, Purpose, Record
+from telemetry.records import Lane, Purpose, Record, RecordBatch
 from telemetry.spool import blocks
 from telemetry.spool.counts import SpoolCounts
 from telemetry.spool.spool import Spool
@@ -24,12 +24,18 @@ class SpoolKeeper:
     """Keeps a spool for one event loop. It is a Backlog.
 
     `run` commits by itself; an owner that moves the clock itself calls `commit_due` instead. `on_confirmed` hears of
-    each record that became durable, right after it did, on the loop.
+    each record that became durable, right after it did, on the loop. `may_tell` is asked before what left without an
+    acknowledgement is told to the receiver, as a record like any other.
     """
 
     def __init__(
-        self, spool: Spool, clock: Clock, on_confirmed: Callable[[Sequence[Confirmation]], None] | None = None
+        self,
+        spool: Spool,
+        clock: Clock,
+        on_confirmed: Callable[[Sequence[Confirmation]], None] | None = None,
+        may_tell: Callable[[Record], bool] = lambda record: True,
     ) -> None:
+        self._may_tell = may_tell
         self._spool = spool
         self._clock = clock
         self._on_confirmed = on_confirmed
@@ -50,16 +56,32 @@ class SpoolKeeper:
         if self._closed:
             raise RuntimeError("the spool is closed")
         taken = self._spool.offer(record, self._clock.wall_ns())
-        due_ns = self._spool.due_ns()
+        self._wake_for_what_is_due()
+        return taken
+
+    def offer_many(self, batch: RecordBatch) -> int:
+        """As `offer` for each of them; how many were taken."""
+        if self._closed:
+            raise RuntimeError("the spool is closed")
+        taken = self._spool.offer_many(batch, self._clock.wall_ns())
+        self._wake_for_what_is_due()
+        return taken
+
+    def _wake_for_what_is_due(self) -> None:
+        due_ns = self._due_ns()
         if due_ns is not None and (self._asleep_until_ns is None or due_ns < self._asleep_until_ns):
             self._sooner.set()
-        return taken
+
+    def _due_ns(self) -> int | None:
+        """When something is to be done next: a commit, or a look at what grows old."""
+        commit_ns, look_ns = self._spool.due_ns(), self._spool.look_ns()
+        return min((at_ns for at_ns in (commit_ns, look_ns) if at_ns is not None), default=None)
 
     async def run(self) -> None:
         """Commits what is due, when it is due, until cancelled; a commit under way is finished even then."""
         while True:
             self._sooner.clear()
-            self._asleep_until_ns = due_ns = self._spool.due_ns()
+            self._asleep_until_ns = due_ns = self._due_ns()
             if due_ns is None:
                 await self._sooner.wait()
             elif due_ns > self._clock.boot_ns():
@@ -77,13 +99,19 @@ class SpoolKeeper:
 
     async def _commit(self, everything: bool) -> None:
         async with self._committing:
+            look_ns = self._spool.look_ns()
+            if look_ns is not None and look_ns <= self._clock.boot_ns():
+                await self._freeing(self._spool.expire)
+            self._tell_what_left()
             batch = self._spool.take(self._clock.boot_ns(), everything)
             if batch is None:
                 return
-            confirmed = self._spool.settle(await self._in_writer(self._spool.write, batch))
+            written = await self._in_writer(self._spool.write, batch, self._on_confirmed is not None)
+            confirmed = self._spool.settle(written)
+            self._tell_what_left()
         # Whatever there was no room for was evicted.
         self._tell_some_left()
-        if confirmed:
+        if any(lane.blocks for lane in written):
             if self._on_confirmed is not None:
                 self._on_confirmed(confirmed)
             self._durable.set()
@@ -120,6 +148,10 @@ class SpoolKeeper:
         return self._spool.counts()
 
     @property
+    def epochs(self) -> Mapping[Lane, bytes]:
+        return self._spool.epochs
+
+    @property
     def any_spooled(self) -> bool:
         """Whether a durable record waits to be sent."""
         return any(lane.spooled for lane in self.counts().lanes)
@@ -137,6 +169,11 @@ class SpoolKeeper:
     def _tell_some_left(self) -> None:
         self._some_left.set()
         self._some_left = asyncio.Event()
+        self._tell_what_left()
+
+    def _tell_what_left(self) -> None:
+        if not self._closed and self._spool.tell_what_left(self._clock.wall_ns(), self._may_tell):
+            self._wake_for_what_is_due()
 
     async def erase(self, purpose: Purpose) -> int:
         """Drops what waits for a purpose and makes what lies on flash for it unreadable; the records that were.

@@ -11,18 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from ecu.clock import Clock
 from ecu.disk import Disk, DiskError, DiskFault, DiskFull
 from telemetry.confirmations import Confirmation
-from telemetry.records import Lane, Purpose, record_digest
+from telemetry.records import Lane, Purpose, digests_of_run
+from telemetry.spool.aging import SpoolTime, due_code
+from telemetry.spool.ciphers import Aead
 from telemetry.spool.counts import Dropped, Evicted
 from telemetry.spool.departures import Departures, Files, free_name
 from telemetry.spool.format import (
     HEADER_PAGES,
     SALT_BYTES,
+    TAG_BYTES,
     Entry,
+    FrameHeader,
     SegmentHeader,
     end_page,
     frame_pages,
@@ -38,7 +40,7 @@ from telemetry.spool.recovery import read_header
 from telemetry.spool.retention import Evict, Holding, Room, room_for, to_trim, victim_for
 from telemetry.spool.shelf import Segment, Shelf, Stream
 from telemetry.spool.vault import Vault
-from telemetry.wire import CODEC_RECORDS_ZSTD, HEADER_BYTES, NO_DICTIONARY, BlockHeader
+from telemetry.wire import CODEC_RECORDS_ZSTD, HEADER_BYTES, BlockHeader, pack_block
 
 _FAULTS_BEFORE_GIVING_BACK: Final = 2
 
@@ -49,11 +51,12 @@ class NoRoom(DiskFull):
 
 @dataclass(frozen=True, slots=True)
 class StoredBlock:
-    """A durable block, as its segment's index will list it."""
+    """A durable block, as its segment's index will list it. `confirmed` is empty where nobody witnesses."""
 
     serial: int
     entry: bytes
-    records: tuple[Waiting, ...]
+    runs: tuple[Waiting, ...]
+    count: int
     confirmed: tuple[Confirmation, ...]
     pages: int
 
@@ -77,7 +80,7 @@ class Active:
     counter: int = 0
     entries: bytearray = field(default_factory=bytearray)
     named: bool = False
-    ciphers: dict[Purpose, AESGCM] = field(default_factory=dict)
+    ciphers: dict[Purpose, Aead] = field(default_factory=dict)
 
     def fitting(self, blocks: Sequence[Packed]) -> int:
         """How many of the blocks, from the first, still go into the segment."""
@@ -104,6 +107,7 @@ class SegmentLog:
         files: Files,
         spool_id: bytes,
         epochs: dict[Lane, bytes],
+        time: SpoolTime,
     ) -> None:
         self.fault: str | None = None
         self._disk = disk
@@ -115,17 +119,19 @@ class SegmentLog:
         self._departures = departures
         self._files = files
         self._spool_id = spool_id
-        self._epochs = epochs
+        self.epochs = epochs
+        self._time = time
         self._next_seq = dict.fromkeys(Lane, 0)
         self._active: dict[Lane, Active] = {}
 
-    def append(self, lane: Lane, blocks: Sequence[Packed]) -> LaneWritten:
-        """Makes the blocks durable in order, as many as can be; never raises DiskError."""
+    def append(self, lane: Lane, blocks: Sequence[Packed], witnessed: bool) -> LaneWritten:
+        """Makes the blocks durable in order, as many as can be; never raises DiskError. `witnessed`: somebody wants to
+        hear of each record."""
         stored: list[StoredBlock] = []
         why, faults = None, 0
         while len(stored) < len(blocks):
             try:
-                stored += self._append_some(lane, blocks[len(stored) :])
+                stored += self._append_some(lane, blocks[len(stored) :], witnessed)
             except NoRoom as error:
                 self.fault, why = str(error), Dropped.DISK_FULL
                 break
@@ -136,10 +142,10 @@ class SegmentLog:
                     break
         if not why and not faults:
             self.fault = None
-        back = tuple(record for block in blocks[len(stored) :] for record in block.records)
+        back = tuple(run for block in blocks[len(stored) :] for run in block.runs)
         return LaneWritten(lane, tuple(stored), back, why)
 
-    def _append_some(self, lane: Lane, blocks: Sequence[Packed]) -> list[StoredBlock]:
+    def _append_some(self, lane: Lane, blocks: Sequence[Packed], witnessed: bool) -> list[StoredBlock]:
         """As many as still go into one segment, at least one."""
         for purpose in {block.purpose for block in blocks}:
             self._vault.make_sure(lane, purpose)
@@ -148,7 +154,7 @@ class SegmentLog:
             self._seal(active)
             active = None
         active = active or self._begin(lane)
-        frames, stored = self._framed(active, blocks[: active.fitting(blocks)])
+        frames, stored = self._framed(active, blocks[: active.fitting(blocks)], witnessed)
         try:
             self._commit(active, frames)
         except DiskError:
@@ -158,36 +164,42 @@ class SegmentLog:
         self._confirm(active, stored)
         return stored
 
-    def _framed(self, active: Active, blocks: Sequence[Packed]) -> tuple[bytes, list[StoredBlock]]:
+    def _framed(
+        self, active: Active, blocks: Sequence[Packed], witnessed: bool
+    ) -> tuple[list[bytes], list[StoredBlock]]:
         """The blocks as they will lie from the active page on."""
-        frames, stored = bytearray(), list[StoredBlock]()
-        durable_seq = seq = self._next_seq[active.segment.lane]
+        frames, stored, page = list[bytes](), list[StoredBlock](), active.page
+        segment, now_ns = active.segment, self._time.now_ns()
+        durable_seq = seq = self._next_seq[segment.lane]
         for block in blocks:
-            stored.append(_stored(active.segment, block, seq, active.page + len(frames) // PAGE_BYTES))
-            frames += self._frame(active, block, seq, durable_seq)
-            seq += len(block.records)
-        return bytes(frames), stored
+            due = due_code(segment.created_spool_ns, now_ns, block.keep_s)
+            frames.append(self._frame(active, block, seq, durable_seq, due))
+            stored.append(_stored(segment, block, seq, page, due, witnessed))
+            seq, page = seq + block.count, page + stored[-1].pages
+        return frames, stored
 
-    def _frame(self, active: Active, block: Packed, seq: int, durable_seq: int) -> bytes:
+    def _frame(self, active: Active, block: Packed, seq: int, durable_seq: int, due: int) -> bytes:
         segment = active.segment
         header = BlockHeader(
-            segment.lane, block.purpose, segment.epoch, seq, len(block.records),
-            CODEC_RECORDS_ZSTD, NO_DICTIONARY, len(block.body),
+            segment.lane, block.purpose, segment.epoch, seq, block.count,
+            CODEC_RECORDS_ZSTD, block.dictionary, len(block.body),
         )  # fmt: skip
+        wire = pack_block(header, block.body)
         # Counted up before anything can fail: a counter is spent even when its frame never reaches flash.
         active.counter += 1
-        return seal_frame(header, block.body, durable_seq, active.counter, self._cipher(active, block), segment.salt)
+        frame = FrameHeader(len(wire) + TAG_BYTES, block.count, seq, durable_seq, active.counter, block.purpose, due)
+        return seal_frame(wire, frame, self._cipher(active, block), segment.salt)
 
-    def _cipher(self, active: Active, block: Packed) -> AESGCM:
+    def _cipher(self, active: Active, block: Packed) -> Aead:
         segment, cipher = active.segment, active.ciphers.get(block.purpose)
         if cipher is None:
             cipher = self._vault.cipher(segment.lane, block.purpose, segment.spool_id, segment.salt)
             active.ciphers[block.purpose] = cipher
         return cipher
 
-    def _commit(self, active: Active, frames: bytes) -> None:
+    def _commit(self, active: Active, frames: Sequence[bytes]) -> None:
         """Durable when this returns: the frames, the segment's header, and, for a new one, its name."""
-        self._disk.write_at(active.segment.name, active.page * PAGE_BYTES, frames)
+        self._disk.write_at(active.segment.name, active.page * PAGE_BYTES, b"".join(frames))
         self._disk.sync(active.segment.name)
         if not active.named:
             self._disk.sync_folder("")
@@ -196,7 +208,7 @@ class SegmentLog:
     def _confirm(self, active: Active, stored: Sequence[StoredBlock]) -> None:
         active.page += sum(block.pages for block in stored)
         active.entries += b"".join(block.entry for block in stored)
-        self._next_seq[active.segment.lane] += sum(len(block.records) for block in stored)
+        self._next_seq[active.segment.lane] += sum(block.count for block in stored)
         with self._departures.lock:
             active.segment.unsettled += len(stored)
 
@@ -208,12 +220,13 @@ class SegmentLog:
         segment = Segment(
             serial=serial,
             lane=lane,
-            epoch=self._epochs[lane],
+            epoch=self.epochs[lane],
             spool_id=self._spool_id,
             salt=self._entropy(SALT_BYTES),
             base_seq=self._next_seq[lane],
             pages=self._limits.segment_bytes // PAGE_BYTES,
             created_wall_ns=self._clock.wall_ns(),
+            created_spool_ns=self._time.now_ns(),
             active=True,
         )
         try:
@@ -230,7 +243,7 @@ class SegmentLog:
     def _header(self, segment: Segment) -> SegmentHeader:
         return SegmentHeader(
             segment.lane, segment.pages, segment.serial, segment.spool_id, segment.epoch, segment.salt,
-            segment.base_seq, self._clock.boot_ns(), segment.created_wall_ns,
+            segment.base_seq, segment.created_spool_ns, segment.created_wall_ns,
         )  # fmt: skip
 
     def _seal(self, active: Active) -> None:
@@ -373,15 +386,18 @@ def trim(disk: Disk, segment: Segment) -> None:
     segment.pages = pages
 
 
-def _stored(segment: Segment, block: Packed, seq: int, page: int) -> StoredBlock:
+def _stored(segment: Segment, block: Packed, seq: int, page: int, due: int, witnessed: bool) -> StoredBlock:
     wire_bytes = HEADER_BYTES + len(block.body)
     return StoredBlock(
         segment.serial,
-        pack_entry(Entry(seq - segment.base_seq, len(block.records), wire_bytes, page, block.purpose)),
-        block.records,
-        tuple(
-            Confirmation(int(segment.lane), segment.epoch, seq + i, record_digest(record.stored))
-            for i, record in enumerate(block.records)
-        ),
+        pack_entry(Entry(seq - segment.base_seq, block.count, wire_bytes, page, block.purpose, due)),
+        block.runs,
+        block.count,
+        _confirmations(segment, block, seq) if witnessed else (),
         frame_pages(wire_bytes),
     )
+
+
+def _confirmations(segment: Segment, block: Packed, seq: int) -> tuple[Confirmation, ...]:
+    digests = [digest for run in block.runs for digest in digests_of_run(run.count, run.plain)]
+    return tuple(Confirmation(int(segment.lane), segment.epoch, seq + i, digest) for i, digest in enumerate(digests))

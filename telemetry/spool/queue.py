@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ecu.clock import SECOND_NS
-from telemetry.records import COMMIT_WITHIN_NS, Lane, Purpose
+from telemetry.records import COMMIT_AFTER_NS, Lane, Purpose
 from telemetry.spool.counts import Dropped
 from telemetry.spool.limits import SpoolLimits
 from telemetry.spool.packing import Waiting
@@ -21,7 +21,7 @@ class Part:
     """What one lane commits."""
 
     lane: Lane
-    records: tuple[Waiting, ...]
+    runs: tuple[Waiting, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,36 +37,44 @@ class LaneQueue:
 
     lane: Lane
     limits: SpoolLimits
-    records: deque[Waiting] = field(default_factory=deque)
+    runs: deque[Waiting] = field(default_factory=deque)
     count: int = 0
     size: int = 0
+    waiting_count: int = 0
     waiting_size: int = 0
     stuck: Dropped | None = None
     retry_ns: int = 0
 
+    @property
+    def room(self) -> int:
+        """How many more records it may hold."""
+        return self.limits.queue_records - self.count
+
     def refusal(self, size: int) -> Dropped | None:
-        """Why one more record of that size can't be taken."""
-        if self.count < self.limits.queue_records and self.size + size <= self.limits.queue_bytes:
+        """Why a record, or a run of as many as there is room for, of that size can't be taken."""
+        if self.room > 0 and self.size + size <= self.limits.queue_bytes:
             return None
         return self.stuck or Dropped.QUEUE_FULL
 
-    def put(self, record: Waiting) -> None:
-        self.records.append(record)
-        self.count += 1
-        self.size += record.size
-        self.waiting_size += record.size
+    def put(self, run: Waiting) -> None:
+        size = run.size
+        self.runs.append(run)
+        self.count += run.count
+        self.size += size
+        self.waiting_count += run.count
+        self.waiting_size += size
 
     def due_ns(self) -> int | None:
-        if not self.records:
+        if not self.runs:
             return None
-        oldest_ns = self.records[0].offered_ns
-        early = self.waiting_size * 2 >= self.limits.queue_bytes or len(self.records) * 2 >= self.limits.queue_records
-        return max(self.retry_ns, oldest_ns if early else oldest_ns + COMMIT_WITHIN_NS[self.lane])
+        oldest_ns = self.runs[0].offered_ns
+        early = self.waiting_size * 2 >= self.limits.queue_bytes or self.waiting_count * 2 >= self.limits.queue_records
+        return max(self.retry_ns, oldest_ns if early else oldest_ns + COMMIT_AFTER_NS[self.lane])
 
     def take(self) -> Part:
-        part = Part(self.lane, tuple(self.records))
-        self.records.clear()
-        self.waiting_size = 0
+        part = Part(self.lane, tuple(self.runs))
+        self.runs.clear()
+        self.waiting_count = self.waiting_size = 0
         return part
 
     def settle(self, done: int, size: int) -> None:
@@ -75,26 +83,31 @@ class LaneQueue:
         self.size -= size
         self.stuck = None
 
-    def give_back(self, records: Sequence[Waiting], why: Dropped, now_ns: int) -> None:
+    def give_back(self, runs: Sequence[Waiting], why: Dropped, now_ns: int) -> None:
         """These couldn't be made durable: they stay counted and are tried again, but not so often that it costs."""
-        self.records.extendleft(reversed(records))
-        self.waiting_size += sum(record.size for record in records)
+        self.runs.extendleft(reversed(runs))
+        self.waiting_count += _count(runs)
+        self.waiting_size += _size(runs)
         self.stuck = why
         self.retry_ns = now_ns + _RETRY_NS
 
     def withdraw(self, unwanted: Purpose | None) -> int:
         """Forgets what waits for this purpose (for any, when None); how many they were."""
-        kept = [r for r in self.records if unwanted is not None and r.purpose is not unwanted]
-        withdrawn = len(self.records) - len(kept)
-        gone = self.waiting_size - _size(kept)
-        self.records = deque(kept)
+        kept = [run for run in self.runs if unwanted is not None and run.purpose is not unwanted]
+        withdrawn, gone = self.waiting_count - _count(kept), self.waiting_size - _size(kept)
+        self.runs = deque(kept)
+        self.waiting_count -= withdrawn
         self.waiting_size -= gone
         self.settle(withdrawn, gone)
         return withdrawn
 
 
-def _size(records: Iterable[Waiting]) -> int:
-    return sum(record.size for record in records)
+def _count(runs: Iterable[Waiting]) -> int:
+    return sum(run.count for run in runs)
+
+
+def _size(runs: Iterable[Waiting]) -> int:
+    return sum(run.size for run in runs)
 
 
 class Queue:

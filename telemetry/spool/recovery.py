@@ -11,11 +11,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from ecu.disk import Disk, DiskFault
 from telemetry.records import Lane, Purpose
 from telemetry.spool.books import Page
+from telemetry.spool.ciphers import Aead
 from telemetry.spool.format import (
     HEADER_PAGES,
     Entry,
@@ -59,8 +58,8 @@ class Survey:
         present: dict[Stream, IntervalSet] = {}
         for segment in self.segments:
             records = present.setdefault(segment.stream, IntervalSet())
-            for block in segment.blocks():
-                records.add(block.base_seq, block.end_seq)
+            for start, end in segment.ranges():
+                records.add(start, end)
         return present
 
     def raise_floor(self, stream: Stream, seq: int) -> None:
@@ -127,6 +126,7 @@ def _segment(header: SegmentHeader, pages: int) -> Segment:
         base_seq=header.base_seq,
         pages=pages,
         created_wall_ns=header.created_wall_ns,
+        created_spool_ns=header.created_spool_ns,
     )
 
 
@@ -179,7 +179,7 @@ def _read_page(disk: Disk, name: str, page: int) -> bytes:
 
 
 def _entry(segment: Segment, page: int, frame: FrameHeader) -> Entry:
-    return Entry(frame.base_seq - segment.base_seq, frame.count, frame.wire_bytes, page, frame.purpose)
+    return Entry(frame.base_seq - segment.base_seq, frame.count, frame.wire_bytes, page, frame.purpose, frame.due)
 
 
 class _Whole:
@@ -189,7 +189,7 @@ class _Whole:
         self._vault = vault
         self._page = page
         self._segment = segment
-        self._ciphers: dict[Purpose, AESGCM | None] = {}
+        self._ciphers: dict[Purpose, Aead | None] = {}
 
     def __call__(self, frame: FrameHeader, data: bytes) -> bool:
         if self._page.is_erased(frame.purpose, self._segment.serial):
@@ -199,7 +199,7 @@ class _Whole:
         cipher = self._ciphers[frame.purpose]
         return cipher is None or is_whole(data, cipher, self._segment.salt)
 
-    def _cipher(self, purpose: Purpose) -> AESGCM | None:
+    def _cipher(self, purpose: Purpose) -> Aead | None:
         segment = self._segment
         try:
             return self._vault.cipher(segment.lane, purpose, segment.spool_id, segment.salt)

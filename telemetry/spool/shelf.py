@@ -6,15 +6,17 @@ here touches a disk; 16 bytes a block are all it holds of the data.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from telemetry.records import Lane, Purpose
+from telemetry.spool.aging import FOR_EVER, due_ns
 from telemetry.spool.blocks import BlockRef
-from telemetry.spool.format import ENTRY_BYTES, HEADER_PAGES, frame_pages, unpack_entry
-from telemetry.spool.intervals import IntervalSet
+from telemetry.spool.format import ENTRY_BYTES, HEADER_PAGES, due_codes, frame_pages, is_contiguous, unpack_entry
+from telemetry.spool.intervals import IntervalSet, Range
 from telemetry.spool.limits import PAGE_BYTES
 
 Stream = tuple[Lane, bytes]
@@ -34,10 +36,12 @@ class Segment:
     base_seq: int
     pages: int
     created_wall_ns: int
+    created_spool_ns: int = 0
     entries: bytearray = field(default_factory=bytearray)
     active: bool = False
     unsettled: int = 0
     faulty: bool = False
+    first_due_ns: float | None = None  # not looked for yet
 
     @property
     def name(self) -> str:
@@ -74,6 +78,13 @@ class Segment:
     def file_bytes(self) -> int:
         return self.pages * PAGE_BYTES
 
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """The numbers of its records, in as few ranges as is quick to say."""
+        if self.entries and is_contiguous(self.entries):
+            yield self.base_seq + unpack_entry(self.entries, 0).seq_offset, self.end_seq
+        else:
+            yield from ((block.base_seq, block.end_seq) for block in self.blocks())
+
     def block(self, index: int) -> BlockRef:
         entry = unpack_entry(self.entries, index)
         base_seq = self.base_seq + entry.seq_offset
@@ -88,6 +99,27 @@ class Segment:
             index,
             entry.page,
         )
+
+    def add(self, entry: bytes) -> None:
+        """One more block."""
+        self.entries += entry
+        if self.first_due_ns is not None:
+            self.first_due_ns = min(self.first_due_ns, self.due(self.block_count - 1))
+
+    def due(self, index: int) -> float:
+        """The spool time at which nobody wants that block any more; infinity: never."""
+        return self._due_ns(unpack_entry(self.entries, index).due)
+
+    def first_due(self) -> float:
+        """The earliest such time in the segment. What is long gone may make it earlier than need be."""
+        if self.first_due_ns is None:
+            code = min((code for code in due_codes(self.entries) if code), default=FOR_EVER)
+            self.first_due_ns = self._due_ns(code)
+        return self.first_due_ns
+
+    def _due_ns(self, code: int) -> float:
+        at_ns = due_ns(self.created_spool_ns, code)
+        return math.inf if at_ns is None else at_ns
 
     def blocks(self) -> Iterator[BlockRef]:
         return (self.block(i) for i in range(self.block_count))
@@ -148,6 +180,10 @@ class Shelf:
         """How many of these records leave now; the others had left before."""
         return self._left[stream].add(start, end)
 
+    def remaining(self, stream: Stream, start: int, end: int) -> list[Range]:
+        """The ranges of these records that haven't left."""
+        return list(self._left[stream].gaps(start, end))
+
     def has_left(self, ref: BlockRef) -> bool:
         return self._left[ref.lane, ref.epoch].covers(ref.base_seq, ref.end_seq)
 
@@ -199,17 +235,46 @@ class Shelf:
         held = sum(len(list(self._beyond_erasures(*left))) for left in self._left.items())
         return more <= 0 or held + more <= most
 
+    # --- growing old ---
+
+    def due(self, now_ns: int, most: int) -> list[BlockRef]:
+        """Up to `most` settled blocks, oldest first in their lanes, that nobody wants any more."""
+        found: list[BlockRef] = []
+        for segment in self.all_segments():
+            if segment.first_due() <= now_ns:
+                found += [ref for ref in self._staying(segment) if segment.due(ref.index) <= now_ns]
+        return found[:most]
+
+    def next_due_ns(self) -> float:
+        """The spool time at which the next block is due; infinity: never."""
+        return min((segment.first_due() for segment in self.all_segments()), default=math.inf)
+
+    def look_again(self, now_ns: int) -> None:
+        """After what was due has left: which of the rest is due first."""
+        for segment in self.all_segments():
+            if segment.first_due() <= now_ns:
+                segment.first_due_ns = min((segment.due(ref.index) for ref in self._staying(segment)), default=math.inf)
+
+    def _staying(self, segment: Segment) -> Iterator[BlockRef]:
+        return (ref for ref in segment.blocks() if not self.has_left(ref))
+
+    def held_ranges(self) -> int:
+        """How many ranges the books keep of what has left, at most."""
+        return sum(len(left) for left in self._left.values())
+
     # --- erasing ---
 
-    def erase(self, purpose: Purpose, below_serial: int) -> dict[Lane, int]:
-        """Records that leave, by lane, because the key to their blocks in segments before that serial is gone."""
+    def erase(self, purpose: Purpose, below_serial: int) -> list[tuple[Stream, Range]]:
+        """Records that leave because the key to their blocks in segments before that serial is gone."""
         self.erasures[purpose] = below_serial
-        return {lane: sum(self._erase_block(ref) for ref in self._concerned(lane, purpose)) for lane in Lane}
+        return [left for lane in Lane for ref in self._concerned(lane, purpose) for left in self._erase_block(ref)]
 
-    def _erase_block(self, ref: BlockRef) -> int:
+    def _erase_block(self, ref: BlockRef) -> list[tuple[Stream, Range]]:
         stream = ref.lane, ref.epoch
         self._erased[stream].add(ref.base_seq, ref.end_seq)
-        return self.leave(stream, ref.base_seq, ref.end_seq)
+        left = self.remaining(stream, ref.base_seq, ref.end_seq)
+        self.leave(stream, ref.base_seq, ref.end_seq)
+        return [(stream, part) for part in left]
 
     def _concerned(self, lane: Lane, purpose: Purpose) -> Iterator[BlockRef]:
         for segment in self._lanes[lane][: self._at(lane, self.erasures[purpose])]:

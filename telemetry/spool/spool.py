@@ -6,18 +6,19 @@ of that waits or touches the disk. One other thread writes, loads, acknowledges,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from typing import Final
-
-import msgspec
 
 from ecu.clock import Clock
 from ecu.disk import Disk, WatchedDisk
 from telemetry.confirmations import Confirmation
-from telemetry.records import Lane, Purpose, Record, Stored, encode_event
+from telemetry.records import Lane, Purpose, Record, RecordBatch, RecordsLeft, encode_one, first_of_run, record_of
+from telemetry.spool.aging import SpoolTime
 from telemetry.spool.assembly import assemble
 from telemetry.spool.blocks import BlockRef
 from telemetry.spool.books import Books, Page
+from telemetry.spool.ciphers import MakeAead, aes_gcm
+from telemetry.spool.copies import copies
 from telemetry.spool.counts import (
     Counters,
     Dropped,
@@ -35,10 +36,11 @@ from telemetry.spool.format import EPOCH_BYTES, max_wire_bytes
 from telemetry.spool.frames import read_block
 from telemetry.spool.limits import SpoolLimits
 from telemetry.spool.log import LaneWritten, SegmentLog
-from telemetry.spool.packing import Waiting, max_stored_size, pack, stored_size
-from telemetry.spool.queue import Batch, Queue
+from telemetry.spool.packing import Waiting, max_stored_size, pack, runs_of
+from telemetry.spool.queue import Batch, LaneQueue, Queue
 from telemetry.spool.recovery import survey
 from telemetry.spool.shelf import Segment, Shelf
+from telemetry.spool.untold import next_report, with_unranged
 from telemetry.spool.vault import KeyLost, Sealer, Vault
 from telemetry.wire import BadBlock, Receipt
 
@@ -60,6 +62,7 @@ class Spool:
         departures: Departures,
         files: Files,
         log: SegmentLog,
+        time: SpoolTime,
         *,
         ledger_lost: bool,
         books_lost: bool,
@@ -74,6 +77,12 @@ class Spool:
         self._departures = departures
         self._files = files
         self._log = log
+        self._time = time
+        self._limits = limits
+        # A first look at how old all is comes with the first commit: no start waits for it.
+        self._look_ns: int | None = time.now_ns() if shelf.all_segments() else None
+        self._telling = False
+        self._copies = len(copies(disk))
         self._queue = Queue(limits)
         self._max_wire_bytes = max_wire_bytes(limits.segment_bytes)
         self._max_stored_size = max_stored_size(self._max_wire_bytes)
@@ -89,6 +98,7 @@ class Spool:
         entropy: Callable[[int], bytes],
         limits: SpoolLimits,
         counters: Counters,
+        aead: MakeAead = aes_gcm,
     ) -> Spool:
         """`disk` is the spool's own folder; `entropy` gives that many unpredictable bytes, never the same again;
         `counters` have LEDGER_NAMES.
@@ -97,17 +107,23 @@ class Spool:
         """
         disk.make_folder("")
         disk = WatchedDisk(disk)
-        vault, books = Vault(disk, keys, entropy), Books(disk)
+        vault, books = Vault(disk, keys, entropy, aead=aead), Books(disk)
         vault.open()
         page = books.read() or Page(entropy(SPOOL_ID_BYTES))
         found = survey(disk, vault, page, limits.segment_bytes)
         assembly = assemble(found, page)
+        begun_ns = [segment.created_spool_ns for segment in found.segments]
+        time = SpoolTime(clock, max([page.aged.at_least(clock.boot_ns()), *begun_ns]))
         files = Files(found.free, found.unreadable_bytes, found.next_serial)
         epochs = {lane: entropy(EPOCH_BYTES) for lane in Lane}
-        departures = Departures(disk, assembly, books, page, files, vault, counters, limits, frozenset(epochs.items()))
+        departures = Departures(
+            disk, assembly, books, page, files, vault, counters, limits, frozenset(epochs.items()), time
+        )
         departures.remove_useless(found.useless)
         departures.finish_erasing()
-        log = SegmentLog(disk, vault, clock, entropy, limits, assembly.shelf, departures, files, page.spool_id, epochs)
+        log = SegmentLog(
+            disk, vault, clock, entropy, limits, assembly.shelf, departures, files, page.spool_id, epochs, time
+        )
         durable = log.settle_found(found.unsealed, found.floors)
         behind = _settle_counters(counters, departures, assembly.shelf, found.unreadable)
         departures.open_books()
@@ -115,7 +131,7 @@ class Spool:
         departures.free_what_is_done()
         departures.give_back()
         return cls(
-            disk, clock, limits, counters, vault, assembly.shelf, departures, files, log,
+            disk, clock, limits, counters, vault, assembly.shelf, departures, files, log, time,
             ledger_lost=(behind or counters.was_lost) and not page.clean,
             books_lost=books.lost,
         )  # fmt: skip
@@ -124,21 +140,64 @@ class Spool:
 
     def offer(self, record: Record, wall_ns: int) -> bool:
         """Takes the record, or drops it and counts why. `wall_ns` is what the computer believes the time is."""
-        event = encode_event(record.event)
-        size, queue = stored_size(event), self._queue.lanes[record.lane]
-        why = Dropped.TOO_LARGE if size > self._max_stored_size else queue.refusal(size)
-        if why is not None:
-            self._count(record.lane, offered=1, **{f"dropped_{why.value}": 1})
+        run = encode_one(record.captured_ns, wall_ns, record.event)
+        return self._offer_run(record.lane, record.purpose, record.keep_s, 1, run, self._clock.boot_ns())
+
+    def offer_many(self, batch: RecordBatch, wall_ns: int) -> int:
+        """As `offer` for each of them, at a fraction of what that takes; how many were taken."""
+        queue, boot_ns = self._queue.lanes[batch.lane], self._clock.boot_ns()
+        most, taken = min(self._max_stored_size, queue.limits.queue_bytes), 0
+        for count, run in runs_of(batch, wall_ns, most):
+            fits = min(count, max(0, queue.room))
+            if fits < count:
+                self._drop(batch.lane, count - fits, queue.refusal(0) or Dropped.QUEUE_FULL)
+                run = first_of_run(fits, count, run)
+            if fits and self._offer_run(batch.lane, batch.purpose, batch.keep_s, fits, run, boot_ns):
+                taken += fits
+        return taken
+
+    def _offer_run(
+        self, lane: Lane, purpose: Purpose, keep_s: int | None, count: int, run: bytes, boot_ns: int
+    ) -> bool:
+        queue = self._queue.lanes[lane]
+        if (why := self._refusal(queue, len(run))) is not None:
+            self._drop(lane, count, why)
             return False
         # Counted before it is held: a kill in between loses it, and says so.
+        self._count(lane, offered=count)
+        queue.put(Waiting(purpose, run, count, boot_ns, self._limits.keeps_s(lane, keep_s)))
+        return True
+
+    def _refusal(self, queue: LaneQueue, size: int) -> Dropped | None:
+        return Dropped.TOO_LARGE if size > self._max_stored_size else queue.refusal(size)
+
+    def _drop(self, lane: Lane, records: int, why: Dropped) -> None:
+        self._count(lane, offered=records, **{f"dropped_{why.value}": records})
+
+    def tell_what_left(self, wall_ns: int, may_tell: Callable[[Record], bool]) -> bool:
+        """Offers a record of what left without an acknowledgement, one reason of one epoch at a time; False when there
+        is nothing to tell, the last one isn't durable yet, or no room for it."""
+        with self._departures.lock:
+            report = next_report(self._departures.untold)
+        if report is None or self._telling:
+            return False
+        boot_ns, (lane, epoch, why) = self._clock.boot_ns(), report.key
+        record = record_of(boot_ns, RecordsLeft(int(lane), epoch, why, list(report.ranges), report.unranged))
+        run, queue = encode_one(boot_ns, wall_ns, record.event), self._queue.lanes[record.lane]
+        if self._refusal(queue, len(run)) is not None or not may_tell(record):
+            return False
         self._count(record.lane, offered=1)
-        stored = Stored(record.captured_ns, wall_ns, msgspec.Raw(event))
-        queue.put(Waiting(record.purpose, stored, size, self._clock.boot_ns()))
+        queue.put(Waiting(record.purpose, run, 1, boot_ns, None, report))
+        self._telling = True
         return True
 
     def due_ns(self) -> int | None:
         """Boot time by which the next commit has to begin; None while nothing waits."""
         return self._queue.due_ns()
+
+    def look_ns(self) -> int | None:
+        """Boot time of the next `expire`; None while nothing grows old."""
+        return None if self._look_ns is None else self._time.boot_ns_at(self._look_ns)
 
     def take(self, now_ns: int, everything: bool = False) -> Batch | None:
         """What has to be committed by `now_ns`; `everything`: all there is. Then `write` it, then `settle` that."""
@@ -149,16 +208,22 @@ class Spool:
         return tuple(confirmation for lane in written for confirmation in self._settle(lane))
 
     def _settle(self, written: LaneWritten) -> tuple[Confirmation, ...]:
-        records = [record for block in written.blocks for record in block.records]
+        runs = [run for block in written.blocks for run in block.runs]
+        durable = sum(block.count for block in written.blocks)
         with self._departures.lock:
             for block in written.blocks:
                 segment = self._shelf.find(written.lane, block.serial)
                 assert segment is not None, "a segment with unsettled blocks is busy, and never freed"
-                segment.entries += block.entry
+                segment.add(block.entry)
                 segment.unsettled -= 1
-            self._count(written.lane, durable=len(records))
+            self._count(written.lane, durable=durable)
         queue = self._queue.lanes[written.lane]
-        queue.settle(len(records), sum(record.size for record in records))
+        queue.settle(durable, sum(run.size for run in runs))
+        for report in [run.told for run in runs if run.told is not None]:
+            self._departures.told(report)
+            self._telling = False
+        if any(run.keep_s is not None for run in runs):
+            self._look_ns = self._departures.next_look_ns()
         if written.why is not None:
             queue.give_back(written.back, written.why, self._clock.boot_ns())
         return tuple(confirmation for block in written.blocks for confirmation in block.confirmed)
@@ -169,6 +234,9 @@ class Spool:
 
     def _drop_waiting(self, lane: Lane, purpose: Purpose | None, why: Dropped) -> int:
         withdrawn = self._queue.lanes[lane].withdraw(purpose)
+        if withdrawn:
+            # It may have been among them: then it is told again, and at worst twice.
+            self._telling = False
         self._count(lane, **{f"dropped_{why.value}": withdrawn})
         return withdrawn
 
@@ -196,6 +264,8 @@ class Spool:
                 last_refusal=self._last_refusal,
                 fault=self._log.fault or self._departures.fault,
                 why_full=self.why_full,
+                untold=self._departures.untold.records,
+                copies=self._copies,
             )
 
     def segments(self, lane: Lane) -> tuple[Segment, ...]:
@@ -224,9 +294,19 @@ class Spool:
 
     # --- the writer's thread ---
 
-    def write(self, batch: Batch) -> Written:
-        """Makes the batch durable, P0 first, as far as flash lets it. DiskErrors are in the answer, never raised."""
-        return tuple(self._log.append(part.lane, pack(part.records, self._max_wire_bytes)) for part in batch.parts)
+    def write(self, batch: Batch, witnessed: bool = True) -> Written:
+        """Makes the batch durable, P0 first, as far as flash lets it. DiskErrors are in the answer, never raised.
+
+        `witnessed`: somebody wants to hear of each record; otherwise `settle` has nothing to say.
+        """
+        return tuple(
+            self._log.append(part.lane, pack(part.runs, self._max_wire_bytes), witnessed) for part in batch.parts
+        )
+
+    def expire(self) -> None:
+        """Makes leave what nobody wants any more, and sees to it that a power cut makes nothing much younger."""
+        self._departures.expire()
+        self._look_ns = self._departures.next_look_ns()
 
     def load(self, ref: BlockRef) -> bytes:
         """The wire block. Raises BadBlock when it is no more, or was damaged; then it is quarantined already.
@@ -243,7 +323,7 @@ class Spool:
             return read_block(self._disk, segment.name, ref, cipher, segment.salt)
         except (KeyLost, BadBlock) as error:
             why = Quarantined.KEY_LOST if isinstance(error, KeyLost) else Quarantined.CORRUPT
-            self._departures.quarantine(ref, why)
+            self._quarantine(ref, why)
             name = f"{ref.lane.name} {ref.base_seq}-{ref.end_seq - 1}"
             raise BadBlock(f"{name} in {segment.name} can't be sent: {error}") from error
 
@@ -254,7 +334,17 @@ class Spool:
     def quarantine(self, ref: BlockRef, reason: str) -> int:
         """The other side will never take this block: the records that leave with it."""
         self._last_refusal = reason
-        return self._departures.quarantine(ref, Quarantined.REFUSED)
+        return self._quarantine(ref, Quarantined.REFUSED)
+
+    def _quarantine(self, ref: BlockRef, why: Quarantined) -> int:
+        left = self._departures.quarantine(ref, why)
+        self._copies = len(copies(self._disk))
+        return left
+
+    @property
+    def epochs(self) -> Mapping[Lane, bytes]:
+        """Of what becomes durable since this opening."""
+        return self._log.epochs
 
     def holds(self, purpose: Purpose) -> bool:
         """Whether a record for it lies on flash that hasn't left."""
@@ -291,6 +381,9 @@ def _settle_counters(counters: Counters, departures: Departures, shelf: Shelf, u
     """Makes counters and flash agree; True when the counters had known less than flash does."""
     openings = {lane: _opening(lane, counters, departures, shelf, lane in unreadable) for lane in Lane}
     for lane, opening in openings.items():
+        missing = Quarantined.MISSING.value
+        more = opening.totals.quarantined.get(missing, 0) - departures.totals[lane].quarantined.get(missing, 0)
+        departures.untold = with_unranged(departures.untold, lane, f"quarantined:{missing}", more)
         departures.totals[lane], departures.unreadable[lane] = opening.totals, opening.unreadable
         dropped = {f"dropped_{why}": records for why, records in opening.totals.dropped.items()}
         known = {"offered": opening.offered, "durable": opening.durable, **dropped}

@@ -6,19 +6,20 @@ twins without a wrapped key makes everything under it unreadable at once, in all
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ecu.disk import Disk
 from ecu.keys import UnsealError
 from ecu.twin import TwinLost, TwinRecord
 from telemetry.records import Lane, Purpose, TelemetryError
+from telemetry.spool.ciphers import Aead, MakeAead, aes_gcm
 
 NAME: Final = "keys"
 KEY_BYTES: Final = 32
@@ -64,7 +65,15 @@ SEGMENTS: Final = Realm("spool", b"outrider spool segment v1")
 class Vault:
     """Keys by lane and purpose, made when first written with. `open` it to write, `peek` to look."""
 
-    def __init__(self, disk: Disk, keys: Sealer, entropy: Callable[[int], bytes], realm: Realm = SEGMENTS) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        keys: Sealer,
+        entropy: Callable[[int], bytes],
+        realm: Realm = SEGMENTS,
+        aead: MakeAead = aes_gcm,
+    ) -> None:
+        self._aead = aead
         self._keys = keys
         self._entropy = entropy
         self._realm = realm
@@ -92,11 +101,16 @@ class Vault:
         except TwinLost:
             self._wrapped = {}
 
-    def cipher(self, lane: Lane, purpose: Purpose, whose: bytes, salt: bytes) -> AESGCM:
+    def cipher(self, lane: Lane, purpose: Purpose, whose: bytes, salt: bytes) -> Aead:
         """For one segment or object: `whose` says which spool or which content. Raises KeyLost."""
         info = self._realm.info + whose
         key = self._key((lane, purpose))
-        return AESGCM(HKDF(hashes.SHA256(), length=KEY_BYTES, salt=salt, info=info).derive(key))
+        return self._aead(HKDF(hashes.SHA256(), length=KEY_BYTES, salt=salt, info=info).derive(key))
+
+    @property
+    def purposes(self) -> frozenset[Purpose]:
+        """Those that there is a key of: of all others nothing on this disk can be read."""
+        return frozenset(purpose for _, purpose in self._wrapped)
 
     def make_sure(self, lane: Lane, purpose: Purpose) -> None:
         """There is a key, durable in both twins: before anything is written under it. Raises DiskError."""
@@ -132,6 +146,12 @@ class Vault:
     def _label(self, use: Use) -> str:
         lane, purpose = use
         return f"{self._realm.label}/{lane.name.lower()}/{int(purpose)}"
+
+
+def digest_of_keys(disk: Disk) -> str:
+    """SHA-256 of both twins of a folder's keys, hex; empty where there are none. Raises DiskError."""
+    twins = [name for name in (f"{NAME}.0", f"{NAME}.1") if disk.exists(name)]
+    return hashlib.sha256(b"".join(map(disk.read, twins))).hexdigest() if twins else ""
 
 
 def _encode(wrapped: dict[Use, bytes]) -> bytes:

@@ -2,6 +2,8 @@
 
 from telemetry.uplink.backlog import Backlog, BlockRef
 from telemetry.uplink.config import UplinkConfig
+from telemetry.uplink.meter import Meter, MeterStatus
+from telemetry.uplink.networks import NetworkConfig
 from telemetry.uplink.status import UplinkState, UplinkStatus
 from telemetry.uplink.uplink import AcceptanceIsNotStorage, Hooks, Uplink
 
@@ -10,6 +12,9 @@ __all__ = [
     "Backlog",
     "BlockRef",
     "Hooks",
+    "Meter",
+    "MeterStatus",
+    "NetworkConfig",
     "Uplink",
     "UplinkConfig",
     "UplinkState",

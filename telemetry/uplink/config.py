@@ -26,6 +26,9 @@ class UplinkConfig(BaseModel):
     throttle_cap_s: float = Field(
         default=3_600.0, gt=0, description="The longest pause the cloud may ask for, seconds."
     )
+    last_call_s: float = Field(
+        default=3.0, ge=0, le=60, description="At ignition off: how long P0 may take to leave, seconds."
+    )
     free_on_acceptance: bool = Field(
         default=False, description="Free records when a broker took them, stored or not: law 6 is then not held."
     )

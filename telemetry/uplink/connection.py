@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 from ecu.clock import SECOND_NS, Clock
@@ -15,13 +15,15 @@ from telemetry.records import Lane
 from telemetry.uplink.backlog import Backlog, BlockRef
 from telemetry.uplink.config import UplinkConfig
 from telemetry.uplink.ledger import Ledger
+from telemetry.uplink.meter import Held, Meter, Passage
 from telemetry.uplink.schedule import Schedule
 from telemetry.uplink.status import Board, UplinkState
 from telemetry.wire import BadBlock, Receipt
 
 
 class Connection:
-    """Lives from one connect to the next. `progressed` says that the receiver has stored something over it."""
+    """Lives from one connect to the next. `progressed` says that the receiver has stored something over it, `emptied`
+    that of its `lanes` nothing waits and everything sent has its receipt."""
 
     def __init__(
         self,
@@ -33,9 +35,12 @@ class Connection:
         board: Board,
         schedule: Schedule,
         ledger: Ledger,
+        meter: Meter,
         on_hint: Callable[[Hint], None] | None,
+        lanes: Sequence[Lane] = tuple(Lane),
     ) -> None:
         self.progressed = False
+        self.emptied = asyncio.Event()
         self._link = link
         self._backlog = backlog
         self._clock = clock
@@ -44,7 +49,11 @@ class Connection:
         self._board = board
         self._schedule = schedule
         self._ledger = ledger
+        self._meter = meter
         self._on_hint = on_hint
+        self._lanes = lanes
+        self._picked: Lane | None = None
+        self._passages: set[Passage] = set()
         self._again: dict[Lane, deque[BlockRef]] = {lane: deque() for lane in Lane}
         self._paused_until_ns = 0
         self._pauses = 0
@@ -58,6 +67,7 @@ class Connection:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._take_receipts())
                 group.create_task(self._watch_backlog())
+                group.create_task(self._watch_meter())
                 if self._on_hint is not None:
                     group.create_task(self._pass_hints(self._on_hint))
                 if self._link.acks is Acks.STORED:
@@ -66,21 +76,26 @@ class Connection:
         finally:
             # A task cancelled before its first step never gave its place in the window back.
             self._board.in_flight = 0
+            self._meter.records_wait(False)
+            for passage in tuple(self._passages):
+                self._over(passage, self._meter.failed)
 
     async def _send(self, group: asyncio.TaskGroup) -> None:
         while True:
             self._stir.clear()
             while (ref := self._next()) is not None:
                 self._board.in_flight += 1
-                group.create_task(self._carry(ref))
-            await self._stir.wait()
+                passage = self._meter.begin(ref.lane, ref.wire_bytes)
+                self._passages.add(passage)
+                group.create_task(self._carry(ref, passage))
+            await self._meter.first(self._stir, self._hold())
 
     def _next(self) -> BlockRef | None:
         """The block to send now, marked as sent; None when nothing may be sent."""
         if self._clock.boot_ns() < self._paused_until_ns:
             return None
-        heads = {lane: ref for lane in Lane if (ref := self._head(lane)) is not None}
-        lane = self._schedule.pick({lane: ref.wire_bytes for lane, ref in heads.items()})
+        heads = {lane: ref for lane, ref in self._heads().items() if self._meter.held(lane) is None}
+        lane = self._pick({lane: ref.wire_bytes for lane, ref in heads.items()})
         if lane is None:
             return None
         ref = heads[lane]
@@ -90,6 +105,39 @@ class Connection:
             self._backlog.mark_sent(ref)
             self._ledger.sent(ref)
         return ref
+
+    def _pick(self, heads: dict[Lane, int]) -> Lane | None:
+        """P0, or whose turn it is, once there is room for its block on the line."""
+        if Lane.P0 in heads:
+            return Lane.P0
+        if self._picked not in heads:
+            self._picked = self._schedule.pick(heads)
+        lane = self._picked
+        if lane is None or not self._meter.may_send(lane, heads[lane]):
+            self._meter.records_wait(lane is not None)
+            return None
+        self._picked = None
+        return lane
+
+    def _hold(self) -> int | None:
+        """Shows what waits for another network or day; when something may go by the time alone."""
+        heads = self._heads()
+        if not heads and not self._ledger and not self._board.in_flight:
+            self.emptied.set()
+        held = {lane: why for lane in heads if (why := self._meter.held(lane)) is not None}
+        self._show(held)
+        return min((at for lane in heads if (at := self._meter.wakes_ns(lane)) is not None), default=None)
+
+    def _show(self, held: dict[Lane, Held]) -> None:
+        words = " ".join(why.words for why in held.values())
+        if held and self._board.state is UplinkState.CONNECTED:
+            self._board.enter(UplinkState.HELD_BACK, words, self._clock.boot_ns())
+        elif self._board.state is UplinkState.HELD_BACK and words != self._board.reason:
+            state = UplinkState.HELD_BACK if held else UplinkState.CONNECTED
+            self._board.enter(state, words, self._clock.boot_ns())
+
+    def _heads(self) -> dict[Lane, BlockRef]:
+        return {lane: ref for lane in self._lanes if (ref := self._head(lane)) is not None}
 
     def _head(self, lane: Lane) -> BlockRef | None:
         urgent = lane is Lane.P0
@@ -105,9 +153,10 @@ class Connection:
             return None
         return self._backlog.next_unsent(lane)
 
-    async def _carry(self, ref: BlockRef) -> None:
+    async def _carry(self, ref: BlockRef, passage: Passage) -> None:
         try:
             block = await self._backlog.load(ref)
+            await self._meter.written()
             await self._link.publish(ref.lane, block)
         except DiskStarved as short:
             # It is marked as sent: only the next connection, some time from now, takes it up again.
@@ -120,12 +169,21 @@ class Connection:
             self._board.count(blocks_refused=1)
             await self._backlog.quarantine(ref, str(refusal))
         except Throttled as throttled:
+            self._over(passage, self._meter.failed)
             await self._wait_out(ref, throttled)
         else:
+            self._over(passage, self._meter.ended)
             await self._accepted(ref, len(block))
         finally:
+            self._over(passage, self._meter.failed)
             self._board.in_flight -= 1
             self._stir.set()
+
+    def _over(self, passage: Passage, how: Callable[[Passage], None]) -> None:
+        """Gives it back, unless that is done."""
+        if passage in self._passages:
+            self._passages.remove(passage)
+            how(passage)
 
     async def _accepted(self, ref: BlockRef, wire_bytes: int) -> None:
         self._pauses = 0
@@ -186,3 +244,8 @@ class Connection:
             # First look, then wait: what became durable before this task's first turn stirs nobody else.
             self._stir.set()
             await self._backlog.wait()
+
+    async def _watch_meter(self) -> None:
+        while True:
+            self._stir.set()
+            await self._meter.until_news()

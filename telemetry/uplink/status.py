@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from telemetry.uplink.meter import MeterStatus
+
 
 class UplinkState(StrEnum):
     """What the uplink is at; the value is the reason code that status prints."""
@@ -13,6 +15,7 @@ class UplinkState(StrEnum):
     CONNECTING = "connecting"
     CONNECTED = "connected"
     THROTTLED = "throttled"
+    HELD_BACK = "held_back"  # connected, and something waits for another network or another day
     WAITING = "waiting"
     CLOCK_UNTRUSTED = "clock_untrusted"
     UNAUTHORIZED = "unauthorized"
@@ -44,10 +47,11 @@ class UplinkStatus:
     law6_held: bool
     in_flight: int
     counts: Counts
+    meter: MeterStatus
 
     @property
     def connected(self) -> bool:
-        return self.state in (UplinkState.CONNECTED, UplinkState.THROTTLED)
+        return self.state in (UplinkState.CONNECTED, UplinkState.THROTTLED, UplinkState.HELD_BACK)
 
 
 @dataclass(slots=True)
@@ -71,5 +75,5 @@ class Board:
         self.counts = replace(self.counts, last_receipt_ns=now_ns)
         self.count(receipts=1, receipts_beyond_sent=beyond_sent)
 
-    def status(self, law6_held: bool) -> UplinkStatus:
-        return UplinkStatus(self.state, self.reason, self.since_ns, law6_held, self.in_flight, self.counts)
+    def status(self, law6_held: bool, meter: MeterStatus) -> UplinkStatus:
+        return UplinkStatus(self.state, self.reason, self.since_ns, law6_held, self.in_flight, self.counts, meter)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
 from ecu.clock import SECOND_NS, Clock
 from ecu.errors import UsageFault
 from telemetry.links.link import Acks, ClockUntrusted, Hint, Link, LinkError, Throttled, Unauthorized
-from telemetry.records import TelemetryError
+from telemetry.records import Lane, TelemetryError
 from telemetry.uplink.away import Away
 from telemetry.uplink.backlog import Backlog
 from telemetry.uplink.config import UplinkConfig
 from telemetry.uplink.connection import Connection
 from telemetry.uplink.ledger import Ledger
+from telemetry.uplink.meter import Meter
 from telemetry.uplink.schedule import Schedule
 from telemetry.uplink.status import Board, UplinkState, UplinkStatus
 
@@ -52,6 +53,7 @@ class Uplink:
         rng: Random,
         config: UplinkConfig | None = None,
         hooks: Hooks | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._config = config or UplinkConfig()
         if link.acks is Acks.ACCEPTED and not self._config.free_on_acceptance:
@@ -69,9 +71,10 @@ class Uplink:
         self._board = Board(since_ns=clock.boot_ns())
         self._schedule = Schedule()
         self._ledger = Ledger()
+        self._meter = meter or Meter(clock)
 
     def status(self) -> UplinkStatus:
-        return self._board.status(law6_held=self._link.acks is Acks.STORED)
+        return self._board.status(self._link.acks is Acks.STORED, self._meter.status())
 
     def nudge(self) -> None:
         """Something changed for the better (a network, a certificate): try again now. A throttled link stays so."""
@@ -86,6 +89,41 @@ class Uplink:
             self._board.enter(UplinkState.STOPPED, "stopped", self._clock.boot_ns())
             await self._link.close()
 
+    async def last_call(self, within_s: float) -> None:
+        """The ignition went off and `run` has ended. P0 that waits goes out over one connection, if there is a network,
+        for so long at most; then all is quiet. What had no receipt by then stays in the backlog."""
+        self._backlog.rewind()
+        if self._backlog.next_unsent(Lane.P0) is None or self._meter.held(Lane.P0) is not None:
+            return
+        over = asyncio.Event()
+        calling = asyncio.ensure_future(self._call(over))
+        calling.add_done_callback(lambda _: over.set())
+        try:
+            await self._meter.first(over, self._meter.after_ns(within_s))
+        finally:
+            calling.cancel()
+            await asyncio.wait((calling,))
+            await self._link.close()
+            self._enter(UplinkState.STOPPED)
+        if not calling.cancelled():
+            calling.result()
+
+    async def _call(self, over: asyncio.Event) -> None:
+        """Sets `over` when the receiver has all of P0; returns when it can't have it now."""
+        if self._hooks.connecting is not None:
+            self._hooks.connecting()
+        self._meter.connecting()
+        try:
+            await self._link.connect()
+        except LinkError:
+            return
+        connection = self._connection((Lane.P0,))
+        connection.emptied = over
+        try:
+            await connection.run()
+        except* LinkError as errors:
+            self._enter(UplinkState.WAITING, errors)
+
     async def _one_connection(self) -> LinkError:
         """Connects and works until it's over; why it is."""
         self._enter(UplinkState.CONNECTING)
@@ -93,6 +131,7 @@ class Uplink:
         self._away.forget_nudge()
         if self._hooks.connecting is not None:
             self._hooks.connecting()
+        self._meter.connecting()
         try:
             await self._link.connect()
         except LinkError as error:
@@ -103,7 +142,7 @@ class Uplink:
     async def _work(self) -> LinkError:
         self._enter(UplinkState.CONNECTED)
         began_ns = self._clock.boot_ns()
-        connection = self._connection()
+        connection = self._connection(tuple(Lane))
         over: list[LinkError] = []
         try:
             await connection.run()
@@ -115,7 +154,7 @@ class Uplink:
             self._away.attempt = 0
         return max(over, key=_gravity)
 
-    def _connection(self) -> Connection:
+    def _connection(self, lanes: Sequence[Lane]) -> Connection:
         if self._hooks.connected is not None:
             self._hooks.connected()
         return Connection(
@@ -127,7 +166,9 @@ class Uplink:
             self._board,
             self._schedule,
             self._ledger,
+            self._meter,
             self._hooks.hint,
+            lanes,
         )
 
     async def _stay_away(self, error: LinkError) -> None:
@@ -153,7 +194,7 @@ class Uplink:
         self._away.attempt = attempt
         self._away.forget_nudge()
 
-    def _enter(self, state: UplinkState, error: LinkError | None = None) -> None:
+    def _enter(self, state: UplinkState, error: Exception | None = None) -> None:
         self._board.enter(state, "" if error is None else str(error), self._clock.boot_ns())
 
 

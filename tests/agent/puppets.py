@@ -90,9 +90,10 @@ class Puppet(Child[Any]):
 
     # --- as a Child --------------------------------------------------------------------------------
 
-    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> bool:
         if self.alive:
             self.heard.append(message)
+        return self.alive
 
     def kill(self) -> None:
         self.was_killed = True
@@ -145,10 +146,10 @@ class PuppetCamera(Puppet):
         self._ledger.add(captured=1)
         return frame_id
 
-    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        super().send(message, descriptors)
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> bool:
         if isinstance(message, Lease):
             self.leases.append(message.slot)
+        return super().send(message, descriptors)
 
     def _bury(self) -> None:
         # Before it is reaped: a ledger has one writer, and the next camera is it.
@@ -188,10 +189,10 @@ class PuppetWorker(Puppet):
         tracks = (SeenTrack(first + n, "car", 0.9, (0.0, 0.0, 9.0, 9.0), 1, True) for n in range(objects))
         self.says(result(self.asked.frame_id, *tracks))
 
-    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        super().send(message, descriptors)
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> bool:
         if isinstance(message, Start):
             self._objects = 0
+        return super().send(message, descriptors)
 
 
 def result(frame_id: int, *tracks: SeenTrack) -> Seen:

@@ -16,8 +16,9 @@ from agent.learning.gates import Gate
 from agent.learning.status import LearningStatus
 from agent.perception import PerceptionStatus
 from agent.redactor import PictureCounts, PictureStatus
+from agent.signals.room import SignalRoomStatus
 from agent.status import AgentStatus, ClockStatus, CloudStatus, PrivacyStatus, UpdatesStatus
-from ecu.clock import SECOND_NS
+from ecu.clock import SECOND_NS, SteppingClock
 from ota.kinds import Kind
 from ota.machine import State
 from ota.updates import UpdateStatus
@@ -26,6 +27,7 @@ from telemetry.objects import ObjectCounts
 from telemetry.records import Lane
 from telemetry.signals import SignalStatus
 from telemetry.spool.counts import LaneCounts, SpoolCounts
+from telemetry.uplink.meter import Held, Meter
 from telemetry.uplink.status import Counts, UplinkState, UplinkStatus
 
 DAY_NS = 24 * 3600 * SECOND_NS
@@ -41,7 +43,8 @@ SPOOL = SpoolCounts(
     lanes=LANES, segments=1, free_segments=0, flash_bytes=4096, ledger_lost=False, books_lost=False,
     receipts_ignored=0, last_refusal=None, fault=None, why_full=None,
 )  # fmt: skip
-UPLINK = UplinkStatus(UplinkState.CONNECTED, "", NOW_NS - SECOND_NS, True, 0, Counts(last_receipt_ns=NOW_NS))
+METER = Meter(SteppingClock(NOW_NS)).status()
+UPLINK = UplinkStatus(UplinkState.CONNECTED, "", NOW_NS - SECOND_NS, True, 0, Counts(last_receipt_ns=NOW_NS), METER)
 CLOUD = CloudStatus("receiver.example", "veh-1", "mqtt", 10 * DAY_NS, UPLINK)
 FRAMES = FrameCounts(
     captured=9, received=9, processed=8, dropped_by_policy=1, dropped_late=0, lost_to_fault=0, in_flight=0
@@ -54,6 +57,7 @@ PERCEPTION = PerceptionStatus(
 HEALTHY = AgentStatus(
     version="0.1.0", pid=7, running_since_ns=0, lockstep=False, drive_ended=False,
     clock=ClockStatus(NOW_NS, 0, 0), perception=PERCEPTION, signals=SignalStatus(connected=True, reason=""),
+    campaigns=SignalRoomStatus("", "", "", None),
     privacy=PrivacyStatus(4, {}, ("driving", "operation")), spool=SPOOL, law_1_holds=True, law_2_holds=True,
     law_6_holds=True, cloud=CLOUD, updates=None, gallery=None, learning=None, witness=None,
 )  # fmt: skip
@@ -74,6 +78,24 @@ def test_a_healthy_agent_is_told_to_be() -> None:
     findings = diagnose(HEALTHY)
     assert findings
     assert {finding.gravity for finding in findings} == {Gravity.GOOD}
+
+
+def test_what_is_held_back_is_said_with_when_it_goes() -> None:
+    def found(until_ns: int | None) -> str:
+        meter = replace(METER, held={"P2": Held("P2 waits.", until_ns)})
+        told = replace(UPLINK, state=UplinkState.HELD_BACK, reason="P2 waits.", meter=meter)
+        (finding,) = [one for one in diagnose(replace(HEALTHY, cloud=replace(CLOUD, uplink=told))) if one.advice]
+        assert (finding.gravity, finding.subject, finding.words) == (Gravity.NOTE, "link", "P2 waits.")
+        return finding.advice
+
+    assert found(NOW_NS + DAY_NS // 2).startswith("It goes by itself in 12.0 hours")
+    assert found(None).startswith("It goes by itself over a network that lets it")
+
+
+def test_a_count_of_the_days_bytes_that_is_not_kept_is_said() -> None:
+    told = replace(UPLINK, meter=replace(METER, fault="can't be written down"))
+    (finding,) = [one for one in diagnose(replace(HEALTHY, cloud=replace(CLOUD, uplink=told))) if one.advice]
+    assert (finding.gravity, finding.subject) == (Gravity.BAD, "network")
 
 
 def test_in_accepted_mode_no_receipt_is_missed_and_law_6_is_named() -> None:

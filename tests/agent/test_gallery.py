@@ -44,7 +44,13 @@ class Shown:
     def __post_init__(self) -> None:
         self.rig = Rig(self.disk)
         self.gallery = Gallery(
-            "front", None, ObjectKeeper(self.rig.store), None, lambda: self.may_keep, self.private, self.offer
+            "front",
+            None,
+            ObjectKeeper(self.rig.store),
+            None,
+            lambda captured_ns: self.may_keep,
+            self.private,
+            self.offer,
         )
 
     def private(self, t_ns: int, taken: PictureTaken) -> list[Record]:
@@ -88,6 +94,31 @@ async def test_without_consent_nothing_is_written_or_told_and_it_is_counted() ->
     assert objects_in(shown.disk) == []
     status = shown.gallery.status()
     assert (status.denied, status.objects.offered, status.pictures, status.uplink) == (1, 0, None, None)
+
+
+async def test_what_is_on_its_way_when_its_purpose_is_purged_is_neither_kept_nor_told_of() -> None:
+    # Mutation: without looking again once it is durable, a record tells of a picture that is gone.
+    shown = Shown()
+    shown.disk.gate.clear()
+    shown.gallery.take(picture(1))
+    await asyncio.sleep(0)
+    shown.gallery.take(picture(2))
+    erasing = asyncio.create_task(shown.gallery.erase(Purpose.PERCEPTION))
+    await asyncio.sleep(0)
+    shown.disk.gate.set()
+    await erasing
+    shown.gallery.take(picture(3))
+    await shown.gallery.close(WITHIN_S)
+    assert [told.frame_id for told in shown.told] == [3]
+    assert shown.rig.counts().kept == 1
+
+
+async def test_a_purge_of_another_purpose_takes_no_picture() -> None:
+    shown = Shown()
+    shown.gallery.take(picture(1))
+    await shown.gallery.erase(Purpose.DRIVING)
+    await shown.gallery.close(WITHIN_S)
+    assert [told.frame_id for told in shown.told] == [1]
 
 
 async def test_what_flash_doesnt_take_is_not_told_of() -> None:

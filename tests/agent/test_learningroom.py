@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.config import AgentConfig
 from agent.daemon import Daemon
-from agent.learning.room import BOOK_FOLDER, EXAMPLES_FOLDER, LearningRoom, Surroundings
+from agent.folders import BOOK_FOLDER, EXAMPLES_FOLDER
+from agent.learning.room import LearningRoom, Surroundings
 from agent.learning.status import LearningStatus
 from ecu.clock import MILLISECOND_NS, SystemClock
 from ecu.disk import DiskDenied, RealDisk

@@ -136,6 +136,67 @@ async def test_an_event_gets_its_own_picture_and_the_one_before_as_the_camera_to
         assert (counts.wanted, counts.taken, counts.pictures, counts.dropped) == (1, 1, 2, {})
 
 
+@in_virtual_time
+async def test_a_clip_is_the_next_frame_what_was_remembered_before_it_and_the_next_ones_that_are_remembered() -> None:
+    async with laid() as table:
+        table.says(READY)
+        for remembered in (5, 10):
+            assert table.sees(remembered)
+            table.says(Covered(remembered, 0))
+        table.side.want_clip("harsh 3", before=2, after=3)
+        assert table.sees(12)
+        table.says(Covered(12, 0), *(Part(at, 1, b"j") for at in (5, 10, 12)), Developed(12, 3))
+        assert not table.sees(13)
+        for later in (15, 20):
+            assert table.sees(later)
+            table.says(Covered(later, 0), Part(later, 1, b"j"), Developed(later, 1))
+        assert table.sees(25)
+        table.says(Covered(25, 0))
+        assert [picture.frame_id for picture in table.pictures] == [5, 10, 12, 15, 20]
+        assert {picture.reason for picture in table.pictures} == {"harsh 3"}
+        counts = table.side.counts()
+        assert (counts.wanted, counts.taken, counts.dropped) == (3, 3, {})
+
+
+@in_virtual_time
+async def test_a_clip_and_an_event_of_one_frame_share_its_picture_and_are_both_told_of() -> None:
+    async with laid() as table:
+        table.says(READY)
+        table.side.note(BRAKE)
+        table.side.want_clip("harsh 3", before=0, after=1)
+        assert table.sees(7)
+        table.says(Covered(7, 0), Part(7, 1, b"j"), Developed(7, 1))
+        assert [picture.reason for picture in table.pictures] == ["hard_brake, harsh 3"]
+
+
+@in_virtual_time
+async def test_clips_beyond_what_can_wait_or_the_hourly_allowance_are_dropped_and_counted() -> None:
+    async with laid(replace(SETTINGS, per_hour=5)) as table:
+        table.says(READY)
+        for _ in range(7):
+            table.side.want_clip("harsh", before=0, after=16)
+        assert table.side.counts().dropped == {Why.TOO_MANY: 3 * 16}
+
+
+@in_virtual_time
+async def test_what_a_redactor_remembered_goes_with_its_process_and_another_takes_its_place() -> None:
+    # Mutation: clearing what the agent knows of it only leaves the pictures where they are.
+    async with laid() as table:
+        table.says(READY)
+        assert table.sees(5)
+        table.says(Covered(5, regions=0))
+        assert table.sees(7, brakes=True)
+        first = table.redactor
+        table.side.forget()
+        assert first.was_killed
+        table.says(Covered(7, regions=0), *(Part(7, len(JPEG), JPEG), Developed(7, 1)))
+        assert table.pictures == [], "said before it was killed, and read after"
+        first.dies()
+        await passes(60.0)
+        assert len(table.redactors) == 2
+        assert table.side.counts().dropped == {"redactor_lost": 1}
+
+
 LIES: dict[str, tuple[Message, ...]] = {
     "covers another frame": (Covered(6, 1),),
     "shows what it hasn't said to be covered": (Part(7, 2, b"ab"),),
@@ -414,6 +475,7 @@ ACTS = st.one_of(
     st.tuples(st.just("frame"), st.booleans()),
     st.tuples(st.just("honest"), st.none()),
     st.tuples(st.just("says"), SAID),
+    st.tuples(st.just("clip"), st.integers(1, 16)),
     st.tuples(st.just("dies"), st.none()),
     st.tuples(st.just("waits"), st.floats(0.1, 20)),
 )
@@ -430,6 +492,8 @@ def test_whatever_a_redactor_says_or_doesnt_every_picture_is_counted_and_every_f
                 match act:
                     case "frame":
                         seen |= {len(seen)} if table.sees(len(seen), brakes=what) else set()
+                    case "clip":
+                        table.side.want_clip("clip", before=what % 3, after=what)
                     case "honest":
                         honestly(table)
                     case "says":

@@ -33,8 +33,8 @@ class Scribe(Puppet):
 
     answers = 0
 
-    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        super().send(message, descriptors)
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> bool:
+        was_sent = super().send(message, descriptors)
         if isinstance(message, Train):
             Scribe.answers += 1
             payload, owed = b"payload %d" % Scribe.answers, bytes(4 * message.parameters)
@@ -42,6 +42,7 @@ class Scribe(Puppet):
                     Trained(len(payload), len(owed), (1.0,), message.steps, 1))  # fmt: skip
             for part in told:
                 asyncio.get_running_loop().call_soon(self.says, part)
+        return was_sent
 
 
 async def scribes(

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from telemetry.dictionaries import read_dictionary
 from telemetry.records import Health, Lane, Purpose, Stored, decode_event, encode_event, encode_records
-from telemetry.spool.packing import Waiting, pack, stored_size
+from telemetry.spool.packing import Waiting, pack
 from telemetry.wire import (
     CODEC_RECORDS_ZSTD,
     HEADER_BYTES,
@@ -69,7 +70,7 @@ def header_of(vector: dict[str, Any]) -> BlockHeader:
         vector["base_seq"],
         vector["count"],
         CODEC_RECORDS_ZSTD,
-        NO_DICTIONARY,
+        vector["dictionary"],
         len(bytes.fromhex(vector["body"])),
     )
 
@@ -86,7 +87,8 @@ def test_a_golden_block_is_written_and_read_as_it_stands(vector: dict[str, Any])
     records = unpack_body(header, body)
     assert len(records) == vector["count"]
     assert decode_event(bytes(records[0].event)) == Health("camera", "lost")
-    assert zstandard.decompress(body) == bytes.fromhex(vector["plain"])
+    known = zstandard.ZstdCompressionDict(read_dictionary(header.dictionary)) if header.dictionary else None
+    assert zstandard.ZstdDecompressor(dict_data=known).decompress(body) == bytes.fromhex(vector["plain"])
 
 
 @named("bad_blocks")
@@ -208,9 +210,9 @@ def test_no_record_is_made_of_a_body_that_holds_other_than_named() -> None:
 
 def test_the_vehicle_packs_no_more_records_than_a_block_may_name() -> None:
     small = b"\x80"
-    waiting = Waiting(Purpose.OPERATION, Stored(0, 0, msgspec.Raw(small)), stored_size(small), 0)
+    waiting = Waiting(Purpose.OPERATION, encode_records([Stored(0, 0, msgspec.Raw(small))])[1:], 1, 0)
     blocks = pack([waiting] * (2 * MAX_RECORDS), MAX_BLOCK_BYTES)
-    assert max(len(block.records) for block in blocks) <= MAX_RECORDS
+    assert max(len(block.runs) for block in blocks) <= MAX_RECORDS
 
 
 @given(st.binary(max_size=200))

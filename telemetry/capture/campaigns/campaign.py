@@ -15,7 +15,7 @@ from telemetry.privacy.policy import purpose_of
 from telemetry.records import Lane, Purpose, TelemetryError
 
 CAMPAIGNS_FILE: Final = "campaigns.json"
-MAX_CAMPAIGNS_BYTES: Final = 256 * 1024
+MAX_CAMPAIGNS_BYTES: Final = 96 * 1024
 MAX_EXPRESSION_CHARACTERS: Final = 1024
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}$")]

@@ -176,6 +176,14 @@ def test_every_crop_is_confirmed_dropped_or_waits_and_red_only_while_it_stood(ev
         assert it.waiting <= 5
 
 
+def test_what_is_forgotten_is_never_confirmed_and_the_next_light_is() -> None:
+    drive = Drive().goes(10, 0, 2.0)
+    drive.it.forget()
+    assert drive.it.waiting == 0
+    assert drive.dropped["purged"] == 5
+    assert drive.goes(1, 5).goes(1, 20).named == []
+
+
 def test_every_reason_has_a_way_to_come() -> None:
-    told = {"moving", "late", "crept", "brief", "doubtful", "ambiguous", "alike", "crowded", "unknown"}
+    told = {"moving", "late", "crept", "brief", "doubtful", "ambiguous", "alike", "crowded", "purged", "unknown"}
     assert {why.value for why in Unconfirmed} == told

@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecu.clock import SECOND_NS, SteppingClock
+from ecu.conditions import Network
 from ecu.crashdisk import CrashDisk
 from ecu.disk import DiskFault, DiskStarved
+from ecu.network import Reach, SettableNetwork
 from telemetry.links.link import LinkError, Refused, Throttled, Unauthorized, Unreachable
 from telemetry.objects.config import ObjectsConfig
 from telemetry.objects.keeper import ObjectKeeper
@@ -23,28 +25,14 @@ from telemetry.objects.memory import MemoryObjectLink, MemoryReceiver
 from telemetry.objects.status import ObjectUplinkState
 from telemetry.objects.uplink import ObjectUplink
 from telemetry.objects.wire import ByteRange, Have
-from telemetry.records import Purpose
+from telemetry.records import Lane, Purpose
 from telemetry.uplink.config import UplinkConfig
+from telemetry.uplink.meter import Meter
+from telemetry.uplink.networks import NetworkConfig
 from tests.telemetry.objects.rig import Rig, content, picture
 
 CONFIG = ObjectsConfig(max_bytes=1_000_000, object_bytes=100_000, slice_bytes=1024, bytes_per_s=1024)
 Failure = LinkError | Callable[[], object] | None
-
-
-class Ahead:
-    """Records that the test has wait, and leave."""
-
-    def __init__(self) -> None:
-        self.any_spooled = False
-        self._some_left = asyncio.Event()
-
-    async def left(self) -> None:
-        await self._some_left.wait()
-
-    def leave(self, all_of_them: bool = True) -> None:
-        self.any_spooled = not all_of_them
-        self._some_left.set()
-        self._some_left = asyncio.Event()
 
 
 class Scene:
@@ -57,9 +45,10 @@ class Scene:
         self.refs = [self.rig.put(n, size) for n, size in enumerate(sizes)]
         self.keeper = ObjectKeeper(self.rig.store)
         self.link = link or MemoryObjectLink()
-        self.records = Ahead()
+        self.network = SettableNetwork()
+        self.meter = Meter(self.clock, NetworkConfig(), self.network)
         self.uplink = ObjectUplink(
-            self.link, self.keeper, self.clock, Random(1), CONFIG, UplinkConfig(), self.records,
+            self.link, self.keeper, self.clock, Random(1), CONFIG, UplinkConfig(), self.meter,
             **more,  # type: ignore[arg-type]
         )  # fmt: skip
         self.running = asyncio.create_task(self.uplink.run())
@@ -128,21 +117,55 @@ def test_no_more_goes_a_second_than_was_allowed() -> None:
     scene(act)
 
 
-def test_no_slice_begins_while_records_wait() -> None:
+def test_no_slice_begins_while_records_want_the_line_and_have_had_nothing_of_it() -> None:
     # Mutation: asking once an object, not once a slice, sends the rest between records.
     async def act(stage: Scene) -> None:
         await stage.until(lambda: stage.link.sent_bytes == 1024)
-        stage.records.any_spooled = True
+        stage.meter.records_wait(True)
         await stage.until(lambda: stage.uplink.status().state is ObjectUplinkState.BEHIND_RECORDS)
         for _ in range(50):
-            stage.records.leave(all_of_them=False)
             await settle()
             stage.clock.advance(stage.clock.boot_ns() + SECOND_NS)
         assert stage.link.sent_bytes == 1024
-        stage.records.leave()
+        stage.meter.records_wait(False)
         # At once: nothing else has to happen first.
         await stage.until(lambda: stage.link.sent_bytes == 2048, step_ns=0)
         await stage.drained()
+        assert stage.arrived == {content(0, 3000)}
+
+    scene(act)
+
+
+def test_records_that_never_end_leave_objects_an_eighth_of_the_line() -> None:
+    # Mutation: objects that wait for the last record of a busy vehicle never go.
+    async def act(stage: Scene) -> None:
+        await stage.until(lambda: stage.link.sent_bytes == 1024)
+        stage.meter.records_wait(True)
+        await stage.until(lambda: stage.uplink.status().state is ObjectUplinkState.BEHIND_RECORDS)
+        sent = 0
+        while stage.link.sent_bytes < 3000:
+            assert sent < 8 * 3000
+            if stage.meter.may_send(Lane.P1, 512):
+                stage.meter.ended(stage.meter.begin(Lane.P1, 512))
+                sent += 512
+            await settle()
+            stage.clock.advance(stage.clock.boot_ns() + SECOND_NS // 8)
+        assert sent >= 7 * 1976
+
+    scene(act)
+
+
+def test_objects_wait_for_a_network_that_lets_them_and_go_at_once_when_it_comes() -> None:
+    async def act(stage: Scene) -> None:
+        await stage.until(lambda: stage.link.sent_bytes == 1024)
+        stage.network.reach = Reach(Network.METERED)
+        await stage.until(lambda: stage.uplink.status().state is ObjectUplinkState.HELD_BACK)
+        assert "[network.metered] lanes" in stage.uplink.status().reason
+        assert stage.link.sent_bytes == 1024, "a change of network stops bulk within a slice"
+        stage.network.reach = Reach(Network.WIFI)
+        watching = asyncio.create_task(stage.meter.watch())
+        await stage.drained()
+        watching.cancel()
         assert stage.arrived == {content(0, 3000)}
 
     scene(act)
@@ -156,27 +179,6 @@ def test_each_object_has_a_second_chance_of_its_own() -> None:
 
     once: list[Failure] = [None, Mismatch("spoiled"), None, None]
     scene(act, link=MemoryObjectLink(failures=once * 2), sizes=(500, 500))
-
-
-def test_not_even_a_question_is_asked_while_records_wait() -> None:
-    class Counting(MemoryObjectLink):
-        looks = 0
-
-        def look(self, sha256: str) -> Have:
-            self.looks += 1
-            return super().look(sha256)
-
-    link = Counting()
-
-    async def act(stage: Scene) -> None:
-        stage.records.any_spooled = True
-        await stage.until(lambda: stage.uplink.status().state is ObjectUplinkState.BEHIND_RECORDS)
-        assert link.looks == 0
-        stage.records.leave()
-        await stage.drained()
-        assert link.looks == 1
-
-    scene(act, link=link)
 
 
 @pytest.mark.parametrize("there", [500, 700])
@@ -197,14 +199,14 @@ def test_of_what_is_longer_than_it_can_be_everything_is_sent_anew(there: int) ->
     scene(act, link=Strict(receiver), sizes=(500,))
 
 
-def test_what_is_erased_while_it_waits_behind_records_is_not_sent_after_them() -> None:
+def test_what_is_erased_while_it_waits_for_its_turn_is_not_sent_after_it() -> None:
     # Mutation: a slice that is read before its turn leaves the vehicle after the owner had it erased.
     async def act(stage: Scene) -> None:
         await stage.until(lambda: stage.link.sent_bytes == 1024)
-        stage.records.any_spooled = True
+        stage.meter.records_wait(True)
         await stage.until(lambda: stage.uplink.status().state is ObjectUplinkState.BEHIND_RECORDS)
         assert await stage.keeper.erase(Purpose.PERCEPTION) == 1
-        stage.records.leave()
+        stage.meter.records_wait(False)
         await stage.until(lambda: stage.uplink.status().state is ObjectUplinkState.IDLE)
         assert stage.link.sent_bytes == 1024
 

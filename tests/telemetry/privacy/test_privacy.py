@@ -15,14 +15,18 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from telemetry.federated.update import ModelUpdate
-from telemetry.privacy import Dropped, Position, Privacy, PrivacyPolicy, Reason, strictest
+from telemetry.privacy import Dropped, Position, Privacy, PrivacyPolicy, Reason, Zone, strictest
+from telemetry.privacy.policy import ROUNDINGS_MS
+from telemetry.privacy.stage import OF_CAMPAIGNS, PURPOSES_OF_CAMPAIGNS
 from telemetry.records import (
     PLACES,
     AnyEvent,
+    ClockAnchor,
     Event,
     HardBrake,
     Health,
     Lane,
+    LastKnownState,
     Learned,
     LowConfidence,
     NewTrack,
@@ -30,6 +34,8 @@ from telemetry.records import (
     PictureTaken,
     Purpose,
     Record,
+    SignalBlock,
+    Triggered,
     UpdateReport,
     VehicleSummary,
     decode_event,
@@ -69,9 +75,34 @@ events = st.one_of(
     st.builds(UpdateReport, text, text, text, text, text, text),
     st.builds(PictureTaken, text, st.integers(0, 99), text, *[st.integers(0, 99)] * 4, text),
 )
-records = st.builds(record_of, st.integers(0, 10**15), events)
+campaigns = st.sampled_from(["potholes", "warm-brakes"])
+known = st.dictionaries(st.sampled_from(PATHS), st.tuples(numbers, st.integers(0, 5000)))
+asked = st.one_of(
+    st.builds(SignalBlock, campaigns, st.integers(1, 9), st.binary(max_size=4)),
+    st.builds(
+        Triggered, campaigns, st.integers(1, 9), st.integers(1, 99), st.sampled_from(["shaken", *PATHS]), signals
+    ),
+    st.builds(LastKnownState, campaigns, st.integers(1, 9), known),
+)
+instants = st.integers(0, 10**15)
+records = st.one_of(
+    st.builds(record_of, instants, events),
+    st.builds(Record, st.sampled_from(Lane), st.sampled_from(sorted(PURPOSES_OF_CAMPAIGNS)), instants, asked),
+)
 globs = st.sampled_from(
-    [*PATHS, *KINDS, "Vehicle.*", "*.Latitude", "vehicle.CURRENTlocation", "new_*", "*.Speed", "[", "*"]
+    [
+        *PATHS,
+        *KINDS,
+        "potholes",
+        "warm-*",
+        "Vehicle.*",
+        "*.Latitude",
+        "vehicle.CURRENTlocation",
+        "new_*",
+        "*.Speed",
+        "[",
+        "*",
+    ]
 )
 policies = st.builds(
     PrivacyPolicy,
@@ -79,6 +110,18 @@ policies = st.builds(
     deny=st.lists(globs, max_size=3).map(tuple),
     position=st.sampled_from(Position),
     cell_m=st.floats(10, 100_000),
+)
+zones = st.builds(
+    Zone, latitude=st.floats(-85, 85), longitude=st.floats(-180, 180), radius_m=st.floats(1, 50_000)
+)  # fmt: skip
+any_policies = st.builds(
+    lambda policy, zones, time_round_ms, hours: PrivacyPolicy(
+        **policy.model_dump() | {"zones": zones, "time_round_ms": time_round_ms, "pseudonym_rotate_h": hours}
+    ),
+    policies,
+    st.lists(zones, max_size=2),
+    st.sampled_from(ROUNDINGS_MS),
+    st.sampled_from([0.0, 0.5, 24.0]),
 )
 
 
@@ -132,7 +175,7 @@ def test_out_of_the_box_only_the_runtimes_own_health_is_told(record: Record) -> 
 @given(records)
 def test_who_allows_everything_loses_nothing(record: Record) -> None:
     policy = PrivacyPolicy(consents=EVERYTHING, position=Position.EXACT)
-    assume(not isinstance(record.event, VehicleSummary) or record.event.signals)
+    assume(not isinstance(record.event, VehicleSummary | LastKnownState) or record.event.signals)
     assert Privacy(policy).apply(record) == record
 
 
@@ -189,7 +232,7 @@ def test_positions_of_one_cell_give_the_same_bytes(
     assert encode_event(VehicleSummary(dict(again))) == encode_event(VehicleSummary(dict(middle)))
 
 
-@given(policies, policies, policies)
+@given(any_policies, any_policies, any_policies)
 def test_the_strictest_of_policies_is_one_whatever_the_order(
     a: PrivacyPolicy, b: PrivacyPolicy, c: PrivacyPolicy
 ) -> None:
@@ -225,15 +268,17 @@ def test_an_event_that_this_version_has_no_rule_for_is_dropped() -> None:
 
 def test_every_kind_of_this_version_has_a_place_and_a_rule() -> None:
     kinds = set(typing.get_args(AnyEvent))
-    assert set(PLACES) == kinds
+    assert set(PLACES) == kinds - set(OF_CAMPAIGNS)
     examples = {type(event) for event in _EXAMPLES}
     assert examples == kinds
     policy = PrivacyPolicy(consents=EVERYTHING, position=Position.EXACT)
     for event in _EXAMPLES:
-        assert Privacy(policy).apply(record_of(1, event)) == record_of(1, event)
+        record = Record(Lane.P2, Purpose.DRIVING, 1, event) if type(event) in OF_CAMPAIGNS else record_of(1, event)
+        assert Privacy(policy).apply(record) == record
 
 
 _EXAMPLES: tuple[AnyEvent, ...] = (
+    ClockAnchor("b", 1, 2, "unproven", 0, {}),
     VehicleSummary({vss.SPEED: 1.0}),
     PerceptionSummary("c", 1, 1, 1, {"car": 1}, 0.5),
     NewTrack("c", 1, 1, "car", 0.5, (0.0, 0.0, 1.0, 1.0)),
@@ -243,25 +288,38 @@ _EXAMPLES: tuple[AnyEvent, ...] = (
     UpdateReport("committed", "model", "drive-detect@2.1", "ab" * 32, "", "it proved itself"),
     PictureTaken("c", 1, "ab" * 32, 50_000, 1280, 720, 2, "hard_brake"),
     Learned(ModelUpdate("lights", "a" * 64, "b" * 64, "c" * 64, 1, b"change", b"signed")),
+    SignalBlock("potholes", 1, b"columns"),
+    Triggered("potholes", 1, 7, "it shook", {vss.SPEED: 1.0}),
+    LastKnownState("potholes", 1, {vss.SPEED: (1.0, 20)}),
 )
 
 
 @given(records, policies)
 def test_a_kind_that_is_forbidden_has_no_record_that_passes(record: Record, policy: PrivacyPolicy) -> None:
     privacy = Privacy(policy)
-    why = privacy.forbids(type(record.event))
+    why = privacy.forbids(type(record.event), record.purpose)
     outcome = privacy.apply(record)
-    # What may be told can still have nothing left to tell.
-    expected = {Dropped(why)} if why is not None else {Dropped(Reason.NOTHING_LEFT)}
+    # What may be told can still have nothing left to tell, and a campaign may be denied by its name.
+    expected = {Dropped(why)} if why is not None else {Dropped(Reason.NOTHING_LEFT), Dropped(Reason.DENIED)}
     assert (isinstance(outcome, Record) and why is None) or outcome in expected
     assert privacy.passed + privacy.dropped.total() == 1, "asking before counts nothing"
 
 
 @given(records, st.sampled_from(Purpose))
 def test_no_record_passes_under_another_purpose_than_its_kinds(record: Record, purpose: Purpose) -> None:
-    assume(purpose is not record.purpose)
+    assume(purpose is not record.purpose and type(record.event) not in OF_CAMPAIGNS)
     outcome = Privacy(PrivacyPolicy(consents=EVERYTHING)).apply(replace(record, purpose=purpose))
     assert outcome == Dropped(Reason.WRONG_PURPOSE)
+
+
+@given(asked, st.sampled_from([Purpose.OPERATION, Purpose.LEARNING]))
+def test_no_campaign_passes_under_a_purpose_that_everybody_consents_to(event: AnyEvent, purpose: Purpose) -> None:
+    policy = PrivacyPolicy(consents=EVERYTHING, position=Position.EXACT)
+    assert Privacy(policy).apply(Record(Lane.P2, purpose, 1, event)) == Dropped(Reason.WRONG_PURPOSE)
+
+
+def test_a_campaign_of_which_nobody_says_what_it_is_for_is_forbidden() -> None:
+    assert Privacy(PrivacyPolicy(consents=EVERYTHING)).forbids(SignalBlock) is Reason.NO_CONSENT
 
 
 @given(st.lists(records, max_size=20), policies)

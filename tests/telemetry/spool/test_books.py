@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from ecu.crashdisk import CrashDisk
 from ecu.disk import DiskFault, DiskFull
 from telemetry.records import Lane, Purpose
+from telemetry.spool.aging import Aged
 from telemetry.spool.books import Books, BooksTooNew, Page, decode, encode
 from telemetry.spool.counts import Totals
 from telemetry.spool.intervals import IntervalSet
+from telemetry.spool.untold import Untold
 
 N = st.integers(0, 2**40)
 ID = st.binary(min_size=16, max_size=16)
@@ -22,6 +24,7 @@ TOTALS = st.builds(Totals, N, REASONS, REASONS, N, REASONS, N)
 RANGES = st.lists(st.tuples(N, st.integers(1, 99)), max_size=5).map(
     lambda made: tuple(IntervalSet((start, start + length) for start, length in made))
 )
+KEYS = st.tuples(st.sampled_from(Lane), ID, st.sampled_from(["erased", "evicted:quota"]))
 PAGES = st.builds(
     Page,
     spool_id=ID,
@@ -30,6 +33,12 @@ PAGES = st.builds(
     left=st.dictionaries(STREAMS, RANGES.filter(bool), max_size=4),
     erasures=st.dictionaries(st.sampled_from(Purpose), N),
     erasing=st.frozensets(st.sampled_from(Purpose)),
+    aged=st.builds(Aged, N, N),
+    untold=st.builds(
+        Untold,
+        st.dictionaries(KEYS, RANGES.filter(bool), max_size=4),
+        st.dictionaries(KEYS, N.filter(bool), max_size=3),
+    ),
 )
 
 SMALL = Page(bytes(16))
@@ -97,9 +106,9 @@ def test_grown_books_keep_their_size_though_the_first_write_after_a_restart_fail
 
 def test_books_of_a_later_version_are_refused_in_words() -> None:
     data = bytearray(encode(Page(bytes(16))))
-    assert data[1] == 1
-    data[1] = 2
-    with pytest.raises(BooksTooNew, match="version 2"):
+    assert data[1] == 2
+    data[1] = 3
+    with pytest.raises(BooksTooNew, match="version 3"):
         decode(bytes(data))
 
 

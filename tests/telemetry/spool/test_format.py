@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,12 @@ from telemetry.spool.format import (
     Entry,
     FrameHeader,
     SegmentHeader,
+    due_codes,
     end_page,
     frame_pages,
     frames_in,
     index_pages,
+    is_contiguous,
     max_wire_bytes,
     pack_entry,
     pack_frame_header,
@@ -29,7 +33,7 @@ from telemetry.spool.format import (
     unpack_segment_header,
 )
 from telemetry.spool.limits import PAGE_BYTES
-from telemetry.wire import MAX_BLOCK_BYTES
+from telemetry.wire import MAX_BLOCK_BYTES, MAX_RECORDS
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "spool" / "format.json"
 
@@ -38,11 +42,12 @@ ID = st.binary(min_size=16, max_size=16)
 HEADERS = st.builds(
     SegmentHeader,
     lane=st.sampled_from(Lane), pages=U32, serial=U64, spool_id=ID, epoch=ID, salt=ID, base_seq=U64,
-    created_boot_ns=st.integers(0, 2**63 - 1), created_wall_ns=st.integers(-(2**63), 2**63 - 1),
+    created_spool_ns=st.integers(0, 2**63 - 1), created_wall_ns=st.integers(-(2**63), 2**63 - 1),
 )  # fmt: skip
+DUE = st.integers(0, 2**24 - 1)
 FRAMES = st.builds(
     FrameHeader,
-    cipher_bytes=U32, count=U32, base_seq=U64, durable_seq=U64, counter=U64, purpose=st.sampled_from(Purpose),
+    cipher_bytes=U32, count=U32, base_seq=U64, durable_seq=U64, counter=U64, purpose=st.sampled_from(Purpose), due=DUE,
 )  # fmt: skip
 
 
@@ -75,7 +80,13 @@ def test_a_flipped_bit_in_a_frames_header_is_noticed(frame: FrameHeader, salt: b
     assert unpack_frame_header(bytes(packed), salt) is None
 
 
-@given(st.lists(FRAMES.map(lambda f: Entry(f.count, f.count, f.cipher_bytes, 7, f.purpose)), max_size=20), ID, ID)
+ENTRIES = st.builds(
+    Entry, seq_offset=U32, count=st.integers(0, MAX_RECORDS), wire_bytes=U32, page=st.integers(0, 2**16 - 1),
+    purpose=st.sampled_from(Purpose), due=DUE,
+)  # fmt: skip
+
+
+@given(st.lists(ENTRIES, max_size=20), ID, ID)
 def test_an_index_is_only_read_whole_and_under_its_salt(entries: list[Entry], salt: bytes, other: bytes) -> None:
     packed = pack_index(b"".join(map(pack_entry, entries)), salt)
     read = unpack_index(packed, salt)
@@ -84,6 +95,20 @@ def test_an_index_is_only_read_whole_and_under_its_salt(entries: list[Entry], sa
     assert salt == other or unpack_index(packed, other) is None
     assert unpack_index(packed[:9] + bytes([packed[9] ^ 1]) + packed[10:], salt) is None
     assert unpack_index(bytes(PAGE_BYTES), salt) is None
+
+
+@given(st.lists(ENTRIES, max_size=20))
+def test_when_blocks_are_due_is_read_without_the_rest(entries: list[Entry]) -> None:
+    assert list(due_codes(b"".join(map(pack_entry, entries)))) == [entry.due for entry in entries]
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(0, 19), st.integers(1, 9))
+def test_a_gap_between_blocks_is_noticed_wherever_it_is(counts: list[int], where: int, gap: int) -> None:
+    starts = list(accumulate(counts, initial=0))
+    entries = [Entry(start, count, 1, 2, Purpose.SAFETY) for start, count in zip(starts, counts, strict=False)]
+    assert is_contiguous(b"".join(map(pack_entry, entries)))
+    moved = [replace(e, seq_offset=e.seq_offset + gap * (i > where)) for i, e in enumerate(entries)]
+    assert is_contiguous(b"".join(map(pack_entry, moved))) == (where >= len(entries) - 1)
 
 
 @given(st.integers(4, 70_000))
@@ -130,7 +155,7 @@ def test_the_bytes_are_those_of_the_golden_vectors() -> None:
 
 SEGMENT = SegmentHeader(
     lane=Lane.P1, pages=1024, serial=12, spool_id=bytes(range(16)), epoch=bytes(range(16, 32)),
-    salt=bytes(range(32, 48)), base_seq=1000, created_boot_ns=5_000_000_000, created_wall_ns=1_767_225_600_000_000_000,
+    salt=bytes(range(32, 48)), base_seq=1000, created_spool_ns=5_000_000_000, created_wall_ns=1_767_225_600_000_000_000,
 )  # fmt: skip
 FRAME = FrameHeader(cipher_bytes=316, count=7, base_seq=1003, durable_seq=1003, counter=2, purpose=Purpose.PERCEPTION)
 ENTRY = Entry(seq_offset=3, count=7, wire_bytes=300, page=3, purpose=Purpose.PERCEPTION)

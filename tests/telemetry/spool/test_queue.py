@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ecu.clock import SECOND_NS
-from telemetry.records import COMMIT_WITHIN_NS, Lane, Purpose
+from telemetry.records import COMMIT_AFTER_NS, COMMIT_WITHIN_NS, Lane, Purpose
 from telemetry.spool.counts import Dropped
 from telemetry.spool.limits import SpoolLimits
 from telemetry.spool.packing import Waiting
@@ -16,7 +18,7 @@ LIMITS = SpoolLimits(queue_records=8, queue_bytes=4000)
 
 def offered_at(t_ns: int, number: int = 0, size: int = 10) -> Waiting:
     made = waiting(number, size)
-    return Waiting(made.purpose, made.stored, made.size, t_ns)
+    return replace(made, offered_ns=t_ns)
 
 
 @given(st.dictionaries(st.sampled_from(Lane), st.integers(0, 10**12), min_size=1))
@@ -25,12 +27,12 @@ def test_the_next_commit_is_due_when_the_first_lanes_time_is_up(offers: dict[Lan
     assert queue.due_ns() is None
     for lane, t_ns in offers.items():
         queue.lanes[lane].put(offered_at(t_ns))
-    due_ns = min(t_ns + COMMIT_WITHIN_NS[lane] for lane, t_ns in offers.items())
+    due_ns = min(t_ns + COMMIT_AFTER_NS[lane] for lane, t_ns in offers.items())
     assert queue.due_ns() == due_ns
     assert queue.take(due_ns - 1, everything=False) is None
     batch = queue.take(due_ns, everything=False)
     assert batch is not None
-    late = {lane for lane, t_ns in offers.items() if t_ns + COMMIT_WITHIN_NS[lane] <= due_ns}
+    late = {lane for lane, t_ns in offers.items() if t_ns + COMMIT_AFTER_NS[lane] <= due_ns}
     assert {part.lane for part in batch.parts} == late
 
 
@@ -71,9 +73,9 @@ def test_what_comes_back_keeps_its_order_stays_counted_and_is_tried_again_later(
         lane.put(record)
     part = lane.take()
     lane.put(records[3])
-    lane.settle(1, part.records[0].size)
-    lane.give_back(part.records[1:], Dropped.DISK_FULL, now_ns=1000)
-    assert list(lane.records) == records[1:]
+    lane.settle(1, part.runs[0].size)
+    lane.give_back(part.runs[1:], Dropped.DISK_FULL, now_ns=1000)
+    assert list(lane.runs) == records[1:]
     assert lane.count == 3
     assert lane.size == sum(record.size for record in records[1:])
     assert lane.due_ns() == 1000 + SECOND_NS
@@ -84,7 +86,7 @@ def test_a_full_queue_behind_a_full_disk_names_the_disk() -> None:
     for number in range(LIMITS.queue_records):
         lane.put(offered_at(0, number))
     assert lane.refusal(1) is Dropped.QUEUE_FULL
-    lane.give_back(lane.take().records, Dropped.DISK_FULL, 0)
+    lane.give_back(lane.take().runs, Dropped.DISK_FULL, 0)
     assert lane.refusal(1) is Dropped.DISK_FULL
 
 
@@ -93,7 +95,11 @@ def test_a_withdrawn_purpose_leaves_the_others() -> None:
     lane.put(waiting(1, 10, Purpose.DRIVING))
     lane.put(waiting(2, 10, Purpose.SAFETY))
     assert lane.withdraw(Purpose.DRIVING) == 1
-    assert [record.purpose for record in lane.records] == [Purpose.SAFETY]
-    assert (lane.count, lane.size) == (1, lane.records[0].size)
+    assert [record.purpose for record in lane.runs] == [Purpose.SAFETY]
+    assert (lane.count, lane.size) == (1, lane.runs[0].size)
     assert lane.withdraw(None) == 1
     assert (lane.count, lane.size, lane.due_ns()) == (0, 0, None)
+
+
+def test_a_commit_begins_early_enough_to_end_in_time() -> None:
+    assert all(COMMIT_AFTER_NS[lane] <= COMMIT_WITHIN_NS[lane] - 30_000_000 for lane in Lane)

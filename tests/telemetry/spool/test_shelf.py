@@ -10,7 +10,7 @@ STREAM: Stream = (Lane.P1, b"e" * 16)
 def sent_shelf(blocks: int) -> Shelf:
     """One segment of blocks of one record each, of two purposes in turn, all of them sent."""
     entries = b"".join(pack_entry(Entry(n, 1, 100, 2 + n, Purpose(1 + n % 2))) for n in range(blocks))
-    segment = Segment(1, *STREAM, bytes(16), bytes(16), 0, blocks + 4, 0, bytearray(entries))
+    segment = Segment(1, *STREAM, bytes(16), bytes(16), 0, blocks + 4, 0, 0, bytearray(entries))
     shelf = Shelf()
     shelf.place(segment)
     for ref in segment.blocks():

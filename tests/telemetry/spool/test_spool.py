@@ -8,7 +8,7 @@ import pytest
 from ecu.crashdisk import CrashDisk
 from ecu.disk import DiskFault
 from ecu.keys import MemoryKeyStore
-from telemetry.records import COMMIT_WITHIN_NS, Health, Lane, Purpose, Record, decode_event
+from telemetry.records import COMMIT_AFTER_NS, Health, Lane, Purpose, Record, decode_event
 from telemetry.spool.counts import Dropped, Evicted, MemoryCounters, Quarantined
 from telemetry.spool.departures import _MOST_RANGES
 from telemetry.spool.format import frames_in, unpack_segment_header
@@ -73,10 +73,10 @@ def test_a_full_queue_drops_and_counts() -> None:
 
 def test_a_commit_is_due_by_its_lanes_time(rig: Rig) -> None:
     rig.offer(record(1, Lane.P2))
-    assert rig.spool.due_ns() == COMMIT_WITHIN_NS[Lane.P2]
+    assert rig.spool.due_ns() == COMMIT_AFTER_NS[Lane.P2]
     rig.clock.advance(5)
     rig.offer(record(2, Lane.P0))
-    assert rig.spool.due_ns() == 5 + COMMIT_WITHIN_NS[Lane.P0]
+    assert rig.spool.due_ns() == 5 + COMMIT_AFTER_NS[Lane.P0]
     assert rig.spool.take(rig.clock.boot_ns()) is None
 
 

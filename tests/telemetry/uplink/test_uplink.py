@@ -16,6 +16,7 @@ from telemetry.records import Lane
 from telemetry.uplink import AcceptanceIsNotStorage, Hooks, Uplink, UplinkConfig, UplinkState
 from telemetry.uplink.backlog import BlockRef
 from telemetry.uplink.memory import MemoryBacklog, MemoryRef
+from telemetry.wire import unpack_block
 from tests.telemetry.uplink.scene import Move, ScriptedLink, a_block, idle, running, until
 
 
@@ -27,6 +28,10 @@ def clock() -> SteppingClock:
 @pytest.fixture
 def backlog() -> MemoryBacklog:
     return MemoryBacklog()
+
+
+def header_lane(block: bytes) -> Lane:
+    return unpack_block(block)[0].lane
 
 
 def step(clock: SteppingClock, seconds: float) -> None:
@@ -433,3 +438,66 @@ async def test_a_bug_is_not_taken_for_a_network_problem(clock: SteppingClock) ->
         await uplink.run()
     assert caught.group_contains(KeyError)
     assert uplink.status().state is UplinkState.STOPPED
+
+
+async def test_at_ignition_off_p0_goes_and_nothing_else_and_then_all_is_quiet(
+    clock: SteppingClock, backlog: MemoryBacklog
+) -> None:
+    receiver = MemoryReceiver()
+    uplink = Uplink(MemoryLink(receiver), backlog, clock, Random(1))
+    for lane in Lane:
+        backlog.add(a_block(lane, 0))
+    await uplink.last_call(3.0)
+    assert [header_lane(block) for block in receiver.stored("memory")] == [Lane.P0]
+    assert len(backlog) == 3
+    assert uplink.status().state is UplinkState.STOPPED
+    backlog.add(a_block(Lane.P0, 3))
+    await idle()
+    assert len(receiver.stored("memory")) == 1
+
+
+async def test_a_last_call_waits_for_the_receipt_and_no_longer_than_it_may(
+    clock: SteppingClock, backlog: MemoryBacklog
+) -> None:
+    # Mutation: hanging up after the publish, before the receiver has stored it.
+    receiver = MemoryReceiver(commits_at_once=False)
+    uplink = Uplink(MemoryLink(receiver), backlog, clock, Random(1))
+    backlog.add(a_block(Lane.P0, 0))
+    for commits in (False, True):
+        calling = asyncio.ensure_future(uplink.last_call(3.0))
+        await idle()
+        step(clock, 2.9)
+        await idle()
+        assert not calling.done()
+        if commits:
+            receiver.commit()
+        else:
+            step(clock, 0.1)
+        await idle()
+        assert calling.done()
+        assert len(backlog) == (0 if commits else 1)
+
+
+async def test_without_p0_no_last_call_is_made_and_without_a_network_it_is_soon_over(
+    clock: SteppingClock, backlog: MemoryBacklog
+) -> None:
+    link = ScriptedLink(clock, connect_failures=[Unreachable("tunnel")])
+    uplink = Uplink(link, backlog, clock, Random(1))
+    backlog.add(a_block(Lane.P1, 0))
+    await uplink.last_call(3.0)
+    assert link.connects == 0
+    backlog.add(a_block(Lane.P0, 0))
+    await uplink.last_call(3.0)
+    assert (link.connects, len(backlog)) == (1, 2)
+
+
+async def test_a_bug_in_a_last_call_is_not_taken_for_a_network_problem(clock: SteppingClock) -> None:
+    class Broken(MemoryBacklog):
+        async def load(self, ref: object) -> bytes:
+            raise KeyError("a bug")
+
+    backlog = Broken()
+    backlog.add(a_block(Lane.P0, 0))
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await Uplink(MemoryLink(MemoryReceiver()), backlog, clock, Random(1)).last_call(3.0)
+    assert caught.group_contains(KeyError)

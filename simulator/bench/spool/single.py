@@ -1,4 +1,4 @@
-"""What durability costs: the spool beside the same bytes written and synced raw, in the same folder and run."""
+"""Records offered one by one, beside the same bytes written and synced raw."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COMMITS: Final = 60
 RECORDS_A_COMMIT: Final = 500
 
 
-def run() -> list[Metric]:
+def rows() -> list[Metric]:
     with tempfile.TemporaryDirectory(prefix="outrider-bench-") as folder:
         disk = RealDisk(Path(folder) / "spool")
         spool = Spool.open(disk, MemoryKeyStore(), SystemClock(), os.urandom, SpoolLimits(), MemoryCounters())
@@ -51,7 +51,7 @@ def _commits(spool: Spool) -> tuple[int, list[int], int]:
         spool.settle(spool.write(batch))
         wall_ns.append(time.monotonic_ns() - began_ns)
         cpu_ns += time.process_time_ns() - began_cpu_ns
-        plain += sum(waiting.size for part in batch.parts for waiting in part.records)
+        plain += sum(run.size for part in batch.parts for run in part.runs)
     return cpu_ns, wall_ns, plain
 
 

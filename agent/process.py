@@ -1,0 +1,85 @@
+"""The daemon's own process: `python -m agent.process --state DIR [--config FILE]`, which `outrider agent run` becomes.
+
+It leaves the command line's toolkits behind: they would take ten megabytes for as long as the vehicle runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+# structlog would load it to colour what nobody sees (its place must be taken before).
+sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+
+from agent.config import AgentConfig, load_config
+from agent.daemon import Daemon
+from ecu.errors import EXIT_ENVIRONMENT, OutriderError
+from ecu.logs import log_to_standard_error
+from ecu.ownership import check
+from ecu.process import enter_child
+from ecu.urgency import may_prefer, prefer_first_thread
+
+THREADS_TAKE_TURNS_S: Final = 0.001
+NEW_THREADS_STEP_BACK_S: Final = 1.0
+
+
+def run(state: Path, config: Path | None) -> None:
+    """Rides along until SIGTERM or SIGINT. Raises OutriderError for what ends it in words."""
+    log_to_standard_error()
+    settings = load_config(config)
+    if not settings.run.lockstep:
+        _go_first()
+    asyncio.run(_run(settings, state))
+
+
+def _go_first() -> None:
+    """At real speed the road waits for this process; in lockstep nobody does. Here, since it is the process's own
+    matter: who runs a daemon inside another process (a test) keeps that one's urgency."""
+    if may_prefer():
+        prefer_first_thread()
+    # A frame's message must not wait behind a thread that compresses or encrypts.
+    sys.setswitchinterval(THREADS_TAKE_TURNS_S)
+
+
+async def _run(config: AgentConfig, state: Path) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    going_first = asyncio.create_task(_keep_going_first(config))
+    try:
+        await Daemon(config, state, os.environ).run(stop)
+    finally:
+        going_first.cancel()
+
+
+async def _keep_going_first(config: AgentConfig) -> None:
+    """The threads that the daemon and its libraries have started since step back."""
+    while not config.run.lockstep and may_prefer():
+        await asyncio.sleep(NEW_THREADS_STEP_BACK_S)
+        prefer_first_thread()
+
+
+def main() -> None:
+    enter_child()
+    parser = argparse.ArgumentParser(prog="outrider agent run")
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--config", type=Path)
+    arguments = parser.parse_args()
+    try:
+        check()
+        run(arguments.state, arguments.config)
+    except OutriderError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(EXIT_ENVIRONMENT)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""All that the daemon has to do with signals and campaigns: which process runs, what it is told, and where what it says
+goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from agent.perception.settings import Supervision
+from agent.signals.campaigns import CampaignShelf
+from agent.signals.messages import Admission, PicturesWanted, Work
+from agent.signals.seen import SeenSignals
+from agent.signals.side import SignalSide, SignalSideStatus
+from ecu.clock import SECOND_NS, Clock
+from ecu.disk import RealDisk, state_folder
+from inference.messages import Seen
+from ota.kinds import Kind
+from telemetry.capture.campaigns.floor import CampaignFloor
+from telemetry.privacy.policy import PrivacyPolicy
+from telemetry.records import Purpose, Record
+
+FOLDER: Final = "signals"
+LOOK_EVERY_NS: Final = SECOND_NS
+RESTART_WITHIN_S: Final = 2.0
+PLAN_FILE: Final = "signals.plan"
+
+
+@dataclass(frozen=True, slots=True)
+class SignalSettings:
+    """`bus` is a URL of one, or empty; `plan` the owner's plan for it, `campaigns` the owner's own campaigns.json, each
+    empty for none: what was signed goes before both. `told` are the paths that the agent's own rules look at;
+    `most_event_bytes` is the longest event that the spool takes."""
+
+    bus: str
+    plan: str
+    campaigns: str
+    told: tuple[str, ...]
+    privacy: PrivacyPolicy
+    floor: CampaignFloor
+    most_event_bytes: int
+    realtime: bool
+    camera: str = "front"
+
+
+@dataclass(frozen=True, slots=True)
+class SignalRoomStatus:
+    """A reading for status and doctor. `side` is None where nothing is to be done: no bus, and no campaign."""
+
+    bus: str
+    plan: str
+    fault: str
+    side: SignalSideStatus | None
+
+
+Signed = Callable[[Kind], Path | None]
+"""Where the signed release of that kind lies; None before the first."""
+
+
+class SignalRoom:
+    """`on_values` hears what a bus says of the paths that were asked for, `on_captured` each record that a campaign made,
+    `on_pictures` a campaign's wish for pictures. `wall_s` is the time that is believed, 0 for none."""
+
+    def __init__(
+        self,
+        state: Path,
+        settings: SignalSettings,
+        signed: Signed,
+        clock: Clock,
+        wall_s: Callable[[], int],
+        supervision: Supervision,
+        on_values: Callable[[int, dict[str, float]], None],
+        on_captured: Callable[[Record], None],
+        on_pictures: Callable[[str, int, int], None],
+        on_health: Callable[[str, str], None],
+    ) -> None:
+        self._folder = state / FOLDER
+        self._settings = settings
+        self._signed = signed
+        self._clock = clock
+        self._wall_s = wall_s
+        self._on_values = on_values
+        self._on_captured = on_captured
+        self._on_pictures = on_pictures
+        self._on_health = on_health
+        state_folder(self._folder)
+        self._shelf = CampaignShelf(
+            RealDisk(self._folder),
+            partial(signed, Kind.CAMPAIGN),
+            Path(settings.campaigns) if settings.campaigns else None,
+        )
+        self._seen = SeenSignals(settings.camera)
+        self._plan = self._plan_path()
+        self._side = SignalSide(self._work, self._shelf, self, supervision, on_health)
+        self._is_on = False
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until cancelled. Raises UsageFault for a bus or plan of the owner's that can't be used."""
+        while not self._is_needed():
+            await self._clock.sleep_until(self._clock.boot_ns() + LOOK_EVERY_NS)
+        self._is_on = True
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._side.run())
+            group.create_task(self._look_again_and_again())
+
+    async def _look_again_and_again(self) -> None:
+        while True:
+            self._side.tell_wall(self._wall_s())
+            self._side.look()
+            if (plan := self._plan_path()) != self._plan:
+                self._plan = plan
+                await self._side.restart(self._clock.boot_ns(), RESTART_WITHIN_S)
+            await self._clock.sleep_until(self._clock.boot_ns() + LOOK_EVERY_NS)
+
+    async def close(self, within_s: float) -> None:
+        """The ignition is off: what was captured is handed on, as far as that goes in time."""
+        if self._is_on:
+            await self._side.finish(self._clock.boot_ns(), within_s)
+            await self._side.stop()
+
+    async def forget(self, purpose: Purpose) -> None:
+        """What campaigns retain in memory goes with its process, whatever it is for; another one follows."""
+        if self._is_on:
+            await self._side.stop()
+
+    async def begin(self) -> None:
+        """Lockstep. Raises UsageFault, EnvironmentFault."""
+        if self._is_needed():
+            self._is_on = True
+            await self._side.begin()
+
+    async def advance(self, t_ns: int) -> list[Record]:
+        """Lockstep: what comes of all that was told or is on the bus up to and including `t_ns`."""
+        if not self._is_on:
+            return []
+        values, records = await self._side.advance(t_ns)
+        for said in values:
+            self._on_values(said.t_ns, said.values)
+        return records
+
+    def status(self) -> SignalRoomStatus:
+        side = self._side.status() if self._is_on else None
+        return SignalRoomStatus(self._settings.bus, self._plan, self._shelf.fault, side)
+
+    # --- in ---------------------------------------------------------------------------------------
+
+    def tell(self, t_ns: int, values: Mapping[str, float]) -> None:
+        """Signals of a source of the agent's own."""
+        if self._is_on:
+            self._side.tell(t_ns, values)
+
+    def see(self, seen: Seen, disagreement: float | None) -> None:
+        """What the model saw: at real time it is true from now on, in lockstep since its frame."""
+        if self._is_on:
+            t_ns = self._clock.boot_ns() if self._settings.realtime else seen.t_ns
+            self._side.tell(t_ns, self._seen.values(seen, disagreement))
+
+    # --- as the side's Hears ----------------------------------------------------------------------
+
+    def on_values(self, t_ns: int, values: dict[str, float]) -> None:
+        self._on_values(t_ns, values)
+
+    def on_captured(self, record: Record) -> None:
+        self._on_captured(record)
+
+    def on_pictures_wanted(self, wanted: PicturesWanted) -> None:
+        self._on_pictures(f"{wanted.campaign} {wanted.number}", wanted.before, wanted.after)
+
+    def on_admission(self, admission: Admission) -> None:
+        if admission.refused:
+            self._on_health("campaigns_refused", admission.refused)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _is_needed(self) -> bool:
+        return bool(self._settings.bus) or (self._settings.floor.enabled and bool(self._shelf.candidates()))
+
+    def _plan_path(self) -> str:
+        folder = self._signed(Kind.CONFIG)
+        return self._settings.plan if folder is None else str(folder / PLAN_FILE)
+
+    def _work(self) -> Work:
+        settings = self._settings
+        return Work(
+            source=settings.bus,
+            plan=self._plan,
+            privacy=settings.privacy.model_dump_json(),
+            floor=settings.floor.model_dump_json(),
+            told=settings.told if settings.bus else (),
+            folder=str(self._folder),
+            most_event_bytes=settings.most_event_bytes,
+            realtime=settings.realtime,
+            from_ns=self._clock.boot_ns(),
+        )

@@ -1,0 +1,1 @@
+"""What capturing from a busy bus costs a vehicle's computer, and how soon a trigger is on flash."""

@@ -1,0 +1,117 @@
+"""What decoding CAN costs: our plan beside cantools on the same frames, of DBC files in a real car's style and size."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import numpy as np
+
+from simulator.bench.metric import Metric
+from telemetry.signals.decode import Decoder
+from telemetry.signals.frames import EXTENDED, Frames, concat, keys
+from telemetry.signals.plan import SignalPlan, load_plan
+from telemetry.signals.recording import open_recording
+
+DRIVE: Final = Path(__file__).parents[1] / "drives" / "comma2k19-rav4"
+BATCH: Final = 2000
+SMALL_BATCH: Final = 50
+PAIRS: Final = 9
+MIN_FRAMES_S: Final = 1e6
+MESSAGES: Final = 40
+SIGNALS_A_MESSAGE: Final = 18
+PEER_FRAMES: Final = 400
+
+
+def run() -> list[Metric]:
+    return [*_recorded(), *_made()]
+
+
+def _recorded() -> list[Metric]:
+    """The recorded minute: what of it the plan names is a part of what a bus has."""
+    plan = load_plan(DRIVE.with_suffix(".plan").read_bytes())
+    whole = concat(list(open_recording(DRIVE.with_suffix(".frames").read_bytes()).chunks()))
+    known = np.isin(keys(whole), [source.bus << 32 | source.can_id for source in plan.sources])
+    named = whole.rows(np.flatnonzero(known))
+    times = {size: _cpu_s(plan, whole, size) for size in (BATCH, SMALL_BATCH)}
+    of_known = _cpu_s(plan, named, BATCH)
+    return [
+        Metric("recorded minute", len(whole) / times[BATCH], "frames/s", f"{BATCH} a batch, {len(named):,} of {len(whole):,} frames named", MIN_FRAMES_S, "at least"),
+        Metric("recorded minute, named frames alone", len(named) / of_known, "frames/s", f"{BATCH} a batch", MIN_FRAMES_S, "at least"),
+        Metric("recorded minute in small batches", len(whole) / times[SMALL_BATCH], "frames/s", f"{SMALL_BATCH} a batch"),
+    ]  # fmt: skip
+
+
+def _cpu_s(plan: SignalPlan, frames: Frames, size: int) -> float:
+    decoder = Decoder(plan)
+    batches = [frames.rows(slice(begin, begin + size)) for begin in range(0, len(frames), size)]
+    return median(_spent_s(lambda: [decoder.decode(batch) for batch in batches]) for _ in range(PAIRS))
+
+
+def _made() -> list[Metric]:
+    """A bus of our own making, every frame of it named, and cantools on the same frames in turns."""
+    try:
+        import cantools
+    except ImportError:
+        return [Metric("beside cantools", 0.0, "absent", "cantools isn't installed: pip install 'outrider[can]'")]
+    from telemetry.signals.dbc import DbcText, compile_plan
+
+    text = _dbc_text()
+    database = cantools.database.can.Database()
+    database.add_dbc_string(text)
+    plan = compile_plan([DbcText("bench.dbc", text)])
+    frames, messages = _frames(database.messages)
+    decoder, batch = Decoder(plan), frames.rows(slice(0, BATCH))
+    rows = [(messages[at], frames.data[at, : frames.length[at]].tobytes()) for at in range(PEER_FRAMES)]
+
+    def peer() -> None:
+        for message, data in rows:
+            message.decode(data, decode_choices=False, scaling=False)
+
+    pairs = [(_spent_s(lambda: decoder.decode(batch)) / BATCH, _spent_s(peer) / PEER_FRAMES) for _ in range(PAIRS)]
+    ours_s, peer_s = median(ours for ours, _ in pairs), median(theirs for _, theirs in pairs)
+    what = f"{MESSAGES} messages of {SIGNALS_A_MESSAGE} signals, both byte orders"
+    return [
+        Metric("made bus", 1 / ours_s, "frames/s", f"{BATCH} a batch, {what}", MIN_FRAMES_S, "at least"),
+        Metric("made bus, signals", SIGNALS_A_MESSAGE / ours_s, "signals/s", what),
+        Metric("made bus, cantools", 1 / peer_s, "frames/s", f"cantools {cantools.__version__}, the same frames in turns"),
+        Metric("beside cantools", median(theirs / ours for ours, theirs in pairs), "x", "median of the pairs"),
+        Metric("load", os.getloadavg()[0], "", "of the machine, as this ended"),
+    ]  # fmt: skip
+
+
+def _dbc_text() -> str:
+    """Signals of 1 to 7 bits side by side through eight bytes, in either byte order, some signed."""
+    lines = ['VERSION ""', "", "BU_: A", ""]
+    for number in range(MESSAGES):
+        big, at = number % 2, 0
+        lines.append(f"BO_ {256 + number} M{number}: 8 A")
+        for signal in range(SIGNALS_A_MESSAGE):
+            bits = 1 + (signal * 5 + number) % 6
+            bits = min(bits, 64 - at - (SIGNALS_A_MESSAGE - 1 - signal))
+            start = at // 8 * 8 + 7 - at % 8 if big else at
+            sign = "-" if signal % 3 == 0 and bits > 1 else "+"
+            lines.append(f' SG_ S{signal} : {start}|{bits}@{1 - big}{sign} (0.1,-5) [0|0] "km/h" A')
+            at += bits
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _frames(messages: list[Any]) -> tuple[Frames, list[Any]]:
+    rng = np.random.default_rng(1)
+    which = rng.integers(0, len(messages), BATCH)
+    ids = np.array([m.frame_id | (EXTENDED if m.is_extended_frame else 0) for m in messages], np.uint32)
+    data = rng.integers(0, 256, (BATCH, 8), dtype=np.uint8)
+    lengths = np.full(BATCH, 8, np.uint8)
+    frames = Frames(np.arange(BATCH, dtype=np.int64), np.zeros(BATCH, np.uint8), ids[which], lengths, data)
+    return frames, [messages[at] for at in which]
+
+
+def _spent_s(work: Callable[[], Any]) -> float:
+    began_ns = time.process_time_ns()
+    work()
+    return (time.process_time_ns() - began_ns) / 1e9

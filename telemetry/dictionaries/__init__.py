@@ -1,0 +1,37 @@
+"""The compression dictionaries of codec 1 (docs/formats/wire.md): files that never change, under ids never used again.
+
+`python -m simulator.dictionary` trains one from records of the real kinds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from ecu.errors import EnvironmentFault
+
+_FOLDER: Final = Path(__file__).parent
+
+NO_DICTIONARY: Final = 0
+NEWEST_DICTIONARY: Final = 1
+MAX_DICTIONARY_BYTES: Final = 16 * 1024
+
+SHA256: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        1: "790ac4c8ecec1e747140442ca7bb41cbd212ef589210b6fb244d7773b5151ee1",
+    }
+)
+"""By id, of the bytes that each must have for ever."""
+
+
+def read_dictionary(number: int, folder: Path = _FOLDER) -> bytes:
+    """Of an id in SHA256. Raises EnvironmentFault for other bytes than were shipped: with them nobody else could read
+    what this computer writes."""
+    path = folder / f"events-{number}.zdict"
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != SHA256[number]:
+        raise EnvironmentFault(f"{path} isn't the dictionary that was shipped: install Outrider again.")
+    return data

@@ -1,0 +1,176 @@
+"""A bus at the other end of a Unix SOCK_SEQPACKET socket: simulated, or a gateway that isn't Linux's own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+
+from ecu.channel import Advance, BadMessage, ChannelClosed, Done, Message
+from ecu.clock import SECOND_NS, Clock
+from telemetry.backoff import backoff_s
+from telemetry.signals.anchor import Anchor
+from telemetry.signals.canlayout import CAN_FRAME, CANFD_FRAME, frames_of, rows_of
+from telemetry.signals.conversation import Conversation
+from telemetry.signals.frames import CLASSIC_BYTES, Frames, concat, in_order
+from telemetry.signals.framesource import LIMITS, BatchLimits, FrameStatus, anchored, portions
+from telemetry.signals.messages import MAX_FRAMES_A_MESSAGE, Begin, FrameBatch, FromBus, SourceHello
+from telemetry.signals.source import RECONNECT_BASE_S, RECONNECT_CAP_S, Dial, SourceLost
+
+
+class UnixBus:
+    """Frames that a process at the other end tells (telemetry/signals/messages.py)."""
+
+    def __init__(self, dial: Dial, clock: Clock, rng: Random, limits: BatchLimits = LIMITS) -> None:
+        self._dial = dial
+        self._clock = clock
+        self._rng = rng
+        self._limits = limits
+        self._conversation: Conversation[FromBus] | None = None
+        self._anchor: Anchor | None = None
+        self._next_seq: int | None = None
+        self._status = FrameStatus(connected=False, reason="not started")
+        self._moved_before = 0
+
+    def status(self) -> FrameStatus:
+        moved = self._moved_before + (self._anchor.moved if self._anchor is not None else 0)
+        return replace(self._status, moved=moved)
+
+    async def batches(self) -> AsyncGenerator[Frames, None]:
+        attempt = 0
+        while True:
+            try:
+                await self._open(Begin(realtime=True, from_ns=self._clock.boot_ns()))
+                while True:
+                    first = self._taken(await self._receive())
+                    attempt = 0
+                    # More comes meanwhile, and a wake for each message would cost more than its decoding.
+                    await self._clock.sleep_until(self._clock.boot_ns() + self._limits.latency_ns)
+                    frames, lost = self._with_what_waits(first)
+                    for portion in portions(frames, self._limits.frames):
+                        yield portion
+                    if lost is not None:
+                        raise lost
+            except SourceLost as lost:
+                losses = self._status.losses + self._status.connected
+                self._status = replace(self._status, connected=False, reason=str(lost), losses=losses)
+            finally:
+                self.close()
+            pause_s = backoff_s(attempt, self._rng, RECONNECT_BASE_S, RECONNECT_CAP_S)
+            attempt += 1
+            await self._clock.sleep_until(self._clock.boot_ns() + int(pause_s * SECOND_NS))
+
+    async def begin(self, from_ns: int) -> None:
+        await self._open(Begin(realtime=False, from_ns=from_ns))
+
+    async def advance(self, t_ns: int) -> Frames:
+        await self._send(Advance(t_ns))
+        parts: list[Frames] = []
+        while not isinstance(message := await self._receive(), Done):
+            frames = self._taken(message)
+            if len(frames) and int(frames.t_ns[-1]) > t_ns:
+                raise SourceLost(f"The bus broke lockstep: frames of {frames.t_ns[-1]} ns came in answer to {t_ns} ns.")
+            parts.append(frames)
+        if message.t_ns != t_ns:
+            raise SourceLost(f"The bus broke lockstep: it answered {message.t_ns} ns to {t_ns} ns.")
+        return concat(parts)
+
+    def close(self) -> None:
+        if self._conversation is not None:
+            self._conversation.close()
+            self._conversation = None
+        self._status = replace(self._status, connected=False)
+
+    async def _open(self, begin: Begin) -> None:
+        self.close()
+        self._conversation = Conversation(self._dial(), FromBus)
+        self._next_seq = None
+        hello = await self._receive()
+        if not isinstance(hello, SourceHello):
+            raise SourceLost(f"The bus didn't greet, it said {type(hello).__name__}: check that its version is ours.")
+        if self._anchor is not None:
+            self._moved_before += self._anchor.moved
+        self._anchor = Anchor() if begin.realtime else None
+        if self._anchor is not None:
+            self._anchor.greet(hello.now_ns, self._clock.boot_ns())
+        await self._send(begin)
+        last_t_ns = self._status.last_t_ns if begin.realtime else -1
+        self._status = replace(self._status, connected=True, reason="", last_t_ns=last_t_ns)
+
+    def _with_what_waits(self, first: Frames) -> tuple[Frames, SourceLost | None]:
+        """What has come, as far as a batch has room, and why no more will come. What came before that isn't lost."""
+        parts, rows, lost = [first], len(first), None
+        while lost is None and rows < self._limits.frames:
+            try:
+                message = self._conversing().try_receive()
+                if message is None:
+                    break
+                parts.append(self._taken(message))
+                rows += len(parts[-1])
+            except (ChannelClosed, BadMessage, SourceLost) as error:
+                lost = error if isinstance(error, SourceLost) else _lost(error)
+        return concat(parts), lost
+
+    def _taken(self, message: FromBus) -> Frames:
+        """Its frames; raises SourceLost for what isn't any."""
+        if not isinstance(message, FrameBatch):
+            raise SourceLost(f"The bus said {type(message).__name__} out of turn: check that its version is ours.")
+        frames = frames_from(message)
+        missed = 0 if self._next_seq is None else max(0, message.seq - self._next_seq)
+        self._next_seq = message.seq + len(frames)
+        if len(frames) and self._anchor is not None:
+            floor_ns = self._status.last_t_ns
+            frames = replace(frames, t_ns=anchored(frames.t_ns, self._anchor, floor_ns, self._clock.boot_ns()))
+        elif len(frames) and int(frames.t_ns[0]) < self._status.last_t_ns:
+            raise SourceLost(f"The bus broke lockstep: {frames.t_ns[0]} ns came after {self._status.last_t_ns} ns.")
+        self._status = replace(
+            self._status,
+            received=self._status.received + len(frames),
+            missed=self._status.missed + missed,
+            last_t_ns=int(frames.t_ns[-1]) if len(frames) else self._status.last_t_ns,
+        )
+        return frames
+
+    async def _send(self, message: Message) -> None:
+        try:
+            await self._conversing().send(message)
+        except ChannelClosed as error:
+            raise _lost(error) from error
+
+    async def _receive(self) -> FromBus:
+        try:
+            return await self._conversing().receive()
+        except (ChannelClosed, BadMessage) as error:
+            raise _lost(error) from error
+
+    def _conversing(self) -> Conversation[FromBus]:
+        if self._conversation is None:
+            raise SourceLost("The bus isn't connected: begin first.")
+        return self._conversation
+
+
+def _lost(error: ChannelClosed | BadMessage) -> SourceLost:
+    if isinstance(error, BadMessage):
+        return SourceLost(f"The bus said what this version doesn't know: {error}.")
+    return SourceLost("The bus hung up.")
+
+
+def message_of(frames: Frames, seq: int) -> FrameBatch:
+    """At most MAX_FRAMES_A_MESSAGE frames, as a message."""
+    fd = frames.width > CLASSIC_BYTES
+    return FrameBatch(seq, fd, frames.t_ns.tobytes(), frames.bus.tobytes(), rows_of(frames).tobytes())
+
+
+def frames_from(message: FrameBatch) -> Frames:
+    """Raises SourceLost when the message's parts don't fit each other."""
+    kind = CANFD_FRAME if message.fd else CAN_FRAME
+    count = len(message.bus)
+    if count > MAX_FRAMES_A_MESSAGE or (len(message.t_ns), len(message.frames)) != (count * 8, count * kind.itemsize):
+        raise SourceLost(
+            f"The bus sent {len(message.t_ns)} bytes of times and {len(message.frames)} of frames for {count} frames:"
+            " check that its version is ours."
+        )
+    t_ns, bus = np.frombuffer(message.t_ns, np.int64), np.frombuffer(message.bus, np.uint8)
+    return in_order(frames_of(np.frombuffer(message.frames, kind), t_ns, bus))

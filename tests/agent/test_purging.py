@@ -1,0 +1,193 @@
+"""Purging as its operator does it: while the agent runs, and while it doesn't."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.apiclient import NotDone, ask_purge
+from agent.config import AgentConfig
+from agent.daemon import Daemon
+from agent.folders import SOCKET_NAME
+from agent.purge import Held, PurgeLog, PurgeUnfinished, purposes_named
+from agent.purging import Purger
+from ecu.clock import SteppingClock
+from ecu.crashdisk import CrashDisk
+from ecu.disk import DiskFault
+from ecu.errors import OutriderError, UsageFault
+from ecu.keys import KeysTaken
+from outrider import run
+from telemetry.records import Purpose, VehicleSummary, record_of
+from tests.agent.test_daemon import at_work
+
+CONFIG = AgentConfig.model_validate(
+    {"link": {"kind": "none"}, "privacy": {"consents": ["driving", "operation", "perception"]}}
+)
+
+
+def drives(daemon: Daemon) -> None:
+    daemon._keep([record_of(1, VehicleSummary({"Vehicle.Speed": 50.0}))])
+    daemon._health("test", "something of the runtime's own")
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not reached():
+            await asyncio.sleep(0.01)
+
+
+def durable(daemon: Daemon) -> int:
+    return sum(lane.durable for lane in daemon.status().spool.lanes)
+
+
+async def test_a_running_agent_erases_what_it_has_for_a_purpose_and_goes_on(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    daemon = Daemon(CONFIG, state, {})
+    async with at_work(daemon):
+        drives(daemon)
+        await until(lambda: durable(daemon) == 2)
+        purged = await asyncio.to_thread(ask_purge, state / SOCKET_NAME, ["driving"])
+        assert (purged["purposes"], purged["records"], purged["why"]) == (["driving"], 1, "asked")
+        assert purged["keys_before"]["spool"] != purged["keys_after"]["spool"]
+        status = daemon.status()
+        assert status.law_1_holds
+        assert sum(lane.erased for lane in status.spool.lanes) == 1
+        drives(daemon)
+        await until(lambda: durable(daemon) == 4)
+    del daemon
+    gc.collect()  # its keys are free
+    again = Daemon(CONFIG, state, {})
+    async with at_work(again):
+        assert sum(lane.spooled for lane in again.status().spool.lanes) == 3
+    lines = [json.loads(line) for line in (state / "privacy" / "audit").read_text().splitlines()]
+    assert [(line["event"], purged["name"] in line["detail"]) for line in lines] == [("purged", True)]
+
+
+async def test_what_waits_in_memory_for_its_commit_is_erased_too(tmp_path: Path) -> None:
+    daemon = Daemon(CONFIG, tmp_path / "state", {})
+    async with at_work(daemon):
+        await until((tmp_path / "state" / SOCKET_NAME).exists)
+        drives(daemon)
+        purged = await asyncio.to_thread(ask_purge, tmp_path / "state" / SOCKET_NAME, ["all"])
+        assert purged["records"] == 2
+        assert sum(lane.spooled + lane.pending for lane in daemon.status().spool.lanes) == 0
+
+
+async def test_what_is_no_purpose_is_refused_by_a_running_agent_and_nothing_is_erased(tmp_path: Path) -> None:
+    daemon = Daemon(CONFIG, tmp_path / "state", {})
+    async with at_work(daemon):
+        drives(daemon)
+        await until((tmp_path / "state" / SOCKET_NAME).exists)
+        with pytest.raises(NotDone, match="Did you mean driving"):
+            await asyncio.to_thread(ask_purge, tmp_path / "state" / SOCKET_NAME, ["drivin"])
+        await until(lambda: durable(daemon) == 2)
+        assert daemon.status().spool.lanes[2].spooled == 1
+
+
+async def test_consent_taken_back_erases_at_the_next_start_what_was_kept_with_it(tmp_path: Path) -> None:
+    first = Daemon(CONFIG, tmp_path / "state", {})
+    async with at_work(first):
+        drives(first)
+        await until(lambda: durable(first) == 2)
+    del first
+    gc.collect()
+    without = CONFIG.model_copy(update={"privacy": CONFIG.privacy.model_copy(update={"consents": {Purpose.OPERATION}})})
+    after = Daemon(without, tmp_path / "state", {})
+    async with at_work(after):
+        lanes = after.status().spool.lanes
+        assert (sum(lane.erased for lane in lanes), sum(lane.spooled for lane in lanes)) == (1, 1)
+        assert after.status().law_1_holds
+
+
+# --- on the command line ----------------------------------------------------------------------------------------------
+
+
+def said(capsys: pytest.CaptureFixture[str], state: Path, *more: str) -> Any:
+    capsys.readouterr()
+    assert run(["agent", "purge", "--state", str(state), "--yes", "--json", *more]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def kept(tmp_path: Path) -> Path:
+    async def life() -> None:
+        daemon = Daemon(CONFIG, tmp_path / "state", {})
+        async with at_work(daemon):
+            drives(daemon)
+            await until(lambda: durable(daemon) == 2)
+
+    asyncio.run(life())
+    gc.collect()
+    return tmp_path / "state"
+
+
+def test_without_an_agent_the_verb_purges_the_folder_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = kept(tmp_path)
+    first = said(capsys, state, "--purpose", "driving", "--purpose", "SAFETY")
+    assert (first["purposes"], first["records"]) == (["safety", "driving"], 1)
+    assert said(capsys, state, "--purpose", "driving")["records"] == 0
+    assert run(["agent", "purge", "--state", str(state), "--yes", "--purpose", "all"]) == 0
+    assert "Erased for safety, driving, perception, operation, learning: 1 records" in capsys.readouterr().out
+
+
+def test_no_agent_can_start_while_the_verb_purges(tmp_path: Path) -> None:
+    from ecu.keys import FileKeyStore
+
+    state = kept(tmp_path)
+    keys = FileKeyStore.open(state / "keys")
+    with pytest.raises(KeysTaken):
+        Daemon(CONFIG, state, {})
+    with pytest.raises(KeysTaken):
+        run(["agent", "purge", "--state", str(state), "--yes", "--purpose", "all"])
+    del keys
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--purpose", "drving"], "Did you mean driving"),
+        (["--purpose", "x1"], "There are safety"),
+        (["--purpose", "all"], "add --yes"),
+        (["--purpose", "all", "--yes"], "no agent's state"),
+    ],
+)
+def test_what_cant_be_meant_is_refused_before_anything_is_touched(
+    tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    with pytest.raises(UsageFault, match=words):
+        run(["agent", "purge", "--state", str(tmp_path / "nothing"), *arguments])
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_all_names_every_purpose() -> None:
+    assert purposes_named(["ALL"]) == set(Purpose)
+    assert purposes_named(["Driving"]) == {Purpose.DRIVING}
+
+
+# --- when flash refuses -----------------------------------------------------------------------------------------------
+
+
+async def test_a_purge_that_flash_refuses_is_said_and_finished_by_the_next() -> None:
+    book, erased, refuses = PurgeLog(CrashDisk(), SteppingClock(), lambda n: bytes(n)), list[Purpose](), [True]
+
+    async def erase(purpose: Purpose) -> None:
+        if refuses.pop():
+            raise DiskFault("The medium failed.")
+        refuses.append(False)
+        erased.append(purpose)
+
+    purger = Purger(book, Held, (erase,))
+    with pytest.raises(PurgeUnfinished, match=r"The medium failed\. What is left goes at the next start"):
+        await purger.purge({Purpose.DRIVING})
+    assert book.pending() is not None
+    refuses.append(False)
+    purged = await purger.purge({Purpose.SAFETY})
+    assert erased == [Purpose.SAFETY, Purpose.DRIVING]
+    assert purged.purposes == ("safety", "driving")
+    assert book.pending() is None
+    assert isinstance(PurgeUnfinished("x"), OutriderError)

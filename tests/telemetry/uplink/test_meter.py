@@ -1,0 +1,214 @@
+"""What the two ways out share: no budget is passed, no pace is broken, and P0 waits for neither."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from ecu.clock import SECOND_NS, SteppingClock
+from ecu.conditions import Network
+from ecu.crashdisk import CrashDisk
+from ecu.network import Reach, SettableNetwork
+from telemetry.links.memory import MemoryLink, MemoryReceiver
+from telemetry.records import Lane
+from telemetry.uplink import Uplink, UplinkState
+from telemetry.uplink.daybook import DAY_NS, DayBook
+from telemetry.uplink.memory import MemoryBacklog
+from telemetry.uplink.meter import BLOCK_OVERHEAD_BYTES, Meter
+from telemetry.uplink.networks import MeteredRule, NetworkConfig, NetworkRule, RoamingRule
+from telemetry.wire import MAX_BLOCK_BYTES
+from tests.telemetry.uplink.scene import a_block, idle, running, until
+
+
+def step(clock: SteppingClock, seconds: float) -> None:
+    clock.advance(clock.boot_ns() + int(seconds * SECOND_NS))
+
+
+def pass_through(meter: Meter, lane: Lane, size: int) -> None:
+    meter.ended(meter.begin(lane, size))
+
+
+def test_out_of_the_box_wifi_and_wire_let_all_go_cellular_no_bulk_and_roaming_p0_alone() -> None:
+    config = NetworkConfig()
+    lets = {network: [lane for lane in Lane if config.rule(network).lets(lane)] for network in Network}
+    assert lets[Network.WIFI] == lets[Network.WIRED] == lets[Network.NONE] == list(Lane)
+    assert lets[Network.METERED] == [Lane.P0, Lane.P1, Lane.P2]
+    assert lets[Network.ROAMING] == [Lane.P0]
+    assert all(config.rule(network).bytes_per_day for network in (Network.METERED, Network.ROAMING))
+
+
+def test_a_setting_of_one_network_leaves_its_other_defaults() -> None:
+    config = NetworkConfig.model_validate({"metered": {"kbit_s": 500}, "interfaces": {"usb*": "metered"}})
+    assert config.metered == MeteredRule(kbit_s=500)
+    assert config.metered.lanes == (Lane.P0, Lane.P1, Lane.P2)
+    assert config.kinds() == {"usb*": Network.METERED}
+    assert NetworkConfig.model_validate({"wifi": {"lanes": ["P0", "p1"]}}).wifi.lanes == (Lane.P0, Lane.P1)
+    with pytest.raises(ValidationError):
+        NetworkConfig.model_validate({"wifi": {"lanes": ["P9"]}})
+
+
+@given(st.lists(st.tuples(st.sampled_from(list(Lane)), st.integers(1, MAX_BLOCK_BYTES)), max_size=300))
+def test_no_more_than_the_budget_and_one_block_goes_in_a_day_and_p0_has_its_reserve(
+    wanted: list[tuple[Lane, int]],
+) -> None:
+    # Mutation: a budget that P0 uses up for the others, or that the others use up for P0.
+    rule = NetworkRule(bytes_per_day=1_000_000, p0_bytes_per_day=200_000)
+    clock = SteppingClock()
+    meter = Meter(clock, NetworkConfig(wifi=rule), SettableNetwork(Network.WIFI))
+    others = all_of_it = 0
+    for lane, size in wanted:
+        if not meter.may_send(lane, size):
+            continue
+        pass_through(meter, lane, size)
+        all_of_it += size
+        others += size if lane is not Lane.P0 else 0
+    assert others <= 1_000_000 + MAX_BLOCK_BYTES
+    assert all_of_it <= 1_200_000 + MAX_BLOCK_BYTES
+    if meter.held(Lane.P0) is None:
+        assert meter.may_send(Lane.P0, MAX_BLOCK_BYTES)
+    step(clock, DAY_NS / SECOND_NS)
+    assert all(meter.may_send(lane, MAX_BLOCK_BYTES) for lane in Lane)
+
+
+@given(st.lists(st.integers(1, 100_000), min_size=2, max_size=60), st.floats(1, 100_000))
+def test_over_any_time_no_more_than_its_rate_and_one_block_passes(sizes: list[int], kbit_s: float) -> None:
+    clock = SteppingClock()
+    meter = Meter(clock, NetworkConfig(wifi=NetworkRule(kbit_s=kbit_s)), SettableNetwork(Network.WIFI))
+    began: list[tuple[int, int]] = []
+    for size in sizes:
+        while not meter.may_send(Lane.P2, size):
+            wakes_ns = meter.wakes_ns(Lane.P2)
+            assert wakes_ns is not None
+            clock.advance(wakes_ns)
+        pass_through(meter, Lane.P2, size)
+        began.append((clock.boot_ns(), size))
+    for first, last in itertools.combinations(range(len(began)), 2):
+        passed = sum(size for _, size in began[first:last])
+        assert passed <= kbit_s * 125 * (began[last][0] - began[first][0]) / SECOND_NS + 1
+
+
+def test_p0_waits_for_no_pace_and_the_others_pay_for_it() -> None:
+    clock = SteppingClock()
+    meter = Meter(clock, NetworkConfig(wifi=NetworkRule(kbit_s=8)), SettableNetwork(Network.WIFI))
+    for _ in range(10):
+        assert meter.may_send(Lane.P0, 1000)
+        pass_through(meter, Lane.P0, 1000)
+    assert not meter.may_send(Lane.P1, 1)
+    step(clock, 10 * (1000 + BLOCK_OVERHEAD_BYTES) * 1.05 / 1000)
+    assert meter.may_send(Lane.P1, 1)
+
+
+def test_one_thing_may_always_be_under_way_and_no_more_than_the_line_carries_soon() -> None:
+    meter = Meter(SteppingClock())
+    assert meter.may_send(Lane.P1, MAX_BLOCK_BYTES)
+    passage = meter.begin(Lane.P1, MAX_BLOCK_BYTES)
+    assert not meter.may_send(Lane.P1, 1000)
+    assert meter.may_send(Lane.P0, MAX_BLOCK_BYTES)
+    meter.failed(passage)
+    assert meter.may_send(Lane.P1, 1000)
+
+
+async def test_a_slice_waits_while_a_block_is_under_way_and_goes_when_it_is_answered() -> None:
+    meter = Meter(SteppingClock())
+    block = meter.begin(Lane.P2, MAX_BLOCK_BYTES)
+    waiting = asyncio.ensure_future(meter.slice_turn(100_000))
+    await idle()
+    assert not waiting.done()
+    meter.ended(block)
+    await idle()
+    passage = waiting.result()
+    assert passage is not None
+    assert 0 < passage.size <= 100_000
+
+
+async def test_a_slice_that_gives_up_waiting_holds_no_record_back() -> None:
+    # Mutation: a turn that is owed to nobody stops the records for ever.
+    meter = Meter(SteppingClock())
+    meter.records_wait(True)
+    waiting = asyncio.ensure_future(meter.slice_turn(1000))
+    await idle()
+    for _ in range(8):
+        pass_through(meter, Lane.P1, 50_000)
+        if waiting.done():
+            break
+    waiting.cancel()
+    await idle()
+    assert meter.may_send(Lane.P1, 50_000)
+
+
+async def test_a_network_that_does_not_let_objects_go_answers_who_waits_for_a_turn() -> None:
+    clock, network = SteppingClock(), SettableNetwork(Network.WIFI)
+    meter = Meter(clock, NetworkConfig(), network)
+    block = meter.begin(Lane.P2, MAX_BLOCK_BYTES)
+    waiting = asyncio.ensure_future(meter.slice_turn(1000))
+    await idle()
+    network.reach = Reach(Network.METERED, "wwan0")
+    step(clock, 1)
+    meter.failed(block)
+    await idle()
+    assert waiting.result() is None
+    assert (meter.status().network, meter.status().interface) == ("metered", "wwan0")
+
+
+async def test_the_uplink_says_which_network_or_day_it_waits_for_and_when_that_ends() -> None:
+    clock, network = SteppingClock(boot_ns=1_000 * SECOND_NS), SettableNetwork(Network.ROAMING)
+    meter = Meter(clock, NetworkConfig(roaming=RoamingRule(bytes_per_day=20_000)), network)
+    backlog, receiver = MemoryBacklog(), MemoryReceiver()
+    backlog.add(a_block(Lane.P1, 0))
+    uplink = Uplink(MemoryLink(receiver), backlog, clock, Random(1), meter=meter)
+    async with running(uplink):
+        await idle()
+        assert uplink.status().state is UplinkState.HELD_BACK
+        assert uplink.status().connected
+        assert uplink.status().reason == "P1 waits for another network: [network.roaming] lanes doesn't name it."
+        backlog.add(a_block(Lane.P0, 0))
+        await idle()
+        assert len(receiver.stored("memory")) == 1, "P0 goes"
+        network.reach = Reach(Network.WIFI)
+        watching = asyncio.ensure_future(meter.watch())
+        await until(clock, lambda: len(backlog) == 0, within_s=2)
+        watching.cancel()
+        assert uplink.status().state is UplinkState.CONNECTED
+
+
+async def test_a_used_up_day_holds_records_back_until_it_ends_and_not_longer() -> None:
+    clock = SteppingClock()
+    meter = Meter(clock, NetworkConfig(), SettableNetwork(Network.METERED), DayBook.open(CrashDisk(), "n", clock, "b"))
+    for _ in range(600):
+        if meter.may_send(Lane.P2, 90_000):
+            pass_through(meter, Lane.P2, 90_000)
+            await meter.written()
+    held = meter.held(Lane.P2)
+    assert held is not None
+    assert held.until_ns == DAY_NS
+    assert 50_000_000 <= meter.status().gone_bytes <= 50_000_000 + 2 * 90_000
+    backlog = MemoryBacklog()
+    backlog.add(a_block(Lane.P2, 0))
+    uplink = Uplink(MemoryLink(MemoryReceiver()), backlog, clock, Random(1), meter=meter)
+    async with running(uplink):
+        step(clock, DAY_NS / SECOND_NS - 1)
+        await idle()
+        assert (uplink.status().state, len(backlog)) == (UplinkState.HELD_BACK, 1)
+        assert "P2 waits until the day ends" in uplink.status().reason
+        step(clock, 1.1)
+        await idle()
+        assert (uplink.status().state, len(backlog)) == (UplinkState.CONNECTED, 0)
+
+
+async def test_what_a_broken_connection_had_under_way_takes_no_room_from_the_next() -> None:
+    clock, receiver, backlog = SteppingClock(), MemoryReceiver(commits_at_once=False), MemoryBacklog()
+    meter = Meter(clock)
+    for base in range(20):
+        backlog.add(a_block(Lane.P2, base, count=1, padding=3000))
+    uplink = Uplink(MemoryLink(receiver), backlog, clock, Random(1), meter=meter)
+    for _ in range(5):
+        async with running(uplink):
+            await idle(3)
+        uplink = Uplink(MemoryLink(receiver), backlog, clock, Random(1), meter=meter)
+    assert meter.may_send(Lane.P2, MAX_BLOCK_BYTES)
