@@ -166,7 +166,7 @@ def _of_its_signals(campaign: Campaign, vehicle: _Vehicle) -> Iterator[str]:
         try:
             parse(text, known=vehicle.sources, kind=kind)
         except BadExpression as error:
-            yield f"{key}: {shown(error)}"
+            yield f"{key}: {shown(error).rstrip('.')}"
 
 
 def _unknown(path: str, vehicle: _Vehicle) -> str:

@@ -107,7 +107,7 @@ def _broken(campaigns: CampaignSet) -> Iterator[str]:
             try:
                 parse(text, kind=kind)
             except BadExpression as error:
-                yield f"campaigns[{number}].{key}: {shown(error)}"
+                yield f"campaigns[{number}].{key}: {shown(error).rstrip('.')}"
 
 
 def _refused(reasons: Sequence[str]) -> CampaignsRefused:

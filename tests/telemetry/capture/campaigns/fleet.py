@@ -13,8 +13,19 @@ from ecu.clock import MILLISECOND_NS as MS
 from telemetry.capture.campaigns.gate import cut
 from telemetry.signals.schema import Columns, Form
 from tests.telemetry.capture.campaigns.world import (
-    GEAR, LATITUDE, NEVER, PEDAL, SCHEMA, SPEED, TEMPERATURE, anomaly, campaign, periodic, when,
+    GEAR,
+    LATITUDE,
+    NEVER,
+    PEDAL,
+    SCHEMA,
+    SPEED,
+    TEMPERATURE,
+    anomaly,
+    campaign,
+    periodic,
+    when,
 )  # fmt: skip
+from tests.telemetry.capture.expressiongen import Grower
 
 PATHS: Final = (SPEED, GEAR, PEDAL, TEMPERATURE, LATITUDE)
 CONDITIONS: Final = (
@@ -24,13 +35,18 @@ CONDITIONS: Final = (
 )  # fmt: skip
 NUMBERS: Final = (f"{PEDAL} * 2 + {{0}}", f"avg({SPEED}, 500)", "max({0}, " + SPEED + ")")
 HOSTILE: Final[tuple[Any, ...]] = (
-    None, True, -1, 0, 1, 1e308, -1e-308, 10**30, -(10**30), 1.5, "", "x" * 3000, "\x00", "\ud7ff", "ｐ0", "p0", "safety",
-    "Vehicle.Spede", "Vehicle", "../../etc", "Vehicle.Speed > 1", "__import__('os')", [], {}, [[[[[[]]]]]],
+    None, True, -1, 0, 1, 1e308, -1e-308, 10**30, -(10**30), 1.5, "", "x" * 3000, "\x00", "\ud7ff", "ｐ0", "p0",
+    "safety", "Vehicle.Spede", "Vehicle", "../../etc", "Vehicle.Speed > 1", "__import__('os')", [], {}, [[[[[[]]]]]],
     {"kind": "periodic"},
 )  # fmt: skip
 
 
 def expression(rng: Random, of: Sequence[str]) -> str:
+    """One that is likely to become true now and then; every other time any at all of its kind."""
+    if rng.random() < 0.5:
+        grower = Grower(rng, PATHS)
+        text = grower.number(3) if of is NUMBERS else grower.truth(3)
+        return text if "Vehicle." in text else expression(rng, of)
     return rng.choice(of).format(rng.randrange(100), rng.randrange(40))
 
 

@@ -127,9 +127,9 @@ def _edges(says: list[tuple[int, bool | None]], edge: str, cooldown: int) -> lis
     found: list[int] = []
     was = False
     for t, is_true in says:
-        if is_true and (edge == "level" or not was):
-            if not found or (t - found[-1] >= cooldown and (edge == "rising" or t > found[-1])):
-                found.append(t)
+        is_due = not found or (t - found[-1] >= cooldown and (edge == "rising" or t > found[-1]))
+        if is_true and (edge == "level" or not was) and is_due:
+            found.append(t)
         was = was if is_true is None else is_true
     return found
 
