@@ -118,12 +118,17 @@ async def _alerts(road: Road) -> list[float]:
     try:
         while True:
             await asyncio.sleep(ALERT_EVERY_S * chance.uniform(0.5, 1.5))
-            began_ns = road.clock.boot_ns()
-            road.alert()
-            await road.until_stored(Lane.P0, len(waited) + 1)
-            waited.append((road.clock.boot_ns() - began_ns) / SECOND_NS)
+            waited.append(await alert_s(road, len(waited) + 1))
     except asyncio.CancelledError:
         return waited
+
+
+async def alert_s(road: Road, number: int) -> float:
+    """From offered to receipted, of the road's alert of that number."""
+    began_ns = road.clock.boot_ns()
+    road.alert()
+    await road.until_stored(Lane.P0, number)
+    return (road.clock.boot_ns() - began_ns) / SECOND_NS
 
 
 def percentile(values: list[float], share: float) -> float:
