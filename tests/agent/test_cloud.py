@@ -33,7 +33,9 @@ from tests.contracts.scriptedbroker import HOST, a_scripted_broker, connack
 from tests.receiver.fleet import Vehicle, a_receiver, a_vehicle, make_block, until
 
 DAY_NS = 24 * 3600 * SECOND_NS
-FEW = SpoolLimits().model_copy(update={"max_bytes": 2 << 20, "segment_bytes": 1 << 17, "reserve_segments": (1, 1, 1, 1)})
+FEW = SpoolLimits().model_copy(
+    update={"max_bytes": 2 << 20, "segment_bytes": 1 << 17, "reserve_segments": (1, 1, 1, 1)}
+)
 QUICK = UplinkConfig(backoff_base_s=0.02, backoff_cap_s=0.1, unauthorized_pause_s=30.0)
 
 
