@@ -37,8 +37,8 @@ class Finding:
 def diagnose(status: AgentStatus) -> tuple[Finding, ...]:
     """What is wrong first. Never empty: a healthy agent is told to be."""
     findings = [
-        *_cloud(status), *_network(status), *_records(status), *_perception(status), *_signals(status), *_privacy(status),
-        *_updates(status), *_pictures(status), *_learning(status),
+        *_cloud(status), *_records(status), *_perception(status), *_signals(status), *_privacy(status),
+        *_updates(status), *_pictures(status), *_learning(status), *_network(status),
     ]  # fmt: skip
     order = {Gravity.BAD: 0, Gravity.NOTE: 1, Gravity.GOOD: 2}
     return tuple(sorted(findings, key=lambda finding: order[finding.gravity]))

@@ -1,4 +1,4 @@
-"""Drains the object store over an ObjectLink: the oldest first, in its turn beside the records, no faster than it may."""
+"""Drains the object store over an ObjectLink: the oldest first, in its turn beside the records, at its rate."""
 
 from __future__ import annotations
 

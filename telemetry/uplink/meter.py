@@ -1,7 +1,7 @@
 """What both ways out share of the network: whether something may go, how fast, how much at once, and in which turn.
 
-Records and objects ask the same Meter, so that a budget, a pace and the line are never promised twice. P0 waits for none
-of it but its own reserve of the day's bytes.
+Records and objects ask the same Meter, so that a budget, a pace and the line are never promised twice. P0 waits for
+none of it but its own reserve of the day's bytes.
 """
 
 from __future__ import annotations

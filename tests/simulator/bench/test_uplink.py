@@ -1,4 +1,4 @@
-"""The uplink's benchmark, on a faster line and shorter: the real uplinks and receiver, and faults that it has to notice."""
+"""The uplink's benchmark, shorter and on a faster line: the real uplinks and receiver, and a fault to notice."""
 
 from __future__ import annotations
 

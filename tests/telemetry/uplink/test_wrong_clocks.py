@@ -1,4 +1,4 @@
-"""Wall time has no say in what goes when: years off, jumping, or a month asleep, everything arrives, once and in order."""
+"""Wall time has no say in what goes when: years off, jumping or a month asleep, all arrives once and in order."""
 
 from __future__ import annotations
 
