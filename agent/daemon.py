@@ -1,7 +1,8 @@
 """The daemon: builds everything on the vehicle, runs it, and lets it go in order.
 
 Ignition on: spool, cloud side, perception, signals. Ignition off (SIGTERM): everything pending becomes durable, sources
-end and what they left becomes durable, P0 goes if the network allows, then the rest, and quiet. A bug or an unfit model ends the daemon; whoever launched it starts it again.
+end and what they left becomes durable, P0 goes if the network allows, then all is quiet. A bug or an unfit model ends
+the daemon; whoever launched it starts it again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`outrider bench uplink`: what P0 waits while bulk drains over a narrow line, what bulk has of it, and what a day costs."""
+"""`outrider bench uplink`: what P0 waits behind bulk on a narrow line, what bulk has of it, and what a budget lets out."""
 
 from __future__ import annotations
 
@@ -118,12 +118,17 @@ async def _alerts(road: Road) -> list[float]:
     try:
         while True:
             await asyncio.sleep(ALERT_EVERY_S * chance.uniform(0.5, 1.5))
-            began_ns = road.clock.boot_ns()
-            road.alert()
-            await road.until_stored(Lane.P0, len(waited) + 1)
-            waited.append((road.clock.boot_ns() - began_ns) / SECOND_NS)
+            waited.append(await alert_s(road, len(waited) + 1))
     except asyncio.CancelledError:
         return waited
+
+
+async def alert_s(road: Road, number: int) -> float:
+    """From offered to receipted, of the road's alert of that number."""
+    began_ns = road.clock.boot_ns()
+    road.alert()
+    await road.until_stored(Lane.P0, number)
+    return (road.clock.boot_ns() - began_ns) / SECOND_NS
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -137,7 +142,7 @@ def _bulk(felt: Felt) -> list[Metric]:
     how = "bytes of objects over what the line carried less all of P0's wire bytes"
     return [
         Metric("P0 p99, offered to receipt", percentile(felt.alerts_s, 0.99), "s", what, 1.0),
-        Metric("P0 p50, offered to receipt", percentile(felt.alerts_s, 0.5), "s", "the same; 50 ms of it is P0's commit"),
+        Metric("P0 p50, offered to receipt", percentile(felt.alerts_s, 0.5), "s", "50 ms of it is P0's commit"),
         Metric("bulk's part of what P0 leaves", felt.bulk_bytes / left_bytes, "", how, 0.9, "at least"),
     ]  # fmt: skip
 
@@ -146,8 +151,8 @@ def _drained(felt: Felt) -> Metric:
     share = felt.bulk_bytes / felt.lasted_s / BYTES_PER_S
     day_min = 8640 * BLOCK_BYTES / (share * BYTES_PER_S) / 60
     how = (
-        f"{felt.bulk_bytes / 1e6:.1f} MB of signal blocks of {BLOCK_BYTES:,} B, encryption and TLS aside; {_LINE}; at that "
-        f"rate a day's {8640 * BLOCK_BYTES / 1e6:.0f} MB take {day_min:.0f} min"
+        f"{felt.bulk_bytes / 1e6:.1f} MB of signal blocks of {BLOCK_BYTES:,} B, encryption and TLS aside; {_LINE}; "
+        f"so a day's {8640 * BLOCK_BYTES / 1e6:.0f} MB take {day_min:.0f} min"
     )
     return Metric("backlog over the line's rate", share, "", how, 0.95, "at least")
 

@@ -15,6 +15,7 @@ from ecu.clock import SECOND_NS, SteppingClock
 from ecu.conditions import Network
 from ecu.crashdisk import CrashDisk
 from ecu.network import Reach, SettableNetwork
+from telemetry.links.link import Unreachable
 from telemetry.links.memory import MemoryLink, MemoryReceiver
 from telemetry.records import Lane
 from telemetry.uplink import Uplink, UplinkState
@@ -212,3 +213,18 @@ async def test_what_a_broken_connection_had_under_way_takes_no_room_from_the_nex
             await idle(3)
         uplink = Uplink(MemoryLink(receiver), backlog, clock, Random(1), meter=meter)
     assert meter.may_send(Lane.P2, MAX_BLOCK_BYTES)
+
+
+async def test_a_day_of_calls_that_nobody_answers_leaves_p0_its_reserve() -> None:
+    # Mutation: each call counted as a whole handshake uses up a roaming day, and P0's part of it, for nothing.
+    clock = SteppingClock()
+    link = MemoryLink(MemoryReceiver(), connect_failures=itertools.repeat(Unreachable("tunnel"), 10_000))
+    meter = Meter(clock, NetworkConfig(), SettableNetwork(Network.ROAMING))
+    uplink = Uplink(link, MemoryBacklog(), clock, Random(1), meter=meter)
+    async with running(uplink):
+        for _ in range(24 * 12):
+            step(clock, 299)
+            await idle(8)
+    assert uplink.status().counts.attempts > 200
+    assert 0 < meter.status().gone_bytes < 300_000
+    assert meter.held(Lane.P0) is None
