@@ -108,14 +108,25 @@ def look_after_kill(index: int, there: tuple[Purpose, ...], purposes: frozenset[
     return story.looked
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(1800)
-def test_a_kill_at_any_call_and_a_power_cut_at_any_of_the_next_start_leave_no_half_a_purge() -> None:
-    whole = filled()
+def calls_of_a_purge(there: tuple[Purpose, ...], purposes: frozenset[Purpose]) -> range:
+    whole = filled(there)
     begun = len(whole.calls)
-    Story(EVERYTHING, {}).scenario(whole)
-    looked = sum(look_after_kill(index, tuple(Purpose), EVERYTHING) for index in range(begun, len(whole.calls)))
-    assert looked > 10_000
+    Story(purposes, {}).scenario(whole)
+    return range(begun, len(whole.calls))
+
+
+def test_a_line_that_a_killed_process_left_in_memory_is_durable_before_the_intent_goes() -> None:
+    # Mutation: believing a line that was found.
+    there, purposes = (Purpose.SAFETY,), frozenset({Purpose.SAFETY})
+    for index in calls_of_a_purge(there, purposes)[-24::2]:
+        look_after_kill(index, there, purposes)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_kill_at_any_call_and_a_power_cut_at_any_of_the_next_start_leave_no_half_a_purge() -> None:
+    there = tuple(Purpose)
+    assert sum(look_after_kill(index, there, EVERYTHING) for index in calls_of_a_purge(there, EVERYTHING)) > 10_000
 
 
 @pytest.mark.parametrize("kind", ["keys", "purge", "audit"])
