@@ -357,6 +357,8 @@ class Daemon:
                 self._privacy.passed,
                 {reason.value: records for reason, records in self._privacy.dropped.items()},
                 tuple(sorted(purpose.name.lower() for purpose in self._config.privacy.consents)),
+                len(self._config.privacy.zones),
+                self._privacy.hides(self._clock.boot_ns()) or "",
             ),
             spool=spool,
             law_1_holds=spool.holds,
@@ -367,7 +369,21 @@ class Daemon:
             gallery=self._gallery.status() if self._gallery is not None else None,
             learning=self._learning.status(),
             witness=WitnessStatus(self._witness.told, self._witness.untold) if self._witness is not None else None,
+            left_out=self._left_out(),
         )
+
+    def _left_out(self) -> dict[str, int]:
+        signals, side = self._signals, self._side
+        return {
+            **self._pipeline.left_out(),
+            **self._learning.left_out(),
+            "samples_missed": signals.status().missed if signals is not None else 0,
+            "samples_late": signals.status().late if signals is not None else 0,
+            "crops_hidden_by_zones": self._crops_hidden,
+            "lights_not_cut_out": side.lights_left_out if side is not None else 0,
+            "confirmations_untold": self._witness.untold if self._witness is not None else 0,
+            "events_unheard": self._api.events_dropped,
+        }
 
     # --- building ---------------------------------------------------------------------------------
 

@@ -46,25 +46,31 @@ def durable(daemon: Daemon) -> int:
     return sum(lane.durable for lane in daemon.status().spool.lanes)
 
 
-async def test_a_running_agent_erases_what_it_has_for_a_purpose_and_goes_on(tmp_path: Path) -> None:
-    state = tmp_path / "state"
+def spooled_at_the_next_start(state: Path) -> int:
+    gc.collect()  # the keys of the agent before are free
+    return sum(lane.spooled for lane in Daemon(CONFIG, state, {}).status().spool.lanes)
+
+
+async def purged_while_driving(state: Path) -> Any:
     daemon = Daemon(CONFIG, state, {})
     async with at_work(daemon):
         drives(daemon)
         await until(lambda: durable(daemon) == 2)
         purged = await asyncio.to_thread(ask_purge, state / SOCKET_NAME, ["driving"])
-        assert (purged["purposes"], purged["records"], purged["why"]) == (["driving"], 1, "asked")
-        assert purged["keys_before"]["spool"] != purged["keys_after"]["spool"]
         status = daemon.status()
         assert status.law_1_holds
         assert sum(lane.erased for lane in status.spool.lanes) == 1
         drives(daemon)
         await until(lambda: durable(daemon) == 4)
-    del daemon
-    gc.collect()  # its keys are free
-    again = Daemon(CONFIG, state, {})
-    async with at_work(again):
-        assert sum(lane.spooled for lane in again.status().spool.lanes) == 3
+    return purged
+
+
+async def test_a_running_agent_erases_what_it_has_for_a_purpose_and_goes_on(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    purged = await purged_while_driving(state)
+    assert (purged["purposes"], purged["records"], purged["why"]) == (["driving"], 1, "asked")
+    assert purged["keys_before"]["spool"] != purged["keys_after"]["spool"]
+    assert spooled_at_the_next_start(state) == 3
     lines = [json.loads(line) for line in (state / "privacy" / "audit").read_text().splitlines()]
     assert [(line["event"], purged["name"] in line["detail"]) for line in lines] == [("purged", True)]
 
@@ -90,19 +96,13 @@ async def test_what_is_no_purpose_is_refused_by_a_running_agent_and_nothing_is_e
         assert daemon.status().spool.lanes[2].spooled == 1
 
 
-async def test_consent_taken_back_erases_at_the_next_start_what_was_kept_with_it(tmp_path: Path) -> None:
-    first = Daemon(CONFIG, tmp_path / "state", {})
-    async with at_work(first):
-        drives(first)
-        await until(lambda: durable(first) == 2)
-    del first
-    gc.collect()
+def test_consent_taken_back_erases_at_the_next_start_what_was_kept_with_it(tmp_path: Path) -> None:
+    state = kept(tmp_path)
     without = CONFIG.model_copy(update={"privacy": CONFIG.privacy.model_copy(update={"consents": {Purpose.OPERATION}})})
-    after = Daemon(without, tmp_path / "state", {})
-    async with at_work(after):
-        lanes = after.status().spool.lanes
-        assert (sum(lane.erased for lane in lanes), sum(lane.spooled for lane in lanes)) == (1, 1)
-        assert after.status().law_1_holds
+    after = Daemon(without, state, {}).status()
+    lanes = after.spool.lanes
+    assert (sum(lane.erased for lane in lanes), sum(lane.spooled for lane in lanes)) == (1, 1)
+    assert after.law_1_holds
 
 
 # --- on the command line ----------------------------------------------------------------------------------------------
