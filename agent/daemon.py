@@ -608,8 +608,9 @@ class Daemon:
             camera=self._config.camera.name,
         )
         return SignalRoom(
-            self._state, settings, self._signed, self._clock, self._believed_s, Supervision(self._rng, self._environment),
-            self._signalled, self._captured, self._pictures_wanted, self._health,
+            self._state, settings, self._signed, self._clock, self._believed_s,
+            Supervision(self._rng, self._environment), self._signalled, self._captured, self._pictures_wanted,
+            self._health,
         )  # fmt: skip
 
     def _signed(self, kind: Kind) -> Path | None:

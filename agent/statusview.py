@@ -137,8 +137,8 @@ def _campaigns(room: Any) -> list[str]:
     for campaign in (side["told"] or {}).get("campaigns", ()):
         left_out = ", ".join(f"{number:,} {reason}" for reason, number in campaign["dropped"].items())
         lines.append(
-            f"campaign  {campaign['name']} ({campaign['revision']}): {campaign['state']}, {campaign['triggers']:,} triggers, "
-            f"{campaign['records']:,} records, {campaign['bytes']:,} bytes"
+            f"campaign  {campaign['name']} ({campaign['revision']}): {campaign['state']}, "
+            f"{campaign['triggers']:,} triggers, {campaign['records']:,} records, {campaign['bytes']:,} bytes"
             + (f"; left out {left_out}" if left_out else "")
         )
     return lines

@@ -63,8 +63,8 @@ class _Signals:
 
 
 class Capturing:
-    """`wanted_values` are paths whose last values each step brings; `max_event_bytes` is the longest event that the spool
-    takes. `book` says what campaigns may still tell."""
+    """`wanted_values` are paths whose last values each step brings; `max_event_bytes` is the longest event that the
+    spool takes. `book` says what campaigns may still tell."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Capturing:
     # --- campaigns ----------------------------------------------------------------------------------
 
     def take(self, data: bytes, at_ns: int, now_s: float | None) -> tuple[Admitted, Output]:
-        """From `at_ns` on these run; everything before has been given. Raises CampaignsRefused: the ones before go on."""
+        """From `at_ns` on these run; everything before has been given. Raises CampaignsRefused; those before go on."""
         campaigns = parse_campaigns(data)
         signals = self._with_foreign({*self._places_told(), *self._signals.foreign, *self._foreign_paths(campaigns)})
         admitted = admit(campaigns, signals.schema, self._floor, self._policy, now_s)

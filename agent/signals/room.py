@@ -61,8 +61,8 @@ Signed = Callable[[Kind], Path | None]
 
 
 class SignalRoom:
-    """`on_values` hears what a bus says of the paths that were asked for, `on_captured` each record that a campaign made,
-    `on_pictures` a campaign's wish for pictures. `wall_s` is the time that is believed, 0 for none."""
+    """`on_values` hears what a bus says of the paths that were asked for, `on_captured` each record that a campaign
+    made, `on_pictures` a campaign's wish for pictures. `wall_s` is the time that is believed, 0 for none."""
 
     def __init__(
         self,
