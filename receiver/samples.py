@@ -45,12 +45,13 @@ def rows_of(record: Stored, schema_of: SchemaOf) -> Iterator[SampleRow]:
 
 def _columns(block: Block) -> list[_Column]:
     """Of the signals that are told, by path."""
-    told = [
-        (spec, part.t_ns, physical(spec, raw))
-        for part in block.parts
-        for spec, raw in zip(block.schema.groups[part.group].signals, part.values, strict=True)
-        if raw is not None
-    ]
+    with np.errstate(all="ignore"):  # an inline block's scales are the vehicle's word
+        told = [
+            (spec, part.t_ns, physical(spec, raw))
+            for part in block.parts
+            for spec, raw in zip(block.schema.groups[part.group].signals, part.values, strict=True)
+            if raw is not None
+        ]
     return sorted(told, key=lambda column: column[0].path)
 
 

@@ -64,3 +64,10 @@ def test_rows_of_many_samples_are_all_there_and_in_order() -> None:
     found = list(rows_of(stored(SignalBlock("trip", 3, encode(batches, SCHEMA, Naming.INLINE))), nobody))
     assert [row.t_ns for row in found] == sorted([*range(0, 2000 * rows, 2000), *range(0, 3000 * rows, 3000)])
     assert sum(row.value for row in found) == sum(range(rows)) / 4 - rows
+
+
+def test_a_scale_beyond_all_numbers_is_no_fault_of_the_receiver() -> None:
+    wild = Schema((Group("wild", (SignalSpec("V.Wild", Form.FLOAT, scale=1e308, offset=float("-inf")),)),))
+    data = encode([Columns(0, np.zeros(1, np.int64), (np.array([1e10]),))], wild, Naming.INLINE)
+    [row] = rows_of(stored(SignalBlock("trip", 3, data)), nobody)
+    assert row.value != row.value
