@@ -32,9 +32,9 @@ from telemetry.capture.campaigns.parsing import expression_of
 from telemetry.capture.campaigns.streams import StreamSpec
 from telemetry.capture.expressions import BadExpression, Condition, parse
 from telemetry.privacy.policy import Position, PrivacyPolicy
+from telemetry.privacy.position import is_within, places_of
 from telemetry.privacy.stage import DenyList
 from telemetry.records import Lane, Purpose
-from telemetry.signals import vss
 from telemetry.signals.schema import Schema
 
 MOST_NAMED: Final = 3
@@ -44,7 +44,7 @@ class Idle(StrEnum):
     """Why a campaign that was taken does nothing."""
 
     NO_CONSENT = "no_consent"  # its purpose waits for the owner's consent
-    DENIED = "denied"  # its trigger would read what the owner denies, or a position more exactly than it may be told
+    DENIED = "denied"  # the owner denies it, or what its trigger would read, or positions as exact as that needs
     NOTHING_LEFT = "nothing_left"  # the deny-list took all that it wanted
     ENDED = "ended"  # not_after has passed
 
@@ -111,17 +111,12 @@ class _Vehicle:
     @cached_property
     def places(self) -> frozenset[str]:
         """Branches that a position lies in."""
-        split = [path.casefold().rpartition(".") for path in self.sources]
-        found = {branch for branch, _, leaf in split if leaf in ("latitude", "longitude")}
-        return frozenset({vss.LOCATION.casefold(), *found})
+        return frozenset(places_of(self.sources))
 
     def hides_from_triggers(self, path: str) -> bool:
         """When a trigger reads it, its instants tell of it: what is denied, and a position that may not be exact."""
-        if self.denies(path):
-            return True
-        parts = path.casefold().split(".")
-        branches = {".".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
-        return self.privacy.position is not Position.EXACT and not branches.isdisjoint(self.places)
+        is_inexact = self.privacy.position is not Position.EXACT
+        return self.denies(path) or (is_inexact and is_within(path, self.places))
 
 
 # --- what is wrong ------------------------------------------------------------------------------------
@@ -253,7 +248,7 @@ def _idle(
     if campaign.purpose not in vehicle.privacy.consents:
         return Idle.NO_CONSENT
     read = [*(condition.paths if condition else ()), *_anomaly_signal(campaign)]
-    if any(vehicle.hides_from_triggers(path) for path in read):
+    if vehicle.denies(campaign.name) or any(vehicle.hides_from_triggers(path) for path in read):
         return Idle.DENIED
     return Idle.NOTHING_LEFT if campaign.signals and not kept and campaign.clip is None else None
 

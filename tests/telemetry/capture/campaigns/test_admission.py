@@ -162,6 +162,10 @@ def test_a_denied_signal_is_withheld_and_no_trigger_may_read_it() -> None:
     assert taken(*those, privacy=privacy).tasks[0].withheld == (SPEED,)
 
 
+def test_a_campaign_is_denied_by_its_name() -> None:
+    assert idle(DRIVE, privacy=OPEN.model_copy(update={"deny": ("dri*",)})) == [Idle.DENIED]
+
+
 def test_no_trigger_finds_a_position_out_that_may_not_be_exact() -> None:
     fence = campaign("fence", when(f"{LATITUDE} > 52.5"), TEMPERATURE)
     coarse = OPEN.model_copy(update={"position": Position.COARSE})
