@@ -79,6 +79,8 @@ class Capturing:
         """Values that the agent told and that found no room, or no path."""
         self.late = 0
         """Frames and values stamped before what had been told already."""
+        self.unfit = 0
+        """Rows that no record could hold."""
         self._plan = plan
         self._policy = policy
         self._floor = floor
@@ -138,7 +140,11 @@ class Capturing:
     def _packed(self, parts: Sequence[Columns]) -> list[Cut]:
         """Inline: a block can be read by itself, whatever becomes of the plan."""
         rounded = rounded_times(parts, self._policy.time_round_ms)
-        return pack(rounded, self._signals.schema, self._max_block_bytes, Naming.INLINE)
+        try:
+            return pack(rounded, self._signals.schema, self._max_block_bytes, Naming.INLINE)
+        except ValueError:  # one instant of it is more than a record holds
+            self.unfit += sum(map(len, parts))
+            return []
 
     # --- samples ------------------------------------------------------------------------------------
 
@@ -178,6 +184,7 @@ class Capturing:
         own = {
             "untaken": self.untaken,
             "late": self.late,
+            "unfit": self.unfit,
             **{f"private_{why}": n for why, n in self._privacy.dropped.items()},
         }
         return {**counts, "": {**counts.get("", {}), **own}}

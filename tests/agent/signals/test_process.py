@@ -127,12 +127,12 @@ async def test_lockstep_brings_the_same_however_far_each_grant_goes(tmp_path: Pa
 
 
 async def test_a_bus_that_cannot_be_read_is_the_owners_mistake_and_is_not_tried_again(tmp_path: Path) -> None:
-    for wrong, words in (
-        ({"source": "frames:/nowhere/bus.frames"}, "can't be read"),
-        ({"plan": str(tmp_path / "nowhere.plan")}, "outrider signals compile"),
-        ({"source": "canopener:can0"}, "names no bus"),
+    for source, plan, words in (
+        ("frames:/nowhere/bus.frames", "", "can't be read"),
+        ("", str(tmp_path / "nowhere.plan"), "outrider signals compile"),
+        ("canopener:can0", "", "names no bus"),
     ):
-        side = Scene(tmp_path, campaigns(STEADY), **wrong).side()
+        side = Scene(tmp_path, campaigns(STEADY), source=source, plan=plan).side()
         with pytest.raises(UsageFault, match=words):
             await side.run()
         assert side.status().replaced == 0
