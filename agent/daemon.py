@@ -57,7 +57,7 @@ from agent.purging import Purger
 from agent.redactor import PictureSettings, PictureSide
 from agent.redactor.pictures import ANSWER_WITHIN_S
 from agent.report import report_of
-from agent.signals.room import SignalRoom, SignalSettings
+from agent.signals.room import SignalRoom, signal_settings
 from agent.status import AgentStatus, ClockStatus, PrivacyStatus, WitnessStatus
 from agent.updates import TrialRules, UpdateSide
 from agent.view import View
@@ -73,7 +73,6 @@ from ota.kinds import Kind
 from ota.trust import Vehicle
 from ota.updates import Notice
 from telemetry.capture import CaptureRules
-from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.confirmations import Confirmation, ConfirmationSocket
 from telemetry.federated.plan import PLAN_FILE
 from telemetry.objects import LEDGER_NAMES as OBJECT_LEDGER_NAMES
@@ -82,10 +81,8 @@ from telemetry.privacy import Privacy
 from telemetry.privacy.aliases import same_each_time
 from telemetry.privacy.pictures import RedactedCrop, RedactedPicture
 from telemetry.records import ClockAnchor, Learned, PictureTaken, Purpose, Record, UpdateReport
-from telemetry.signals import SocketSignals, unix_dial, vss
+from telemetry.signals import SocketSignals, unix_dial
 from telemetry.spool import LEDGER_NAMES, Spool, SpoolKeeper
-from telemetry.spool.format import max_wire_bytes
-from telemetry.spool.packing import max_event_bytes
 from telemetry.uplink.status import UplinkState
 
 STATUS_EVERY_S: Final = 0.25
@@ -181,7 +178,8 @@ class Daemon:
         await self._flush(within_s)
         if self._perception is not None:
             await self._perception.stop()
-        await self._room.close(CAPTURED_WITHIN_S)
+        for record in await self._room.close(CAPTURED_WITHIN_S):
+            self._captured(record)
         if self._gallery is not None:
             await self._gallery.close(within_s)
         await self._learning.close(within_s)
@@ -595,18 +593,7 @@ class Daemon:
         return SocketSignals(unix_dial(source), self._clock, self._rng)
 
     def _open_room(self) -> SignalRoom:
-        signals, campaigns = self._config.signals, self._config.campaigns
-        settings = SignalSettings(
-            bus=signals.bus,
-            plan=signals.plan,
-            campaigns=campaigns.file,
-            told=tuple({*self._config.capture.signals, vss.SPEED, vss.LONGITUDINAL}),
-            privacy=self._config.privacy,
-            floor=CampaignFloor.model_validate(campaigns.model_dump(exclude={"file"})),
-            most_event_bytes=max_event_bytes(max_wire_bytes(self._config.spool.segment_bytes)),
-            realtime=self._stepping is None,
-            camera=self._config.camera.name,
-        )
+        settings = signal_settings(self._config, realtime=self._stepping is None)
         return SignalRoom(
             self._state, settings, self._signed, self._clock, self._believed_s,
             Supervision(self._rng, self._environment), self._signalled, self._captured, self._pictures_wanted,
