@@ -1,27 +1,29 @@
-"""A short life of a spool on a real disk, for somebody who makes its system calls fail.
+"""Two short lives of a spool on a real disk, for somebody who makes its system calls fail.
 
     python -m tests.telemetry.spool.onelife STATE WITNESS
 
-What it confirmed goes to the witness' file as in victim.py. It ends in order, or on what the disk raised.
+What it confirmed goes to the witness' file as in victim.py. Each ends in order, or on what the disk raised.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 from ecu.errors import OutriderError
 from telemetry.records import Lane, Purpose
 from tests.telemetry.spool.rig import record
-from tests.telemetry.spool.victim import open_spool, send, told
+from tests.telemetry.spool.victim import LIMITS, open_spool, send, told
 
-WITHOUT_SPACE, WORN = "ENOSPC", "EIO"
+# So little that the next life gives back free files, and has to trim a segment before it gets one.
+TIGHT = LIMITS.model_copy(update={"max_bytes": LIMITS.segment_bytes * 9 // 2})
 
 
 def live(state: Path, out: int) -> None:
-    spool, _ = open_spool(state)
+    spool, counters = open_spool(state)
     rng = Random(int.from_bytes(os.urandom(4), "big"))
     for commit in range(4):
         for n in range(12):
@@ -37,15 +39,34 @@ def live(state: Path, out: int) -> None:
     spool.erase(Purpose.LEARNING)
     assert spool.counts().holds
     spool.close()
+    counters.close()
+
+
+def live_in_little_room(state: Path, out: int) -> None:
+    spool, _ = open_spool(state, TIGHT)
+    spool.offer(record(int.from_bytes(os.urandom(7), "big"), Lane.P0), 0)
+    batch = spool.take(0, everything=True)
+    assert batch is not None
+    os.write(out, b"".join(told(b"C", item) for item in spool.settle(spool.write(batch))))
+    spool.close()
+
+
+def end(life: Callable[[Path, int], None], state: Path, out: int) -> None:
+    try:
+        life(state, out)
+    except OutriderError as ended:
+        print(ended)
 
 
 def main() -> None:
     state, witness = Path(sys.argv[1]), Path(sys.argv[2])
     out = os.open(witness, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
-    try:
-        live(state, out)
-    except OutriderError as ended:
-        print(ended)
+    pid = os.fork()
+    if pid == 0:
+        end(live, state, out)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    end(live_in_little_room, state, out)
 
 
 if __name__ == "__main__":
