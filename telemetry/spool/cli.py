@@ -111,9 +111,7 @@ def _lines(found: Inspection) -> list[str]:
     counts = found.counts
     lines = [f"flash   {counts.flash_bytes:,} bytes, {counts.segments} segments, {counts.free_segments} free"]
     if counts.untold:
-        lines.append(
-            f"untold  {counts.untold:,} records left unacknowledged, of which the receiver hasn't been told yet"
-        )
+        lines.append(f"untold  {counts.untold:,} records left unacknowledged, and the receiver wasn't told yet")
     if counts.copies:
         lines.append(f"copies  {counts.copies} blocks in quarantine, still encrypted: {SPOOL_FOLDER}/bad-*.blk")
     if counts.ledger_lost:

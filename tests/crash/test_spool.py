@@ -17,9 +17,11 @@ from tests.telemetry.spool.story import (
     Story,
     a_batch_that_needs_three_segments,
     a_segment_filled_sent_freed_and_used_again,
+    a_sync_fails_and_other_records_take_the_numbers,
     commits,
     killed,
     old_epochs_are_sent_and_forgotten,
+    the_first_sync_of_a_segment_fails,
     two_purposes_and_one_erased,
     with_history,
 )
@@ -109,9 +111,15 @@ def judged(story: Story, state: CrashState, tell: Tell) -> None:
         pytest.fail(f"{tell.__name__}: {state.describe}\n{error!r}")
 
 
+# What they give away is the segment whose sync failed: it holds nothing that was confirmed.
+GIVING_AWAY_NOTHING = (the_first_sync_of_a_segment_fails, a_sync_fails_and_other_records_take_the_numbers)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("tell", STORIES, ids=lambda tell: tell.__name__)
+@pytest.mark.parametrize(
+    "tell", [tell for tell in STORIES if tell not in GIVING_AWAY_NOTHING], ids=lambda tell: tell.__name__
+)
 def test_without_the_syncs_of_both_twins_something_is_lost_wherever_a_segment_is_given_away(tell: Tell) -> None:
     """One twin stands in for the other, so they are left out together: the run of syncs of one write of both."""
     story = Story(tell)
