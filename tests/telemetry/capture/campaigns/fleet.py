@@ -9,12 +9,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from ecu.clock import MILLISECOND_NS as MS
 from telemetry.capture.campaigns.gate import cut
 from telemetry.signals.schema import Columns, Form
 from tests.telemetry.capture.campaigns.world import (
     GEAR,
     LATITUDE,
+    MS,
     NEVER,
     PEDAL,
     SCHEMA,
