@@ -112,7 +112,10 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
 def spoilt(rng: Random, document: dict[str, Any]) -> dict[str, Any]:
     """With one place of it changed, removed, doubled or moved."""
     document = copy.deepcopy(document)
-    holder, key = rng.choice(list(places(document)))
+    found = list(places(document))
+    if not found:
+        return document
+    holder, key = rng.choice(found)
     match rng.randrange(5):
         case 0:
             holder[key] = rng.choice(HOSTILE)
