@@ -9,12 +9,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from ecu.clock import MILLISECOND_NS as MS
 from telemetry.capture.campaigns.gate import cut
 from telemetry.signals.schema import Columns, Form
 from tests.telemetry.capture.campaigns.world import (
     GEAR,
     LATITUDE,
+    MS,
     NEVER,
     PEDAL,
     SCHEMA,
@@ -112,7 +112,10 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
 def spoilt(rng: Random, document: dict[str, Any]) -> dict[str, Any]:
     """With one place of it changed, removed, doubled or moved."""
     document = copy.deepcopy(document)
-    holder, key = rng.choice(list(places(document)))
+    found = list(places(document))
+    if not found:
+        return document
+    holder, key = rng.choice(found)
     match rng.randrange(5):
         case 0:
             holder[key] = rng.choice(HOSTILE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from telemetry.capture.campaigns import edges, events, gate, runner, streams, watches
@@ -55,7 +56,7 @@ def a_gate_counts_by_batch(patch: pytest.MonkeyPatch) -> None:
 
 
 def being_stuck_begins_with_the_batch(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(watches, "_carried", lambda since_ns, before_ns: watches.np.maximum.accumulate(since_ns))
+    patch.setattr(watches, "_carried", lambda since_ns, before_ns: np.maximum.accumulate(since_ns))
 
 
 def values_are_believed_for_ever(patch: pytest.MonkeyPatch) -> None:
@@ -67,14 +68,14 @@ def states_are_those_of_the_end_of_the_batch(patch: pytest.MonkeyPatch) -> None:
 
 
 known = streams.Stream.last_known
-BY_CUTS = {
+BY_CUTS: dict[Plant, range] = {
     thinning_begins_anew_with_each_batch: range(5),
     edges_forget_over_batches: range(15),
     a_gate_counts_by_batch: range(5),
     being_stuck_begins_with_the_batch: range(14, 18),
     states_are_those_of_the_end_of_the_batch: range(5),
 }
-BY_READING = {
+BY_READING: dict[Plant, range] = {
     thinning_begins_anew_with_each_batch: range(5),
     edges_forget_over_batches: range(15),
     a_gate_counts_by_batch: range(5),

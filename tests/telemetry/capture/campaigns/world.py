@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from ecu.clock import MILLISECOND_NS as MS
+from ecu.clock import MILLISECOND_NS
 from telemetry.capture.campaigns.admission import Admitted, admit
 from telemetry.capture.campaigns.book import CampaignBook, MemoryShelf
 from telemetry.capture.campaigns.campaign import CampaignSet
@@ -35,6 +35,7 @@ SCHEMA = Schema(
 FLOOR = CampaignFloor(shortest_period_ms=100, ring_bytes=1 << 26, bytes_per_day=1 << 40, flash_bytes_per_day=1 << 40)
 OPEN = PrivacyPolicy(consents=frozenset(Purpose), position=Position.EXACT)
 NEVER = 4_000_000_000
+MS = MILLISECOND_NS
 E = TypeVar("E", bound=Event)
 
 
