@@ -1,4 +1,4 @@
-"""`outrider bench uplink`: what P0 waits behind bulk on a narrow line, what bulk has of it, and what a budget lets out."""
+"""`outrider bench uplink`: what P0 waits behind bulk on a narrow line, what bulk has of it, what a budget lets out."""
 
 from __future__ import annotations
 
