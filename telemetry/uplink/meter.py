@@ -249,6 +249,11 @@ class Meter:
             self._tell()
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether nothing that takes room is under way."""
+        return self._under_way == 0
+
+    @property
     def knows_round_trip(self) -> bool:
         """Whether it was seen how long the network takes for next to nothing."""
         return self._speed.knows_round_trip

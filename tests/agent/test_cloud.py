@@ -13,6 +13,7 @@ from random import Random
 import pytest
 from cryptography import x509
 
+from agent.anchors import ClockAnchors
 from agent.cloud import CloudSide
 from agent.config import LinkSection
 from agent.https import VehicleLine
@@ -21,9 +22,10 @@ from agent.pairing import PairingRefused, renew
 from ecu.clock import SECOND_NS, OffsetClock, SystemClock
 from ecu.disk import DiskFull, RealDisk
 from ecu.keys import MemoryKeyStore, PendingIdentity
+from receiver.times import Timeline
 from telemetry.links.link import Unreachable
 from telemetry.objects.wire import OBJECTS_PATH
-from telemetry.records import Health, Lane, Purpose, Record
+from telemetry.records import ClockAnchor, Health, Lane, Purpose, Record
 from telemetry.spool import Spool, SpoolKeeper, SpoolLimits
 from telemetry.spool.counts import LaneCounts, MemoryCounters
 from telemetry.uplink.config import UplinkConfig
@@ -163,9 +165,18 @@ async def test_a_clock_in_1970_is_set_by_the_receivers_signed_time_and_then_ever
         vehicle, backlog = await a_vehicle(receiver, tmp_path), MemoryBacklog()
         wall = OffsetClock(SystemClock(), -SystemClock().wall_ns())
         backlog.add(make_block())
-        async with running(cloud_side(vehicle, wall, backlog)):
+        told: list[ClockAnchor] = []
+        anchors = ClockAnchors(wall, "boot", {Lane.P1: bytes(16)}, told.append)
+        trust = Trust(vehicle.paired, vehicle.keys, wall, vehicle.disk)
+        side = CloudSide(trust, backlog, SystemClock(), Random(7), LinkSection(), QUICK, anchors=anchors)
+        async with running(side):
             await until(lambda: backlog.freed == 3)
         assert abs(wall.offset_ns) < SECOND_NS
+        assert [anchor.source for anchor in told] == ["receiver", "certificates"]
+        # Who reads them places this very moment, within what the receiver said.
+        placed = Timeline(told).place(Lane.P1, bytes(16), wall.boot_ns(), believed_ns=0)
+        assert placed.within_ns is not None
+        assert abs(placed.wall_ns - SystemClock().wall_ns()) <= placed.within_ns + SECOND_NS // 20
 
 
 async def test_a_connect_that_began_before_a_renewal_doesnt_make_the_former_identity_superfluous(

@@ -1,4 +1,4 @@
-"""`outrider bench uplink`: what P0 waits behind bulk on a narrow line, what bulk has of it, and what a budget lets out."""
+"""`outrider bench uplink`: what P0 waits behind bulk on a narrow line, what bulk has of it, what a budget lets out."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def run(scale: float = 1.0) -> list[Metric]:
         bulk = asyncio.run(p0_while_bulk_drains(Path(folder) / "bulk", max(1, round(BULK_OBJECTS * scale))))
         drained = asyncio.run(backlog_drains(Path(folder) / "backlog", max(20, round(BACKLOG_BLOCKS * scale))))
         budgeted = asyncio.run(budget_ends(Path(folder) / "budget"))
-    return [*_bulk(bulk), _drained(drained), *_budget(budgeted)]
+    return [*_bulk(bulk), *_drained(drained), *_budget(budgeted)]
 
 
 async def p0_while_bulk_drains(folder: Path, objects: int, bytes_per_s: float = BYTES_PER_S) -> Felt:
@@ -81,9 +81,12 @@ async def backlog_drains(folder: Path, blocks: int, bytes_per_s: float = BYTES_P
         async with road.sending():
             await _connected(road)
             began_ns, before = road.clock.boot_ns(), road.stored(Lane.P2)
+            alerts = asyncio.ensure_future(_alerts(road))
             await road.until_stored(Lane.P2, blocks)
             lasted_s = (road.clock.boot_ns() - began_ns) / SECOND_NS
-        return Felt([], lasted_s, (blocks - before) * BLOCK_BYTES, 0)
+            alerts.cancel()
+            waited = await alerts
+        return Felt(waited, lasted_s, (blocks - before) * BLOCK_BYTES, 0)
 
 
 async def budget_ends(folder: Path, bytes_per_s: float = BYTES_PER_S, budget: int = BUDGET_BYTES) -> Budgeted:
@@ -147,14 +150,18 @@ def _bulk(felt: Felt) -> list[Metric]:
     ]  # fmt: skip
 
 
-def _drained(felt: Felt) -> Metric:
+def _drained(felt: Felt) -> list[Metric]:
     share = felt.bulk_bytes / felt.lasted_s / BYTES_PER_S
     day_min = 8640 * BLOCK_BYTES / (share * BYTES_PER_S) / 60
     how = (
         f"{felt.bulk_bytes / 1e6:.1f} MB of signal blocks of {BLOCK_BYTES:,} B, encryption and TLS aside; {_LINE}; "
         f"so a day's {8640 * BLOCK_BYTES / 1e6:.0f} MB take {day_min:.0f} min"
     )
-    return Metric("backlog over the line's rate", share, "", how, 0.95, "at least")
+    alerts = f"{len(felt.alerts_s)} alerts meanwhile; their bytes are the backlog's loss"
+    return [
+        Metric("backlog over the line's rate", share, "", how, 0.95, "at least"),
+        Metric("P0 p99 while a backlog drains", percentile(felt.alerts_s, 0.99), "s", alerts, 1.0),
+    ]
 
 
 def _budget(felt: Budgeted) -> list[Metric]:
