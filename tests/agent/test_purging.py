@@ -31,6 +31,10 @@ CONFIG = AgentConfig.model_validate(
 )
 
 
+TOLD = 3
+"""Records of a short drive: one of the vehicle, one of the runtime's health, and where its clock stood."""
+
+
 def drives(daemon: Daemon) -> None:
     daemon._keep([record_of(1, VehicleSummary({"Vehicle.Speed": 50.0}))])
     daemon._health("test", "something of the runtime's own")
@@ -55,13 +59,13 @@ async def purged_while_driving(state: Path) -> Any:
     daemon = Daemon(CONFIG, state, {})
     async with at_work(daemon):
         drives(daemon)
-        await until(lambda: durable(daemon) == 2)
+        await until(lambda: durable(daemon) == TOLD)
         purged = await asyncio.to_thread(ask_purge, state / SOCKET_NAME, ["driving"])
         status = daemon.status()
         assert status.law_1_holds
         assert sum(lane.erased for lane in status.spool.lanes) == 1
         drives(daemon)
-        await until(lambda: durable(daemon) == 4)
+        await until(lambda: durable(daemon) == TOLD + 2)
     return purged
 
 
@@ -70,7 +74,7 @@ async def test_a_running_agent_erases_what_it_has_for_a_purpose_and_goes_on(tmp_
     purged = await purged_while_driving(state)
     assert (purged["purposes"], purged["records"], purged["why"]) == (["driving"], 1, "asked")
     assert purged["keys_before"]["spool"] != purged["keys_after"]["spool"]
-    assert spooled_at_the_next_start(state) == 3
+    assert spooled_at_the_next_start(state) == TOLD + 1
     lines = [json.loads(line) for line in (state / "privacy" / "audit").read_text().splitlines()]
     assert [(line["event"], purged["name"] in line["detail"]) for line in lines] == [("purged", True)]
 
@@ -81,7 +85,7 @@ async def test_what_waits_in_memory_for_its_commit_is_erased_too(tmp_path: Path)
         await until((tmp_path / "state" / SOCKET_NAME).exists)
         drives(daemon)
         purged = await asyncio.to_thread(ask_purge, tmp_path / "state" / SOCKET_NAME, ["all"])
-        assert purged["records"] == 2
+        assert purged["records"] == TOLD
         assert sum(lane.spooled + lane.pending for lane in daemon.status().spool.lanes) == 0
 
 
@@ -92,7 +96,7 @@ async def test_what_is_no_purpose_is_refused_by_a_running_agent_and_nothing_is_e
         await until((tmp_path / "state" / SOCKET_NAME).exists)
         with pytest.raises(NotDone, match="Did you mean driving"):
             await asyncio.to_thread(ask_purge, tmp_path / "state" / SOCKET_NAME, ["drivin"])
-        await until(lambda: durable(daemon) == 2)
+        await until(lambda: durable(daemon) == TOLD)
         assert daemon.status().spool.lanes[2].spooled == 1
 
 
@@ -101,7 +105,7 @@ def test_consent_taken_back_erases_at_the_next_start_what_was_kept_with_it(tmp_p
     without = CONFIG.model_copy(update={"privacy": CONFIG.privacy.model_copy(update={"consents": {Purpose.OPERATION}})})
     after = Daemon(without, state, {}).status()
     lanes = after.spool.lanes
-    assert (sum(lane.erased for lane in lanes), sum(lane.spooled for lane in lanes)) == (1, 1)
+    assert (sum(lane.erased for lane in lanes), sum(lane.spooled for lane in lanes)) == (1, TOLD - 1)
     assert after.law_1_holds
 
 
@@ -119,7 +123,7 @@ def kept(tmp_path: Path) -> Path:
         daemon = Daemon(CONFIG, tmp_path / "state", {})
         async with at_work(daemon):
             drives(daemon)
-            await until(lambda: durable(daemon) == 2)
+            await until(lambda: durable(daemon) == TOLD)
 
     asyncio.run(life())
     gc.collect()
@@ -132,7 +136,7 @@ def test_without_an_agent_the_verb_purges_the_folder_itself(tmp_path: Path, caps
     assert (first["purposes"], first["records"]) == (["safety", "driving"], 1)
     assert said(capsys, state, "--purpose", "driving")["records"] == 0
     assert run(["agent", "purge", "--state", str(state), "--yes", "--purpose", "all"]) == 0
-    assert "Erased for safety, driving, perception, operation, learning: 1 records" in capsys.readouterr().out
+    assert f"Erased for safety, driving, perception, operation, learning: {TOLD - 1} records" in capsys.readouterr().out
 
 
 def test_no_agent_can_start_while_the_verb_purges(tmp_path: Path) -> None:
