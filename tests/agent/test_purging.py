@@ -23,7 +23,7 @@ from ecu.disk import DiskFault
 from ecu.errors import OutriderError, UsageFault
 from ecu.keys import KeysTaken
 from outrider import run
-from telemetry.records import Purpose, VehicleSummary, record_of
+from telemetry.records import Lane, Purpose, VehicleSummary, record_of
 from tests.agent.test_daemon import at_work
 
 CONFIG = AgentConfig.model_validate(
@@ -44,6 +44,10 @@ async def until(reached: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not reached():
             await asyncio.sleep(0.01)
+
+
+def offered(daemon: Daemon) -> int:
+    return sum(lane.offered for lane in daemon.status().spool.lanes)
 
 
 def durable(daemon: Daemon) -> int:
@@ -74,7 +78,7 @@ async def test_a_running_agent_erases_what_it_has_for_a_purpose_and_goes_on(tmp_
     purged = await purged_while_driving(state)
     assert (purged["purposes"], purged["records"], purged["why"]) == (["driving"], 1, "asked")
     assert purged["keys_before"]["spool"] != purged["keys_after"]["spool"]
-    assert spooled_at_the_next_start(state) == TOLD + 1
+    assert spooled_at_the_next_start(state) == TOLD + 2  # and what was erased is told
     lines = [json.loads(line) for line in (state / "privacy" / "audit").read_text().splitlines()]
     assert [(line["event"], purged["name"] in line["detail"]) for line in lines] == [("purged", True)]
 
@@ -82,11 +86,12 @@ async def test_a_running_agent_erases_what_it_has_for_a_purpose_and_goes_on(tmp_
 async def test_what_waits_in_memory_for_its_commit_is_erased_too(tmp_path: Path) -> None:
     daemon = Daemon(CONFIG, tmp_path / "state", {})
     async with at_work(daemon):
-        await until((tmp_path / "state" / SOCKET_NAME).exists)
+        await until(lambda: offered(daemon) == 1)
         drives(daemon)
         purged = await asyncio.to_thread(ask_purge, tmp_path / "state" / SOCKET_NAME, ["all"])
         assert purged["records"] == TOLD
-        assert sum(lane.spooled + lane.pending for lane in daemon.status().spool.lanes) == 0
+        lane = daemon.status().spool.lanes[Lane.P2]
+        assert (lane.offered, lane.durable, lane.pending) == (1, 0, 0)
 
 
 async def test_what_is_no_purpose_is_refused_by_a_running_agent_and_nothing_is_erased(tmp_path: Path) -> None:
