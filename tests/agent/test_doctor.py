@@ -212,7 +212,9 @@ def test_a_link_that_has_only_just_come_back_owes_no_receipt_yet() -> None:
 
 def test_every_state_of_the_uplink_is_told() -> None:
     for state in UplinkState:
-        assert any(f.subject in ("link", "clock", "network") for f in diagnose(replace(HEALTHY, cloud=uplink(state)))), state
+        assert any(
+            f.subject in ("link", "clock", "network") for f in diagnose(replace(HEALTHY, cloud=uplink(state)))
+        ), state
 
 
 def test_a_revoked_vehicle_hears_whom_to_ask() -> None:
