@@ -14,6 +14,7 @@ from agent.config import AgentConfig
 from agent.perception.settings import Supervision
 from agent.signals.campaigns import CampaignShelf
 from agent.signals.messages import Admission, PicturesWanted, Work
+from agent.signals.plans import PlanShelf
 from agent.signals.seen import SeenSignals
 from agent.signals.side import SignalSide, SignalSideStatus
 from ecu.clock import SECOND_NS, Clock
@@ -30,7 +31,6 @@ from telemetry.spool.packing import max_event_bytes
 FOLDER: Final = "signals"
 LOOK_EVERY_NS: Final = SECOND_NS
 RESTART_WITHIN_S: Final = 2.0
-PLAN_FILE: Final = "signals.plan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,6 @@ class SignalRoom:
     ) -> None:
         self._folder = state / FOLDER
         self._settings = settings
-        self._signed = signed
         self._clock = clock
         self._wall_s = wall_s
         self._on_values = on_values
@@ -112,7 +111,8 @@ class SignalRoom:
             Path(settings.campaigns) if settings.campaigns else None,
         )
         self._seen = SeenSignals(settings.camera)
-        self._plan = self._plan_path()
+        self._plans = PlanShelf(self._folder, partial(signed, Kind.CONFIG), settings.plan)
+        self._plan = self._plans.path()
         self._side = SignalSide(self._work, self._shelf, self, supervision, on_health)
         self._is_on = False
 
@@ -131,8 +131,7 @@ class SignalRoom:
         while True:
             self._side.tell_wall(self._wall_s())
             self._side.look()
-            if (plan := self._plan_path()) != self._plan:
-                self._plan = plan
+            if self._plans.path() != self._plan:
                 await self._side.restart(self._clock.boot_ns(), RESTART_WITHIN_S)
             await self._clock.sleep_until(self._clock.boot_ns() + LOOK_EVERY_NS)
 
@@ -167,7 +166,10 @@ class SignalRoom:
 
     def status(self) -> SignalRoomStatus:
         side = self._side.status() if self._is_on else None
-        return SignalRoomStatus(self._settings.bus, self._plan, self._shelf.fault, side)
+        fault = self._shelf.fault or self._plans.refused
+        if self._settings.bus and not self._plan:
+            fault = "The bus waits for a plan of its signals: [signals] plan, or a release that brings one."
+        return SignalRoomStatus(self._settings.bus, self._plan, fault, side)
 
     # --- in ---------------------------------------------------------------------------------------
 
@@ -197,19 +199,28 @@ class SignalRoom:
         if admission.refused:
             self._on_health("campaigns_refused", admission.refused)
 
+    def on_ready(self) -> None:
+        self._plans.settle(self._plan)
+
+    def on_unusable(self, why: str) -> bool:
+        if not self._plans.refuse(self._plan, why):
+            return False
+        self._on_health("plan_refused", why)
+        return True
+
     # --- inside -----------------------------------------------------------------------------------
 
     def _is_needed(self) -> bool:
-        return bool(self._settings.bus) or (self._settings.floor.enabled and bool(self._shelf.candidates()))
-
-    def _plan_path(self) -> str:
-        folder = self._signed(Kind.CONFIG)
-        return self._settings.plan if folder is None else str(folder / PLAN_FILE)
+        self._plan = self._plans.path()
+        if self._settings.bus:
+            return bool(self._plan)
+        return self._settings.floor.enabled and bool(self._shelf.candidates())
 
     def _work(self) -> Work:
         settings = self._settings
+        self._plan = self._plans.path()
         return Work(
-            source=settings.bus,
+            source=settings.bus if self._plan else "",
             plan=self._plan,
             privacy=settings.privacy.model_dump_json(),
             floor=settings.floor.model_dump_json(),

@@ -73,6 +73,12 @@ class Hears(Protocol):
 
     def on_admission(self, admission: Admission) -> None: ...
 
+    def on_ready(self) -> None: ...
+
+    def on_unusable(self, why: str) -> bool:
+        """Its work can't be done. True: there is other work to begin with instead."""
+        ...
+
 
 class Campaigns(Protocol):
     """Which campaigns are to be in force (agent/signals/campaigns.py)."""
@@ -167,7 +173,7 @@ class SignalSide:
             await self._gone.wait()
             assert self._child is not None
             await self._child.reaped()
-        if self._usage:
+        if self._usage and not self._hears.on_unusable(self._fault):
             raise UsageFault(self._fault)
         if self._fault != self._complained:
             self._complained = self._fault
@@ -175,6 +181,7 @@ class SignalSide:
 
     async def _begin_life(self) -> None:
         self._restarts.begins()
+        self._usage = False
         self._gone.clear()
         self._ready = asyncio.get_running_loop().create_future()
         self._asked.clear()
@@ -250,6 +257,7 @@ class SignalSide:
         match message:
             case SignalsReady():
                 self._fault = self._complained = ""
+                self._hears.on_ready()
                 if self._ready is not None and not self._ready.done():
                     self._ready.set_result(None)
             case Admission():

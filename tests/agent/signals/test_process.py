@@ -93,6 +93,11 @@ class Scene:
         self.admissions.append(admission)
         self.news.set()
 
+    def on_ready(self) -> None: ...
+
+    def on_unusable(self, why: str) -> bool:
+        return False
+
     def _ill(self, what: str, detail: str) -> None:
         self.health.append(f"{what}: {detail}")
         self.news.set()
