@@ -30,7 +30,7 @@ from tests.end_to_end.world import until
 
 SECONDS = 8
 STEADY = campaign("steady", {"kind": "periodic", "period_ms": 1000}, SPEED, PEDAL)
-TOO_MUCH = campaign("greedy", {"kind": "periodic", "period_ms": 10}, SPEED)
+TOO_MUCH = campaign("greedy", {"kind": "periodic", "period_ms": 100}, SPEED)
 URGENT = {**BRAKING, "lane": "p0", "purpose": "safety"}
 
 
@@ -60,9 +60,9 @@ class Fleet:
             "privacy": {"consents": ["driving", "safety", "operation"]},
             "updates": {"poll_s": 0.5},
         })  # fmt: skip
-        log = (self._folder / "agent.log").open("w")
         command = ["-m", "outrider", "agent", "run", "--state", str(self._stage.places.agent), "--config", str(config)]
-        return await asyncio.create_subprocess_exec(sys.executable, *command, stderr=log, stdout=log)
+        with (self._folder / "agent.log").open("w") as log:
+            return await asyncio.create_subprocess_exec(sys.executable, *command, stderr=log, stdout=log)
 
     def side(self) -> Any:
         try:
