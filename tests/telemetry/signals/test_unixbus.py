@@ -16,10 +16,10 @@ from ecu.channel import Advance, Done, Message, pair
 from ecu.clock import MILLISECOND_NS, SECOND_NS, SteppingClock
 from ecu.errors import EXIT_ENVIRONMENT
 from telemetry.signals.conversation import Conversation
+from telemetry.signals.farend import SourceLost
 from telemetry.signals.frames import Frames, concat
 from telemetry.signals.framesource import BatchLimits
 from telemetry.signals.messages import MAX_FRAMES_A_MESSAGE, FrameBatch, Signals, SourceHello, ToSource
-from telemetry.signals.source import SourceLost
 from telemetry.signals.unixbus import UnixBus, frames_from, message_of
 
 NOW_NS = 100 * SECOND_NS
