@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetry.signals.frames import CLASSIC_BYTES, EXTENDED, FD_BYTES, STANDARD_IDS, Frames
+from telemetry.signals.frames import CLASSIC_BYTES, ERROR, EXTENDED, FD_BYTES, REMOTE, STANDARD_IDS, Frames
 
 CAN_MTU: Final = 16
 CANFD_MTU: Final = 72
@@ -35,12 +35,12 @@ CAN_FRAME: Final = np.dtype(
 assert CAN_FRAME.itemsize == CAN_MTU
 assert CANFD_FRAME.itemsize == CANFD_MTU
 
-_STANDARD_MASK: Final = np.uint32(STANDARD_IDS - 1)
+_STANDARD_MASK: Final = np.uint32((STANDARD_IDS - 1) | REMOTE | ERROR)  # flagged, they are no id of any plan
 _EXTENDED: Final = np.uint32(EXTENDED)
 
 
 def frames_of(rows: NDArray[np.void], t_ns: NDArray[np.int64], bus: NDArray[np.uint8]) -> Frames:
-    """Frames of (n,) rows of either struct, copied: the buffer may be used again. All have to be data frames.
+    """Frames of (n,) rows of either struct, copied: the buffer may be used again. What has no data keeps its flag.
 
     What the structs leave open is settled here: a length beyond the room counts as all of it, and what lies behind
     the length is zeros.

@@ -95,17 +95,20 @@ class DatagramReader:
             control = self._control[i].ctypes.data
             self._headers[i].header = _MsgHdr(None, 0, at, 1, control, _CONTROL_BYTES, 0)
         self._fresh = bytes(self._headers)
+        self._used = 0  # headers that the kernel wrote into: it takes what it wrote for the room that there is
         self._answered = np.frombuffer(memoryview(self._headers).cast("B"), _ANSWERED)
 
     def receive(self, fd: int) -> Datagrams | None:
         """What is there now, None when nothing is. Raises OSError as recvmmsg does."""
-        ctypes.memmove(self._headers, self._fresh, len(self._fresh))
+        ctypes.memmove(self._headers, self._fresh, self._used * ctypes.sizeof(_MMsgHdr))
+        self._used = 0
         count = _libc.recvmmsg(fd, self._headers, len(self._headers), _MSG_DONTWAIT | _MSG_TRUNC, None)
         if count < 0:
             number = ctypes.get_errno()
             if number in (errno.EAGAIN, errno.EINTR):
                 return None
             raise OSError(number, os.strerror(number))
+        self._used = count
         answered = self._answered[:count]
         wall_ns, dropped = ancillary(self._control[:count], answered["control_length"].astype(np.int64))
         return Datagrams(self._data[:count], answered["length"].astype(np.uint32), wall_ns, dropped)

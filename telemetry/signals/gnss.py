@@ -14,9 +14,9 @@ from typing import Final
 from ecu.clock import SECOND_NS, Clock
 from ecu.errors import UsageFault, shown
 from telemetry.backoff import backoff_s
+from telemetry.signals.farend import RECONNECT_BASE_S, RECONNECT_CAP_S, SourceLost
 from telemetry.signals.nmea import NmeaReader, TimeSaid
 from telemetry.signals.schema import Columns
-from telemetry.signals.source import RECONNECT_BASE_S, RECONNECT_CAP_S, SourceLost
 
 READ_BYTES: Final = 4096
 _SPEEDS: Final = (4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800)

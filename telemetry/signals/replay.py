@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from ecu.clock import Clock
+from telemetry.signals.farend import SourceLost
 from telemetry.signals.frames import Frames, concat, no_frames
 from telemetry.signals.framesource import LIMITS, BatchLimits, FrameStatus, portions
 from telemetry.signals.recording import Recording, RecordingRefused
-from telemetry.signals.source import SourceLost
 
 
 class Tape:

@@ -20,9 +20,9 @@ from ecu.errors import UsageFault, shown
 from telemetry.backoff import backoff_s
 from telemetry.signals.canlayout import CAN_MTU, CANFD_FRAME, CANFD_MTU, frames_of
 from telemetry.signals.datagrams import SO_RXQ_OVFL, SO_TIMESTAMPNS, DatagramReader, Datagrams
+from telemetry.signals.farend import RECONNECT_BASE_S, RECONNECT_CAP_S, SourceLost
 from telemetry.signals.frames import CLASSIC_BYTES, ERROR, REMOTE, Frames, concat, no_frames
 from telemetry.signals.framesource import LIMITS, BatchLimits, FrameStatus, portions
-from telemetry.signals.source import RECONNECT_BASE_S, RECONNECT_CAP_S, SourceLost
 
 RECEIVE_BUFFER_BYTES: Final = 4 * 1024 * 1024
 _SO_RCVBUFFORCE: Final = 33

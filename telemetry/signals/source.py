@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Final
 
-from ecu.channel import Advance, BadMessage, ChannelClosed, Done, Message
 from ecu.clock import SECOND_NS, Clock
-from ecu.errors import EnvironmentFault, UsageFault
 from ecu.samples import Sample
 from telemetry.backoff import backoff_s
-from telemetry.records import TelemetryError
 from telemetry.signals.anchor import Anchor
-from telemetry.signals.conversation import Conversation
-from telemetry.signals.messages import Begin, FromSource, Signals, SourceHello
-
-RECONNECT_BASE_S: Final = 0.1
-RECONNECT_CAP_S: Final = 5.0
+from telemetry.signals.farend import RECONNECT_BASE_S, RECONNECT_CAP_S, Dial, FarEnd, SourceLost
+from telemetry.signals.messages import Begin, FromSource, Signals
 
 SignalSample = Sample[dict[str, float]]
-
-Dial = Callable[[], socket.socket]
-"""Returns a connected socket; raises SourceLost when nobody answers. Never waits."""
-
-
-class SourceLost(TelemetryError, EnvironmentFault):
-    """The signal source is gone, was never there, or speaks nonsense. In real time: connect again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +31,6 @@ class SignalStatus:
     moved: int = 0
 
 
-def unix_dial(url: str) -> Dial:
-    """Dials `unix:PATH`. Raises UsageFault for any other URL."""
-    scheme, _, path = url.partition(":")
-    if scheme != "unix" or not path:
-        raise UsageFault(f"{url!r} is no signal source: write unix:PATH, the socket that the source listens on.")
-
-    def dial() -> socket.socket:
-        end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        end.setblocking(False)
-        try:
-            end.connect(path)
-        except OSError as error:
-            end.close()
-            raise SourceLost(f"No signal source answers at {url} ({error.strerror}): start it there.") from error
-        return end
-
-    return dial
-
-
 class SocketSignals:
     """One channel of samples. Use either `samples` (real time) or `begin` and `advance` (lockstep), from one task.
 
@@ -73,11 +39,10 @@ class SocketSignals:
     """
 
     def __init__(self, dial: Dial, clock: Clock, rng: Random, channel: str = "signals") -> None:
-        self._dial = dial
+        self._far: FarEnd[FromSource] = FarEnd(dial, FromSource, "The signal source")
         self._clock = clock
         self._rng = rng
         self._name = channel
-        self._conversation: Conversation[FromSource] | None = None
         self._last_seq: int | None = None
         self._anchor: Anchor | None = None
         self._status = SignalStatus(connected=False, reason="not started")
@@ -95,7 +60,7 @@ class SocketSignals:
             try:
                 await self._open(Begin(realtime=True, from_ns=self._clock.boot_ns()))
                 while True:
-                    sample = self._taken(await self._receive())
+                    sample = self._taken(await self._far.receive())
                     attempt = 0
                     if sample is not None:
                         yield sample
@@ -114,41 +79,32 @@ class SocketSignals:
 
     async def advance(self, t_ns: int) -> list[SignalSample]:
         """All samples up to and including `t_ns` that weren't told before, in order. Raises SourceLost."""
-        await self._send(Advance(t_ns))
         samples: list[SignalSample] = []
-        while not isinstance(message := await self._receive(), Done):
+        async for message in self._far.granted(t_ns):
             sample = self._taken(message)
             if sample is None or sample.t_ns > t_ns:
-                raise SourceLost(f"The signal source broke lockstep: {message} came before the answer to {t_ns} ns.")
+                raise self._far.broke_lockstep(f"a sample out of its time came before the answer to {t_ns} ns")
             samples.append(sample)
-        if message.t_ns != t_ns:
-            raise SourceLost(f"The signal source broke lockstep: it answered {message.t_ns} ns to {t_ns} ns.")
         return samples
 
     def close(self) -> None:
-        if self._conversation is not None:
-            self._conversation.close()
-            self._conversation = None
+        self._far.close()
         self._status = replace(self._status, connected=False)
 
     async def _open(self, begin: Begin) -> None:
         self.close()
-        self._conversation = Conversation(self._dial(), FromSource)
         self._last_seq = None
-        hello = await self._receive()
-        if not isinstance(hello, SourceHello):
-            raise SourceLost(f"The signal source didn't greet, it said {hello}: check that its version is ours.")
+        hello = await self._far.open(begin)
         self._anchor = Anchor() if begin.realtime else None
         if self._anchor is not None:
             self._anchor.greet(hello.now_ns, self._clock.boot_ns())
             self._status = replace(self._status, moved=self._status.moved + self._anchor.moved)
-        await self._send(begin)
         self._status = replace(self._status, connected=True, reason="")
 
     def _taken(self, message: FromSource) -> SignalSample | None:
         """The sample to hand on, None when it ran backwards. Raises SourceLost for what isn't a sample."""
         if not isinstance(message, Signals):
-            raise SourceLost(f"The signal source said {message} out of turn: check that its version is ours.")
+            raise self._far.out_of_turn(message)
         expected = message.seq if self._last_seq is None else self._last_seq + 1
         self._last_seq = message.seq
         status = replace(self._status, missed=self._status.missed + max(0, message.seq - expected))
@@ -163,22 +119,3 @@ class SocketSignals:
             return None
         self._status = replace(status, received=status.received + 1, last_t_ns=t_ns)
         return Sample(self._name, t_ns, message.seq, message.values)
-
-    async def _send(self, message: Message) -> None:
-        try:
-            await self._conversing().send(message)
-        except ChannelClosed as error:
-            raise SourceLost("The signal source hung up.") from error
-
-    async def _receive(self) -> FromSource:
-        try:
-            return await self._conversing().receive()
-        except ChannelClosed as error:
-            raise SourceLost("The signal source hung up.") from error
-        except BadMessage as error:
-            raise SourceLost(f"The signal source said what this version doesn't know: {error}.") from error
-
-    def _conversing(self) -> Conversation[FromSource]:
-        if self._conversation is None:
-            raise SourceLost("The signal source isn't connected: begin first.")
-        return self._conversation

@@ -8,27 +8,24 @@ from random import Random
 
 import numpy as np
 
-from ecu.channel import Advance, BadMessage, ChannelClosed, Done, Message
 from ecu.clock import SECOND_NS, Clock
 from telemetry.backoff import backoff_s
 from telemetry.signals.anchor import Anchor
 from telemetry.signals.canlayout import CAN_FRAME, CANFD_FRAME, frames_of, rows_of
-from telemetry.signals.conversation import Conversation
+from telemetry.signals.farend import RECONNECT_BASE_S, RECONNECT_CAP_S, Dial, FarEnd, SourceLost
 from telemetry.signals.frames import CLASSIC_BYTES, Frames, concat, in_order
 from telemetry.signals.framesource import LIMITS, BatchLimits, FrameStatus, anchored, portions
-from telemetry.signals.messages import MAX_FRAMES_A_MESSAGE, Begin, FrameBatch, FromBus, SourceHello
-from telemetry.signals.source import RECONNECT_BASE_S, RECONNECT_CAP_S, Dial, SourceLost
+from telemetry.signals.messages import MAX_FRAMES_A_MESSAGE, Begin, FrameBatch, FromBus
 
 
 class UnixBus:
     """Frames that a process at the other end tells (telemetry/signals/messages.py)."""
 
     def __init__(self, dial: Dial, clock: Clock, rng: Random, limits: BatchLimits = LIMITS) -> None:
-        self._dial = dial
+        self._far: FarEnd[FromBus] = FarEnd(dial, FromBus, "The bus")
         self._clock = clock
         self._rng = rng
         self._limits = limits
-        self._conversation: Conversation[FromBus] | None = None
         self._anchor: Anchor | None = None
         self._next_seq: int | None = None
         self._status = FrameStatus(connected=False, reason="not started")
@@ -45,7 +42,7 @@ class UnixBus:
                 await self._open(Begin(realtime=True, from_ns=self._clock.boot_ns()))
                 was_full = False
                 while True:
-                    first = self._taken(await self._receive())
+                    first = self._taken(await self._far.receive())
                     attempt = 0
                     if not was_full:
                         # More comes meanwhile, and a wake for each message would cost more than its decoding.
@@ -69,36 +66,27 @@ class UnixBus:
         await self._open(Begin(realtime=False, from_ns=from_ns))
 
     async def advance(self, t_ns: int) -> Frames:
-        await self._send(Advance(t_ns))
         parts: list[Frames] = []
-        while not isinstance(message := await self._receive(), Done):
+        async for message in self._far.granted(t_ns):
             frames = self._taken(message)
             if len(frames) and int(frames.t_ns[-1]) > t_ns:
-                raise SourceLost(f"The bus broke lockstep: frames of {frames.t_ns[-1]} ns came in answer to {t_ns} ns.")
+                raise self._far.broke_lockstep(f"frames of {frames.t_ns[-1]} ns came in answer to {t_ns} ns")
             parts.append(frames)
-        if message.t_ns != t_ns:
-            raise SourceLost(f"The bus broke lockstep: it answered {message.t_ns} ns to {t_ns} ns.")
         return concat(parts)
 
     def close(self) -> None:
-        if self._conversation is not None:
-            self._conversation.close()
-            self._conversation = None
+        self._far.close()
         self._status = replace(self._status, connected=False)
 
     async def _open(self, begin: Begin) -> None:
         self.close()
-        self._conversation = Conversation(self._dial(), FromBus)
         self._next_seq = None
-        hello = await self._receive()
-        if not isinstance(hello, SourceHello):
-            raise SourceLost(f"The bus didn't greet, it said {type(hello).__name__}: check that its version is ours.")
+        hello = await self._far.open(begin)
         if self._anchor is not None:
             self._moved_before += self._anchor.moved
         self._anchor = Anchor() if begin.realtime else None
         if self._anchor is not None:
             self._anchor.greet(hello.now_ns, self._clock.boot_ns())
-        await self._send(begin)
         last_t_ns = self._status.last_t_ns if begin.realtime else -1
         self._status = replace(self._status, connected=True, reason="", last_t_ns=last_t_ns)
 
@@ -107,19 +95,19 @@ class UnixBus:
         parts, rows, lost = [first], len(first), None
         while lost is None and rows < self._limits.frames:
             try:
-                message = self._conversing().try_receive()
+                message = self._far.try_receive()
                 if message is None:
                     break
                 parts.append(self._taken(message))
                 rows += len(parts[-1])
-            except (ChannelClosed, BadMessage, SourceLost) as error:
-                lost = error if isinstance(error, SourceLost) else _lost(error)
+            except SourceLost as error:
+                lost = error
         return concat(parts), lost
 
     def _taken(self, message: FromBus) -> Frames:
         """Its frames; raises SourceLost for what isn't any."""
         if not isinstance(message, FrameBatch):
-            raise SourceLost(f"The bus said {type(message).__name__} out of turn: check that its version is ours.")
+            raise self._far.out_of_turn(message)
         frames = frames_from(message)
         missed = 0 if self._next_seq is None else max(0, message.seq - self._next_seq)
         self._next_seq = message.seq + len(frames)
@@ -127,7 +115,7 @@ class UnixBus:
             floor_ns = self._status.last_t_ns
             frames = replace(frames, t_ns=anchored(frames.t_ns, self._anchor, floor_ns, self._clock.boot_ns()))
         elif len(frames) and int(frames.t_ns[0]) < self._status.last_t_ns:
-            raise SourceLost(f"The bus broke lockstep: {frames.t_ns[0]} ns came after {self._status.last_t_ns} ns.")
+            raise self._far.broke_lockstep(f"{frames.t_ns[0]} ns came after {self._status.last_t_ns} ns")
         self._status = replace(
             self._status,
             received=self._status.received + len(frames),
@@ -135,29 +123,6 @@ class UnixBus:
             last_t_ns=int(frames.t_ns[-1]) if len(frames) else self._status.last_t_ns,
         )
         return frames
-
-    async def _send(self, message: Message) -> None:
-        try:
-            await self._conversing().send(message)
-        except ChannelClosed as error:
-            raise _lost(error) from error
-
-    async def _receive(self) -> FromBus:
-        try:
-            return await self._conversing().receive()
-        except (ChannelClosed, BadMessage) as error:
-            raise _lost(error) from error
-
-    def _conversing(self) -> Conversation[FromBus]:
-        if self._conversation is None:
-            raise SourceLost("The bus isn't connected: begin first.")
-        return self._conversation
-
-
-def _lost(error: ChannelClosed | BadMessage) -> SourceLost:
-    if isinstance(error, BadMessage):
-        return SourceLost(f"The bus said what this version doesn't know: {error}.")
-    return SourceLost("The bus hung up.")
 
 
 def message_of(frames: Frames, seq: int) -> FrameBatch:

@@ -18,12 +18,12 @@ from ecu.clock import MILLISECOND_NS, SECOND_NS, SteppingClock
 from ecu.errors import UsageFault
 from simulator.bus import SimulatedBus
 from telemetry.signals.canlayout import rows_of
+from telemetry.signals.farend import SourceLost
 from telemetry.signals.frames import EXTENDED, Frames, concat, no_frames
 from telemetry.signals.framesource import BatchLimits, FrameSource
 from telemetry.signals.recording import encode_recording, open_recording
 from telemetry.signals.replay import RecordingSource
 from telemetry.signals.socketcan import SocketCan
-from telemetry.signals.source import SourceLost
 from telemetry.signals.unixbus import UnixBus
 
 BOOT_NS = 1000 * SECOND_NS

@@ -15,8 +15,8 @@ import pytest
 
 from ecu.clock import SECOND_NS, SteppingClock
 from ecu.errors import UsageFault
+from telemetry.signals.farend import SourceLost
 from telemetry.signals.gnss import GnssSource, serial_line
-from telemetry.signals.source import SourceLost
 from tests.telemetry.signals.test_nmea import GGA, RMC, sentence
 
 

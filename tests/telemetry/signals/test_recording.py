@@ -16,12 +16,12 @@ from ecu.clock import SECOND_NS, SteppingClock
 from ecu.errors import UsageFault
 from simulator.recordings import from_candump, from_comma2k19, main
 from telemetry.signals.decode import Decoder
+from telemetry.signals.farend import SourceLost
 from telemetry.signals.frames import EXTENDED, Frames, concat, in_order
 from telemetry.signals.plan import load_plan
 from telemetry.signals.recording import HEADER_BYTES, RecordingRefused, encode_recording, open_recording
 from telemetry.signals.replay import RecordingSource, Tape
 from telemetry.signals.schema import physical
-from telemetry.signals.source import SourceLost
 
 DRIVES = Path(__file__).parents[3] / "simulator" / "drives"
 MINUTE = (DRIVES / "comma2k19-rav4.frames").read_bytes()

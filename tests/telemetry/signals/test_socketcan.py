@@ -19,10 +19,10 @@ from ecu.clock import MILLISECOND_NS, SECOND_NS, SteppingClock, SystemClock
 from ecu.errors import UsageFault
 from telemetry.signals.canlayout import CAN_MTU, CANFD_MTU
 from telemetry.signals.datagrams import SO_RXQ_OVFL, SO_TIMESTAMPNS, DatagramReader, Datagrams, ancillary
+from telemetry.signals.farend import SourceLost
 from telemetry.signals.frames import ERROR, EXTENDED, REMOTE, Frames, no_frames
 from telemetry.signals.framesource import BatchLimits, FrameStatus
 from telemetry.signals.socketcan import SocketCan, boot_times, can_bus, listen_closely, sorted_out
-from telemetry.signals.source import SourceLost
 
 NOTHING = FrameStatus(connected=True, reason="")
 

@@ -16,10 +16,10 @@ from ecu.channel import Advance, Done, Message, pair
 from ecu.clock import MILLISECOND_NS, SECOND_NS, SteppingClock
 from ecu.errors import EXIT_ENVIRONMENT
 from telemetry.signals.conversation import Conversation
-from telemetry.signals.frames import Frames, concat
+from telemetry.signals.farend import SourceLost
+from telemetry.signals.frames import ERROR, REMOTE, Frames, concat
 from telemetry.signals.framesource import BatchLimits
 from telemetry.signals.messages import MAX_FRAMES_A_MESSAGE, FrameBatch, Signals, SourceHello, ToSource
-from telemetry.signals.source import SourceLost
 from telemetry.signals.unixbus import UnixBus, frames_from, message_of
 
 NOW_NS = 100 * SECOND_NS
@@ -146,6 +146,11 @@ async def test_what_came_before_a_bus_hung_up_isnt_lost(rig: Rig) -> None:
             await asyncio.sleep(0)
             rig.clock.advance(rig.clock.boot_ns() + MILLISECOND_NS)
         assert len(await first) == 3
+
+
+def test_what_has_no_data_is_never_taken_for_data() -> None:
+    sent = replace(frames(1, 2, 3), can_id=np.array([ERROR | 5, REMOTE | 5, 5], np.uint32))
+    assert frames_from(message_of(sent, 0)).can_id.tolist() == [ERROR | 5, REMOTE | 5, 5]
 
 
 def test_a_message_is_read_as_it_was_made() -> None:
