@@ -131,7 +131,7 @@ class Departures:
                 self._evict((ref.lane, ref.epoch), ref.base_seq, ref.end_seq, Evicted.EXPIRED)
             self._shelf.look_again(now_ns)
         self.free_what_is_done()
-        if self._written_ns < now_ns - (0 if due else _TIME_WRITTEN_EVERY_NS):
+        if now_ns - self._written_ns >= (1 if due else _TIME_WRITTEN_EVERY_NS):
             self._try_to_write(both=False)
 
     def next_look_ns(self) -> int | None:
@@ -141,7 +141,8 @@ class Departures:
             due_ns = self._shelf.next_due_ns()
         if due_ns == math.inf:
             return None
-        return int(min(max(due_ns, now_ns + UNIT_NS), max(self._written_ns, now_ns) + _TIME_WRITTEN_EVERY_NS))
+        # What couldn't be done now is tried again, but not at once.
+        return max(now_ns + UNIT_NS, int(min(due_ns, self._written_ns + _TIME_WRITTEN_EVERY_NS)))
 
     def _evict(self, stream: Stream, start: int, end: int, why: Evicted) -> None:
         left = self._leave(stream, start, end, f"evicted:{why.value}")

@@ -81,7 +81,7 @@ class Spool:
         self._limits = limits
         # A first look at how old all is comes with the first commit: no start waits for it.
         self._look_ns: int | None = time.now_ns() if shelf.all_segments() else None
-        self._telling = False
+        self._telling = self._may_not_tell = False
         self._copies = len(copies(disk))
         self._queue = Queue(limits)
         self._max_wire_bytes = max_wire_bytes(limits.segment_bytes)
@@ -176,15 +176,19 @@ class Spool:
 
     def tell_what_left(self, wall_ns: int, may_tell: Callable[[Record], bool]) -> bool:
         """Offers a record of what left without an acknowledgement, one reason of one epoch at a time; False when there
-        is nothing to tell, the last one isn't durable yet, or no room for it."""
+        is nothing to tell, the last one isn't durable yet, or no room for it. `may_tell` that says no once isn't asked
+        again: what may be told doesn't change while a process lives."""
         with self._departures.lock:
             report = next_report(self._departures.untold)
-        if report is None or self._telling:
+        if report is None or self._telling or self._may_not_tell:
             return False
         boot_ns, (lane, epoch, why) = self._clock.boot_ns(), report.key
         record = record_of(boot_ns, RecordsLeft(int(lane), epoch, why, list(report.ranges), report.unranged))
         run, queue = encode_one(boot_ns, wall_ns, record.event), self._queue.lanes[record.lane]
-        if self._refusal(queue, len(run)) is not None or not may_tell(record):
+        if self._refusal(queue, len(run)) is not None:
+            return False
+        if not may_tell(record):
+            self._may_not_tell = True
             return False
         self._count(record.lane, offered=1)
         queue.put(Waiting(record.purpose, run, 1, boot_ns, None, report))

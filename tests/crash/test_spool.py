@@ -15,12 +15,17 @@ from tests.telemetry.spool.story import (
     KEYS,
     STORIES,
     Story,
+    a_batch_of_many,
     a_batch_that_needs_three_segments,
+    a_full_spool_trims_first,
     a_segment_filled_sent_freed_and_used_again,
+    a_sync_fails,
     a_sync_fails_and_other_records_take_the_numbers,
     commits,
     killed,
     old_epochs_are_sent_and_forgotten,
+    records_that_nobody_wants_any_more,
+    restarts,
     the_first_sync_of_a_segment_fails,
     two_purposes_and_one_erased,
     with_history,
@@ -48,17 +53,33 @@ def test_every_sync_of_a_segment_and_of_its_name_is_needed(tell: Tell) -> None:
     assert _needless(tell) == []
 
 
-# A start syncs what it finds unsealed: needed only after a kill within a commit, which test_spool_faults.py shows.
-SETTLING = ["the 14th, sync 'p0-00000006.seg'", "the 15th, sync 'p1-00000005.seg'", "the 16th, sync_folder ''"]
+# Those that no power cut alone can miss. A start syncs what it finds unsealed: needed only after a kill within a commit,
+# which test_spool_faults.py shows. A sync that fails does nothing by itself. And of two new segments in one commit the
+# later sync of their names covers the earlier, before anything is confirmed.
+EXCUSED = {
+    restarts: ["the 12th, sync 'p1-00000005.seg'", "the 13th, sync_folder ''"],
+    old_epochs_are_sent_and_forgotten: [
+        "the 14th, sync 'p0-00000006.seg'", "the 15th, sync 'p1-00000005.seg'", "the 16th, sync_folder ''",
+    ],
+    a_full_spool_trims_first: [
+        "the 20th, sync 'p3-00000006.seg'", "the 21th, sync_folder ''", "the 30th, sync 'p3-00000008.seg'",
+        "the 31th, sync_folder ''", "the 40th, sync 'p3-00000010.seg'", "the 41th, sync_folder ''",
+    ],
+    a_sync_fails: ["the 8th, sync 'p1-00000005.seg'"],
+    the_first_sync_of_a_segment_fails: ["the 6th, sync 'p1-00000005.seg'"],
+    a_sync_fails_and_other_records_take_the_numbers: [
+        "the 8th, sync 'p1-00000005.seg'", "the 9th, sync 'p1-00000006.seg'",
+    ],
+    records_that_nobody_wants_any_more: ["the 7th, sync_folder ''"],
+    a_batch_of_many: ["the 7th, sync_folder ''"],
+}  # fmt: skip
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(
-    ("tell", "settling"),
-    [(a_segment_filled_sent_freed_and_used_again, []), (old_epochs_are_sent_and_forgotten, SETTLING)],
-)
-def test_every_sync_of_a_segment_and_of_its_name_is_needed_in_longer_lives(tell: Tell, settling: list[str]) -> None:
-    assert _needless(tell) == settling
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("tell", STORIES, ids=lambda tell: tell.__name__)
+def test_every_sync_of_a_segment_and_of_its_name_is_needed_in_every_life(tell: Tell) -> None:
+    assert _needless(tell) == EXCUSED.get(tell, [])
 
 
 def _needless(tell: Tell) -> list[str]:

@@ -11,7 +11,7 @@ from ecu.crashdisk import CrashDisk
 from telemetry.records import Lane, Purpose
 from telemetry.spool.aging import FOR_EVER, UNIT_NS, Aged, due_code, due_ns
 from telemetry.spool.counts import Evicted
-from telemetry.spool.limits import SpoolLimits
+from telemetry.spool.limits import PAGE_BYTES, SpoolLimits
 from tests.telemetry.spool.rig import ROOMY, WIDE, Rig, record
 
 DAY_S = 86_400
@@ -113,6 +113,21 @@ def test_a_power_cut_makes_nothing_younger_by_more_than_an_hour(rig: Rig) -> Non
     boot_again(rig)
     pass_time(rig, 2 * 3600 + 600)
     assert spooled(rig) == 0
+
+
+def test_commits_that_keep_coming_do_not_put_off_writing_down_how_old_all_is() -> None:
+    large = {"segment_bytes": 64 * PAGE_BYTES, "max_bytes": 16 * 64 * PAGE_BYTES}
+    rig = Rig(CrashDisk(), limits=ROOMY.model_copy(update=large))
+    rig.put(record(0, keep_s=10 * 3600))
+    for number in range(1, 9 * 6):
+        rig.clock.advance(rig.clock.boot_ns() + 600 * SECOND_NS)
+        if (look_ns := rig.spool.look_ns()) is not None and look_ns <= rig.clock.boot_ns():
+            rig.spool.expire()
+        rig.put(record(number, Lane.P2, keep_s=99 * 3600))
+    there = spooled(rig)
+    boot_again(rig)
+    pass_time(rig, 2 * 3600 + 600)
+    assert there - spooled(rig) == 1
 
 
 def test_a_block_found_by_searching_is_due_as_the_index_says(rig: Rig) -> None:

@@ -64,6 +64,23 @@ def test_looking_tells_where_every_record_is_and_touches_nothing(state: Path, ve
     assert snapshot(state) == before
 
 
+def test_people_and_scripts_hear_of_copies_and_of_what_is_not_told_yet(state: Path) -> None:
+    pid = os.fork()
+    if pid == 0:  # keys have one owner at a time
+        spool, _ = open_spool(state)
+        ref = spool.next_unsent(Lane.P1, None)
+        assert ref is not None
+        spool.quarantine(ref, "no")
+        spool.close()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    document = told(outrider("inspect", "--state", state, "--json"))
+    assert (document["untold"], document["copies"]) == (2, 1)
+    words = outrider("inspect", "--state", state).stdout
+    assert "untold  2 records" in words
+    assert "copies  1 blocks" in words
+
+
 def test_people_get_a_table(state: Path) -> None:
     result = outrider("inspect", "--state", state)
     assert result.exit_code == 0
