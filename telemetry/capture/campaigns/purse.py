@@ -24,8 +24,8 @@ class Purse:
 
     def __init__(self, book: CampaignBook, admitted: Admitted) -> None:
         self._book = book
-        self._picture_bytes = admitted.floor.picture_bytes
-        self._vehicle_most = admitted.floor.bytes_per_day
+        self._picture_bytes = admitted.signals.floor.picture_bytes
+        self._vehicle_most = admitted.signals.floor.bytes_per_day
         self._clips_most = sum(self._clip_budget(task.campaign) for task in admitted.tasks)
 
     def is_empty(self, campaign: Campaign, t_ns: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from telemetry.capture.campaigns.book import CampaignBook, MemoryShelf
+from telemetry.capture.campaigns.costs import Signals
 from telemetry.capture.campaigns.telling import ClipWanted
 from telemetry.records import LastKnownState, SignalBlock, Triggered
 from telemetry.signals.schema import Columns, Schema
@@ -363,6 +364,6 @@ def test_time_in_which_nothing_comes_is_one_step() -> None:
 def test_a_set_for_other_signals_is_a_mistake() -> None:
     admitted = Vehicle().admitted(campaign("drive", periodic(1000), SPEED))
     vehicle = Vehicle()
-    object.__setattr__(admitted, "schema", Schema(()))
+    object.__setattr__(admitted, "signals", Signals(Schema(()), FLOOR))
     with pytest.raises(ValueError, match="other signals"):
         vehicle.engine.adopt(admitted, 0)
