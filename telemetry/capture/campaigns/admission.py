@@ -180,9 +180,8 @@ def _alike(path: str, known: Iterable[str]) -> list[str]:
     if len(paths) <= MOST_COMPARED:
         return paths
     branch, _, leaf = path.rpartition(".")
-    return [other for other in paths if (found := other.rpartition("."))[0] == branch or found[2] == leaf][
-        :MOST_COMPARED
-    ]
+    split = [(other, other.rpartition(".")) for other in paths]
+    return [other for other, found in split if found[0] == branch or found[2] == leaf][:MOST_COMPARED]
 
 
 def _of_its_lane(campaign: Campaign, floor: CampaignFloor) -> Iterator[str]:
