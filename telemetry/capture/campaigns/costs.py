@@ -174,8 +174,15 @@ def told_per_day(campaign: Campaign, streams: Sequence[StreamSpec], signals: Sig
             assert_never(campaign.trigger)
 
 
+def events_per_day(windows: Windows) -> int:
+    """Triggers, at most."""
+    if isinstance(windows, Once):
+        return 1
+    return min(windows.max_per_day, DAY_S * 1000 // max(1, windows.cooldown_ms) + 1)
+
+
 def _of_events(campaign: Campaign, windows: Windows, per_second: float, values: int, floor: CampaignFloor) -> int:
-    events = 1 if isinstance(windows, Once) else min(windows.max_per_day, DAY_S * 1000 // max(1, windows.cooldown_ms))
+    events = events_per_day(windows)
     span_s = (windows.pre_ms + windows.post_ms) / 1000
     blocks = 1 + windows.post_ms // TELL_WITHIN_MS
     pictures = campaign.clip.before + campaign.clip.after if campaign.clip else 0

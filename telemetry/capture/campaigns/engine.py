@@ -191,7 +191,7 @@ class CampaignEngine:
         failures = self._book.failures
         number = self._book.take_trigger(runner.campaign.name, runner.campaign.trigger.max_per_day, t_ns)
         if number is None:
-            failed = self._book.failures > failures
+            failed = self._book.failures > failures or self._book.withholds(t_ns)
             runner.counts.untold[Untold.BOOK if failed else Untold.MAX_PER_DAY] += 1
             return
         runner.counts.triggers += 1
@@ -235,8 +235,9 @@ class CampaignEngine:
 
     def _blocks(self, runner: Runner, tell: Tell) -> None:
         assert self._purse is not None
-        if self._purse.is_empty(runner.campaign, tell.due_ns):
-            runner.counts.untold[Untold.CAMPAIGN_BUDGET] += 1
+        why = self._purse.why_empty(runner.campaign, tell.due_ns)
+        if why is not None:
+            runner.counts.untold[why] += 1
             return
         name, revision = runner.campaign.name, runner.campaign.revision
         blocks = self._pack(tell.parts)
