@@ -18,7 +18,7 @@ __distribution__: Final = "outrider"
 
 VERBS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("simulator.demo.cli", "the whole loop on this machine; exit 0 only if every claim held"),
-    "agent": ("agent.cli", "the daemon on the vehicle: run, status, doctor"),
+    "agent": ("agent.cli", "the daemon on the vehicle: run, status, doctor, purge"),
     "pair": ("agent.paircli", "pair this vehicle once with its receiver"),
     "receiver": ("receiver.cli", "the cloud side: run, enrol, fleet, audit"),
     "replay": ("simulator.replaycli", "a recorded drive through the whole agent; same input, same digest"),

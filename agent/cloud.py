@@ -101,7 +101,7 @@ class CloudSide:
                 group.create_task(self._tell_status(self._report))
 
     async def last_call(self) -> None:
-        """Once `run` has ended: P0 goes if the network allows, in [uplink] last_call_s; then what went is written down."""
+        """Once `run` has ended: P0 goes if it can within [uplink] last_call_s, and what went is written down."""
         await self._uplink.last_call(self._waits.last_call_s)
         await asyncio.to_thread(self._meter.close)
 

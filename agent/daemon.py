@@ -1,7 +1,8 @@
 """The daemon: builds everything on the vehicle, runs it, and lets it go in order.
 
 Ignition on: spool, cloud side, perception, signals. Ignition off (SIGTERM): everything pending becomes durable, sources
-end and what they left becomes durable, P0 goes if the network allows, then the rest, and quiet. A bug or an unfit model ends the daemon; whoever launched it starts it again.
+end and what they left becomes durable, P0 goes if the network allows, then all is quiet. A bug or an unfit model ends
+the daemon; whoever launched it starts it again.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ from agent.purging import Purger
 from agent.redactor import PictureSettings, PictureSide
 from agent.redactor.pictures import ANSWER_WITHIN_S
 from agent.report import report_of
-from agent.signals.room import SignalRoom, SignalSettings
+from agent.signals.room import SignalRoom, signal_settings
 from agent.status import AgentStatus, ClockStatus, PrivacyStatus, WitnessStatus
 from agent.updates import TrialRules, UpdateSide
 from agent.view import View
@@ -72,7 +73,6 @@ from ota.kinds import Kind
 from ota.trust import Vehicle
 from ota.updates import Notice
 from telemetry.capture import CaptureRules
-from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.confirmations import Confirmation, ConfirmationSocket
 from telemetry.federated.plan import PLAN_FILE
 from telemetry.objects import LEDGER_NAMES as OBJECT_LEDGER_NAMES
@@ -81,10 +81,8 @@ from telemetry.privacy import Privacy
 from telemetry.privacy.aliases import same_each_time
 from telemetry.privacy.pictures import RedactedCrop, RedactedPicture
 from telemetry.records import ClockAnchor, Learned, PictureTaken, Purpose, Record, UpdateReport
-from telemetry.signals import SocketSignals, unix_dial, vss
+from telemetry.signals import SocketSignals, unix_dial
 from telemetry.spool import LEDGER_NAMES, Spool, SpoolKeeper
-from telemetry.spool.format import max_wire_bytes
-from telemetry.spool.packing import max_event_bytes
 from telemetry.uplink.status import UplinkState
 
 STATUS_EVERY_S: Final = 0.25
@@ -120,7 +118,8 @@ class Daemon:
         self._object_counters: Ledger | None = None
         self._counters = Ledger.open(state / COUNTERS_NAME, LEDGER_NAMES, boot_id().encode())
         stamps = RoundedWall(self._clock, config.privacy.time_round_ms * MILLISECOND_NS)
-        self._keeper = SpoolKeeper(self._open_spool(), stamps, self._confirmed)
+        confirmed = self._confirmed if self._witness is not None else None
+        self._keeper = SpoolKeeper(self._open_spool(), stamps, confirmed, self._may_tell)
         # In lockstep records bear the drive's time, which is no boot's.
         self._anchors = None if self._stepping else ClockAnchors(
             self._clock, boot_id(), self._keeper.epochs, self._anchor
@@ -179,7 +178,8 @@ class Daemon:
         await self._flush(within_s)
         if self._perception is not None:
             await self._perception.stop()
-        await self._room.close(CAPTURED_WITHIN_S)
+        for record in await self._room.close(CAPTURED_WITHIN_S):
+            self._captured(record)
         if self._gallery is not None:
             await self._gallery.close(within_s)
         await self._learning.close(within_s)
@@ -312,6 +312,9 @@ class Daemon:
         if self._witness is not None:
             self._witness.tell(confirmations)
 
+    def _may_tell(self, record: Record) -> bool:
+        return isinstance(self._privacy.apply(record), Record)
+
     # --- what it says -----------------------------------------------------------------------------
 
     async def _tell_status(self) -> None:
@@ -352,6 +355,8 @@ class Daemon:
                 self._privacy.passed,
                 {reason.value: records for reason, records in self._privacy.dropped.items()},
                 tuple(sorted(purpose.name.lower() for purpose in self._config.privacy.consents)),
+                len(self._config.privacy.zones),
+                self._privacy.hides(self._clock.boot_ns()) or "",
             ),
             spool=spool,
             law_1_holds=spool.holds,
@@ -362,7 +367,21 @@ class Daemon:
             gallery=self._gallery.status() if self._gallery is not None else None,
             learning=self._learning.status(),
             witness=WitnessStatus(self._witness.told, self._witness.untold) if self._witness is not None else None,
+            left_out=self._left_out(),
         )
+
+    def _left_out(self) -> dict[str, int]:
+        signals, side = self._signals, self._side
+        return {
+            **self._pipeline.left_out(),
+            **self._learning.left_out(),
+            "samples_missed": signals.status().missed if signals is not None else 0,
+            "samples_late": signals.status().late if signals is not None else 0,
+            "crops_hidden_by_zones": self._crops_hidden,
+            "lights_not_cut_out": side.lights_left_out if side is not None else 0,
+            "confirmations_untold": self._witness.untold if self._witness is not None else 0,
+            "events_unheard": self._api.events_dropped,
+        }
 
     # --- building ---------------------------------------------------------------------------------
 
@@ -574,21 +593,11 @@ class Daemon:
         return SocketSignals(unix_dial(source), self._clock, self._rng)
 
     def _open_room(self) -> SignalRoom:
-        signals, campaigns = self._config.signals, self._config.campaigns
-        settings = SignalSettings(
-            bus=signals.bus,
-            plan=signals.plan,
-            campaigns=campaigns.file,
-            told=tuple({*self._config.capture.signals, vss.SPEED, vss.LONGITUDINAL}),
-            privacy=self._config.privacy,
-            floor=CampaignFloor.model_validate(campaigns.model_dump(exclude={"file"})),
-            most_event_bytes=max_event_bytes(max_wire_bytes(self._config.spool.segment_bytes)),
-            realtime=self._stepping is None,
-            camera=self._config.camera.name,
-        )
+        settings = signal_settings(self._config, realtime=self._stepping is None)
         return SignalRoom(
-            self._state, settings, self._signed, self._clock, self._believed_s, Supervision(self._rng, self._environment),
-            self._signalled, self._captured, self._pictures_wanted, self._health,
+            self._state, settings, self._signed, self._clock, self._believed_s,
+            Supervision(self._rng, self._environment), self._signalled, self._captured, self._pictures_wanted,
+            self._health,
         )  # fmt: skip
 
     def _signed(self, kind: Kind) -> Path | None:

@@ -3,129 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 
+from agent.finding import Finding, Gravity
 from agent.learning.gates import Gate
-from agent.signals.messages import CampaignCounts
-from agent.signals.room import SignalRoomStatus
+from agent.signals.findings import on_bus
 from agent.status import AgentStatus
+from agent.uploading import uploading
 from ecu.clock import SECOND_NS
 from ota.machine import State
-from telemetry.uplink.status import UplinkState
+
+__all__ = ["Finding", "Gravity", "diagnose"]
 
 CERTIFICATE_WARNING_NS = 2 * 24 * 3600 * SECOND_NS
-RECEIPT_OVERDUE_NS = 30 * SECOND_NS
-
-
-class Gravity(StrEnum):
-    """How bad a finding is: `bad` makes the doctor's answer no."""
-
-    GOOD = "good"
-    NOTE = "note"
-    BAD = "bad"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing the doctor looked at. `advice` is empty when nothing has to be done."""
-
-    gravity: Gravity
-    subject: str
-    words: str
-    advice: str = ""
 
 
 def diagnose(status: AgentStatus) -> tuple[Finding, ...]:
     """What is wrong first. Never empty: a healthy agent is told to be."""
     findings = [
-        *_cloud(status), *_network(status), *_records(status), *_perception(status), *_signals(status),
-        *_campaigns(status), *_privacy(status), *_updates(status), *_pictures(status), *_learning(status),
+        *_certificate(status), *uploading(status), *_records(status), *_perception(status), *_signals(status),
+        *_updates(status), *_pictures(status), *_learning(status), *_overlooked(status),
     ]  # fmt: skip
     order = {Gravity.BAD: 0, Gravity.NOTE: 1, Gravity.GOOD: 2}
     return tuple(sorted(findings, key=lambda finding: order[finding.gravity]))
 
 
-def _cloud(status: AgentStatus) -> Iterator[Finding]:
-    cloud, now_ns = status.cloud, status.clock.boot_ns
-    if cloud.link == "none":
-        yield Finding(Gravity.NOTE, "link", "The link is switched off; records wait on flash.", "Set [link] kind.")
-        return
-    if cloud.paired_with is None:
-        yield Finding(
-            Gravity.BAD, "pairing", "This vehicle was never paired, so there is nobody to send to.",
-            "Have the receiver's operator enrol it, then: outrider pair FILE",
-        )  # fmt: skip
-        return
-    yield from _certificate(status)
-    if cloud.uplink is None:
-        return
-    uplink = cloud.uplink
-    for_s = (now_ns - uplink.since_ns) / SECOND_NS
-    match uplink.state:
-        case UplinkState.CONNECTED:
-            yield _receipts(status)
-        case UplinkState.HELD_BACK:
-            yield Finding(Gravity.NOTE, "link", uplink.reason, _when_let(status))
-        case UplinkState.THROTTLED:
-            yield Finding(Gravity.NOTE, "link", f"The receiver asks for patience: {uplink.reason}")
-        case UplinkState.CLOCK_UNTRUSTED:
-            yield Finding(
-                Gravity.BAD, "clock", f"The clock can't be trusted, so nobody's certificate can: {uplink.reason}",
-                "It mends itself when GNSS or the receiver's signed time is reached; check the network to it.",
-            )  # fmt: skip
-        case UplinkState.UNAUTHORIZED:
-            yield Finding(
-                Gravity.BAD, "link", f"The receiver doesn't let this vehicle in: {uplink.reason}",
-                "Ask its operator whether it was revoked; then enrol and pair it again.",
-            )  # fmt: skip
-        case UplinkState.CONNECTING | UplinkState.WAITING | UplinkState.STOPPED:
-            yield Finding(
-                Gravity.BAD, "link", f"Not connected for {for_s:.0f} s: {uplink.reason or uplink.state.value}",
-                "Records wait on flash meanwhile; nothing is lost while there is room.",
-            )  # fmt: skip
-
-
-def _when_let(status: AgentStatus) -> str:
-    """When what is held back may go."""
-    assert status.cloud.uplink is not None
-    ends_ns = [held.until_ns for held in status.cloud.uplink.meter.held.values() if held.until_ns is not None]
-    if not ends_ns:
-        return "It goes by itself over a network that lets it; nothing is lost while flash has room."
-    left_h = (min(ends_ns) - status.clock.boot_ns) / SECOND_NS / 3600
-    return f"It goes by itself in {left_h:.1f} hours, or over another network; nothing is lost while flash has room."
-
-
-def _network(status: AgentStatus) -> Iterator[Finding]:
-    if status.cloud.uplink is not None and status.cloud.uplink.meter.fault:
-        yield Finding(
-            Gravity.BAD, "network", status.cloud.uplink.meter.fault, "Check the disk's health and its free space."
-        )
-
-
-def _receipts(status: AgentStatus) -> Finding:
-    uplink = status.cloud.uplink
-    assert uplink is not None
-    if not uplink.law6_held:
-        return Finding(
-            Gravity.NOTE, "law 6", "Not held: this link frees records when a broker takes them, stored or not.",
-            "Put the receiver behind the broker, and take out [link] acks and [uplink] free_on_acceptance.",
-        )  # fmt: skip
-    waiting = sum(lane.spooled for lane in status.spool.lanes)
-    last_ns = max(uplink.counts.last_receipt_ns or 0, uplink.since_ns)
-    silent_ns = status.clock.boot_ns - last_ns
-    if waiting and silent_ns > RECEIPT_OVERDUE_NS:
-        return Finding(
-            Gravity.BAD, "receipts",
-            f"{waiting} records wait and no receipt came for {silent_ns / SECOND_NS:.0f} s though the link is up.",
-            "The receiver takes them and doesn't store them: look at its log and its disk.",
-        )  # fmt: skip
-    return Finding(Gravity.GOOD, "link", f"Connected; {uplink.counts.records_freed} records stored and freed.")
-
-
 def _certificate(status: AgentStatus) -> Iterator[Finding]:
     ends_ns = status.cloud.certificate_ends_ns
-    if ends_ns is None:
+    if ends_ns is None or status.cloud.paired_with is None:
         return
     left_ns = ends_ns - status.clock.wall_ns
     if left_ns <= 0:
@@ -141,20 +45,14 @@ def _certificate(status: AgentStatus) -> Iterator[Finding]:
 
 
 def _records(status: AgentStatus) -> Iterator[Finding]:
-    spool = status.spool
-    if not status.law_1_holds:
+    if status.law_1_holds:
+        offered = sum(lane.offered for lane in status.spool.lanes)
+        yield Finding(Gravity.GOOD, "law 1", f"All {offered} records accounted for.")
+    else:
         yield Finding(
             Gravity.BAD, "law 1", "Records aren't conserved: the sums of at least one lane differ.",
             "Keep the state folder and report it: outrider spool inspect --json",
         )  # fmt: skip
-    if spool.fault is not None:
-        yield Finding(Gravity.BAD, "flash", spool.fault, "Check the disk's health and its free space.")
-    for lane in spool.lanes:
-        for kind, reasons in (("dropped", lane.dropped), ("evicted", lane.evicted), ("quarantined", lane.quarantined)):
-            for reason, records in reasons.items():
-                yield Finding(Gravity.NOTE, lane.lane.name, f"{records} records {kind} ({reason}).")
-    if status.law_1_holds:
-        yield Finding(Gravity.GOOD, "law 1", f"All {sum(lane.offered for lane in spool.lanes)} records accounted for.")
 
 
 def _perception(status: AgentStatus) -> Iterator[Finding]:
@@ -177,75 +75,11 @@ def _perception(status: AgentStatus) -> Iterator[Finding]:
 def _signals(status: AgentStatus) -> Iterator[Finding]:
     signals = status.signals
     if status.campaigns.bus:
-        yield from _bus(status.campaigns)
+        yield from on_bus(status.campaigns)
     elif signals is None:
         yield Finding(Gravity.NOTE, "signals", "No signal source is configured.", "Set [signals] source.")
     elif not signals.connected:
         yield Finding(Gravity.BAD, "signals", signals.reason, "The agent connects again by itself.")
-
-
-def _bus(room: SignalRoomStatus) -> Iterator[Finding]:
-    told = room.side.told if room.side is not None else None
-    if told is None:
-        yield Finding(Gravity.NOTE, "bus", f"Nothing has been heard of {room.bus} yet.")
-    elif told.source:
-        yield Finding(Gravity.BAD, "bus", told.source, "The agent opens it again by itself.")
-    elif told.counts.get("missed"):
-        yield Finding(
-            Gravity.NOTE, "bus", f"{told.counts['missed']} frames found no room before they were read.",
-            "The computer is too busy: look at what else runs.",
-        )  # fmt: skip
-
-
-_IDLE: dict[str, tuple[str, str]] = {
-    "no_consent": ("waits for its owner's consent to its purpose", "[privacy] consents."),
-    "denied": ("would look at what its owner denies, and does nothing", "[privacy] deny and position."),
-    "nothing_left": ("wants only what its owner denies, and does nothing", "[privacy] deny."),
-    "ended": ("has ended", ""),
-}
-"""Why a campaign is idle, and where that is said."""
-
-
-def _campaigns(status: AgentStatus) -> Iterator[Finding]:
-    room = status.campaigns
-    if room.fault:
-        yield Finding(
-            Gravity.BAD, "campaigns", f"The campaigns in force couldn't be kept: {room.fault}",
-            "They are asked for again at the next start.",
-        )  # fmt: skip
-    if (side := room.side) is None:
-        return
-    if side.fault:
-        yield Finding(Gravity.BAD, "campaigns", side.fault, "The agent starts it again by itself; see its log for why.")
-    if side.refused:
-        yield Finding(
-            Gravity.NOTE, "campaigns", side.refused, "The ones before stay in force: tell whoever signs for the fleet."
-        )
-    if side.untold + side.not_understood:
-        yield Finding(
-            Gravity.NOTE, "campaigns", f"{side.untold} samples weren't taken by the signals process, and "
-            f"{side.not_understood} records of its weren't understood.",
-        )  # fmt: skip
-    for campaign in side.told.campaigns if side.told is not None else ():
-        yield from _campaign(campaign)
-
-
-def _campaign(campaign: CampaignCounts) -> Iterator[Finding]:
-    if campaign.state in _IDLE:
-        words, advice = _IDLE[campaign.state]
-        yield Finding(Gravity.NOTE, "campaigns", f"Campaign {campaign.name} {words}.", advice)
-    for reason, number in campaign.dropped.items():
-        yield Finding(Gravity.NOTE, "campaigns", f"Campaign {campaign.name} left out {number} ({reason}).")
-
-
-def _privacy(status: AgentStatus) -> Iterator[Finding]:
-    for reason, records in status.privacy.dropped.items():
-        yield Finding(Gravity.NOTE, "privacy", f"{records} records dropped before the spool ({reason}).")
-    if set(status.privacy.consents) <= {"operation"}:
-        yield Finding(
-            Gravity.NOTE, "consent", "The owner consented to nothing but the runtime's own health.",
-            "Only then does more leave the vehicle: [privacy] consents.",
-        )  # fmt: skip
 
 
 def _updates(status: AgentStatus) -> Iterator[Finding]:
@@ -320,3 +154,10 @@ def _learning(status: AgentStatus) -> Iterator[Finding]:
         yield Finding(
             Gravity.NOTE, "learning", "An update waits until the spool has it.", "Look at the spool: flash may be full."
         )
+
+
+def _overlooked(status: AgentStatus) -> Iterator[Finding]:
+    """What was left out before it could become a record."""
+    for what, number in status.left_out.items():
+        if number:
+            yield Finding(Gravity.NOTE, "left out", f"{number:,} {what.replace('_', ' ')}.")

@@ -33,8 +33,8 @@ _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class VehicleLine:
-    """`context` proves this vehicle; the receiver's dates are judged by `clock`. What `is_bulk` tells the network that it
-    may go last. Raises Unreachable, Untrusted, ClockUntrusted or Unauthorized."""
+    """`context` proves this vehicle; the receiver's dates are judged by `clock`. `is_bulk` asks the network to let
+    it go last. Raises Unreachable, Untrusted, ClockUntrusted or Unauthorized."""
 
     def __init__(
         self,

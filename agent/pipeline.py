@@ -30,13 +30,23 @@ class Pipeline:
         self._privacy = privacy
         self._signals = SignalState()
         self._hear = hear
+        self._ignored = 0
 
     def forget(self, purpose: Purpose) -> None:
         """What a record for it would be made of, as far as it is known already."""
         if purpose in (Purpose.SAFETY, Purpose.DRIVING):
+            self._ignored += self._signals.ignored
             self._signals = SignalState()
         elif purpose is Purpose.PERCEPTION:
             self._rules.forget_views()
+
+    def left_out(self) -> dict[str, int]:
+        """What never became a record for want of room, by what it was."""
+        return {
+            "values_of_further_signals": self._ignored + self._signals.ignored,
+            "views_of_further_cameras": self._rules.ignored,
+            "objects_forgotten": self._rules.forgotten,
+        }
 
     def on_signals(self, t_ns: int, values: dict[str, float]) -> list[Record]:
         self._privacy.hear(t_ns, values)

@@ -175,7 +175,9 @@ class PurgeLog:
             keys_after=key_digests(self._state),
         )
         audit = self.audit()
-        if not any(intent.name in entry.detail for entry in audit.entries()):
+        if any(intent.name in entry.detail for entry in audit.entries()):
+            audit.sync()
+        else:
             audit.add("purged", msgspec.json.encode(purged).decode())
         self._write(b"")
         return purged

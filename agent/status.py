@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.gallery import GalleryStatus
 from agent.learning.status import LearningStatus
@@ -49,11 +49,14 @@ class UpdatesStatus:
 
 @dataclass(frozen=True, slots=True)
 class PrivacyStatus:
-    """Records that passed the privacy stage, and those it dropped, by reason."""
+    """Records that passed the privacy stage, and those it dropped, by reason. `hidden`: why nothing of just now would
+    pass (telemetry.privacy.stage.Reason), empty when it would, or when there are no zones."""
 
     passed: int
     dropped: Mapping[str, int]
     consents: tuple[str, ...]
+    zones: int = 0
+    hidden: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +90,5 @@ class AgentStatus:
     gallery: GalleryStatus | None
     learning: LearningStatus | None
     witness: WitnessStatus | None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """What never became a record, or never reached whoever asked, by what it was."""

@@ -1,15 +1,17 @@
-"""Status and findings for people: rich tables on a terminal, plain ones elsewhere."""
+"""Status and findings for people: in colours on a terminal, plain elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from agent.doctor import Finding, Gravity
+from agent.equations import equations
+from agent.finding import Finding, Gravity
+from agent.status import AgentStatus
 
 SHIPPED = ("model", "state")
 """Kinds of which the runtime brings a first release along."""
@@ -42,42 +44,20 @@ def show_purged(purged: Any) -> None:
 def show_status(status: Any) -> None:
     """`status` as `GET /status` answers."""
     console = Console()
-    console.print(_records(status))
-    if status["perception"] is not None:
-        console.print(_frames(status["perception"]))
+    told = tuple(equations(msgspec.convert(status, AgentStatus)))
+    for law in dict.fromkeys(equation.law for equation in told):
+        of_law = [equation for equation in told if equation.law == law]
+        holds = "it holds" if all(equation.holds for equation in of_law) else "[red]BROKEN[/]"
+        console.print(f"[bold]{law}[/]: {holds}", highlight=False)
+        for equation in of_law:
+            console.print(f"  {equation.of:<9} {equation}", highlight=False, markup=False, soft_wrap=True)
     for line in _lines(status):
         # Words of others may look like markup.
         console.print(line, highlight=False, markup=False)
 
 
-def _records(status: Any) -> Table:
-    table = Table(title="Law 1: records are conserved", caption=_holds(status["law_1_holds"]))
-    lanes = status["spool"]["lanes"]
-    table.add_column("records")
-    for number in range(len(lanes)):
-        table.add_column(f"P{number}", justify="right")
-    for row in ("offered", "durable", "pending", "dropped", "lost_in_crash", "acknowledged", "spooled", "evicted",
-                "quarantined", "erased"):  # fmt: skip
-        table.add_row(row.replace("_", " "), *(f"{_number(lane[row]):,}" for lane in lanes))
-    return table
-
-
 def _number(value: Any) -> int:
     return sum(value.values()) if isinstance(value, dict) else int(value)
-
-
-def _frames(perception: Any) -> Table:
-    table = Table(title="Law 2: frames are conserved", caption=_holds(perception["law_2_holds"]))
-    columns = ("captured", "processed", "dropped_by_policy", "dropped_late", "in_flight", "lost_to_fault")
-    table.add_column("camera")
-    for column in columns:
-        table.add_column(column.replace("_", " "), justify="right")
-    table.add_row(perception["camera"], *(f"{perception['frames'][column]:,}" for column in columns))
-    return table
-
-
-def _holds(holds: bool) -> str:
-    return "both sides equal: it holds" if holds else "[red]BROKEN[/]"
 
 
 def _lines(status: Any) -> list[str]:
@@ -93,6 +73,8 @@ def _lines(status: Any) -> list[str]:
         )
         lines += _trial(perception["trial"])
     lines += _campaigns(status["campaigns"])
+    lines += _privacy(status["privacy"])
+    lines += [f"left out  {number:,} {what.replace('_', ' ')}" for what, number in status["left_out"].items() if number]
     lines += _updates(status["updates"]) + _pictures(status["gallery"]) + _learning(status["learning"])
     if uplink is None:
         lines.append(f"link      {cloud['link']}: {'never paired' if cloud['paired_with'] is None else 'off'}")
@@ -109,6 +91,15 @@ def _network(meter: Any) -> str:
     interface = f" ({meter['interface']})" if meter["interface"] else ""
     line = f"network   {meter['network']}{interface}, {meter['gone_bytes']:,} bytes out today"
     return line + (f" of {meter['budget_bytes']:,}" if meter["budget_bytes"] else "")
+
+
+def _privacy(privacy: Any) -> list[str]:
+    dropped = ", ".join(f"{number:,} {reason}" for reason, number in privacy["dropped"].items())
+    lines = [f"privacy   consents: {', '.join(privacy['consents']) or 'none'}; {privacy['passed']:,} records passed, "
+             f"{_number(privacy['dropped']):,} dropped{f' ({dropped})' if dropped else ''}"]  # fmt: skip
+    if privacy["zones"]:
+        lines.append(f"privacy   {privacy['zones']} zones; {privacy['hidden'] or 'outside of all'} now")
+    return lines
 
 
 def _trial(trial: Any) -> list[str]:
@@ -146,8 +137,8 @@ def _campaigns(room: Any) -> list[str]:
     for campaign in (side["told"] or {}).get("campaigns", ()):
         left_out = ", ".join(f"{number:,} {reason}" for reason, number in campaign["dropped"].items())
         lines.append(
-            f"campaign  {campaign['name']} ({campaign['revision']}): {campaign['state']}, {campaign['triggers']:,} triggers, "
-            f"{campaign['records']:,} records, {campaign['bytes']:,} bytes"
+            f"campaign  {campaign['name']} ({campaign['revision']}): {campaign['state']}, "
+            f"{campaign['triggers']:,} triggers, {campaign['records']:,} records, {campaign['bytes']:,} bytes"
             + (f"; left out {left_out}" if left_out else "")
         )
     return lines
@@ -160,15 +151,9 @@ def _received(side: Any) -> str:
 def _pictures(gallery: Any) -> list[str]:
     if gallery is None:
         return []
-    objects, lines = gallery["objects"], []
-    if (pictures := gallery["pictures"]) is not None:
-        counts = pictures["counts"]
-        dropped = _number(counts["dropped"])
-        lines.append(
-            f"pictures  {counts['wanted']:,} wanted = {counts['taken']:,} taken + {dropped:,} dropped + "
-            f"{counts['waiting']} waiting"
-        )
-    lines.append(f"objects   {objects['durable']:,} durable, {objects['stored']:,} stored, {objects['kept']:,} kept")
+    lines = [f"pictures  {gallery['denied']:,} covered, and not kept"] if gallery["denied"] else []
+    if (uplink := gallery["uplink"]) is not None:
+        lines.append(f"pictures  {uplink['state']}" + (f": {uplink['reason']}" if uplink["reason"] else ""))
     return lines
 
 

@@ -196,6 +196,11 @@ class CrashState:
     _choice: _Choice
 
     @property
+    def fingerprint(self) -> int:
+        """Equal for equal disks, within one process."""
+        return self.disk._live.fingerprint()
+
+    @property
     def describe(self) -> str:
         """For the message of a failed assertion: where the power went, and what it took."""
         after = f"after call {self._last.index} ({self._last.act} {self._last.path!r})" if self._last else "at once"
@@ -238,7 +243,7 @@ class CrashDisk:
         self._log: list[tuple[int, _Effect | _Sync | _Mark]] = []
         self._inodes = _ROOT
         self._faults: list[tuple[Callable[[Call], bool], BaseException]] = []
-        self._lost_sync: int | None = None
+        self._lost_syncs = set[int]()
 
     # --- the port ---
 
@@ -358,9 +363,9 @@ class CrashDisk:
         """No call fails any more."""
         self._faults.clear()
 
-    def without_sync(self, n: int) -> None:
-        """The n-th `sync` or `sync_folder` from now, counted from 0, silently does nothing."""
-        self._lost_sync = self.syncs + n
+    def without_sync(self, *ns: int) -> None:
+        """The n-th `sync` or `sync_folder` from now, counted from 0, silently does nothing; for each of `ns`."""
+        self._lost_syncs |= {self.syncs + n for n in ns}
 
     def flip_bit(self, path: str, bit: int) -> None:
         """The medium forgets: bit `bit` % 8 of byte `bit` // 8 is flipped, durably, without anybody writing."""
@@ -419,7 +424,7 @@ class CrashDisk:
             self._do(_Sync(inode, failed=True))
         if fault:
             raise fault.with_traceback(None)
-        if self.syncs - 1 != self._lost_sync:
+        if self.syncs - 1 not in self._lost_syncs:
             self._do(_Sync(inode, failed=False))
 
     def _do(self, event: _Effect | _Sync) -> None:

@@ -95,29 +95,29 @@ def kind_of(name: str, is_wireless: bool, type_text: str, uevent: str) -> Networ
 
 
 def is_roaming(text: str) -> bool:
-    """Of the roaming file's text: 1, yes, true, on or roaming; 0, no, false, off or home. What says neither, or can't be
-    read, counts as roaming: nobody wants to find that out from a bill."""
+    """Of the roaming file's text: 1, yes, true, on or roaming; 0, no, false, off or home. What says neither, or can't
+    be read, counts as roaming: nobody wants to find that out from a bill."""
     word = text.strip().casefold()
     return word in _TRUE or word not in _FALSE
 
 
 def _ipv4_defaults(text: str) -> list[tuple[int, int, str]]:
     """Lines of proc(5), net/route: Iface Destination Gateway Flags RefCnt Use Metric Mask ..."""
-    found = []
-    for fields in map(str.split, text.splitlines()[1:]):
-        if len(fields) >= 8 and fields[1] == fields[7] == "00000000" and _is_usable(fields[3]):
-            found.append((4, _number(fields[6], 10), fields[0]))
-    return found
+    return [
+        (4, _number(fields[6], 10), fields[0])
+        for fields in map(str.split, text.splitlines()[1:])
+        if len(fields) >= 8 and fields[1] == fields[7] == "00000000" and _is_usable(fields[3])
+    ]
 
 
 def _ipv6_defaults(text: str) -> list[tuple[int, int, str]]:
     """Lines of net/ipv6_route: destination, prefix, source, prefix, next hop, metric, references, use, flags, Iface."""
-    found = []
-    for fields in map(str.split, text.splitlines()):
-        is_default = len(fields) >= 10 and fields[0] == "0" * 32 and fields[1] == "00"
-        if is_default and _is_usable(fields[8]) and fields[9] != "lo":
-            found.append((6, _number(fields[5], 16), fields[9]))
-    return found
+    return [
+        (6, _number(fields[5], 16), fields[9])
+        for fields in map(str.split, text.splitlines())
+        if len(fields) >= 10 and (fields[0], fields[1]) == ("0" * 32, "00") and _is_usable(fields[8])
+        if fields[9] != "lo"
+    ]
 
 
 def _is_usable(flags: str) -> bool:

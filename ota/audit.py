@@ -71,6 +71,12 @@ class Audit:
         self._last = entry
         return entry
 
+    def sync(self) -> None:
+        """What a start found is durable from here on: a process that was killed may have left it in memory only."""
+        if self._disk.exists(_FILE):
+            self._disk.sync(_FILE)
+            self._disk.sync_folder("")
+
     def entries(self) -> tuple[Entry, ...]:
         """Those of the newest file, oldest first."""
         return tuple(self._entries)

@@ -20,7 +20,7 @@ from receiver.intervals import IntervalSet, Range
 from receiver.prepared import Inserter, Prepared, Values
 from receiver.tables import coverage, inbox, learning_queue, quarantine
 from telemetry.records import PLACES, Lane, Learned
-from telemetry.wire import BadBlock, BlockHeader, unpack_body
+from telemetry.wire import BadBlock, BlockHeader, UnknownDictionary, unpack_body
 
 QUARANTINED_PER_VEHICLE = 256
 RANGES_PER_VEHICLE = 1 << 18
@@ -98,7 +98,7 @@ class Shelf:
             return DUPLICATE
         # Not before: what is sent again and again must not be inflated again and again.
         if (fault := _fault_of(arrival)) is not None:
-            return Verdict(Outcome.BAD, fault)
+            return fault
         if self.stored.touches(header.base_seq, header.end_seq):
             name = f"{header.lane.name} {header.base_seq}-{header.end_seq - 1}"
             return Verdict(Outcome.CONFLICT, f"other records are stored as {name} of this epoch")
@@ -144,11 +144,14 @@ def _settle(
     return verdict
 
 
-def _fault_of(arrival: Arrival) -> str | None:
+def _fault_of(arrival: Arrival) -> Verdict | None:
+    """What keeps it from being stored. A vehicle that was updated before this receiver loses nothing by that."""
     try:
         unpack_body(arrival.header, arrival.body)
+    except UnknownDictionary as error:
+        return Verdict(Outcome.THROTTLED, str(error))
     except BadBlock as error:
-        return str(error)
+        return Verdict(Outcome.BAD, str(error))
     return None
 
 

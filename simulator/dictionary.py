@@ -2,7 +2,8 @@
 
     python -m simulator.dictionary --id N --out FILE
 
-The same seed and zstd give the same bytes. What is shipped isn't replaced: a better one takes the next id.
+The same seed, kinds of records and zstd give the same bytes. What is shipped isn't replaced: a better one takes the
+next id.
 """
 
 from __future__ import annotations

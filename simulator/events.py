@@ -13,8 +13,10 @@ from simulator.vehicle import Plan, signals_at
 from telemetry.federated.update import ModelUpdate
 from telemetry.records import (
     AnyEvent,
+    ClockAnchor,
     HardBrake,
     Health,
+    Lane,
     LastKnownState,
     Learned,
     LowConfidence,
@@ -24,6 +26,7 @@ from telemetry.records import (
     RecordsLeft,
     SignalBlock,
     Stored,
+    TimeSource,
     Triggered,
     UpdateReport,
     VehicleSummary,
@@ -177,7 +180,15 @@ def _records_left(rng: Random, _: int) -> RecordsLeft:
     return RecordsLeft(rng.randrange(4), rng.randbytes(16), rng.choice(_LOSSES), ranges, 0)
 
 
+def _clock_anchor(rng: Random, boot_ns: int) -> ClockAnchor:
+    wall_ns = rng.randrange(1_750_000_000, 1_900_000_000) * SECOND_NS
+    epochs = {lane.name: rng.randbytes(16).hex() for lane in Lane}
+    source = rng.choice(tuple(TimeSource)).value
+    return ClockAnchor(rng.randbytes(16).hex(), boot_ns, wall_ns, source, rng.randrange(2000), epochs)
+
+
 _MAKERS: Final[tuple[Callable[[Random, int], AnyEvent], ...]] = (
     _hard_brake, _new_track, _low_confidence, _health, _update_report, _vehicle_summary, _perception_summary,
     _picture_taken, _learned, _signal_block, _triggered, _last_known_state, _records_left,
+    _clock_anchor,
 )  # fmt: skip

@@ -21,6 +21,7 @@ from agent.frames import FrameAccount, FrameCounts
 from agent.lockstep import LockstepDrive, Step
 from agent.perception import Perception, PerceptionSettings, Supervision
 from agent.pipeline import Pipeline
+from agent.signals.room import SignalRoom, signal_settings
 from ecu.channel import pair
 from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock, SteppingClock, SystemClock
 from ecu.errors import OutriderError
@@ -33,6 +34,7 @@ from telemetry.privacy.aliases import same_each_time
 from telemetry.signals import SocketSignals
 
 STEP_NS = 400 * MILLISECOND_NS
+CLOSE_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,11 @@ class _Replay:
             lambda what, detail: self._faults.append(f"{what}: {detail}"),
         )
         privacy = Privacy(config.privacy, same_each_time)
+        self._room = SignalRoom(
+            scratch, signal_settings(config, realtime=False), lambda _: None, self._clock, lambda: 0,
+            Supervision(Random(0), os.environ), lambda _t_ns, _values: None, lambda _record: None,
+            lambda _why, _before, _after: None, lambda what, detail: self._faults.append(f"{what}: {detail}"),
+        )  # fmt: skip
         self._pipeline = Pipeline(config.camera.name, CaptureRules(config.capture), privacy)
 
     async def run(self, on_step: Callable[[Step], None], until_s: float | None, rate: float | None) -> ReplayResult:
@@ -125,6 +132,7 @@ class _Replay:
             return await self._drive(signals, on_step, until_s, Pace(SystemClock(), rate))
         finally:
             await self._perception.stop()
+            await self._room.close(CLOSE_WITHIN_S)
             # The vehicle goes when nobody listens any more, also when nobody ever did.
             signals.close()
             ours.close()
@@ -139,8 +147,9 @@ class _Replay:
         assert self._perception.runtime is not None
         digest = ReplayDigest(self._perception.model_digest, canonical(self._config), self._perception.runtime)
         lockstep = LockstepDrive(
-            self._perception, self._views, self._config.camera.name, signals, self._pipeline, self._clock
-        )
+            self._perception, self._views, self._config.camera.name, signals, self._pipeline, self._clock,
+            self._room,
+        )  # fmt: skip
         records, until_ns = 0, None if until_s is None else int(until_s * SECOND_NS)
         async for step in lockstep.steps(0, STEP_NS, until_ns):
             for moment in step.moments:
@@ -149,9 +158,16 @@ class _Replay:
                 for record in moment.records:
                     digest.record(record)
                     records += 1
+            for record in step.captured:
+                digest.record(record)
+                records += 1
             self._demand_no_fault()
             on_step(step)
             await pace.keep(step.t_ns)
+        for record in await self._room.close(CLOSE_WITHIN_S):
+            digest.record(record)
+            records += 1
+        self._demand_no_fault()
         frames = self._account.counts()
         return ReplayResult(
             f"sha256:{digest.hexdigest()}", status.model, frames, records, self._clock.boot_ns() / SECOND_NS

@@ -85,6 +85,8 @@ def write_step(mcap: DriveMcap, step: Step, privacy: Privacy, accuracy_m: float)
             mcap.record(record.captured_ns, kind_of(record.event), msgspec.to_builtins(record.event))
             if isinstance(record.event, VehicleSummary):
                 _write_signals(mcap, record.captured_ns, record.event.signals, accuracy_m)
+    for record in step.captured:
+        mcap.record(record.captured_ns, kind_of(record.event), msgspec.to_builtins(record.event))
 
 
 def _may_be_told(track: SeenTrack, seen: Seen, privacy: Privacy) -> bool:

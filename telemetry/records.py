@@ -161,8 +161,8 @@ class Learned(Event, frozen=True, tag="learned"):
 
 
 class ClockAnchor(Event, frozen=True, tag="clock_anchor"):
-    """Ties boot time to wall time: at `boot_ns` of the boot named `boot` this computer held wall time for `wall_ns`, for
-    a reason (TimeSource) that makes it right within `within_ms`, which is 0 where nothing does. `epochs`, in hex by
+    """Ties boot time to wall time: at `boot_ns` of the boot named `boot` this computer held wall time for `wall_ns`,
+    for a reason (TimeSource) that makes it right within `within_ms`, which is 0 where nothing does. `epochs`, in hex by
     lane's name, are those of the spool since its last opening: their records are of this boot."""
 
     boot: str

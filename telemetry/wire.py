@@ -46,6 +46,10 @@ class BadBlock(TelemetryError):
     """These bytes are not a block of this version. Sending or reading them again gives the same answer."""
 
 
+class UnknownDictionary(BadBlock):
+    """The block names a dictionary that came after this version: a newer one reads it, so whoever sent it keeps it."""
+
+
 class BlockHeader(msgspec.Struct, frozen=True):
     """Who the records are (lane, epoch, base_seq .. base_seq+count-1) and how the body is packed."""
 
@@ -84,11 +88,12 @@ def compressed(plain: bytes, level: int = LEVEL, dictionary: int = NO_DICTIONARY
 
 
 def unpack_body(header: BlockHeader, body: bytes) -> list[Stored]:
-    """The records of a block; raises BadBlock when the body isn't what its header says."""
+    """The records of a block; raises BadBlock when the body isn't what its header says, and its UnknownDictionary where
+    that may be for want of a newer version."""
     if header.codec != CODEC_RECORDS_ZSTD:
         raise BadBlock(f"codec {header.codec} is unknown to this version")
     if header.dictionary != NO_DICTIONARY and header.dictionary not in SHA256:
-        raise BadBlock(
+        raise UnknownDictionary(
             f"dictionary {header.dictionary} is unknown to this version, which has those up to {NEWEST_DICTIONARY}: "
             "update it to the one that the vehicle runs"
         )

@@ -23,6 +23,8 @@ class DriveLabels:
         self._now = now
         self._confirmation = confirmation or Confirmation()
         self._take: Callable[[Example], None] | None = None
+        self.untaken = 0
+        """Confirmed while nobody took examples."""
 
     @property
     def is_heard(self) -> bool:
@@ -51,7 +53,9 @@ class DriveLabels:
         if speed_kmh is None:
             return
         for told in self._confirmation.on_speed(t_ns, speed_kmh):
-            if self._take is not None:
+            if self._take is None:
+                self.untaken += 1
+            else:
                 self._take(Example(told.crop.pixels, told.crop.size, told.label, self.name, self._now()))
 
     def dropped(self) -> Mapping[str, int]:

@@ -112,6 +112,11 @@ class LearningRoom:
         else:
             await asyncio.to_thread(self._forget_all)
 
+    def left_out(self) -> dict[str, int]:
+        """Examples that were confirmed, and never offered to the store."""
+        confirmed = self._drive.untaken if self._drive is not None else 0
+        return {"examples_untaken": confirmed + (self._side.untaken if self._side is not None else 0)}
+
     def hear(self, t_ns: int, signals: Mapping[str, float]) -> None:
         self._standing.put(t_ns, signals)
         if self._drive is not None:

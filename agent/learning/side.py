@@ -100,6 +100,8 @@ class LearningSide:
         self._keeping: set[asyncio.Task[None]] = set()
         self._is_over = False
         self._purges = 0
+        self.untaken = 0
+        """Examples that came after the end, without consent, or before a purge that was over before they were kept."""
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -122,6 +124,7 @@ class LearningSide:
     def take(self, example: Example) -> None:
         """An example that was confirmed."""
         if self._is_over or not self._ports.may():
+            self.untaken += 1
             return
         task = asyncio.get_running_loop().create_task(self._keep_example(example, self._purges))
         self._keeping.add(task)
@@ -305,8 +308,11 @@ class LearningSide:
 
     async def _keep_example(self, example: Example, purges: int) -> None:
         """Unless a purge came between."""
+        if purges != self._purges:
+            self.untaken += 1
+            return
         try:
-            await self._stored(lambda: self._store.put(example) if purges == self._purges else None)
+            await self._stored(self._store.put, example)
         except DiskError as trouble:
             self._fails(str(trouble))
 

@@ -148,6 +148,8 @@ class PictureSide:
         self._done: Callable[[], None] | None = None
         self._deadlines: deque[asyncio.TimerHandle] = deque()
         self._granted_ns: deque[int] = deque()
+        self.lights_left_out = 0
+        """Traffic lights beyond those that are cut out of one frame."""
         self._wanted = 0
         self._taken = 0
         self._pictures = 0
@@ -300,8 +302,9 @@ class PictureSide:
     def _cuts(self, seen: Seen) -> tuple[Cut, ...]:
         if not self._settings.crop_px:
             return ()
-        lights = (track for track in seen.tracks if track.label == LIGHT and track.confirmed)
-        return tuple(Cut(track.track_id, track.box) for track in lights)[:MOST_CUTS]
+        lights = [track for track in seen.tracks if track.label == LIGHT and track.confirmed]
+        self.lights_left_out += len(lights[MOST_CUTS:])
+        return tuple(Cut(track.track_id, track.box) for track in lights[:MOST_CUTS])
 
     def _drop_wanted(self, why: Why) -> None:
         if self._wanted_next is not None:

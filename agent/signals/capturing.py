@@ -63,8 +63,8 @@ class _Signals:
 
 
 class Capturing:
-    """`wanted_values` are paths whose last values each step brings; `max_event_bytes` is the longest event that the spool
-    takes. `book` says what campaigns may still tell."""
+    """`wanted_values` are paths whose last values each step brings; `max_event_bytes` is the longest event that the
+    spool takes. `book` says what campaigns may still tell."""
 
     def __init__(
         self,
@@ -79,6 +79,8 @@ class Capturing:
         """Values that the agent told and that found no room, or no path."""
         self.late = 0
         """Frames and values stamped before what had been told already."""
+        self.unfit = 0
+        """Rows that no record could hold."""
         self._plan = plan
         self._policy = policy
         self._floor = floor
@@ -99,7 +101,7 @@ class Capturing:
     # --- campaigns ----------------------------------------------------------------------------------
 
     def take(self, data: bytes, at_ns: int, now_s: float | None) -> tuple[Admitted, Output]:
-        """From `at_ns` on these run; everything before has been given. Raises CampaignsRefused: the ones before go on."""
+        """From `at_ns` on these run; everything before has been given. Raises CampaignsRefused; those before go on."""
         campaigns = parse_campaigns(data)
         signals = self._with_foreign({*self._places_told(), *self._signals.foreign, *self._foreign_paths(campaigns)})
         admitted = admit(campaigns, signals.schema, self._floor, self._policy, now_s)
@@ -138,7 +140,11 @@ class Capturing:
     def _packed(self, parts: Sequence[Columns]) -> list[Cut]:
         """Inline: a block can be read by itself, whatever becomes of the plan."""
         rounded = rounded_times(parts, self._policy.time_round_ms)
-        return pack(rounded, self._signals.schema, self._max_block_bytes, Naming.INLINE)
+        try:
+            return pack(rounded, self._signals.schema, self._max_block_bytes, Naming.INLINE)
+        except ValueError:  # one instant of it is more than a record holds
+            self.unfit += sum(map(len, parts))
+            return []
 
     # --- samples ------------------------------------------------------------------------------------
 
@@ -178,6 +184,7 @@ class Capturing:
         own = {
             "untaken": self.untaken,
             "late": self.late,
+            "unfit": self.unfit,
             **{f"private_{why}": n for why, n in self._privacy.dropped.items()},
         }
         return {**counts, "": {**counts.get("", {}), **own}}

@@ -112,8 +112,8 @@ class PicturesWanted(Message, frozen=True, tag="pictures_wanted"):
 
 
 class CampaignCounts(msgspec.Struct, frozen=True):
-    """One campaign: `state` is "active", or why it tells nothing. What it told since the process began: `dropped` is what
-    it didn't, by reason; `bytes_per_day` its budget."""
+    """One campaign: `state` is "active", or why it tells nothing. What it told since the process began: `dropped` is
+    what it didn't, by reason; `bytes_per_day` its budget."""
 
     name: str
     revision: int

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from agent.config import AgentConfig
 from agent.perception.settings import Supervision
 from agent.signals.campaigns import CampaignShelf
 from agent.signals.messages import Admission, PicturesWanted, Work
@@ -22,6 +23,9 @@ from ota.kinds import Kind
 from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.privacy.policy import PrivacyPolicy
 from telemetry.records import Purpose, Record
+from telemetry.signals import vss
+from telemetry.spool.format import max_wire_bytes
+from telemetry.spool.packing import max_event_bytes
 
 FOLDER: Final = "signals"
 LOOK_EVERY_NS: Final = SECOND_NS
@@ -46,6 +50,21 @@ class SignalSettings:
     camera: str = "front"
 
 
+def signal_settings(config: AgentConfig, *, realtime: bool) -> SignalSettings:
+    signals, campaigns = config.signals, config.campaigns
+    return SignalSettings(
+        bus=signals.bus,
+        plan=signals.plan,
+        campaigns=campaigns.file,
+        told=tuple(sorted({*config.capture.signals, vss.SPEED, vss.LONGITUDINAL})),
+        privacy=config.privacy,
+        floor=CampaignFloor.model_validate(campaigns.model_dump(exclude={"file"})),
+        most_event_bytes=max_event_bytes(max_wire_bytes(config.spool.segment_bytes)),
+        realtime=realtime,
+        camera=config.camera.name,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class SignalRoomStatus:
     """A reading for status and doctor. `side` is None where nothing is to be done: no bus, and no campaign."""
@@ -61,8 +80,8 @@ Signed = Callable[[Kind], Path | None]
 
 
 class SignalRoom:
-    """`on_values` hears what a bus says of the paths that were asked for, `on_captured` each record that a campaign made,
-    `on_pictures` a campaign's wish for pictures. `wall_s` is the time that is believed, 0 for none."""
+    """`on_values` hears what a bus says of the paths that were asked for, `on_captured` each record that a campaign
+    made, `on_pictures` a campaign's wish for pictures. `wall_s` is the time that is believed, 0 for none."""
 
     def __init__(
         self,
@@ -117,11 +136,14 @@ class SignalRoom:
                 await self._side.restart(self._clock.boot_ns(), RESTART_WITHIN_S)
             await self._clock.sleep_until(self._clock.boot_ns() + LOOK_EVERY_NS)
 
-    async def close(self, within_s: float) -> None:
-        """The ignition is off: what was captured is handed on, as far as that goes in time."""
-        if self._is_on:
-            await self._side.finish(self._clock.boot_ns(), within_s)
-            await self._side.stop()
+    async def close(self, within_s: float) -> list[Record]:
+        """The ignition is off: what was captured is handed on, as far as that goes in time; in lockstep it is these."""
+        if not self._is_on:
+            return []
+        self._is_on = False
+        await self._side.finish(self._clock.boot_ns(), within_s)
+        await self._side.stop()
+        return self._side.taken_records()
 
     async def forget(self, purpose: Purpose) -> None:
         """What campaigns retain in memory goes with its process, whatever it is for; another one follows."""

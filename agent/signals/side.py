@@ -224,8 +224,12 @@ class SignalSide:
         self._done = asyncio.get_running_loop().create_future()
         self._child.send(Advance(t_ns))
         await self._until(self._done)
+        return self._heard.values, self.taken_records()
+
+    def taken_records(self) -> list[Record]:
+        """Lockstep: those that came since the last time."""
         heard, self._heard = self._heard, _Heard()
-        return heard.values, heard.records
+        return heard.records
 
     async def _until(self, done: asyncio.Future[None]) -> None:
         gone = asyncio.ensure_future(self._gone.wait())

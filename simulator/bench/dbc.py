@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,13 +38,18 @@ def _recorded() -> list[Metric]:
     whole = concat(list(open_recording(DRIVE.with_suffix(".frames").read_bytes()).chunks()))
     known = np.isin(keys(whole), [source.bus << 32 | source.can_id for source in plan.sources])
     named = whole.rows(np.flatnonzero(known))
-    times = {size: _cpu_s(plan, whole, size) for size in (BATCH, SMALL_BATCH)}
-    of_known = _cpu_s(plan, named, BATCH)
+    minute, alone, small = (
+        frames / _cpu_s(plan, batches_of, size)
+        for frames, batches_of, size in (
+            (len(whole), whole, BATCH), (len(named), named, BATCH), (len(whole), whole, SMALL_BATCH)
+        )
+    )  # fmt: skip
+    how = f"{BATCH} a batch, {len(named):,} of {len(whole):,} frames in the plan"
     return [
-        Metric("recorded minute", len(whole) / times[BATCH], "frames/s", f"{BATCH} a batch, {len(named):,} of {len(whole):,} frames named", MIN_FRAMES_S, "at least"),
-        Metric("recorded minute, named frames alone", len(named) / of_known, "frames/s", f"{BATCH} a batch", MIN_FRAMES_S, "at least"),
-        Metric("recorded minute in small batches", len(whole) / times[SMALL_BATCH], "frames/s", f"{SMALL_BATCH} a batch"),
-    ]  # fmt: skip
+        Metric("recorded minute", minute, "frames/s", how, MIN_FRAMES_S, "at least"),
+        Metric("recorded minute, the plan's frames alone", alone, "frames/s", how, MIN_FRAMES_S, "at least"),
+        Metric("recorded minute in small batches", small, "frames/s", f"{SMALL_BATCH} a batch"),
+    ]
 
 
 def _cpu_s(plan: SignalPlan, frames: Frames, size: int) -> float:
@@ -57,7 +63,8 @@ def _made() -> list[Metric]:
     try:
         import cantools
     except ImportError:
-        return [Metric("beside cantools", 0.0, "absent", "cantools isn't installed: pip install 'outrider[can]'")]
+        print("cantools isn't installed, nothing is beside it: pip install 'outrider[can]'", file=sys.stderr)
+        return []
     from telemetry.signals.dbc import DbcText, compile_plan
 
     text = _dbc_text()
@@ -78,7 +85,7 @@ def _made() -> list[Metric]:
     return [
         Metric("made bus", 1 / ours_s, "frames/s", f"{BATCH} a batch, {what}", MIN_FRAMES_S, "at least"),
         Metric("made bus, signals", SIGNALS_A_MESSAGE / ours_s, "signals/s", what),
-        Metric("made bus, cantools", 1 / peer_s, "frames/s", f"cantools {cantools.__version__}, the same frames in turns"),
+        Metric("made bus, cantools", 1 / peer_s, "frames/s", f"cantools {cantools.__version__}, the same frames"),
         Metric("beside cantools", median(theirs / ours for ours, theirs in pairs), "x", "median of the pairs"),
         Metric("load", os.getloadavg()[0], "", "of the machine, as this ended"),
     ]  # fmt: skip

@@ -29,14 +29,16 @@ class CaptureRules:
         self._summary = Period(self._config.vehicle_summary_period_ms * MILLISECOND_NS)
         self._brake = BrakeWatch(self._config)
         self._cameras: dict[str, CameraWatch] = {}
+        self._forgotten = 0
 
     @property
     def forgotten(self) -> int:
         """Objects forgotten because a camera saw more than `max_tracks`."""
-        return sum(camera.forgotten for camera in self._cameras.values())
+        return self._forgotten + sum(camera.forgotten for camera in self._cameras.values())
 
     def forget_views(self) -> None:
         """What cameras saw since their last summaries, and which objects were told of: those are told of anew."""
+        self._forgotten = self.forgotten
         self._cameras.clear()
 
     def on_signals(self, t_ns: int, state: SignalState) -> tuple[Record, ...]:

@@ -21,7 +21,7 @@ MAX_DICTIONARY_BYTES: Final = 16 * 1024
 
 SHA256: Final[Mapping[int, str]] = MappingProxyType(
     {
-        1: "790ac4c8ecec1e747140442ca7bb41cbd212ef589210b6fb244d7773b5151ee1",
+        1: "fee13fc1a242af224ab3bbace98c5b6a8b6bdf143a19297f941247d81102ec54",
     }
 )
 """By id, of the bytes that each must have for ever."""

@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator, Iterable
 from telemetry.links.link import Accepted, Acks, Hint, LinkError, Refused, Throttled, Unauthorized, Unreachable
 from telemetry.links.stream import Stream, ended
 from telemetry.records import Lane
-from telemetry.wire import BadBlock, BlockHeader, Receipt, unpack_block, unpack_body
+from telemetry.wire import BadBlock, BlockHeader, Receipt, UnknownDictionary, unpack_block, unpack_body
 
 RECEIPTS_KEPT = 256
 HINTS_KEPT = 8
+_UPDATE_S = 60.0
 
 
 class MemoryReceiver:
@@ -96,6 +97,8 @@ def _checked(lane: Lane, block: bytes) -> BlockHeader:
     try:
         header, body = unpack_block(block)
         unpack_body(header, body)
+    except UnknownDictionary as error:
+        raise Throttled(f"The receiver can't read the block yet: {error}.", _UPDATE_S) from error
     except BadBlock as error:
         raise Refused(f"The receiver refused the block: {error}.") from error
     if header.lane != lane:

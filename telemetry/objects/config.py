@@ -25,7 +25,7 @@ class ObjectsConfig(BaseModel):
         default=256 * 1024,
         ge=1024,
         le=MAX_SLICE_BYTES,
-        description="Most sent at once: what a cut costs at most. A slow network gets less, a quarter of a second of it.",
+        description="Most sent at once; a slow network gets a quarter of a second of it.",
     )
     bytes_per_s: float = Field(
         default=512 * 1024, ge=1024, description="Most that objects take of the network, bytes a second."

@@ -1,4 +1,4 @@
-"""Drains the object store over an ObjectLink: the oldest first, in its turn beside the records, no faster than it may."""
+"""Drains the object store over an ObjectLink: the oldest first, in its turn beside the records, at its rate."""
 
 from __future__ import annotations
 
@@ -268,20 +268,25 @@ class ObjectUplink:
 
     async def _ask(self, hand: _Hand, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """In the link's own thread, bounded as a whole."""
-        if not hand.is_connected:
-            self._meter.connecting()
-        hand.is_connected = False
+        was_connected, hand.is_connected = hand.is_connected, False
         call = asyncio.get_running_loop().run_in_executor(hand.network, lambda: act(*args, **kwargs))
+        failure: LinkError | None = None
         try:
             async with asyncio.timeout(self._exchange_s):
                 answer = await call
             hand.is_connected = True
             return answer
         except TimeoutError as error:
-            raise Unreachable(f"No answer within {self._exchange_s:g} s. The receiver is asked again.") from error
+            failure = Unreachable(f"No answer within {self._exchange_s:g} s. The receiver is asked again.")
+            raise failure from error
+        except LinkError as error:
+            failure = error
+            raise
         finally:
             if call.cancelled():
                 hand.link.interrupt()
+            if not was_connected:
+                self._meter.attempted(failure)
 
     def _enter(self, state: ObjectUplinkState, reason: str = "") -> None:
         self._board.enter(state, reason, self._clock.boot_ns())

@@ -54,9 +54,10 @@ class _Cutter:
         index = [cut.start // _WORD_BITS + half * cut.big_endian for cut in placed]
         self._index: int | NDArray[np.intp] = index[0] if len(set(index)) == 1 else np.array(index, np.intp)
         self._left = np.array([[_left(cut)] for cut in placed], np.uint64)
-        self._right = np.array([[_WORD_BITS - cut.bits] for cut in placed], np.uint64)
+        right = np.array([[_WORD_BITS - cut.bits] for cut in placed], np.uint64)
         self._straddles = [_straddle(row, cut, half) for row, cut in enumerate(placed) if _needs_two_words(cut)]
-        self._signed = sum(cut.signed for cut in cuts)
+        self._signed = signed = sum(cut.signed for cut in cuts)
+        self._right_signed, self._right = right[:signed].view(np.int64), right[signed:]
         self._rows = [order.index(i) for i in range(len(cuts))]
         self._formed = [(i, cut) for i, cut in enumerate(cuts) if cut.form is not Form.INT]
 
@@ -67,9 +68,9 @@ class _Cutter:
             top[row] = (words[first] >> np.uint64(a) << np.uint64(b)) | (words[second] >> np.uint64(c) << np.uint64(d))
         raw = top.view(np.int64)
         if self._signed:
-            raw[: self._signed] >>= self._right[: self._signed].view(np.int64)
-        if self._signed < len(top):
-            top[self._signed :] >>= self._right[self._signed :]
+            raw[: self._signed] >>= self._right_signed
+        if len(self._right):
+            top[self._signed :] >>= self._right
         rows = list(raw)
         values: list[Values] = [rows[row] for row in self._rows]
         for i, cut in self._formed:

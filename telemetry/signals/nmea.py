@@ -57,7 +57,7 @@ class TimeSaid:
 
 
 @dataclass(frozen=True, slots=True)
-class GnssStatus:
+class NmeaStatus:
     """`damaged` sentences had a wrong checksum or no form, `invalid` ones said themselves that they know nothing."""
 
     taken: int = 0
@@ -74,8 +74,8 @@ class NmeaReader:
         self._taken = self._damaged = self._invalid = 0
         self._last_ns = -1
 
-    def status(self) -> GnssStatus:
-        return GnssStatus(self._taken, self._damaged, self._invalid)
+    def status(self) -> NmeaStatus:
+        return NmeaStatus(self._taken, self._damaged, self._invalid)
 
     def feed(self, data: bytes, now_ns: int) -> tuple[list[Columns], list[TimeSaid]]:
         """What has become whole, true at boot time `now_ns`."""

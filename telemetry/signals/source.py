@@ -14,12 +14,12 @@ from ecu.errors import EnvironmentFault, UsageFault
 from ecu.samples import Sample
 from telemetry.backoff import backoff_s
 from telemetry.records import TelemetryError
+from telemetry.signals.anchor import Anchor
 from telemetry.signals.conversation import Conversation
 from telemetry.signals.messages import Begin, FromSource, Signals, SourceHello
 
 RECONNECT_BASE_S: Final = 0.1
 RECONNECT_CAP_S: Final = 5.0
-MAX_AHEAD_NS: Final = SECOND_NS
 
 SignalSample = Sample[dict[str, float]]
 
@@ -33,7 +33,8 @@ class SourceLost(TelemetryError, EnvironmentFault):
 
 @dataclass(frozen=True, slots=True)
 class SignalStatus:
-    """How the source does. `missed` samples were left out by the source, `late` ones ran backwards and were dropped."""
+    """How the source does. `missed` samples were left out by the source, `late` ones ran backwards and were dropped;
+    `moved` counts how often its clock jumped, or was another than ours (telemetry/signals/anchor.py)."""
 
     connected: bool
     reason: str
@@ -42,6 +43,7 @@ class SignalStatus:
     late: int = 0
     losses: int = 0
     last_t_ns: int = -1
+    moved: int = 0
 
 
 def unix_dial(url: str) -> Dial:
@@ -77,7 +79,7 @@ class SocketSignals:
         self._name = channel
         self._conversation: Conversation[FromSource] | None = None
         self._last_seq: int | None = None
-        self._realtime = False
+        self._anchor: Anchor | None = None
         self._status = SignalStatus(connected=False, reason="not started")
 
     def status(self) -> SignalStatus:
@@ -133,13 +135,13 @@ class SocketSignals:
         self.close()
         self._conversation = Conversation(self._dial(), FromSource)
         self._last_seq = None
-        self._realtime = begin.realtime
         hello = await self._receive()
         if not isinstance(hello, SourceHello):
             raise SourceLost(f"The signal source didn't greet, it said {hello}: check that its version is ours.")
-        ahead_ns = hello.now_ns - self._clock.boot_ns()
-        if begin.realtime and ahead_ns > MAX_AHEAD_NS:
-            raise SourceLost(f"The signal source's clock is {ahead_ns} ns ahead: let it stamp CLOCK_BOOTTIME.")
+        self._anchor = Anchor() if begin.realtime else None
+        if self._anchor is not None:
+            self._anchor.greet(hello.now_ns, self._clock.boot_ns())
+            self._status = replace(self._status, moved=self._status.moved + self._anchor.moved)
         await self._send(begin)
         self._status = replace(self._status, connected=True, reason="")
 
@@ -150,17 +152,17 @@ class SocketSignals:
         expected = message.seq if self._last_seq is None else self._last_seq + 1
         self._last_seq = message.seq
         status = replace(self._status, missed=self._status.missed + max(0, message.seq - expected))
-        if self._realtime and message.t_ns > self._clock.boot_ns() + MAX_AHEAD_NS:
-            # Taken, it would make every true sample after it one that ran backwards.
-            raise SourceLost(
-                f"The signal source stamped a sample {(message.t_ns - self._clock.boot_ns()) / SECOND_NS:.0f} s ahead: "
-                "let it stamp CLOCK_BOOTTIME."
-            )
-        if message.t_ns <= status.last_t_ns:
+        t_ns = message.t_ns
+        if self._anchor is not None:
+            moved = self._anchor.moved
+            self._anchor.see(t_ns, t_ns, self._clock.boot_ns())
+            status = replace(status, moved=status.moved + self._anchor.moved - moved)
+            t_ns += self._anchor.offset_ns
+        if t_ns <= status.last_t_ns:
             self._status = replace(status, late=status.late + 1)
             return None
-        self._status = replace(status, received=status.received + 1, last_t_ns=message.t_ns)
-        return Sample(self._name, message.t_ns, message.seq, message.values)
+        self._status = replace(status, received=status.received + 1, last_t_ns=t_ns)
+        return Sample(self._name, t_ns, message.seq, message.values)
 
     async def _send(self, message: Message) -> None:
         try:

@@ -43,7 +43,8 @@ def _recorded(rest: str, clock: Clock, limits: BatchLimits) -> RecordingSource:
     path, _, query = rest.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
     if unknown := options.keys() - {"rate", "loop"}:
-        raise UsageFault(f"frames:{shown(path)} has no option {', '.join(map(shown, sorted(unknown)))}: write {_KNOWN}.")
+        names = ", ".join(map(shown, sorted(unknown)))
+        raise UsageFault(f"frames:{shown(path)} has no option {names}: write {_KNOWN}.")
     try:
         data = _read(Path(path))
         return RecordingSource(open_recording(data, path), clock, _rate(options), options.get("loop") == "1", limits)

@@ -43,12 +43,15 @@ class UnixBus:
         while True:
             try:
                 await self._open(Begin(realtime=True, from_ns=self._clock.boot_ns()))
+                was_full = False
                 while True:
                     first = self._taken(await self._receive())
                     attempt = 0
-                    # More comes meanwhile, and a wake for each message would cost more than its decoding.
-                    await self._clock.sleep_until(self._clock.boot_ns() + self._limits.latency_ns)
+                    if not was_full:
+                        # More comes meanwhile, and a wake for each message would cost more than its decoding.
+                        await self._clock.sleep_until(self._clock.boot_ns() + self._limits.latency_ns)
                     frames, lost = self._with_what_waits(first)
+                    was_full = len(frames) >= self._limits.frames
                     for portion in portions(frames, self._limits.frames):
                         yield portion
                     if lost is not None:

@@ -16,7 +16,7 @@ from rich.table import Table
 from ecu.clock import SystemClock
 from ecu.errors import OutriderError
 from ecu.toml import load_toml
-from telemetry.spool.inspection import Inspection, LaneView, inspect, verify
+from telemetry.spool.inspection import SPOOL_FOLDER, Inspection, LaneView, inspect, verify
 from telemetry.spool.limits import SpoolLimits
 
 app = typer.Typer(
@@ -110,6 +110,10 @@ def _cell(value: Any) -> str:
 def _lines(found: Inspection) -> list[str]:
     counts = found.counts
     lines = [f"flash   {counts.flash_bytes:,} bytes, {counts.segments} segments, {counts.free_segments} free"]
+    if counts.untold:
+        lines.append(f"untold  {counts.untold:,} records left unacknowledged, and the receiver wasn't told yet")
+    if counts.copies:
+        lines.append(f"copies  {counts.copies} blocks in quarantine, still encrypted: {SPOOL_FOLDER}/bad-*.blk")
     if counts.ledger_lost:
         lines.append("ledger  lost (a power cut): counts are what flash knows, without what was in memory then")
     if counts.books_lost:

@@ -35,7 +35,7 @@ def keep_copy(disk: Disk, segment: str, ref: BlockRef) -> None:
         there = copies(disk)
         if copy_name(ref) in there:
             return
-        for name in there[: len(there) + 1 - MOST_COPIES]:
+        for name in there[: max(0, len(there) + 1 - MOST_COPIES)]:
             disk.remove(name)
         pages = [0, *range(ref.page, ref.page + frame_pages(ref.wire_bytes))]
         data = b"".join(_page(disk, segment, page) for page in pages)

@@ -1,7 +1,7 @@
 """What both ways out share of the network: whether something may go, how fast, how much at once, and in which turn.
 
-Records and objects ask the same Meter, so that a budget, a pace and the line are never promised twice. P0 waits for none
-of it but its own reserve of the day's bytes.
+Records and objects ask the same Meter, so that a budget, a pace and the line are never promised twice. P0 waits for
+none of it but its own reserve of the day's bytes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock
 from ecu.conditions import Network
 from ecu.network import NetworkSource, SettableNetwork
+from telemetry.links.link import LinkError, Unreachable
 from telemetry.records import Lane
 from telemetry.uplink.daybook import DayBook
 from telemetry.uplink.networks import NetworkConfig, NetworkRule
@@ -26,6 +27,8 @@ SLICE_OVERHEAD_BYTES: Final = 1000
 """A slice's question and answer, without its bytes."""
 CONNECT_OVERHEAD_BYTES: Final = 8 * 1024
 """Certificates both ways, the greeting, the subscription."""
+ATTEMPT_OVERHEAD_BYTES: Final = 500
+"""A name looked up, and a few packets that nobody answers."""
 PACKETS_SHARE: Final = 25
 """Headers of IP and TCP are a 25th of a full packet, and no less than that is added."""
 OBJECTS_SHARE: Final = 7
@@ -208,9 +211,9 @@ class Meter:
         """Something small about objects goes out and is answered."""
         return self._begin(0, SLICE_OVERHEAD_BYTES, Kind.URGENT)
 
-    def connecting(self) -> None:
-        """A connection is made: it costs, whatever becomes of it."""
-        self._spend(CONNECT_OVERHEAD_BYTES)
+    def attempted(self, failure: LinkError | None = None) -> None:
+        """A connection was tried: it costs little if nobody answered."""
+        self._spend(ATTEMPT_OVERHEAD_BYTES if type(failure) is Unreachable else CONNECT_OVERHEAD_BYTES)
 
     def ended(self, passage: Passage) -> None:
         """It was answered."""
@@ -244,6 +247,11 @@ class Meter:
         finally:
             self._slice_waits = None
             self._tell()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing that takes room is under way."""
+        return self._under_way == 0
 
     @property
     def knows_round_trip(self) -> bool:

@@ -110,12 +110,7 @@ class Uplink:
 
     async def _call(self, over: asyncio.Event) -> None:
         """Sets `over` when the receiver has all of P0; returns when it can't have it now."""
-        if self._hooks.connecting is not None:
-            self._hooks.connecting()
-        self._meter.connecting()
-        try:
-            await self._link.connect()
-        except LinkError:
+        if await self._connect() is not None:
             return
         connection = self._connection((Lane.P0,))
         connection.emptied = over
@@ -129,15 +124,22 @@ class Uplink:
         self._enter(UplinkState.CONNECTING)
         self._board.count(attempts=1)
         self._away.forget_nudge()
+        if (failure := await self._connect()) is not None:
+            return failure
+        self._away.forget_nudge()
+        return await self._work()
+
+    async def _connect(self) -> LinkError | None:
+        """Why it came to nothing, if it did."""
         if self._hooks.connecting is not None:
             self._hooks.connecting()
-        self._meter.connecting()
+        failure: LinkError | None = None
         try:
             await self._link.connect()
         except LinkError as error:
-            return error
-        self._away.forget_nudge()
-        return await self._work()
+            failure = error
+        self._meter.attempted(failure)
+        return failure
 
     async def _work(self) -> LinkError:
         self._enter(UplinkState.CONNECTED)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent.api import EVENTS_KEPT, MAX_SUBSCRIBERS, LocalApi
-from agent.apiclient import AgentNotRunning, ask_status
-from ecu.errors import EnvironmentFault
+from agent.apiclient import AgentNotRunning, NotDone, ask_purge, ask_status
+from ecu.errors import EnvironmentFault, OutriderError, UsageFault
 
 
 @contextlib.asynccontextmanager
@@ -129,3 +129,46 @@ async def test_subscribers_beyond_the_limit_are_told_so(tmp_path: Path) -> None:
         assert b"503" in await exchange(tmp_path / "a.sock", b"GET /events HTTP/1.1\r\n\r\n")
         for writer in writers:
             await hang_up(writer)
+
+
+@contextlib.asynccontextmanager
+async def a_purging_api(path: Path, asked: list[list[str]]) -> AsyncIterator[None]:
+    async def purge(names: list[str]) -> object:
+        if names == ["nothing"]:
+            raise UsageFault("'nothing' is no purpose.")
+        if names == ["all"]:
+            raise OutriderError("Not everything could be erased.")
+        asked.append(names)
+        return {"records": 3}
+
+    api = LocalApi(path, dict, purge)
+    await api.start()
+    try:
+        yield
+    finally:
+        await api.stop()
+
+
+async def test_a_purge_is_asked_for_with_its_purposes_and_answered_when_it_is_done(tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+    async with a_purging_api(tmp_path / "a.sock", asked):
+        assert await asyncio.to_thread(ask_purge, tmp_path / "a.sock", ["safety", "driving"]) == {"records": 3}
+        for names, words in ((["nothing"], "is no purpose"), (["all"], "could be erased")):
+            with pytest.raises(NotDone, match=words):
+                await asyncio.to_thread(ask_purge, tmp_path / "a.sock", names)
+    assert asked == [["driving", "safety"]]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"purposes": "all"}', b'{"purposes": [], "x": 1}', b"\xff"])
+async def test_what_is_no_purge_is_refused_and_erases_nothing(tmp_path: Path, body: bytes) -> None:
+    asked: list[list[str]] = []
+    async with a_purging_api(tmp_path / "a.sock", asked):
+        head = b"POST /purge HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body)
+        assert b"400 Bad Request" in await exchange(tmp_path / "a.sock", head + body)
+        assert b"400 Bad Request" in await exchange(tmp_path / "a.sock", b"POST /purge HTTP/1.1\r\n\r\n")
+    assert asked == []
+
+
+async def test_an_agent_that_purges_nothing_knows_no_such_request(tmp_path: Path) -> None:
+    async with an_api(tmp_path / "a.sock"):
+        assert b"404" in await exchange(tmp_path / "a.sock", b"POST /purge HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")

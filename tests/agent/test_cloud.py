@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
@@ -11,14 +13,21 @@ from random import Random
 import pytest
 from cryptography import x509
 
+from agent.anchors import ClockAnchors
 from agent.cloud import CloudSide
 from agent.config import LinkSection
+from agent.https import VehicleLine
 from agent.links import Trust
 from agent.pairing import PairingRefused, renew
 from ecu.clock import SECOND_NS, OffsetClock, SystemClock
-from ecu.disk import DiskFull
+from ecu.disk import DiskFull, RealDisk
 from ecu.keys import MemoryKeyStore, PendingIdentity
+from receiver.times import Timeline
 from telemetry.links.link import Unreachable
+from telemetry.objects.wire import OBJECTS_PATH
+from telemetry.records import ClockAnchor, Health, Lane, Purpose, Record
+from telemetry.spool import Spool, SpoolKeeper, SpoolLimits
+from telemetry.spool.counts import LaneCounts, MemoryCounters
 from telemetry.uplink.config import UplinkConfig
 from telemetry.uplink.memory import MemoryBacklog
 from telemetry.uplink.status import UplinkState
@@ -26,6 +35,9 @@ from tests.contracts.scriptedbroker import HOST, a_scripted_broker, connack
 from tests.receiver.fleet import Vehicle, a_receiver, a_vehicle, make_block, until
 
 DAY_NS = 24 * 3600 * SECOND_NS
+FEW = SpoolLimits().model_copy(
+    update={"max_bytes": 2 << 20, "segment_bytes": 1 << 17, "reserve_segments": (1, 1, 1, 1)}
+)
 QUICK = UplinkConfig(backoff_base_s=0.02, backoff_cap_s=0.1, unauthorized_pause_s=30.0)
 
 
@@ -73,6 +85,70 @@ async def test_a_certificate_past_two_thirds_of_its_life_is_renewed_and_a_full_b
     assert backlog.quarantined == {}
 
 
+def a_full_spool(folder: Path) -> SpoolKeeper:
+    """On real files, up to its quota: the oldest of what was offered have been evicted already."""
+    spool = Spool.open(RealDisk(folder), MemoryKeyStore(), SystemClock(), os.urandom, FEW, MemoryCounters())
+    for number in range(600):
+        spool.offer(Record(Lane.P1, Purpose.OPERATION, number, Health("test", os.urandom(2000).hex())), wall_ns=number)
+        if number % 20 == 19:
+            batch = spool.take(0, everything=True)
+            assert batch is not None
+            spool.settle(spool.write(batch))
+    return SpoolKeeper(spool, SystemClock())
+
+
+def p1(spool: SpoolKeeper) -> LaneCounts:
+    return spool.counts().lanes[Lane.P1]
+
+
+async def test_a_certificate_renewed_with_a_full_spool_costs_no_record(tmp_path: Path) -> None:
+    # Mutation: keys of the spool that hang on the identity; blocks under way that count as sent over the old session.
+    async with a_receiver(tmp_path) as receiver:
+        vehicle, spool = await a_vehicle(receiver, tmp_path), a_full_spool(tmp_path / "spool")
+        full = p1(spool)
+        assert full.evicted
+        assert full.spooled >= 100
+        before = serial(vehicle)
+        trust = Trust(vehicle.paired, vehicle.keys, OffsetClock(SystemClock(), 10 * DAY_NS), vehicle.disk)
+        side = CloudSide(trust, spool, SystemClock(), Random(7), LinkSection(), QUICK)
+        async with running(side):
+            await until(lambda: serial(vehicle) != before)
+            await until(lambda: p1(spool).spooled == 0)
+            await until(lambda: state(side) is UplinkState.CONNECTED)
+        after = p1(spool)
+        assert after.acknowledged == full.spooled
+        assert (after.evicted, after.quarantined) == (full.evicted, {})
+        assert receiver.counters.blocks_conflict == 0
+        assert await spool.close(10 * SECOND_NS)
+
+
+async def test_at_ignition_off_p0_is_stored_before_all_is_quiet_and_the_rest_waits(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle, backlog = await a_vehicle(receiver, tmp_path), MemoryBacklog()
+        side = cloud_side(vehicle, OffsetClock(SystemClock()), backlog)
+        async with running(side):
+            await until(lambda: state(side) is UplinkState.CONNECTED)
+        backlog.add(make_block(lane=Lane.P0))
+        backlog.add(make_block(lane=Lane.P2))
+        await side.last_call()
+        assert (backlog.freed, len(backlog)) == (3, 1)
+        assert state(side) is UplinkState.STOPPED
+
+
+async def test_bulk_is_marked_as_what_may_go_last(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle = await a_vehicle(receiver, tmp_path)
+        marks = []
+        for is_bulk in (False, True):
+            paired = vehicle.paired
+            line = VehicleLine(paired.host, paired.https_port, vehicle.context(), SystemClock(), is_bulk=is_bulk)
+            await asyncio.to_thread(line.ask, "HEAD", f"{OBJECTS_PATH}/{'0' * 64}")
+            assert line._wire is not None
+            marks.append(line._wire.getsockopt(socket.IPPROTO_IP, socket.IP_TOS))
+            line.close()
+        assert marks == [0, 0x20], "DSCP CS1 is 8, six bits from the left"
+
+
 async def test_a_young_certificate_is_left_alone(tmp_path: Path) -> None:
     async with a_receiver(tmp_path) as receiver:
         vehicle, backlog = await a_vehicle(receiver, tmp_path), MemoryBacklog()
@@ -89,9 +165,18 @@ async def test_a_clock_in_1970_is_set_by_the_receivers_signed_time_and_then_ever
         vehicle, backlog = await a_vehicle(receiver, tmp_path), MemoryBacklog()
         wall = OffsetClock(SystemClock(), -SystemClock().wall_ns())
         backlog.add(make_block())
-        async with running(cloud_side(vehicle, wall, backlog)):
+        told: list[ClockAnchor] = []
+        anchors = ClockAnchors(wall, "boot", {Lane.P1: bytes(16)}, told.append)
+        trust = Trust(vehicle.paired, vehicle.keys, wall, vehicle.disk)
+        side = CloudSide(trust, backlog, SystemClock(), Random(7), LinkSection(), QUICK, anchors=anchors)
+        async with running(side):
             await until(lambda: backlog.freed == 3)
         assert abs(wall.offset_ns) < SECOND_NS
+        assert [anchor.source for anchor in told] == ["receiver", "certificates"]
+        # Who reads them places this very moment, within what the receiver said.
+        placed = Timeline(told).place(Lane.P1, bytes(16), wall.boot_ns(), believed_ns=0)
+        assert placed.within_ns is not None
+        assert abs(placed.wall_ns - SystemClock().wall_ns()) <= placed.within_ns + SECOND_NS // 20
 
 
 async def test_a_connect_that_began_before_a_renewal_doesnt_make_the_former_identity_superfluous(

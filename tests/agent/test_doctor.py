@@ -85,7 +85,7 @@ def test_what_is_held_back_is_said_with_when_it_goes() -> None:
         meter = replace(METER, held={"P2": Held("P2 waits.", until_ns)})
         told = replace(UPLINK, state=UplinkState.HELD_BACK, reason="P2 waits.", meter=meter)
         (finding,) = [one for one in diagnose(replace(HEALTHY, cloud=replace(CLOUD, uplink=told))) if one.advice]
-        assert (finding.gravity, finding.subject, finding.words) == (Gravity.NOTE, "link", "P2 waits.")
+        assert (finding.gravity, finding.subject, finding.words) == (Gravity.NOTE, "network", "P2 waits.")
         return finding.advice
 
     assert found(NOW_NS + DAY_NS // 2).startswith("It goes by itself in 12.0 hours")
@@ -212,7 +212,9 @@ def test_a_link_that_has_only_just_come_back_owes_no_receipt_yet() -> None:
 
 def test_every_state_of_the_uplink_is_told() -> None:
     for state in UplinkState:
-        assert any(f.subject in ("link", "clock") for f in diagnose(replace(HEALTHY, cloud=uplink(state)))), state
+        assert any(
+            f.subject in ("link", "clock", "network") for f in diagnose(replace(HEALTHY, cloud=uplink(state)))
+        ), state
 
 
 def test_a_revoked_vehicle_hears_whom_to_ask() -> None:

@@ -23,12 +23,16 @@ from ecu.disk import DiskFault
 from ecu.errors import OutriderError, UsageFault
 from ecu.keys import KeysTaken
 from outrider import run
-from telemetry.records import Purpose, VehicleSummary, record_of
+from telemetry.records import Lane, Purpose, VehicleSummary, record_of
 from tests.agent.test_daemon import at_work
 
 CONFIG = AgentConfig.model_validate(
     {"link": {"kind": "none"}, "privacy": {"consents": ["driving", "operation", "perception"]}}
 )
+
+
+TOLD = 3
+"""Records of a short drive: one of the vehicle, one of the runtime's health, and where its clock stood."""
 
 
 def drives(daemon: Daemon) -> None:
@@ -42,29 +46,39 @@ async def until(reached: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+def offered(daemon: Daemon) -> int:
+    return sum(lane.offered for lane in daemon.status().spool.lanes)
+
+
 def durable(daemon: Daemon) -> int:
     return sum(lane.durable for lane in daemon.status().spool.lanes)
 
 
-async def test_a_running_agent_erases_what_it_has_for_a_purpose_and_goes_on(tmp_path: Path) -> None:
-    state = tmp_path / "state"
+def spooled_at_the_next_start(state: Path) -> int:
+    gc.collect()  # the keys of the agent before are free
+    return sum(lane.spooled for lane in Daemon(CONFIG, state, {}).status().spool.lanes)
+
+
+async def purged_while_driving(state: Path) -> Any:
     daemon = Daemon(CONFIG, state, {})
     async with at_work(daemon):
         drives(daemon)
-        await until(lambda: durable(daemon) == 2)
+        await until(lambda: durable(daemon) == TOLD)
         purged = await asyncio.to_thread(ask_purge, state / SOCKET_NAME, ["driving"])
-        assert (purged["purposes"], purged["records"], purged["why"]) == (["driving"], 1, "asked")
-        assert purged["keys_before"]["spool"] != purged["keys_after"]["spool"]
         status = daemon.status()
         assert status.law_1_holds
         assert sum(lane.erased for lane in status.spool.lanes) == 1
         drives(daemon)
-        await until(lambda: durable(daemon) == 4)
-    del daemon
-    gc.collect()  # its keys are free
-    again = Daemon(CONFIG, state, {})
-    async with at_work(again):
-        assert sum(lane.spooled for lane in again.status().spool.lanes) == 3
+        await until(lambda: durable(daemon) == TOLD + 2)
+    return purged
+
+
+async def test_a_running_agent_erases_what_it_has_for_a_purpose_and_goes_on(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    purged = await purged_while_driving(state)
+    assert (purged["purposes"], purged["records"], purged["why"]) == (["driving"], 1, "asked")
+    assert purged["keys_before"]["spool"] != purged["keys_after"]["spool"]
+    assert spooled_at_the_next_start(state) == TOLD + 2  # and what was erased is told
     lines = [json.loads(line) for line in (state / "privacy" / "audit").read_text().splitlines()]
     assert [(line["event"], purged["name"] in line["detail"]) for line in lines] == [("purged", True)]
 
@@ -72,11 +86,12 @@ async def test_a_running_agent_erases_what_it_has_for_a_purpose_and_goes_on(tmp_
 async def test_what_waits_in_memory_for_its_commit_is_erased_too(tmp_path: Path) -> None:
     daemon = Daemon(CONFIG, tmp_path / "state", {})
     async with at_work(daemon):
-        await until((tmp_path / "state" / SOCKET_NAME).exists)
+        await until(lambda: offered(daemon) == 1)
         drives(daemon)
         purged = await asyncio.to_thread(ask_purge, tmp_path / "state" / SOCKET_NAME, ["all"])
-        assert purged["records"] == 2
-        assert sum(lane.spooled + lane.pending for lane in daemon.status().spool.lanes) == 0
+        assert purged["records"] == TOLD
+        lane = daemon.status().spool.lanes[Lane.P2]
+        assert (lane.offered, lane.durable, lane.pending) == (1, 0, 0)
 
 
 async def test_what_is_no_purpose_is_refused_by_a_running_agent_and_nothing_is_erased(tmp_path: Path) -> None:
@@ -86,23 +101,17 @@ async def test_what_is_no_purpose_is_refused_by_a_running_agent_and_nothing_is_e
         await until((tmp_path / "state" / SOCKET_NAME).exists)
         with pytest.raises(NotDone, match="Did you mean driving"):
             await asyncio.to_thread(ask_purge, tmp_path / "state" / SOCKET_NAME, ["drivin"])
-        await until(lambda: durable(daemon) == 2)
+        await until(lambda: durable(daemon) == TOLD)
         assert daemon.status().spool.lanes[2].spooled == 1
 
 
-async def test_consent_taken_back_erases_at_the_next_start_what_was_kept_with_it(tmp_path: Path) -> None:
-    first = Daemon(CONFIG, tmp_path / "state", {})
-    async with at_work(first):
-        drives(first)
-        await until(lambda: durable(first) == 2)
-    del first
-    gc.collect()
+def test_consent_taken_back_erases_at_the_next_start_what_was_kept_with_it(tmp_path: Path) -> None:
+    state = kept(tmp_path)
     without = CONFIG.model_copy(update={"privacy": CONFIG.privacy.model_copy(update={"consents": {Purpose.OPERATION}})})
-    after = Daemon(without, tmp_path / "state", {})
-    async with at_work(after):
-        lanes = after.status().spool.lanes
-        assert (sum(lane.erased for lane in lanes), sum(lane.spooled for lane in lanes)) == (1, 1)
-        assert after.status().law_1_holds
+    after = Daemon(without, state, {}).status()
+    lanes = after.spool.lanes
+    assert (sum(lane.erased for lane in lanes), sum(lane.spooled for lane in lanes)) == (1, TOLD - 1)
+    assert after.law_1_holds
 
 
 # --- on the command line ----------------------------------------------------------------------------------------------
@@ -119,7 +128,7 @@ def kept(tmp_path: Path) -> Path:
         daemon = Daemon(CONFIG, tmp_path / "state", {})
         async with at_work(daemon):
             drives(daemon)
-            await until(lambda: durable(daemon) == 2)
+            await until(lambda: durable(daemon) == TOLD)
 
     asyncio.run(life())
     gc.collect()
@@ -132,7 +141,7 @@ def test_without_an_agent_the_verb_purges_the_folder_itself(tmp_path: Path, caps
     assert (first["purposes"], first["records"]) == (["safety", "driving"], 1)
     assert said(capsys, state, "--purpose", "driving")["records"] == 0
     assert run(["agent", "purge", "--state", str(state), "--yes", "--purpose", "all"]) == 0
-    assert "Erased for safety, driving, perception, operation, learning: 1 records" in capsys.readouterr().out
+    assert f"Erased for safety, driving, perception, operation, learning: {TOLD - 1} records" in capsys.readouterr().out
 
 
 def test_no_agent_can_start_while_the_verb_purges(tmp_path: Path) -> None:

@@ -9,17 +9,29 @@ import msgspec
 import pytest
 
 from agent.doctor import Finding, Gravity
+from agent.equations import equations
 from agent.gallery import GalleryStatus
 from agent.perception.agreement import Agreement
 from agent.perception.beside import TrialStatus
-from agent.status import AgentStatus, UpdatesStatus
+from agent.status import AgentStatus, PrivacyStatus, UpdatesStatus
 from agent.statusview import show_findings, show_status
 from ota.kinds import Kind
 from ota.machine import State
 from ota.slots import Installed
 from ota.updates import UpdateStatus
 from telemetry.uplink.status import UplinkState
-from tests.agent.test_doctor import HEALTHY, KEPT, LEARNING, NO_FACES, PERCEPTION, uplink
+from tests.agent.test_doctor import (
+    EXAMPLES,
+    FRAMES,
+    HEALTHY,
+    KEPT,
+    LANES,
+    LEARNING,
+    NO_FACES,
+    PERCEPTION,
+    SPOOL,
+    uplink,
+)
 
 STANDING = Installed("ab" * 32, 1, "drive-detect 2.0 (release 1)")
 TRIED = Installed("cd" * 32, 2, "drive-detect 2.1 (release 2)")
@@ -34,10 +46,38 @@ def shown(status: AgentStatus, capsys: pytest.CaptureFixture[str]) -> str:
 def test_the_sums_of_both_laws_and_whether_they_hold_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     told = shown(HEALTHY, capsys)
     assert told.count("it holds") == 2
-    assert "offered │ 4 │ 4 │ 4 │ 4" in told
-    assert "front │ 9 │ 8 │ 1 │ 0 │ 0 │ 0" in told
-    broken = replace(HEALTHY, law_1_holds=False, perception=replace(PERCEPTION, law_2_holds=False))
-    assert shown(broken, capsys).count("BROKEN") == 2
+    assert "P3 4 offered = 4 durable + 0 pending + 0 dropped + 0 lost in a crash" in told
+    assert "P0 4 durable = 3 acknowledged + 1 spooled + 0 evicted + 0 quarantined + 0 erased" in told
+    assert "front 9 captured = 8 processed + 1 dropped by policy + 0 dropped late" in told
+    lanes = (replace(LANES[0], dropped={"queue_full": 2, "too_large": 1}, offered=8), *LANES[1:])
+    frames = replace(FRAMES, processed=9)
+    broken = replace(
+        HEALTHY, spool=replace(SPOOL, lanes=lanes), law_1_holds=False,
+        perception=replace(PERCEPTION, frames=frames, law_2_holds=False),
+    )  # fmt: skip
+    told = shown(broken, capsys)
+    assert told.count("BROKEN") == 2
+    assert "8 offered ≠ 4 durable + 0 pending + 3 dropped (2 queue_full, 1 too_large)" in told
+
+
+def test_every_law_of_conservation_is_an_equation_that_agrees_with_whoever_keeps_it() -> None:
+    whole = replace(HEALTHY, gallery=GalleryStatus(NO_FACES, 0, KEPT, None), learning=LEARNING)
+    told = tuple(equations(whole))
+    assert all(equation.holds for equation in told)
+    assert len(told) == 2 * len(LANES) + 1 + 1 + 2 + 1
+    lost = replace(whole, learning=replace(LEARNING, store=replace(EXAMPLES, kept=11)))
+    assert [str(equation) for equation in equations(lost) if not equation.holds] == [
+        "14 found and offered ≠ 11 kept + 2 dropped (2 expired)"
+    ]
+
+
+def test_what_privacy_does_and_what_was_left_out_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    privacy = PrivacyStatus(4, {"in_zone": 3}, ("driving",), zones=1, hidden="in_zone")
+    told = shown(replace(HEALTHY, privacy=privacy, left_out={"samples_late": 2, "events_unheard": 0}), capsys)
+    assert "consents: driving; 4 records passed, 3 dropped (3 in_zone)" in told
+    assert "1 zones; in_zone now" in told
+    assert "left out 2 samples late" in told
+    assert "events unheard" not in told
 
 
 def test_an_agent_without_a_camera_is_told_of_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,8 +114,8 @@ def test_what_is_kept_tried_fetched_and_refused_is_told(capsys: pytest.CaptureFi
 
 def test_what_became_of_pictures_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
     told = shown(replace(HEALTHY, gallery=GalleryStatus(NO_FACES, 0, KEPT, None)), capsys)
-    assert "3 wanted = 2 taken + 1 dropped + 0 waiting" in told
-    assert "4 durable, 3 stored, 1 kept" in told
+    assert "3 wanted = 2 taken + 1 dropped (1 redactor_lost) + 0 waiting" in told
+    assert "4 durable = 3 stored + 1 kept" in told
     assert "wanted" not in shown(replace(HEALTHY, gallery=GalleryStatus(None, 0, KEPT, None)), capsys)
 
 

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import numpy as np
@@ -215,6 +215,16 @@ async def test_no_batch_is_empty_or_beyond_its_limit_and_no_frame_waits_long(wor
         waits = [at_ns - int(batch.t_ns[0]) for batch, at_ns in zip(got.batches, got.at_ns, strict=True)]
         assert max(waits) <= LIMITS.latency_ns + slack_ns
         assert len(got.batches) < 40  # they are gathered, not handed on one by one
+
+
+@pytest.mark.parametrize("kind", WORLDS, ids=lambda kind: kind.__name__.lower())
+async def test_a_burst_comes_whole_and_no_more_at_once_than_the_limit(kind: type[World]) -> None:
+    frames = some_frames()
+    world = kind(SteppingClock(boot_ns=BOOT_NS), replace(frames, t_ns=np.full(len(frames), 1000, np.int64)))
+    async with reading(world, world.source()) as got:
+        await passing(world, 60)
+        assert each_bus(got.frames) == each_bus(world.frames)
+        assert max(map(len, got.batches)) <= LIMITS.frames
 
 
 async def test_a_closed_generator_hangs_up_and_another_begins_anew(world: World) -> None:

@@ -14,7 +14,7 @@ from ecu.keys import MemoryKeyStore
 from telemetry.objects.errors import NotKept, ObjectGone
 from telemetry.objects.format import ObjectRef
 from telemetry.records import Purpose
-from tests.telemetry.objects.rig import Rig, content, no_counters, objects_in
+from tests.telemetry.objects.rig import Rig, content, no_counters, objects_in, picture
 
 KEYS = MemoryKeyStore()
 BEGUN = "begun"
@@ -54,6 +54,13 @@ class Story:
         with contextlib.suppress(NotKept):
             self.refs[number] = self.rig.put(number, size, purpose)
             self._promise(kept={number})
+
+    def put_together(self, *numbers: int) -> None:
+        self._promise(offered=len(numbers))
+        outcomes = self.rig.store.put_many([(picture(number, 40), Purpose.PERCEPTION) for number in numbers])
+        kept = {n: outcome for n, outcome in zip(numbers, outcomes, strict=True) if isinstance(outcome, ObjectRef)}
+        self.refs |= kept
+        self._promise(kept=kept)
 
     def stored(self, number: int) -> None:
         self._promise(told={number})
@@ -158,6 +165,14 @@ def restarts(story: Story) -> None:
     story.put(12)
 
 
+def several_come_together(story: Story) -> None:
+    story.put_together(10, 11, 12, 11)
+    story.stored(11)
+    story.fail_once(lambda call: call.act == "sync_folder")
+    story.put_together(13, 14)
+    story.put_together(14, 15)
+
+
 def a_names_sync_fails(story: Story) -> None:
     story.put(10)
     story.fail_once(lambda call: call.act == "sync_folder")
@@ -199,6 +214,7 @@ STORIES = [
     a_full_store_evicts,
     a_purpose_is_erased_and_lives_on,
     restarts,
+    several_come_together,
     a_names_sync_fails,
     a_departed_names_sync_fails,
     an_objects_sync_fails,

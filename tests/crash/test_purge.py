@@ -108,14 +108,26 @@ def look_after_kill(index: int, there: tuple[Purpose, ...], purposes: frozenset[
     return story.looked
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(1800)
-def test_a_kill_at_any_call_and_a_power_cut_at_any_of_the_next_start_leave_no_half_a_purge() -> None:
-    whole = filled()
+def calls_of_a_purge(there: tuple[Purpose, ...], purposes: frozenset[Purpose]) -> list[Call]:
+    whole = filled(there)
     begun = len(whole.calls)
-    Story(EVERYTHING, {}).scenario(whole)
-    looked = sum(look_after_kill(index, tuple(Purpose), EVERYTHING) for index in range(begun, len(whole.calls)))
-    assert looked > 10_000
+    Story(purposes, {}).scenario(whole)
+    return whole.calls[begun:]
+
+
+def test_a_line_that_a_killed_process_left_in_memory_is_durable_before_the_intent_goes() -> None:
+    # Mutation: believing a line that was found.
+    there, purposes = (Purpose.SAFETY,), frozenset({Purpose.SAFETY})
+    (call,) = [call for call in calls_of_a_purge(there, purposes) if (call.act, call.path) == ("sync", "privacy/audit")]
+    assert look_after_kill(call.index, there, purposes) > 20
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_kill_at_any_call_and_a_power_cut_at_any_of_the_next_start_leave_no_half_a_purge() -> None:
+    there = tuple(Purpose)
+    calls = calls_of_a_purge(there, EVERYTHING)
+    assert sum(look_after_kill(call.index, there, EVERYTHING) for call in calls) > 10_000
 
 
 @pytest.mark.parametrize("kind", ["keys", "purge", "audit"])

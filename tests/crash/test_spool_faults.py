@@ -22,6 +22,7 @@ from tests.telemetry.spool.story import (
     STORIES,
     Story,
     a_full_spool_evicts,
+    a_full_spool_trims_first,
     a_segment_filled_sent_freed_and_used_again,
     a_sync_fails,
     durable,
@@ -104,8 +105,9 @@ def test_one_call_that_fails_loses_nothing_confirmed(tell: Tell) -> None:
         fail_once_and_judge(tell, n, DiskFault("worn"))
 
 
-@pytest.mark.parametrize("tell", LIVES[:2])
+@pytest.mark.parametrize("tell", [life for life in LIVES if life.id != a_full_spool_trims_first.__name__])
 def test_one_call_without_space_loses_nothing_confirmed(tell: Tell) -> None:
+    """Of all lives but the one that is about having enough of it."""
     for n in range(calls_of(tell)):
         fail_once_and_judge(tell, n, DiskFull("full"))
 
@@ -345,6 +347,22 @@ def test_a_flipped_bit_anywhere_costs_at_most_its_block_and_never_the_start() ->
             lost = lost_after(flipped, counters, before)
             assert any(lost <= block for block in blocks), f"bit {bit} of {path} cost {len(lost)} records"
             assert path.endswith(".seg") or not lost, f"bit {bit} of {path}"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_of_a_thousand_flipped_bits_none_costs_more_than_its_block() -> None:
+    disk, counters, before = much_lived()
+    blocks = [{key_of(item) for item in records_of(before.spool.load(ref))} for ref in before.blocks()]
+    bits = [(path, bit) for path in disk.names("") for bit in range(disk.size(path) * 8)]
+    costly = 0
+    for path, bit in Random(7).sample(bits, 1000):
+        flipped = disk.after_shutdown()
+        flipped.flip_bit(path, bit)
+        lost = lost_after(flipped, counters, before)
+        assert any(lost <= block for block in blocks), f"bit {bit} of {path} cost {len(lost)} records"
+        costly += bool(lost)
+    assert costly > 0, "no bit that mattered was flipped"
 
 
 def sampled_bits(size: int, path: str) -> list[int]:

@@ -25,6 +25,7 @@ from receiver.intervals import IntervalSet
 from receiver.store import Store, StoreError, sqlite_url
 from receiver.tables import coverage, quarantine, schema
 from receiver.tables import inbox as inbox_table
+from telemetry.dictionaries import NEWEST_DICTIONARY
 from telemetry.records import Lane, Purpose
 from telemetry.wire import BlockHeader, pack_block, unpack_block
 from tests.receiver.fleet import EPOCH, VEHICLE, make_block
@@ -143,6 +144,16 @@ async def test_an_unreadable_body_is_bad_and_the_rest_of_its_batch_is_stored(tmp
     async with a_store(tmp_path) as store:
         batch = [arrival(pack_block(header, junk)), arrival(make_block(0))]
         assert outcomes(await store.transact(inbox.commit, batch, 5)) == [Outcome.BAD, Outcome.STORED]
+
+
+async def test_a_block_of_a_dictionary_to_come_is_kept_by_its_vehicle_and_the_rest_is_stored(tmp_path: Path) -> None:
+    body = unpack_block(make_block(50, 1))[1]
+    header = BlockHeader(Lane.P1, Purpose.OPERATION, EPOCH, 50, 1, 1, NEWEST_DICTIONARY + 1, len(body))
+    async with a_store(tmp_path) as store:
+        batch = [arrival(pack_block(header, body)), arrival(make_block(0))]
+        verdicts = await store.transact(inbox.commit, batch, 5)
+        assert outcomes(verdicts) == [Outcome.THROTTLED, Outcome.STORED]
+        assert "update it" in verdicts[0].words
 
 
 def test_the_same_bytes_again_are_told_apart_without_being_read() -> None:

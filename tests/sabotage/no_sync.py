@@ -11,7 +11,7 @@ CLAIM = "confirmed records lost in simulated power cuts"
 
 @after("telemetry.spool.log")
 def writes_are_not_synced(log: Any) -> None:
-    def commit(self: Any, active: Any, frames: bytes) -> None:
-        self._disk.write_at(active.segment.name, active.page * log.PAGE_BYTES, frames)
+    def commit(self: Any, active: Any, frames: list[bytes]) -> None:
+        self._disk.write_at(active.segment.name, active.page * log.PAGE_BYTES, b"".join(frames))
 
     put(log.SegmentLog, "_commit", commit)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from telemetry.links.link import Accepted, Refused, Throttled, Unreachable
 from telemetry.links.memory import MemoryLink, MemoryReceiver
 from telemetry.records import Lane
+from telemetry.wire import pack_block, unpack_block
 from tests.receiver.fleet import make_block
 
 
@@ -27,6 +29,15 @@ async def test_each_publish_meets_the_next_failure_and_nothing_of_it_is_stored()
     await link.connect()
     assert await link.publish(Lane.P1, make_block(3)) == Accepted()
     assert receiver.stored("memory") == [make_block(), make_block(3)]
+
+
+async def test_a_block_of_a_dictionary_to_come_is_to_be_sent_later() -> None:
+    header, body = unpack_block(make_block())
+    link = MemoryLink(MemoryReceiver())
+    await link.connect()
+    with pytest.raises(Throttled, match="dictionary 9 is unknown"):
+        await link.publish(Lane.P1, pack_block(replace(header, dictionary=9), body))
+    assert await link.publish(Lane.P1, make_block()) == Accepted()
 
 
 async def test_connecting_meets_its_own_failures_and_a_receiver_out_of_reach() -> None:

@@ -12,18 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from telemetry.privacy.stage import OF_CAMPAIGNS
 from telemetry.records import (
     PLACES,
     AnyEvent,
     HardBrake,
     Health,
     Lane,
-    LastKnownState,
     Purpose,
     Record,
-    SignalBlock,
     Stored,
-    Triggered,
     VehicleSummary,
     decode_event,
     decode_records,
@@ -37,8 +35,6 @@ from telemetry.records import (
 VECTORS = Path(__file__).parents[1] / "vectors" / "records"
 EVENTS: list[dict[str, Any]] = json.loads((VECTORS / "events.json").read_text())
 STORED: dict[str, Any] = json.loads((VECTORS / "stored.json").read_text())
-BY_CAMPAIGN = {SignalBlock, Triggered, LastKnownState}
-"""Kinds whose lane and purpose their campaign says."""
 FORMAT = (Path(__file__).parents[2] / "docs" / "formats" / "records.md").read_text()
 
 
@@ -56,7 +52,7 @@ def test_every_kind_has_the_bytes_of_its_golden_vector(vector: dict[str, Any]) -
         record = record_of(5, event)
         assert (record.lane.name, record.purpose.name) == (vector["lane"], vector["purpose"])
     else:
-        assert type(event) in BY_CAMPAIGN
+        assert type(event) in OF_CAMPAIGNS
 
 
 def _shown(value: Any) -> Any:
@@ -68,9 +64,9 @@ def _shown(value: Any) -> Any:
 
 def test_the_vectors_and_the_format_name_every_kind_with_its_place() -> None:
     kinds = {kind.__struct_config__.tag: place for kind, place in PLACES.items()}
-    by_campaign = {tag_of(kind) for kind in BY_CAMPAIGN}
+    by_campaign = {tag_of(kind) for kind in OF_CAMPAIGNS}
     assert {vector["event"]["kind"] for vector in EVENTS} == set(kinds) | by_campaign
-    assert set(PLACES) | BY_CAMPAIGN == set(typing.get_args(AnyEvent))
+    assert set(PLACES) | set(OF_CAMPAIGNS) == set(typing.get_args(AnyEvent))
     for kind, (lane, purpose) in kinds.items():
         assert f"| `{kind}` | {lane.name} | {purpose.name.lower()} |" in FORMAT
         assert f"### {kind}" in FORMAT

@@ -70,7 +70,8 @@ def _steady() -> dict[str, Any]:
 def _urgent() -> dict[str, Any]:
     when = f"{path_of(1, 0)} > 100 and {path_of(2, 1)} < 600 and rate({path_of(3, 2)}, 500) > -1000"
     trigger = {
-        "kind": "on_condition", "when": when, "pre_ms": 5000, "post_ms": 5000, "cooldown_ms": 0, "max_per_day": 1_000_000,
+        "kind": "on_condition", "when": when, "pre_ms": 5000, "post_ms": 5000, "cooldown_ms": 0,
+        "max_per_day": 1_000_000,
     }  # fmt: skip
     return _campaign("urgent", "safety", "p0", trigger, range(30, 35))
 

@@ -1,6 +1,7 @@
-"""What a start costs over a full spool: `python -m simulator.bench.spool.opening FOLDER`, doing nothing else.
+"""What a start costs over a full spool, each life of it in a process of its own.
 
-Prints nanoseconds of CPU for the open alone, and the most memory the process ever had resident, KiB.
+`python -m simulator.bench.spool.opening FOLDER` opens it and prints nanoseconds of CPU for that alone, and the most
+memory the process ever had resident, KiB. With one of FILLINGS behind, it fills it and ends without closing it.
 """
 
 from __future__ import annotations
@@ -32,12 +33,8 @@ _SMALL_COMMITS: Final = 50_000
 
 def rows() -> list[Metric]:
     with tempfile.TemporaryDirectory(prefix="outrider-bench-") as folder:
-        _, empty_kib = measured(Path(folder) / "empty", iter(()))
-        full = {
-            "1M records": measured(Path(folder) / "records", _a_million_records()),
-            "1 GB": measured(Path(folder) / "bytes", _a_gigabyte()),
-            "50,000 commits of one record": measured(Path(folder) / "commits", _small_commits()),
-        }
+        _, empty_kib = _measured(Path(folder) / "empty", None)
+        full = {what: _measured(Path(folder) / str(n), what) for n, what in enumerate(FILLINGS)}
     how = f"median of {OPENS} fresh processes after a kill: nothing was closed"
     return [
         metric
@@ -49,18 +46,17 @@ def rows() -> list[Metric]:
     ]
 
 
-def measured(folder: Path, batches: Iterator[RecordBatch]) -> tuple[float, float]:
+def _measured(folder: Path, filling: str | None) -> tuple[float, float]:
     """Milliseconds of CPU, and KiB."""
-    spool = _open(folder)
-    for batch in batches:
-        taken = spool.offer_many(batch, 0)
-        assert taken == len(batch.events), "the queue is too small"
-        due = spool.take(0, everything=True)
-        assert due is not None
-        spool.settle(spool.write(due, witnessed=False))
-    command = [sys.executable, "-m", "simulator.bench.spool.opening", str(folder)]
-    answers = [subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() for _ in range(OPENS)]
+    if filling is not None:
+        _in_a_process(folder, filling)
+    answers = [_in_a_process(folder) for _ in range(OPENS)]
     return median(int(cpu_ns) / 1e6 for cpu_ns, _ in answers), median(int(kib) for _, kib in answers)
+
+
+def _in_a_process(folder: Path, *filling: str) -> list[str]:
+    command = [sys.executable, "-m", "simulator.bench.spool.opening", str(folder), *filling]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
 
 
 def _a_million_records() -> Iterator[RecordBatch]:
@@ -75,6 +71,13 @@ def _small_commits() -> Iterator[RecordBatch]:
     return (_batch([os.urandom(100)]) for _ in range(_SMALL_COMMITS))
 
 
+FILLINGS: Final = {
+    "1M records": _a_million_records,
+    "1 GB": _a_gigabyte,
+    f"{_SMALL_COMMITS:,} commits of one record": _small_commits,
+}
+
+
 def _batch(payloads: list[bytes]) -> RecordBatch:
     events = [SignalBlock("bench", 1, payload) for payload in payloads]
     return RecordBatch(Lane.P2, Purpose.DRIVING, range(len(events)), events)
@@ -86,9 +89,19 @@ def _open(folder: Path) -> Spool:
     return Spool.open(RealDisk(folder / "spool"), keys, SystemClock(), os.urandom, LIMITS, MemoryCounters())
 
 
-def main(folder: str) -> None:
+def fill(folder: Path, what: str) -> None:
+    spool = _open(folder)
+    for batch in FILLINGS[what]():
+        taken = spool.offer_many(batch, 0)
+        assert taken == len(batch.events), "the queue is too small"
+        due = spool.take(0, everything=True)
+        assert due is not None
+        spool.settle(spool.write(due, witnessed=False))
+
+
+def look(folder: Path) -> None:
     before_ns = time.process_time_ns()
-    spool = _open(Path(folder))
+    spool = _open(folder)
     spent_ns = time.process_time_ns() - before_ns
     assert spool.counts().holds
     status = Path("/proc/self/status").read_text().splitlines()
@@ -96,4 +109,7 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    if len(sys.argv) > 2:
+        fill(Path(sys.argv[1]), sys.argv[2])
+    else:
+        look(Path(sys.argv[1]))

@@ -257,7 +257,8 @@ class CampaignEngine:
             return False
         counts.records += 1
         counts.bytes += amount
-        self._told.records.append(Record(campaign.lane, campaign.purpose, captured_ns, event))
+        keep_s = campaign.budget.keep_s
+        self._told.records.append(Record(campaign.lane, campaign.purpose, captured_ns, event, keep_s))
         return True
 
     def _taken_out(self) -> Told:

@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from telemetry.capture.campaigns.campaign import MAX_EXPRESSION_CHARACTERS
 from telemetry.capture.expressions import BadExpression, Condition, Kind, parse
 from telemetry.capture.expressions.reading import FUNCTIONS, MAX_LEAVES, usage
 from telemetry.capture.expressions.text import MAX_CHARACTERS, MAX_DEPTH
@@ -156,6 +157,7 @@ def test_every_cap_takes_its_last_and_refuses_one_more() -> None:
         parse(text)
         with pytest.raises(BadExpression):
             parse(f"-{text}" if text is deepest else text + more)
+    assert MAX_CHARACTERS == MAX_EXPRESSION_CHARACTERS
     parse(f"avg({'a' * 200}, 120000) > 1")
     with pytest.raises(BadExpression):
         parse(f"{'a' * 201} > 1")

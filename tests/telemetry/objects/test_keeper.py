@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from ecu.crashdisk import CrashDisk
 from telemetry.objects.counts import Dropped
 from telemetry.objects.errors import NotKept
 from telemetry.objects.keeper import PUTS_AT_ONCE, ObjectKeeper
@@ -99,3 +100,18 @@ async def test_an_erasure_that_nobody_waits_for_any_more_happens_all_the_same() 
     go.set()
     await keeper.close()
     assert rig.counts().erased == 1
+
+
+async def test_pictures_that_wait_together_share_one_sync_of_their_names() -> None:
+    rig = Rig(disk := CrashDisk())
+    await (keeper := ObjectKeeper(rig.store)).put(picture(0), Purpose.PERCEPTION)
+    go, before = threading.Event(), len(disk.calls)
+    asyncio.get_running_loop().run_in_executor(keeper._flash, go.wait)
+    puts = [asyncio.create_task(keeper.put(picture(n), Purpose.PERCEPTION)) for n in range(1, 1 + PUTS_AT_ONCE)]
+    await asyncio.sleep(0)
+    go.set()
+    refs = await asyncio.gather(*puts)
+    assert [await keeper.read(ref, 0, ref.bytes) for ref in refs] == [content(n) for n in range(1, 1 + PUTS_AT_ONCE)]
+    acts = [call.act for call in disk.calls[before:]]
+    assert (acts.count("sync"), acts.count("sync_folder")) == (PUTS_AT_ONCE, 1)
+    await keeper.close()

@@ -34,6 +34,7 @@ from telemetry.records import (
     PictureTaken,
     Purpose,
     Record,
+    RecordsLeft,
     SignalBlock,
     Triggered,
     UpdateReport,
@@ -279,6 +280,7 @@ def test_every_kind_of_this_version_has_a_place_and_a_rule() -> None:
 
 _EXAMPLES: tuple[AnyEvent, ...] = (
     ClockAnchor("b", 1, 2, "unproven", 0, {}),
+    RecordsLeft(0, b"e" * 16, "erased", [(1, 2)], 0),
     VehicleSummary({vss.SPEED: 1.0}),
     PerceptionSummary("c", 1, 1, 1, {"car": 1}, 0.5),
     NewTrack("c", 1, 1, "car", 0.5, (0.0, 0.0, 1.0, 1.0)),

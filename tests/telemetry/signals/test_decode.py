@@ -223,3 +223,12 @@ def test_a_branch_takes_the_frames_whose_selector_is_in_its_ranges(heads: list[i
     columns = Decoder(plan_of([Cut(0, 8)], (branch,))).decode(frames)
     wanted = [head for head in heads if low <= head <= low + more]
     assert [value for batch in columns for value in batch.values[0].tolist()] == wanted  # type: ignore[union-attr]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", NAMES)
+def test_many_random_frames_of_every_message_are_what_cantools_says(name: str) -> None:
+    source = dbc(name)
+    plan = compile_plan([source])
+    frames, messages = random_frames(peer(source), 100, seed=99)
+    assert differing(told(plan, Decoder(plan).decode(frames)), expected(frames, messages)) == []

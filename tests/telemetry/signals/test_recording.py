@@ -100,6 +100,16 @@ def test_a_recording_that_was_cut_is_refused(length: int) -> None:
         list(open_recording(MINUTE[:length], "minute").chunks())
 
 
+def test_chunks_out_of_order_are_refused() -> None:
+    early = from_candump(["(1.0) can0 123#00", "(2.0) can0 123#01"])
+    late = from_candump(["(2.0) can0 123#02", "(3.0) can0 123#03"])
+    head = bytearray(encode_recording(concat([early, late]))[:HEADER_BYTES])
+    first, second = (encode_recording(part)[HEADER_BYTES:] for part in (early, late))
+    assert len(concat(list(open_recording(bytes(head) + first + second).chunks()))) == 4
+    with pytest.raises(RecordingRefused, match="backwards"):
+        list(open_recording(bytes(head) + second + first).chunks())
+
+
 SMALL = encode_recording(in_order(from_candump(LOG.splitlines())))
 
 

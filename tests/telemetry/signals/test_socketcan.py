@@ -246,3 +246,35 @@ async def test_an_interface_that_comes_up_later_is_read_then(times: int, absent:
     source.close()
     assert bus.far is not None
     bus.far.close()
+
+
+class CreepingClock(SteppingClock):
+    """Time goes on while buses are read, one after another."""
+
+    def boot_ns(self) -> int:
+        self.advance(super().boot_ns() + 1000)
+        return super().boot_ns()
+
+
+async def test_a_bus_read_before_another_tells_nothing_older_than_that_one_did() -> None:
+    clock, buses = CreepingClock(boot_ns=SECOND_NS), [Down(0), Down(0)]
+    source = SocketCan(buses, clock, Random(1), BatchLimits(latency_ns=MILLISECOND_NS))
+    stamps = []
+    async with contextlib.aclosing(source.batches()) as batches:
+        # The second bus's frame is of now; then the wall clock jumps ahead, and the first one's seems as old as can be.
+        for bus, wall_ns in ((1, 0), (1, 0), (0, 2**62)):
+            clock.set_wall(wall_ns)
+            coming = asyncio.ensure_future(anext(batches))
+            while buses[bus].far is None:
+                await asyncio.sleep(0)
+            far = buses[bus].far
+            assert far is not None
+            far.send(can_frame(5, b""))
+            while not coming.done():
+                await asyncio.sleep(0)
+                clock.advance(super(CreepingClock, clock).boot_ns() + MILLISECOND_NS)
+            stamps += (await coming).t_ns.tolist()
+    assert stamps == sorted(stamps)
+    for down in buses:
+        assert down.far is not None
+        down.far.close()

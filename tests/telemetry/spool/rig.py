@@ -12,6 +12,7 @@ from ecu.keys import KeyStore, MemoryKeyStore
 from telemetry.confirmations import Confirmation
 from telemetry.records import Health, Lane, Purpose, Record, record_digest
 from telemetry.spool.blocks import BlockRef
+from telemetry.spool.ciphers import MakeAead, aes_gcm
 from telemetry.spool.counts import Counters, MemoryCounters
 from telemetry.spool.limits import PAGE_BYTES, SpoolLimits
 from telemetry.spool.spool import Spool
@@ -30,16 +31,18 @@ WIDE = SMALL.model_copy(update={"segment_bytes": 8 * PAGE_BYTES, "max_bytes": 6 
 ROOMY = SMALL.model_copy(update={"max_bytes": 32 * SMALL.segment_bytes})
 
 
-def seeded_entropy(seed: int) -> Callable[[int], bytes]:
+def seeded_entropy(seed: int | str) -> Callable[[int], bytes]:
     """Unpredictable enough, never the same twice, and the same in each run of a test."""
     calls = count()
     return lambda length: hashlib.shake_256(f"{seed}:{next(calls)}".encode()).digest(length)
 
 
-def record(number: int, lane: Lane = Lane.P1, purpose: Purpose = Purpose.PERCEPTION, size: int = 10) -> Record:
+def record(
+    number: int, lane: Lane = Lane.P1, purpose: Purpose = Purpose.PERCEPTION, size: int = 10, keep_s: int | None = None
+) -> Record:
     """Incompressible, so that `size` decides how many pages it takes."""
     noise = hashlib.shake_256(str(number).encode()).hexdigest(size // 2)
-    return Record(lane, purpose, number, Health(f"n{number}", noise))
+    return Record(lane, purpose, number, Health(f"n{number}", noise), keep_s)
 
 
 class Rig:
@@ -51,8 +54,10 @@ class Rig:
         counters: Counters | None = None,
         limits: SpoolLimits = SMALL,
         keys: KeyStore | None = None,
-        seed: int = 0,
+        seed: int | str = 0,
+        aead: MakeAead = aes_gcm,
     ) -> None:
+        self.aead = aead
         self.disk = disk
         self.counters = counters or MemoryCounters()
         self.limits = limits
@@ -65,7 +70,7 @@ class Rig:
         self.spool = self.open()
 
     def open(self) -> Spool:
-        self.spool = Spool.open(self.disk, self.keys, self.clock, self.entropy, self.limits, self.counters)
+        self.spool = Spool.open(self.disk, self.keys, self.clock, self.entropy, self.limits, self.counters, self.aead)
         return self.spool
 
     def offer(self, *records: Record) -> int:
@@ -79,6 +84,11 @@ class Rig:
             assert key_of(item) not in self.confirmed, "one name for two records"
             self.confirmed[key_of(item)] = item.digest
         return confirmed
+
+    def tell(self) -> bool:
+        told = self.spool.tell_what_left(self.clock.wall_ns(), lambda record: True)
+        self.offered += told
+        return told
 
     def put(self, *records: Record) -> tuple[Confirmation, ...]:
         self.offer(*records)

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 
+from ecu.clock import SECOND_NS
 from ecu.crashdisk import Call, CrashDisk, CrashState
 from ecu.disk import DiskFault
 from ecu.keys import MemoryKeyStore
-from telemetry.records import Lane, Purpose, Record
-from telemetry.spool.counts import MemoryCounters, SpoolCounts
+from telemetry.records import Lane, Purpose, Record, RecordBatch
+from telemetry.spool.ciphers import NonceWitness
+from telemetry.spool.counts import Evicted, LaneCounts, MemoryCounters, SpoolCounts
 from tests.telemetry.spool.rig import WIDE, Key, Rig, key_of, receipt_for, record, records_of
 
 KEYS = MemoryKeyStore()
 BEGUN = "begun"
+_branches = count()
 
 
 @dataclass(frozen=True)
 class Moment:
     """What had been promised when a mark was set. `possible`: more can't be durable, of all the lives so far; `running`
-    from the first offer of a process to its planned end."""
+    from the first offer of a process to its planned end; `excused`: may have expired, or been refused."""
 
     confirmed: Mapping[Key, bytes] = field(default_factory=dict)
     stored: Mapping[Key, bytes] = field(default_factory=dict)
     erased: frozenset[Key] = frozenset()
     possible: int = 0
     running: bool = False
+    excused: frozenset[Key] = frozenset()
 
 
 class Story:
@@ -39,18 +44,23 @@ class Story:
         self.disk: CrashDisk
         self.counters = MemoryCounters()
         self.moments: list[Moment] = []
+        self._excused = set[Key]()
+        # Over this life and every life that could follow each of its cuts, as if somebody had copied the flash there
+        # and let them all happen.
+        self.nonces = NonceWitness()
 
     def scenario(self, disk: CrashDisk) -> None:
         old = self._inherited
         self.disk, self.moments, self.counters = disk, [Moment()], MemoryCounters()
+        self._excused = set(old.excused)
         disk.mark(BEGUN)
-        self.rig = Rig(disk, self.counters, keys=KEYS, seed=self._seed)
+        self.rig = Rig(disk, self.counters, keys=KEYS, seed=self._seed, aead=self.nonces)
         self.rig.confirmed |= old.confirmed
         self.rig.stored |= old.stored
         self.before = durable(self.rig.spool.counts())
         # What one cut tore in two may be made whole by the half of a later write: durable late, and never confirmed.
         self.possible = max(self.before, old.possible)
-        self.moments = [Moment(old.confirmed, old.stored, old.erased, self.possible)]
+        self.moments = [Moment(old.confirmed, old.stored, old.erased, self.possible, excused=old.excused)]
         self._tell(self)
 
     # --- what a story is made of ---
@@ -71,6 +81,29 @@ class Story:
         self.promise()
         for ref in refs:
             self.rig.spool.acknowledge(receipt_for(ref))
+
+    def grow_old(self, seconds: int) -> None:
+        """What was wanted for less leaves; while it does, any that lay there may have left."""
+        before, there = self._excused, {key_of(item) for item in self.rig.read()}
+        self._excused = before | there
+        self.promise()
+        self.rig.clock.advance(self.rig.clock.boot_ns() + seconds * SECOND_NS)
+        self.rig.spool.expire()
+        self._excused = before | there - {key_of(item) for item in self.rig.read()}
+        self.promise()
+
+    def tell(self) -> None:
+        """What left without an acknowledgement, in records of their own."""
+        while self.rig.tell():
+            self.promise()
+            self.rig.commit()
+            self.promise()
+
+    def quarantine(self) -> None:
+        ref = self.rig.blocks()[0]
+        self._excused |= {key_of(item) for item in records_of(self.rig.spool.load(ref))}
+        self.promise()
+        self.rig.spool.quarantine(ref, "no")
 
     def erase(self, purpose: Purpose) -> None:
         refs = [ref for ref in self.rig.blocks() if ref.purpose is purpose]
@@ -94,7 +127,9 @@ class Story:
 
     def promise(self, erased: frozenset[Key] = frozenset(), running: bool = True) -> None:
         rig, erased = self.rig, erased | self.moments[-1].erased
-        self.moments.append(Moment(dict(rig.confirmed), dict(rig.stored), erased, self.possible + rig.offered, running))
+        possible = self.possible + rig.offered
+        excused = frozenset(self._excused)
+        self.moments.append(Moment(dict(rig.confirmed), dict(rig.stored), erased, possible, running, excused))
         self.disk.mark(str(len(self.moments) - 1))
 
     # --- what must be true after a power cut ---
@@ -106,7 +141,8 @@ class Story:
         if BEGUN not in state.acknowledged:
             return
         moment = self.moment_of(state)
-        rig = Rig(state.disk, MemoryCounters(was_lost=True), keys=KEYS, seed=-self._seed)
+        branch = f"branch {next(_branches)}" if self._seed else 0
+        rig = Rig(state.disk, MemoryCounters(was_lost=True), keys=KEYS, seed=branch, aead=self.nonces)
         counts = rig.spool.counts()
         assert counts.ledger_lost or not moment.running
         fresh = len(moment.confirmed) - len(self._inherited.confirmed)
@@ -119,14 +155,14 @@ def judge(moment: Moment, rig: Rig) -> None:
     """A spool opened after whatever happened: all that was promised is there, once, and life goes on."""
     counts = rig.spool.counts()
     assert counts.holds
-    assert not any(lane.quarantined for lane in counts.lanes), "this isn't damage"
+    assert not any(lane.quarantined.keys() - {"refused"} for lane in counts.lanes), "this isn't damage"
     items = rig.read()
     there = {key_of(item): item.digest for item in items}
     assert len(there) == len(items) == sum(lane.spooled for lane in counts.lanes)
     changed = [key for key, digest in there.items() if moment.confirmed.get(key, digest) != digest]
     assert not changed, "a name changed its record"
-    excused = sum(sum(lane.evicted.values()) + lane.erased for lane in counts.lanes)
-    lost = moment.confirmed.keys() - there.keys() - moment.stored.keys()
+    excused = sum(sum(_evicted(lane)) + lane.erased for lane in counts.lanes)
+    lost = moment.confirmed.keys() - there.keys() - moment.stored.keys() - moment.excused
     assert len(lost) <= excused, f"{len(lost)} confirmed records are gone"
     assert not there.keys() & moment.erased, "what was erased came back"
 
@@ -138,6 +174,11 @@ def judge(moment: Moment, rig: Rig) -> None:
     assert rig.read() == []
     assert rig.spool.counts().holds
     assert rig.spool.counts().segments == 2, "a segment that nobody wants isn't freed"
+
+
+def _evicted(lane: LaneCounts) -> list[int]:
+    """What is excused by name isn't excused by its number once more."""
+    return [records for why, records in lane.evicted.items() if why != Evicted.EXPIRED]
 
 
 def durable(counts: SpoolCounts) -> int:
@@ -260,6 +301,29 @@ def a_sync_fails_and_other_records_take_the_numbers(story: Story) -> None:
     story.put(3)
 
 
+def records_that_nobody_wants_any_more(story: Story) -> None:
+    story.commit(record(1, keep_s=60), record(2), record(3, Lane.P0, keep_s=60))
+    story.grow_old(90)
+    story.put(4)
+    story.grow_old(3700)
+    story.tell()
+
+
+def a_refused_block_and_what_is_told_of_it(story: Story) -> None:
+    story.put(1)
+    story.put(2)
+    story.quarantine()
+    story.tell()
+    story.acknowledge(1)
+
+
+def a_batch_of_many(story: Story) -> None:
+    events = [record(n, size=600).event for n in range(12)]
+    story.rig.spool.offer_many(RecordBatch(Lane.P1, Purpose.PERCEPTION, range(12), events), 0)
+    story.rig.offered += 12
+    story.commit(record(20, Lane.P0))
+
+
 STORIES = [
     commits,
     a_segment_filled_sent_freed_and_used_again,
@@ -274,4 +338,7 @@ STORIES = [
     a_sync_fails,
     the_first_sync_of_a_segment_fails,
     a_sync_fails_and_other_records_take_the_numbers,
+    records_that_nobody_wants_any_more,
+    a_refused_block_and_what_is_told_of_it,
+    a_batch_of_many,
 ]

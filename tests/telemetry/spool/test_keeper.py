@@ -11,7 +11,7 @@ from ecu.crashdisk import CrashDisk
 from ecu.disk import DiskFault
 from ecu.keys import MemoryKeyStore
 from telemetry.confirmations import Confirmation
-from telemetry.records import COMMIT_AFTER_NS, Lane, Purpose
+from telemetry.records import COMMIT_AFTER_NS, Lane, Purpose, RecordBatch
 from telemetry.spool import Spool, SpoolKeeper
 from telemetry.spool.counts import MemoryCounters
 from telemetry.uplink.backlog import Backlog
@@ -72,14 +72,48 @@ def test_a_keeper_is_a_backlog() -> None:
     assert backlog is SpoolKeeper
 
 
-async def test_a_record_is_durable_when_its_lanes_time_is_up_and_not_before(running: Kept) -> None:
-    running.keeper.offer(record(1, Lane.P1))
-    running.clock.advance(COMMIT_AFTER_NS[Lane.P1] - 1)
+@pytest.mark.parametrize("lane", Lane)
+async def test_a_record_is_durable_when_its_lanes_time_is_up_and_not_before(running: Kept, lane: Lane) -> None:
+    running.keeper.offer(record(1, lane))
+    running.clock.advance(COMMIT_AFTER_NS[lane] - 1)
     await asyncio.sleep(0)
-    assert running.keeper.counts().lanes[Lane.P1].pending == 1
+    assert running.keeper.counts().lanes[lane].pending == 1
+    running.clock.advance(COMMIT_AFTER_NS[lane])
+    await running.told.wait()
+    assert running.keeper.counts().lanes[lane].durable == 1
+
+
+async def test_what_nobody_wants_any_more_leaves_without_anything_else_happening(running: Kept) -> None:
+    running.keeper.offer(record(1, keep_s=60))
     running.clock.advance(COMMIT_AFTER_NS[Lane.P1])
     await running.told.wait()
-    assert running.keeper.counts().lanes[Lane.P1].durable == 1
+    leaving = asyncio.ensure_future(running.keeper.left())
+    await asyncio.sleep(0)
+    running.clock.advance(80 * SECOND_NS)
+    async with asyncio.timeout(10):
+        await leaving
+    assert running.keeper.counts().lanes[Lane.P1].evicted == {"expired": 1}
+
+
+async def test_what_left_is_told_within_the_deadline_of_its_lane(running: Kept) -> None:
+    running.keeper.offer(record(1))
+    running.clock.advance(COMMIT_AFTER_NS[Lane.P1])
+    await running.told.wait()
+    running.told.clear()
+    ref = running.keeper.next_unsent(Lane.P1)
+    assert ref is not None
+    await running.keeper.quarantine(ref, "no")
+    assert running.keeper.counts().lanes[Lane.P1].pending == 1
+    running.clock.advance(2 * COMMIT_AFTER_NS[Lane.P1])
+    await running.told.wait()
+    assert running.keeper.counts().untold == 0
+
+
+async def test_a_batch_is_taken_like_its_records(kept: Kept) -> None:
+    events = [record(n).event for n in range(30)]
+    assert kept.keeper.offer_many(RecordBatch(Lane.P2, Purpose.DRIVING, range(30), events)) == 30
+    await kept.keeper.flush()
+    assert [item.seq for item in kept.confirmed] == list(range(30))
 
 
 async def test_an_urgent_record_overtakes_a_commit_planned_for_later(running: Kept) -> None:

@@ -103,3 +103,28 @@ def test_a_withdrawn_purpose_leaves_the_others() -> None:
 
 def test_a_commit_begins_early_enough_to_end_in_time() -> None:
     assert all(COMMIT_AFTER_NS[lane] <= COMMIT_WITHIN_NS[lane] - 30_000_000 for lane in Lane)
+
+
+OFFERS = st.lists(
+    st.tuples(st.sampled_from(Lane), st.integers(0, 400_000_000), st.integers(0, 20_000_000)), max_size=60
+)
+
+
+@given(OFFERS)
+def test_a_power_cut_takes_no_record_that_has_waited_longer_than_its_lane_allows(
+    offers: list[tuple[Lane, int, int]],
+) -> None:
+    """At any moment of an owner that commits what is due when it is due; `slow_ns`: how long flash takes for it."""
+    queue, now_ns, slowest_ns = Queue(SpoolLimits()), 0, max((slow_ns for _, _, slow_ns in offers), default=0)
+    for number, (lane, gap_ns, slow_ns) in enumerate(offers):
+        then_ns = now_ns + gap_ns
+        while (due_ns := queue.due_ns()) is not None and due_ns <= then_ns:
+            now_ns = max(now_ns, due_ns)
+            batch = queue.take(now_ns, everything=False)
+            assert batch is not None
+            for part in batch.parts:
+                assert now_ns - part.runs[0].offered_ns <= COMMIT_AFTER_NS[part.lane] + slowest_ns
+                queue.lanes[part.lane].settle(len(part.runs), sum(run.size for run in part.runs))
+            now_ns += slow_ns
+        now_ns = max(now_ns, then_ns)
+        queue.lanes[lane].put(offered_at(now_ns, number))

@@ -30,12 +30,12 @@ LIMITS = SpoolLimits(max_bytes=256 * 1024 * 1024, segment_bytes=64 * 1024, reser
 ONE_BOOT = b"the same boot"
 
 
-def open_spool(state: Path) -> tuple[Spool, Ledger]:
+def open_spool(state: Path, limits: SpoolLimits = LIMITS) -> tuple[Spool, Ledger]:
     RealDisk(state).make_folder("")
     counters = Ledger.open(state / LEDGER_FILE, LEDGER_NAMES, ONE_BOOT)
     keys = FileKeyStore.open(state / KEYS_FOLDER)
     disk = RealDisk(state / SPOOL_FOLDER)
-    return Spool.open(disk, keys, SystemClock(), os.urandom, LIMITS, counters), counters
+    return Spool.open(disk, keys, SystemClock(), os.urandom, limits, counters), counters
 
 
 def told(what: bytes, item: Confirmation) -> bytes:
@@ -44,7 +44,7 @@ def told(what: bytes, item: Confirmation) -> bytes:
 
 def live(state: Path, out: int, rng: Random) -> None:
     spool, _ = open_spool(state)
-    number = 0
+    number = int.from_bytes(os.urandom(7), "big")
     while True:
         for _ in range(rng.randrange(1, 60)):
             lane, purpose = Lane(rng.randrange(4)), Purpose(rng.randrange(1, 5))

@@ -15,6 +15,7 @@ from ecu.clock import SECOND_NS, SteppingClock
 from ecu.conditions import Network
 from ecu.crashdisk import CrashDisk
 from ecu.network import Reach, SettableNetwork
+from telemetry.links.link import Unreachable
 from telemetry.links.memory import MemoryLink, MemoryReceiver
 from telemetry.records import Lane
 from telemetry.uplink import Uplink, UplinkState
@@ -76,12 +77,14 @@ def test_no_more_than_the_budget_and_one_block_goes_in_a_day_and_p0_has_its_rese
     assert all(meter.may_send(lane, MAX_BLOCK_BYTES) for lane in Lane)
 
 
-@given(st.lists(st.integers(1, 100_000), min_size=2, max_size=60), st.floats(1, 100_000))
-def test_over_any_time_no_more_than_its_rate_and_one_block_passes(sizes: list[int], kbit_s: float) -> None:
+@given(st.lists(st.tuples(st.integers(1, 100_000), st.integers(0, 60)), min_size=2, max_size=60), st.floats(1, 100_000))
+def test_over_any_time_no_more_than_its_rate_and_one_block_passes(wanted: list[tuple[int, int]], kbit_s: float) -> None:
+    # Mutation: a line that was quiet for a minute isn't owed a minute's burst.
     clock = SteppingClock()
     meter = Meter(clock, NetworkConfig(wifi=NetworkRule(kbit_s=kbit_s)), SettableNetwork(Network.WIFI))
     began: list[tuple[int, int]] = []
-    for size in sizes:
+    for size, quiet_s in wanted:
+        step(clock, quiet_s)
         while not meter.may_send(Lane.P2, size):
             wakes_ns = meter.wakes_ns(Lane.P2)
             assert wakes_ns is not None
@@ -212,3 +215,18 @@ async def test_what_a_broken_connection_had_under_way_takes_no_room_from_the_nex
             await idle(3)
         uplink = Uplink(MemoryLink(receiver), backlog, clock, Random(1), meter=meter)
     assert meter.may_send(Lane.P2, MAX_BLOCK_BYTES)
+
+
+async def test_a_day_of_calls_that_nobody_answers_leaves_p0_its_reserve() -> None:
+    # Mutation: each call counted as a whole handshake uses up a roaming day, and P0's part of it, for nothing.
+    clock = SteppingClock()
+    link = MemoryLink(MemoryReceiver(), connect_failures=itertools.repeat(Unreachable("tunnel"), 10_000))
+    meter = Meter(clock, NetworkConfig(), SettableNetwork(Network.ROAMING))
+    uplink = Uplink(link, MemoryBacklog(), clock, Random(1), meter=meter)
+    async with running(uplink):
+        for _ in range(24 * 12):
+            step(clock, 299)
+            await idle(8)
+    assert uplink.status().counts.attempts > 200
+    assert 0 < meter.status().gone_bytes < 300_000
+    assert meter.held(Lane.P0) is None

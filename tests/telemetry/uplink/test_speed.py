@@ -1,4 +1,4 @@
-"""How much goes at once follows from the times of exchanges alone: the line stays busy, and nobody waits long behind it."""
+"""How much goes at once follows from the times of exchanges: the line stays busy, and nobody waits long behind it."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from telemetry.records import Lane
 from telemetry.uplink import AcceptanceIsNotStorage, Hooks, Uplink, UplinkConfig, UplinkState
 from telemetry.uplink.backlog import BlockRef
 from telemetry.uplink.memory import MemoryBacklog, MemoryRef
+from telemetry.uplink.meter import Meter
 from telemetry.wire import unpack_block
 from tests.telemetry.uplink.scene import Move, ScriptedLink, a_block, idle, running, until
 
@@ -343,8 +344,8 @@ async def test_what_becomes_durable_between_the_first_look_and_the_first_wait_is
 async def test_a_send_that_never_began_gives_its_place_in_the_window_back(
     clock: SteppingClock, backlog: MemoryBacklog
 ) -> None:
-    receiver = MemoryReceiver()
-    uplink = Uplink(MemoryLink(receiver), backlog, clock, Random(1))
+    receiver, meter = MemoryReceiver(), Meter(clock)
+    uplink = Uplink(MemoryLink(receiver), backlog, clock, Random(1), meter=meter)
 
     async def break_off() -> None:
         await asyncio.sleep(0)
@@ -360,6 +361,7 @@ async def test_a_send_that_never_began_gives_its_place_in_the_window_back(
         await idle()
         assert not uplink.status().connected
         assert uplink.status().in_flight == 0
+        assert meter.is_quiet
 
 
 async def test_what_a_receipt_settled_while_throttled_is_not_sent_again(

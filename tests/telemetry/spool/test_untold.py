@@ -1,0 +1,202 @@
+"""What left without an acknowledgement is told to the receiver: no number is missing there that nobody explained."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecu.clock import SECOND_NS
+from ecu.crashdisk import CrashDisk
+from telemetry.records import Lane, Purpose, RecordsLeft, decode_event
+from telemetry.spool.intervals import IntervalSet
+from telemetry.spool.untold import MOST_RANGES, Key, Untold, next_report, with_range, with_unranged, without
+from telemetry.wire import BadBlock, unpack_block, unpack_body
+from tests.telemetry.spool.rig import ROOMY, SMALL, Rig, record
+
+KEYS = [(Lane.P1, b"a" * 16, "evicted:quota"), (Lane.P1, b"b" * 16, "erased"), (Lane.P3, b"c" * 16, "evicted:quota")]
+LEAVING = st.lists(st.tuples(st.sampled_from(KEYS), st.integers(0, 2000), st.integers(1, 9)), max_size=120)
+
+
+@given(LEAVING)
+def test_few_ranges_are_held_and_the_rest_keeps_its_count(leaving: list[tuple[Key, int, int]]) -> None:
+    untold, all_left = Untold(), defaultdict[Key, IntervalSet](IntervalSet)
+    for key, start, length in leaving:
+        for part in list(all_left[key].gaps(start, start + length)):
+            untold = with_range(untold, key, *part)
+        all_left[key].add(start, start + length)
+        assert sum(map(len, untold.ranges.values())) <= MOST_RANGES
+    assert untold.records == sum(end - start for ranges in all_left.values() for start, end in ranges)
+    assert all(all_left[key].covers(*part) for key, ranges in untold.ranges.items() for part in ranges)
+
+
+@given(LEAVING, st.integers(0, 5))
+def test_each_telling_leaves_less_to_tell_until_nothing_is(leaving: list[tuple[Key, int, int]], lost: int) -> None:
+    untold = with_unranged(Untold(), Lane.P2, "quarantined:missing", lost)
+    for key, start, length in leaving:
+        untold = with_range(untold, key, start, start + length)
+    while (report := next_report(untold)) is not None:
+        less = without(untold, report)
+        assert less.records < untold.records
+        untold = less
+    assert untold == Untold()
+
+
+def test_what_leaves_while_a_report_is_under_way_is_still_to_be_told() -> None:
+    untold = with_range(Untold(), KEYS[0], 0, 10)
+    report = next_report(untold)
+    assert report is not None
+    assert without(with_range(untold, KEYS[0], 10, 12), report) == Untold({KEYS[0]: ((10, 12),)})
+
+
+class Receiver:
+    """Stores all that it is sent, and reads what it was told of the rest."""
+
+    def __init__(self) -> None:
+        self.stored: defaultdict[tuple[int, bytes], IntervalSet] = defaultdict(IntervalSet)
+        self.told: defaultdict[tuple[int, bytes], IntervalSet] = defaultdict(IntervalSet)
+        self.reasons = set[str]()
+        self.unranged = 0
+
+    def take(self, rig: Rig) -> None:
+        for ref in rig.blocks():
+            try:
+                header, body = unpack_block(rig.spool.load(ref))
+            except BadBlock:
+                continue
+            self.stored[header.lane, header.epoch].add(header.base_seq, header.end_seq)
+            for event in (decode_event(stored.event) for stored in unpack_body(header, body)):
+                if isinstance(event, RecordsLeft):
+                    self._hear(event)
+            rig.acknowledge(ref)
+
+    def _hear(self, event: RecordsLeft) -> None:
+        self.reasons.add(event.reason)
+        self.unranged += event.unranged
+        for part in event.ranges:
+            self.told[event.lane, event.epoch].add(*part)
+
+    def unexplained(self, rig: Rig) -> list[object]:
+        """Confirmed records that it neither has nor heard of."""
+        return [
+            key for key in rig.confirmed
+            if not self.stored[key[:2]].covers(key[2], key[2] + 1) and not self.told[key[:2]].covers(key[2], key[2] + 1)
+        ]  # fmt: skip
+
+
+def tell_and_take(rig: Rig, receiver: Receiver) -> None:
+    receiver.take(rig)
+    while rig.tell():
+        rig.commit()
+        receiver.take(rig)
+
+
+def evict(rig: Rig) -> str:
+    for number in range(20, 40):
+        rig.put(record(number, Lane.P3, size=6000))
+    return "evicted:quota"
+
+
+def erase(rig: Rig) -> str:
+    rig.spool.erase(Purpose.PERCEPTION)
+    return "erased"
+
+
+def expire(rig: Rig) -> str:
+    rig.put(record(50, keep_s=10))
+    rig.clock.advance(rig.clock.boot_ns() + 60 * SECOND_NS)
+    rig.spool.expire()
+    return "evicted:expired"
+
+
+def refuse(rig: Rig) -> str:
+    rig.spool.quarantine(rig.blocks()[0], "no")
+    return "quarantined:refused"
+
+
+def rot(rig: Rig) -> str:
+    assert isinstance(rig.disk, CrashDisk)
+    rig.put(record(60), record(61, purpose=Purpose.DRIVING))
+    rig.put(record(62))
+    segment = rig.spool.segments(Lane.P1)[0]
+    rig.disk.flip_bit(segment.name, (segment.block(0).page * 4096 + 9) * 8)
+    rig.open()
+    return "quarantined:corrupt"
+
+
+@pytest.mark.parametrize("leave", [evict, erase, expire, refuse, rot])
+def test_every_number_that_never_comes_is_explained_to_the_receiver(leave: Callable[[Rig], str]) -> None:
+    rig, receiver = Rig(CrashDisk(), limits=SMALL if leave is evict else ROOMY), Receiver()
+    rig.put(record(1), record(2, Lane.P3))
+    reason = leave(rig)
+    tell_and_take(rig, receiver)
+    assert receiver.reasons == {reason}
+    assert receiver.unexplained(rig) == []
+    assert receiver.unranged == 0
+    assert rig.spool.counts().untold == 0
+    assert not rig.tell()
+
+
+def test_a_receiver_that_hears_nothing_misses_some() -> None:
+    rig, receiver = Rig(CrashDisk(), limits=ROOMY), Receiver()
+    rig.put(record(1), record(2))
+    erase(rig)
+    receiver.take(rig)
+    assert len(receiver.unexplained(rig)) == 2
+
+
+def test_what_was_not_told_yet_is_told_after_a_restart() -> None:
+    rig, receiver = Rig(CrashDisk(), limits=ROOMY), Receiver()
+    rig.put(record(1))
+    rig.spool.quarantine(rig.blocks()[0], "no")
+    rig.spool.close()
+    rig.open()
+    assert rig.spool.counts().untold == 1
+    tell_and_take(rig, receiver)
+    assert receiver.unexplained(rig) == []
+
+
+def test_a_report_that_was_not_durable_is_told_again_and_a_second_time_is_as_good_as_once() -> None:
+    rig, receiver = Rig(CrashDisk(), limits=ROOMY), Receiver()
+    rig.put(record(1))
+    rig.spool.quarantine(rig.blocks()[0], "no")
+    rig.spool.close()
+    rig.open()
+    assert rig.tell()
+    assert not rig.tell(), "one at a time"
+    rig.open()
+    for _ in range(2):
+        tell_and_take(rig, receiver)
+        rig.open()
+    assert receiver.unexplained(rig) == []
+
+
+def test_records_that_only_the_ledger_knew_of_are_told_by_their_count() -> None:
+    rig, receiver = Rig(disk := CrashDisk(), limits=ROOMY), Receiver()
+    rig.put(record(1), record(2))
+    disk.remove(rig.spool.segments(Lane.P1)[0].name)
+    rig.open()
+    tell_and_take(rig, receiver)
+    assert (receiver.reasons, receiver.unranged) == ({"quarantined:missing"}, 2)
+
+
+def test_what_privacy_forbids_to_tell_stays_untold() -> None:
+    rig = Rig(CrashDisk(), limits=ROOMY)
+    rig.put(record(1))
+    rig.spool.quarantine(rig.blocks()[0], "no")
+    assert not rig.spool.tell_what_left(0, lambda record: False)
+    assert rig.spool.counts().untold == 1
+    assert rig.spool.counts().holds
+
+
+def test_a_purge_that_takes_the_report_along_has_it_told_anew() -> None:
+    rig, receiver = Rig(CrashDisk(), limits=ROOMY), Receiver()
+    rig.put(record(1))
+    rig.spool.quarantine(rig.blocks()[0], "no")
+    assert rig.tell()
+    assert rig.spool.withdraw(Purpose.OPERATION) == 1
+    tell_and_take(rig, receiver)
+    assert receiver.unexplained(rig) == []
