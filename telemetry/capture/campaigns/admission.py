@@ -8,10 +8,11 @@ and a refusal would tell which wish it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from itertools import islice
 from typing import Final
 
 from ecu.errors import shown
@@ -26,7 +27,7 @@ from telemetry.capture.campaigns.campaign import (
     OutOfRange,
     Periodic,
 )
-from telemetry.capture.campaigns.costs import Cost, Sources, cost_of, sources_of, streams_for, told_per_day
+from telemetry.capture.campaigns.costs import Cost, Signals, cost_of, streams_for, told_per_day
 from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.capture.campaigns.parsing import expression_of
 from telemetry.capture.campaigns.streams import StreamSpec
@@ -38,6 +39,9 @@ from telemetry.records import Lane, Purpose
 from telemetry.signals.schema import Schema
 
 MOST_NAMED: Final = 3
+MOST_COMPARED: Final = 500
+MOST_REASONS: Final = 16
+"""What is wrong with single campaigns; beyond it nobody reads on."""
 
 
 class Idle(StrEnum):
@@ -66,8 +70,7 @@ class Admitted:
     """A set that runs here. `cost` is of all that haven't ended, idle ones too: later consent refuses none."""
 
     revision: int
-    schema: Schema
-    floor: CampaignFloor
+    signals: Signals
     tasks: tuple[Task, ...]
     cost: Cost
 
@@ -76,33 +79,26 @@ def admit(
     campaigns: CampaignSet, schema: Schema, floor: CampaignFloor, privacy: PrivacyPolicy, now_s: float | None
 ) -> Admitted:  # fmt: skip
     """`now_s`: seconds since 1970, None while the clock isn't trusted: then nothing has ended. Raises CampaignsRefused
-    with every reason."""
-    vehicle = _Vehicle(schema, floor, privacy)
-    reasons = list(_of_the_set(campaigns, vehicle))
-    tasks = []
-    for number, campaign in enumerate(campaigns.campaigns):
-        wrong = list(_of_one(campaign, vehicle))
-        reasons += [f"campaigns[{number}].{reason}" for reason in wrong]
-        if not wrong:
-            tasks.append(_task(campaign, vehicle, now_s))
+    with every reason, of single campaigns up to MOST_REASONS."""
+    vehicle = _Vehicle(Signals(schema, floor), privacy)
+    wrong = list(islice(_wrong(campaigns, vehicle), MOST_REASONS))
+    unfit = {number for number, _ in wrong}
+    tasks = [
+        _task(campaign, vehicle, now_s) for number, campaign in enumerate(campaigns.campaigns) if number not in unfit
+    ]
     running = [task for task in tasks if task.idle is not Idle.ENDED]
     cost = sum((task.cost for task in running), Cost())
-    reasons += _of_the_sum(running, cost, floor)
+    reasons = [reason for _, reason in wrong] + list(_of_the_sum(running, cost, floor))
     if reasons:
         remedy = "Sign a set that fits; the ones before stay."
         raise CampaignsRefused(f"Campaigns of revision {campaigns.revision} are refused here", tuple(reasons), remedy)
-    return Admitted(campaigns.revision, schema, floor, tuple(tasks), cost)
+    return Admitted(campaigns.revision, vehicle.signals, tuple(tasks), cost)
 
 
 @dataclass(frozen=True)
 class _Vehicle:
-    schema: Schema
-    floor: CampaignFloor
+    signals: Signals
     privacy: PrivacyPolicy
-
-    @cached_property
-    def sources(self) -> Sources:
-        return sources_of(self.schema)
 
     @cached_property
     def denies(self) -> Callable[[str], bool]:
@@ -111,7 +107,7 @@ class _Vehicle:
     @cached_property
     def places(self) -> frozenset[str]:
         """Branches that a position lies in."""
-        return frozenset(places_of(self.sources))
+        return frozenset(places_of(self.signals.sources))
 
     def hides_from_triggers(self, path: str) -> bool:
         """When a trigger reads it, its instants tell of it: what is denied, and a position that may not be exact."""
@@ -122,23 +118,30 @@ class _Vehicle:
 # --- what is wrong ------------------------------------------------------------------------------------
 
 
+def _wrong(campaigns: CampaignSet, vehicle: _Vehicle) -> Iterator[tuple[int, str]]:
+    """Each reason with the campaign's number, -1 for the set's own, found as it is asked for."""
+    yield from ((-1, reason) for reason in _of_the_set(campaigns, vehicle))
+    for number, campaign in enumerate(campaigns.campaigns):
+        yield from ((number, f"campaigns[{number}].{reason}") for reason in _of_one(campaign, vehicle))
+
+
 def _of_the_set(campaigns: CampaignSet, vehicle: _Vehicle) -> Iterator[str]:
-    if not vehicle.floor.enabled:
+    if not vehicle.signals.floor.enabled:
         yield "this vehicle's owner hasn't allowed campaigns ([campaigns] enabled)"
-    asked, most = len(campaigns.campaigns), vehicle.floor.max_campaigns
+    asked, most = len(campaigns.campaigns), vehicle.signals.floor.max_campaigns
     if asked > most:
         yield f"they are {asked}, the most here are {most}"
-    digest = vehicle.schema.digest.hex()
+    digest = vehicle.signals.schema.digest.hex()
     if campaigns.schema_digest not in ("", digest):
         yield f"schema_digest: they are for signals {campaigns.schema_digest}, this vehicle's are {digest}"
 
 
 def _of_one(campaign: Campaign, vehicle: _Vehicle) -> Iterator[str]:
     yield from _of_its_signals(campaign, vehicle)
-    yield from _of_its_lane(campaign, vehicle.floor)
+    yield from _of_its_lane(campaign, vehicle.signals.floor)
     match campaign.trigger:
         case Periodic(period_ms=period_ms) | LastKnown(period_ms=period_ms):
-            shortest_ms = vehicle.floor.shortest_period_ms
+            shortest_ms = vehicle.signals.floor.shortest_period_ms
             if period_ms < shortest_ms:
                 yield f"trigger.period_ms: it is {period_ms}, the shortest here is {shortest_ms}"
         case OnAnomaly():
@@ -153,20 +156,32 @@ def _of_one(campaign: Campaign, vehicle: _Vehicle) -> Iterator[str]:
 
 def _of_its_signals(campaign: Campaign, vehicle: _Vehicle) -> Iterator[str]:
     for number, wish in enumerate(campaign.signals):
-        if wish.path not in vehicle.sources:
+        if wish.path not in vehicle.signals.sources:
             yield f"signals[{number}].path: {_unknown(wish.path, vehicle)}"
     expression = expression_of(campaign)
     if expression is not None:
         key, text, kind = expression
         try:
-            parse(text, known=vehicle.sources, kind=kind)
+            paths = parse(text, kind=kind).paths
         except BadExpression as error:
             yield f"{key}: {shown(error).rstrip('.')}"
+        else:
+            yield from (f"{key}: {_unknown(path, vehicle)}" for path in paths if path not in vehicle.signals.sources)
 
 
 def _unknown(path: str, vehicle: _Vehicle) -> str:
-    like = nearest(path, sorted(vehicle.sources))
+    like = nearest(path, _alike(path, vehicle.signals.sources))
     return f"the vehicle has no signal {shown(path)}" + (f", the nearest is {like}" if like else "")
+
+
+def _alike(path: str, known: Iterable[str]) -> list[str]:
+    """Of many paths those that have the branch or the leaf right: the nearest of all takes long to find."""
+    paths = sorted(known)
+    if len(paths) <= MOST_COMPARED:
+        return paths
+    branch, _, leaf = path.rpartition(".")
+    split = [(other, other.rpartition(".")) for other in paths]
+    return [other for other, found in split if found[0] == branch or found[2] == leaf][:MOST_COMPARED]
 
 
 def _of_its_lane(campaign: Campaign, floor: CampaignFloor) -> Iterator[str]:
@@ -178,11 +193,11 @@ def _of_its_lane(campaign: Campaign, floor: CampaignFloor) -> Iterator[str]:
 
 
 def _of_its_anomaly(trigger: OnAnomaly, vehicle: _Vehicle) -> Iterator[str]:
-    sources = vehicle.sources.get(trigger.signal)
+    sources = vehicle.signals.sources.get(trigger.signal)
     if sources is None:
         yield f"trigger.signal: {_unknown(trigger.signal, vehicle)}"
     elif isinstance(trigger.anomaly, OutOfRange):
-        minimum, maximum = range_of(trigger.anomaly, trigger.signal, vehicle.schema, vehicle.sources)
+        minimum, maximum = range_of(trigger.anomaly, trigger.signal, vehicle.signals)
         if minimum is None and maximum is None:
             yield f"trigger.anomaly: neither it nor the signal's own definition says a range for {trigger.signal}"
         elif minimum is not None and maximum is not None and minimum > maximum:
@@ -192,8 +207,8 @@ def _of_its_anomaly(trigger: OnAnomaly, vehicle: _Vehicle) -> Iterator[str]:
 def _of_its_budget(campaign: Campaign, vehicle: _Vehicle) -> Iterator[str]:
     """What tells steadily tells that much for certain. What a trigger tells is bounded by the budget, and may fit."""
     wanted = [wish.path for wish in campaign.signals]
-    streams = streams_for(campaign, wanted, vehicle.schema, vehicle.floor)
-    told, budget = told_per_day(campaign, streams, vehicle.schema, vehicle.floor), campaign.budget.bytes_per_day
+    streams = streams_for(campaign, wanted, vehicle.signals)
+    told, budget = told_per_day(campaign, streams, vehicle.signals), campaign.budget.bytes_per_day
     if told > budget:
         yield f"budget.bytes_per_day: it would tell {_size(told)} a day, its own budget is {_size(budget)}"
 
@@ -235,8 +250,8 @@ def _task(campaign: Campaign, vehicle: _Vehicle, now_s: float | None) -> Task:
     wanted = [wish.path for wish in campaign.signals]
     withheld = tuple(path for path in wanted if vehicle.denies(path))
     kept = [path for path in wanted if path not in withheld]
-    streams = tuple(streams_for(campaign, kept, vehicle.schema, vehicle.floor))
-    cost = cost_of(campaign, streams, condition, vehicle.schema, vehicle.floor)
+    streams = tuple(streams_for(campaign, kept, vehicle.signals))
+    cost = cost_of(campaign, streams, condition, vehicle.signals)
     return Task(campaign, _idle(campaign, condition, kept, vehicle, now_s), withheld, streams, condition, cost)
 
 
@@ -257,12 +272,10 @@ def _anomaly_signal(campaign: Campaign) -> tuple[str, ...]:
     return (campaign.trigger.signal,) if isinstance(campaign.trigger, OnAnomaly) else ()
 
 
-def range_of(
-    anomaly: OutOfRange, path: str, schema: Schema, sources: Sources
-) -> tuple[float | None, float | None]:  # fmt: skip
+def range_of(anomaly: OutOfRange, path: str, signals: Signals) -> tuple[float | None, float | None]:
     """What is allowed: what the campaign says, else what the signal's definition does."""
     if anomaly.minimum is not None or anomaly.maximum is not None:
         return anomaly.minimum, anomaly.maximum
-    group, column = sources[path][0]
-    signal = schema.groups[group].signals[column]
+    group, column = signals.sources[path][0]
+    signal = signals.schema.groups[group].signals[column]
     return signal.minimum, signal.maximum

@@ -159,6 +159,11 @@ class CampaignBook:
         self._accounts[name].used[period] = after
         return True
 
+    def withholds(self, t_ns: int) -> bool:
+        """True while everything counts as used up, because the book before was lost."""
+        self._period(t_ns)
+        return not self._grants()
+
     def bytes_used(self, name: str, t_ns: int) -> int:
         """Of the account, within a day."""
         return self._within_a_day(name, self._period(t_ns)).bytes

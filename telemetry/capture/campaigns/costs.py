@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, assert_never
 
 from telemetry.capture.campaigns.campaign import (
@@ -63,7 +64,23 @@ class Cost:
         )
 
 
-def sources_of(schema: Schema) -> Sources:
+@dataclass(frozen=True)
+class Signals:
+    """What a vehicle's signals are and where, and what its owner lets them cost."""
+
+    schema: Schema
+    floor: CampaignFloor
+
+    @cached_property
+    def sources(self) -> Sources:
+        return _sources_of(self.schema)
+
+    def hertz(self, group: int) -> float:
+        """How often the group comes, about."""
+        return hertz(self.schema.groups[group], self.floor.assumed_hz)
+
+
+def _sources_of(schema: Schema) -> Sources:
     found: dict[str, list[tuple[int, int]]] = {}
     for number, group in enumerate(schema.groups):
         for column, signal in enumerate(group.signals):
@@ -71,16 +88,16 @@ def sources_of(schema: Schema) -> Sources:
     return {path: tuple(places) for path, places in found.items()}
 
 
-def streams_for(campaign: Campaign, paths: Iterable[str], schema: Schema, floor: CampaignFloor) -> list[StreamSpec]:
+def streams_for(campaign: Campaign, paths: Iterable[str], signals: Signals) -> list[StreamSpec]:
     """What has to be retained to tell these of its wishes."""
-    sources, wanted = sources_of(schema), set(paths)
+    sources, wanted = signals.sources, set(paths)
     columns: dict[tuple[int, int, int], list[int]] = {}
     for wish in campaign.signals:
         for group, column in sources.get(wish.path, ()) if wish.path in wanted else ():
             apart_ms, of = _apart(campaign.trigger, wish.min_period_ms, column)
             columns.setdefault((group, apart_ms, of), []).append(column)
     return [
-        StreamSpec(group, tuple(sorted(of)), apart_ms, _rows(campaign.trigger, group, apart_ms, schema, floor))
+        StreamSpec(group, tuple(sorted(of)), apart_ms, _rows(campaign.trigger, apart_ms, signals.hertz(group)))
         for (group, apart_ms, _), of in sorted(columns.items())
     ]
 
@@ -96,9 +113,9 @@ def _apart(trigger: Trigger, min_period_ms: int, column: int) -> tuple[int, int]
             return min_period_ms, -1
 
 
-def _rows(trigger: Trigger, group: int, apart_ms: int, schema: Schema, floor: CampaignFloor) -> int:
+def _rows(trigger: Trigger, apart_ms: int, hz: float) -> int:
     span_ms = retained_ms(trigger) + STEP_MS + LAG_MS
-    passing = most_rows(hertz(schema.groups[group], floor.assumed_hz), span_ms / 1000)
+    passing = most_rows(hz, span_ms / 1000)
     return min(passing, span_ms // apart_ms + 2) if apart_ms else passing
 
 
@@ -117,10 +134,10 @@ def retained_ms(trigger: Trigger) -> int:
             assert_never(trigger)
 
 
-def history_samples(path: str, window_ms: int, sources: Sources, schema: Schema, floor: CampaignFloor) -> int:
+def history_samples(path: str, window_ms: int, signals: Signals) -> int:
     """How many samples a condition needs of a path: all that pass the gates in its window and in one step."""
     seconds = (window_ms + STEP_MS) / 1000
-    passing = sum(most_rows(hertz(schema.groups[group], floor.assumed_hz), seconds) for group, _ in sources[path])
+    passing = sum(most_rows(signals.hertz(group), seconds) for group, _ in signals.sources[path])
     return min(passing + 1, MAX_SAMPLES)
 
 
@@ -128,22 +145,21 @@ def cost_of(
     campaign: Campaign,
     streams: Sequence[StreamSpec],
     expression: Condition | None,
-    schema: Schema,
-    floor: CampaignFloor,
+    signals: Signals,
 ) -> Cost:
     """At the worst. Its own budget bounds what it tells."""
-    told = min(told_per_day(campaign, streams, schema, floor), campaign.budget.bytes_per_day)
+    told = min(told_per_day(campaign, streams, signals), campaign.budget.bytes_per_day)
     return Cost(
         told,
         int(told * FLASH_PER_BYTE),
-        _retained_bytes(streams) + _history_bytes(expression, schema, floor) + _anomaly_bytes(campaign),
-        _evaluations(campaign, expression, schema, floor),
+        _retained_bytes(streams) + _history_bytes(expression, signals) + _anomaly_bytes(campaign),
+        _evaluations(campaign, expression, signals),
     )
 
 
-def told_per_day(campaign: Campaign, streams: Sequence[StreamSpec], schema: Schema, floor: CampaignFloor) -> int:
+def told_per_day(campaign: Campaign, streams: Sequence[StreamSpec], signals: Signals) -> int:
     """Bytes, if nothing bounded them."""
-    per_second = sum(_samples_per_s(stream, schema, floor) for stream in streams) * floor.bytes_per_sample
+    per_second = sum(_samples_per_s(stream, signals) for stream in streams) * signals.floor.bytes_per_sample
     values = sum(len(wish.path) + VALUE_BYTES for wish in campaign.signals)
     match campaign.trigger:
         case Periodic(period_ms=period_ms):
@@ -153,13 +169,20 @@ def told_per_day(campaign: Campaign, streams: Sequence[StreamSpec], schema: Sche
         case OnChange():
             return int(DAY_S * (per_second + BLOCK_BYTES * 1000 / CHANGES_EACH_MS))
         case OnCondition() | OnAnomaly() | Once():
-            return _of_events(campaign, campaign.trigger, per_second, values, floor)
+            return _of_events(campaign, campaign.trigger, per_second, values, signals.floor)
         case _:
             assert_never(campaign.trigger)
 
 
+def events_per_day(windows: Windows) -> int:
+    """Triggers, at most."""
+    if isinstance(windows, Once):
+        return 1
+    return min(windows.max_per_day, DAY_S * 1000 // max(1, windows.cooldown_ms) + 1)
+
+
 def _of_events(campaign: Campaign, windows: Windows, per_second: float, values: int, floor: CampaignFloor) -> int:
-    events = 1 if isinstance(windows, Once) else min(windows.max_per_day, DAY_S * 1000 // max(1, windows.cooldown_ms))
+    events = events_per_day(windows)
     span_s = (windows.pre_ms + windows.post_ms) / 1000
     blocks = 1 + windows.post_ms // TELL_WITHIN_MS
     pictures = campaign.clip.before + campaign.clip.after if campaign.clip else 0
@@ -167,8 +190,8 @@ def _of_events(campaign: Campaign, windows: Windows, per_second: float, values: 
     return int(min(DAY_S, events * span_s) * per_second + events * each)
 
 
-def _samples_per_s(stream: StreamSpec, schema: Schema, floor: CampaignFloor) -> float:
-    hz = hertz(schema.groups[stream.group], floor.assumed_hz)
+def _samples_per_s(stream: StreamSpec, signals: Signals) -> float:
+    hz = signals.hertz(stream.group)
     return len(stream.columns) * (min(hz, 1000 / stream.min_period_ms) if stream.min_period_ms else hz)
 
 
@@ -176,13 +199,11 @@ def _retained_bytes(streams: Sequence[StreamSpec]) -> int:
     return sum(ring_bytes(stream.most_rows, len(stream.columns)) for stream in streams)
 
 
-def _history_bytes(expression: Condition | None, schema: Schema, floor: CampaignFloor) -> int:
+def _history_bytes(expression: Condition | None, signals: Signals) -> int:
     if expression is None:
         return 0
-    sources = sources_of(schema)
     return sum(
-        history_bytes(history_samples(path, window_ms, sources, schema, floor))
-        for path, window_ms in expression.windows_ms.items()
+        history_bytes(history_samples(path, window_ms, signals)) for path, window_ms in expression.windows_ms.items()
     )
 
 
@@ -190,7 +211,7 @@ def _anomaly_bytes(campaign: Campaign) -> int:
     return 1024 if isinstance(campaign.trigger, OnAnomaly) else 0
 
 
-def _evaluations(campaign: Campaign, expression: Condition | None, schema: Schema, floor: CampaignFloor) -> float:
+def _evaluations(campaign: Campaign, expression: Condition | None, signals: Signals) -> float:
     """Instants in a second: one for each row of a group that is looked at."""
     match campaign.trigger:
         case OnCondition() if expression is not None:
@@ -199,6 +220,5 @@ def _evaluations(campaign: Campaign, expression: Condition | None, schema: Schem
             paths = (signal,)
         case _:
             return 0.0
-    sources = sources_of(schema)
-    groups = {group for path in paths for group, _ in sources.get(path, ())}
-    return sum(hertz(schema.groups[group], floor.assumed_hz) for group in groups)
+    groups = {group for path in paths for group, _ in signals.sources.get(path, ())}
+    return sum(signals.hertz(group) for group in groups)

@@ -74,23 +74,25 @@ class CampaignEngine:
     def adopt(self, admitted: Admitted, at_ns: int) -> Told:
         """From `at_ns` on this set runs; everything up to then has been given. Campaigns that didn't change go on as if
         nothing had happened. The others tell what they have, and new ones begin with nothing."""
-        if admitted.schema.digest != self._schema.digest:
+        if admitted.signals.schema.digest != self._schema.digest:
             raise ValueError("the set was admitted for other signals than the engine's")
         self._run([], at_ns, hot_only=False)
         kept = {runner.campaign.name: runner for runner in self._runners}
-        before, running = kept.copy(), []
+        running, new = [], []
         for task in (task for task in admitted.tasks if task.idle is None):
             runner = kept.get(task.campaign.name)
             if runner is not None and runner.task == task:
                 running.append(kept.pop(task.campaign.name))
             else:
-                running.append(Runner(task, admitted))
+                new.append(Runner(task, admitted.signals))
+                running.append(new[-1])
+        for runner, once in (fetches := list(_fetches(new))):
+            self._begin(runner, once, at_ns)
         self._tell((runner, tell) for runner in kept.values() for tell in runner.teller.flush(at_ns))
         self._purse = Purse(self._book, admitted)
         self._install(running, admitted)
-        for runner in running:
-            if isinstance(runner.campaign.trigger, Once) and runner is not before.get(runner.campaign.name):
-                self._fetch(runner, runner.campaign.trigger, at_ns, before.values())
+        for runner, once in fetches:
+            self._fetch(runner, once, at_ns)
         return self._taken_out()
 
     def set_wall(self, offset_ns: int | None) -> None:
@@ -145,7 +147,7 @@ class CampaignEngine:
         self.hot = frozenset[int]().union(*(runner.hot for runner in running))
         self.wanted = self.hot.union(*(runner.wanted for runner in running))
         self._takers = {group: [runner for runner in running if group in runner.wanted] for group in self.wanted}
-        assumed_hz = admitted.floor.assumed_hz
+        assumed_hz = admitted.signals.floor.assumed_hz
         groups = self._schema.groups
         self._gates = {
             group: self._gates.get(group) or Gate(hertz(groups[group], assumed_hz)) for group in sorted(self.wanted)
@@ -189,7 +191,7 @@ class CampaignEngine:
         failures = self._book.failures
         number = self._book.take_trigger(runner.campaign.name, runner.campaign.trigger.max_per_day, t_ns)
         if number is None:
-            failed = self._book.failures > failures
+            failed = self._book.failures > failures or self._book.withholds(t_ns)
             runner.counts.untold[Untold.BOOK if failed else Untold.MAX_PER_DAY] += 1
             return
         runner.counts.triggers += 1
@@ -206,8 +208,13 @@ class CampaignEngine:
         else:
             runner.counts.untold[Untold.CLIP_BUDGET] += 1
 
-    def _fetch(self, runner: Runner, once: Once, at_ns: int, others: Iterable[Runner]) -> None:
+    def _begin(self, runner: Runner, once: Once, at_ns: int) -> None:
         """A fetch on demand begins with what any ring holds of its signals."""
+        rings = [stream for other in self._runners for stream in other.teller.streams]
+        for stream in runner.teller.streams:
+            stream.begin_with(rings, at_ns - once.pre_ms * MILLISECOND_NS)
+
+    def _fetch(self, runner: Runner, once: Once, at_ns: int) -> None:
         name, book = runner.campaign.name, self._book
         if runner.has_ended(at_ns):
             return
@@ -216,9 +223,6 @@ class CampaignEngine:
         elif not book.take_fetch(name, once.id, at_ns):
             runner.counts.untold[Untold.BOOK] += 1
         else:
-            rings = [stream for other in others for stream in other.teller.streams]
-            for stream in runner.teller.streams:
-                stream.begin_with(rings, at_ns - once.pre_ms * MILLISECOND_NS)
             self._fire(runner, at_ns)
 
     def _tell(self, tells: Iterable[tuple[Runner, Tell]]) -> None:
@@ -231,8 +235,9 @@ class CampaignEngine:
 
     def _blocks(self, runner: Runner, tell: Tell) -> None:
         assert self._purse is not None
-        if self._purse.is_empty(runner.campaign, tell.due_ns):
-            runner.counts.untold[Untold.CAMPAIGN_BUDGET] += 1
+        why = self._purse.why_empty(runner.campaign, tell.due_ns)
+        if why is not None:
+            runner.counts.untold[why] += 1
             return
         name, revision = runner.campaign.name, runner.campaign.revision
         blocks = self._pack(tell.parts)
@@ -259,6 +264,12 @@ class CampaignEngine:
     def _taken_out(self) -> Told:
         told, self._told = self._told, Told()
         return told
+
+
+def _fetches(runners: Iterable[Runner]) -> Iterator[tuple[Runner, Once]]:
+    for runner in runners:
+        if isinstance(runner.campaign.trigger, Once):
+            yield runner, runner.campaign.trigger
 
 
 def _samples(part: Columns) -> int:

@@ -32,5 +32,5 @@ class CampaignFloor(BaseModel):
         default=1000, ge=100, description="Shortest period of blocks and of last known states."
     )
     bytes_per_sample: float = Field(default=2.0, gt=0, description="What a sample is taken to cost, encoded.")
-    assumed_hz: float = Field(default=50.0, gt=0, le=10_000, description="Rate of signals that don't say theirs.")
+    assumed_hz: float = Field(default=100.0, gt=0, le=10_000, description="Rate of signals that don't say theirs.")
     picture_bytes: int = Field(default=200_000, ge=1, description="What a picture is taken to cost.")

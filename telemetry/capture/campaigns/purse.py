@@ -11,6 +11,7 @@ from typing import Final
 from telemetry.capture.campaigns.admission import Admitted
 from telemetry.capture.campaigns.book import VEHICLE, CampaignBook
 from telemetry.capture.campaigns.campaign import Campaign, Windows
+from telemetry.capture.campaigns.costs import events_per_day
 from telemetry.capture.campaigns.telling import Untold
 
 CLIP_SHARE: Final = 0.75
@@ -24,13 +25,16 @@ class Purse:
 
     def __init__(self, book: CampaignBook, admitted: Admitted) -> None:
         self._book = book
-        self._picture_bytes = admitted.floor.picture_bytes
-        self._vehicle_most = admitted.floor.bytes_per_day
-        self._clips_most = sum(self._clip_budget(task.campaign) for task in admitted.tasks)
+        self._picture_bytes = admitted.signals.floor.picture_bytes
+        self._vehicle_most = admitted.signals.floor.bytes_per_day
+        self._clips_most = sum(self._clip_budget(task.campaign) for task in admitted.tasks if task.idle is None)
 
-    def is_empty(self, campaign: Campaign, t_ns: int) -> bool:
-        """Nothing of the campaign could be told now."""
-        return not self._book.bytes_left(campaign.name, self._samples_budget(campaign), t_ns)
+    def why_empty(self, campaign: Campaign, t_ns: int) -> Untold | None:
+        """Why nothing of the campaign could be told now; None when something could."""
+        if self._book.withholds(t_ns):
+            return Untold.BOOK
+        left = self._book.bytes_left(campaign.name, self._samples_budget(campaign), t_ns)
+        return None if left else Untold.CAMPAIGN_BUDGET
 
     def take(self, campaign: Campaign, amount: int, t_ns: int) -> Untold | None:
         """For a record; None when granted."""
@@ -44,6 +48,8 @@ class Purse:
 
     def _taken(self, name: str, most: int, of_all: str, most_of_all: int, amount: int, t_ns: int) -> Untold | None:
         failures = self._book.failures
+        if self._book.withholds(t_ns):
+            return Untold.BOOK
         if self._book.bytes_left(name, most, t_ns) < amount:
             return Untold.CAMPAIGN_BUDGET
         if not self._vehicle_has(of_all, most_of_all, amount, t_ns):
@@ -67,7 +73,7 @@ class Purse:
     def _clip_budget(self, campaign: Campaign) -> int:
         if campaign.clip is None or not isinstance(campaign.trigger, Windows):
             return 0
-        most = campaign.trigger.max_per_day * self._clip_bytes(campaign)
+        most = events_per_day(campaign.trigger) * self._clip_bytes(campaign)
         return min(most, int(campaign.budget.bytes_per_day * CLIP_SHARE))
 
     def _clip_bytes(self, campaign: Campaign) -> int:

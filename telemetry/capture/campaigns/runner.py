@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol, assert_never
 
 from ecu.clock import MILLISECOND_NS, SECOND_NS
-from telemetry.capture.campaigns.admission import Admitted, Task, range_of
+from telemetry.capture.campaigns.admission import Task, range_of
 from telemetry.capture.campaigns.blocks import Blocks
 from telemetry.capture.campaigns.campaign import (
     Edge,
@@ -21,7 +21,7 @@ from telemetry.capture.campaigns.campaign import (
     Residual,
     Stuck,
 )
-from telemetry.capture.campaigns.costs import CHANGES_EACH_MS, Sources, history_samples, sources_of
+from telemetry.capture.campaigns.costs import CHANGES_EACH_MS, Signals, history_samples
 from telemetry.capture.campaigns.edges import Edges
 from telemetry.capture.campaigns.events import Windowed
 from telemetry.capture.campaigns.gate import cut
@@ -39,7 +39,7 @@ from telemetry.capture.campaigns.watches import (
 )
 from telemetry.capture.expressions import Condition
 from telemetry.capture.history import History, Keep
-from telemetry.signals.schema import Columns, Group
+from telemetry.signals.schema import Columns
 from telemetry.signals.state import STALE_AFTER_DEFAULT_NS
 
 STALE_PERIODS = 3
@@ -60,13 +60,13 @@ class Runner:
     """Streams of its wishes, a teller, and for triggers a watch with its edges. `end_ns`: from then on, in boot time,
     it takes nothing; None while the wall clock isn't trusted."""
 
-    def __init__(self, task: Task, admitted: Admitted) -> None:
+    def __init__(self, task: Task, signals: Signals) -> None:
         self.task = task
         self.campaign = task.campaign
         self.counts = Counts()
         self.end_ns: int | None = None
-        self.teller = _teller(task, admitted)
-        self.watch = _watch(task, admitted)
+        self.teller = _teller(task, signals)
+        self.watch = _watch(task, signals)
         self._edges = _edges(task)
         self.why = _why(task)
         self._streams: dict[int, list[Stream]] = {}
@@ -128,8 +128,8 @@ class Runner:
         return cut(part, 0, int(part.t_ns.searchsorted(self.end_ns)))
 
 
-def _teller(task: Task, admitted: Admitted) -> Teller:
-    campaign, groups = task.campaign, admitted.schema.groups
+def _teller(task: Task, signals: Signals) -> Teller:
+    campaign, groups = task.campaign, signals.schema.groups
     match campaign.trigger:
         case OnChange(beyond=beyond):
             changing = [ChangeStream(spec, groups[spec.group], beyond) for spec in task.streams]
@@ -168,31 +168,30 @@ def _edges(task: Task) -> Edges | None:
             return None
 
 
-def _watch(task: Task, admitted: Admitted) -> Watch | None:
+def _watch(task: Task, signals: Signals) -> Watch | None:
     match task.campaign.trigger:
         case OnCondition() if task.expression is not None:
-            history, groups = _history(task.expression, admitted)
+            history, groups = _history(task.expression, signals)
             return ConditionWatch(task.expression, history, groups)
         case OnAnomaly() as trigger:
-            return _anomaly(trigger, task, admitted)
+            return _anomaly(trigger, task, signals)
         case _:
             return None
 
 
-def _anomaly(trigger: OnAnomaly, task: Task, admitted: Admitted) -> Watch:
-    sources = sources_of(admitted.schema)
-    samples = Samples(sources[trigger.signal], admitted.schema)
+def _anomaly(trigger: OnAnomaly, task: Task, signals: Signals) -> Watch:
+    samples = Samples(signals.sources[trigger.signal], signals.schema)
     match trigger.anomaly:
         case Stuck(for_ms=for_ms):
-            return StuckWatch(samples, for_ms, stale_after_ns(trigger.signal, sources, admitted.schema.groups))
+            return StuckWatch(samples, for_ms, stale_after_ns(trigger.signal, signals))
         case OutOfRange() as anomaly:
-            minimum, maximum = range_of(anomaly, trigger.signal, admitted.schema, sources)
+            minimum, maximum = range_of(anomaly, trigger.signal, signals)
             return RangeWatch(samples, *_limits(minimum, maximum))
         case ImplausibleRate(max_per_s=max_per_s):
             return RateWatch(samples, max_per_s)
         case Residual() as residual:
             assert task.expression is not None
-            history, groups = _history(task.expression, admitted)
+            history, groups = _history(task.expression, signals)
             return ResidualWatch(samples, task.expression, history, groups, residual)
         case _:
             assert_never(trigger.anomaly)
@@ -202,23 +201,19 @@ def _limits(minimum: float | None, maximum: float | None) -> tuple[float, float]
     return float("-inf") if minimum is None else minimum, float("inf") if maximum is None else maximum
 
 
-def _history(expression: Condition, admitted: Admitted) -> tuple[History, frozenset[int]]:
+def _history(expression: Condition, signals: Signals) -> tuple[History, frozenset[int]]:
     """In the memory that admission summed up, and the groups that it needs."""
-    schema, floor, sources = admitted.schema, admitted.floor, sources_of(admitted.schema)
     keeps = {
-        path: Keep(
-            history_samples(path, window_ms, sources, schema, floor),
-            stale_after_ns(path, sources, schema.groups),
-            window_ms,
-        )
+        path: Keep(history_samples(path, window_ms, signals), stale_after_ns(path, signals), window_ms)
         for path, window_ms in expression.windows_ms.items()
     }
-    return History(schema, keeps), frozenset(group for path in expression.paths for group, _ in sources[path])
+    groups = frozenset(group for path in expression.paths for group, _ in signals.sources[path])
+    return History(signals.schema, keeps), groups
 
 
-def stale_after_ns(path: str, sources: Sources, groups: Sequence[Group]) -> int:
+def stale_after_ns(path: str, signals: Signals) -> int:
     """How long a value is believed: three periods of the slowest group that tells it, within bounds."""
-    periods = [groups[group].period_us for group, _ in sources[path]]
+    periods = [signals.schema.groups[group].period_us for group, _ in signals.sources[path]]
     known = [period for period in periods if period is not None]
     if not known:
         return STALE_AFTER_DEFAULT_NS

@@ -18,7 +18,7 @@ class Untold(StrEnum):
     MAX_PER_DAY = "max_per_day"  # triggers: it had its triggers of a day
     COOLDOWN = "cooldown"  # triggers: too soon after the one before
     FETCHED = "fetched"  # triggers: this fetch was told before
-    BOOK = "book"  # triggers and records: the flash doesn't take what was used, so nothing may be used
+    BOOK = "book"  # triggers and records: what was used is lost, or the flash doesn't take it, so nothing may be used
     CLIP_BUDGET = "clip_budget"  # clips: their pictures would be beyond the bytes of a day
     CUT_SHORT = "cut_short"  # samples: the ring was full before they could be told
     INCOMPLETE = "incomplete"  # samples: whoever decoded them left out what was wanted

@@ -100,7 +100,11 @@ def test_all_reasons_are_told_at_once_with_their_numbers() -> None:
             {},
             f"campaigns[0].signals[0].path: the vehicle has no signal Vehicle.Speeed, the nearest is {SPEED}",
         ),
-        ([campaign("c", when("Vehicle.Speeed > 5"))], {}, "campaigns[0].trigger.when: column 1: the vehicle has no"),
+        (
+            [campaign("c", when("Vehicle.Speeed > 5"))],
+            {},
+            "campaigns[0].trigger.when: the vehicle has no signal Vehicle.Speeed, the nearest",
+        ),
         (
             [campaign("c", anomaly("Vehicle.Speeed", {"test": "out_of_range"}))],
             {},
@@ -197,3 +201,9 @@ def test_whatever_is_asked_nothing_denied_and_nothing_without_consent_is_told(
 def test_the_default_floor_is_a_whole_configuration() -> None:
     assert CampaignFloor.model_validate({"lanes": ["p1", "P2"]}).lanes == {Lane.P1, Lane.P2}
     assert CampaignFloor().lanes == set(Lane)
+
+
+def test_of_many_wrong_campaigns_as_many_reasons_are_told_as_anybody_reads() -> None:
+    told = refused(*[campaign(f"c{number}", periodic(), "Vehicle.Speeed") for number in range(60)])
+    assert len(told) == 1 + 15
+    assert told[0] == "they are 60, the most here are 16"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from telemetry.capture.campaigns.book import CampaignBook, MemoryShelf
+from ecu.crashdisk import CrashDisk
+from telemetry.capture.campaigns.book import CampaignBook, MemoryShelf, open_book
+from telemetry.capture.campaigns.costs import Signals
 from telemetry.capture.campaigns.telling import ClipWanted
 from telemetry.records import LastKnownState, SignalBlock, Triggered
 from telemetry.signals.schema import Columns, Schema
@@ -28,6 +30,7 @@ from tests.telemetry.capture.campaigns.world import (
 
 S = 1000
 FAST = f"{SPEED} > 5"
+ONCE = {"kind": "once", "id": 1, "pre_ms": 1000, "post_ms": 100}
 
 
 def motion(t_ms: list[float], speeds: list[int]) -> Columns:
@@ -270,6 +273,19 @@ def test_a_restart_refunds_nothing() -> None:
     assert vehicle.untold("fetch", "fetched") == 1
 
 
+def test_while_the_book_is_lost_nothing_is_told_and_the_reason_is_counted() -> None:
+    disk = CrashDisk()
+    open_book(disk, -1).take_trigger("c", 1, 0)
+    for twin in (0, 1):
+        disk.write_at(f"campaigns.{twin}", 0, b"lost")
+    vehicle = Vehicle(book=open_book(disk, -1)).adopt(
+        campaign("fast", when(FAST), SPEED), campaign("drive", periodic(1000), SPEED), campaign("fetch", ONCE, SPEED)
+    )
+    vehicle.feed(1000, motion([500], [100]))
+    assert not vehicle.records
+    assert [vehicle.untold(name, "book") for name in ("fast", "drive", "fetch")] == [1, 1, 1]
+
+
 # --- time and sets ------------------------------------------------------------------------------------
 
 
@@ -325,7 +341,7 @@ def test_a_fetch_begins_with_what_rings_hold() -> None:
     drive = campaign("drive", periodic(60_000), SPEED, GEAR)
     vehicle = Vehicle().adopt(drive)
     vehicle.feed(2000, steady(0, 2000, 5))
-    vehicle.adopt(drive, campaign("fetch", {"kind": "once", "id": 1, "pre_ms": 1000, "post_ms": 100}, SPEED))
+    vehicle.adopt(drive, campaign("fetch", ONCE, SPEED))
     vehicle.feed(2500, steady(2020, 2500, 6))
     assert vehicle.triggers_ms("fetch") == [2000]
     assert [event.why for event in vehicle.told(Triggered)] == ["fetch 1"]
@@ -363,6 +379,6 @@ def test_time_in_which_nothing_comes_is_one_step() -> None:
 def test_a_set_for_other_signals_is_a_mistake() -> None:
     admitted = Vehicle().admitted(campaign("drive", periodic(1000), SPEED))
     vehicle = Vehicle()
-    object.__setattr__(admitted, "schema", Schema(()))
+    object.__setattr__(admitted, "signals", Signals(Schema(()), FLOOR))
     with pytest.raises(ValueError, match="other signals"):
         vehicle.engine.adopt(admitted, 0)
