@@ -36,7 +36,7 @@ OBJECTS_SHARE: Final = 7
 MOST_SLICES: Final = 2
 """One on the line, and one whose answer is on its way."""
 EARLY: Final = 0.85
-"""Of a slice's time on the line; then the next begins."""
+"""Of its time on the line; then the next may begin."""
 LOOK_NS: Final = 100 * MILLISECOND_NS
 WATCH_NS: Final = SECOND_NS
 
@@ -105,6 +105,7 @@ class Meter:
         self._looked_ns = clock.boot_ns()
         self._free_at_ns = 0
         self._under_way = 0
+        self._passages = 0
         self._slices = 0
         self._line_free_ns = 0
         self._slice_waits: int | None = None
@@ -153,7 +154,7 @@ class Meter:
         if reach != self._reach:
             self._reach = reach
             self._speed.forget()
-            self._free_at_ns = 0
+            self._free_at_ns = self._line_free_ns = 0
             self._tell()
 
     def _rule(self) -> NetworkRule:
@@ -187,7 +188,8 @@ class Meter:
         """Boot time at which this lane may go though nothing else happens; None when only something else lets it."""
         if (held := self.held(lane)) is not None:
             return held.until_ns
-        return self._free_at_ns if self._free_at_ns > self._clock.boot_ns() else None
+        now_ns = self._clock.boot_ns()
+        return next((at_ns for at_ns in (self._free_at_ns, self._line_free_ns) if at_ns > now_ns), None)
 
     @property
     def has_records_waiting(self) -> bool:
@@ -217,8 +219,13 @@ class Meter:
 
     def ended(self, passage: Passage) -> None:
         """It was answered."""
-        self._speed.end(passage.exchange, self._clock.boot_ns())
+        now_ns = self._clock.boot_ns()
+        self._speed.end(passage.exchange, now_ns)
         self._give_back(passage)
+        if passage.kind is not Kind.URGENT:
+            # It left a round trip ago: what is still under way has been on the line since. Guesses don't add up.
+            rest_ns = int(EARLY * self._speed.carries_in_ns(self._under_way)) - self._speed.round_trip_ns
+            self._line_free_ns = now_ns + max(0, rest_ns)
 
     def failed(self, passage: Passage) -> None:
         """Nobody answered, or its time says nothing of the network's."""
@@ -242,7 +249,7 @@ class Meter:
                 size = self._slice_waits = min(most_bytes, self.slice_bytes)
                 if self._slice_may_go(size):
                     return self._begin_slice(size)
-                await self.until_news(self._slice_wakes_ns())
+                await self.until_news(self.wakes_ns(Lane.P3))
             return None
         finally:
             self._slice_waits = None
@@ -251,7 +258,7 @@ class Meter:
     @property
     def is_quiet(self) -> bool:
         """Whether nothing that takes room is under way."""
-        return self._under_way == 0
+        return self._passages == 0
 
     @property
     def knows_round_trip(self) -> bool:
@@ -296,10 +303,18 @@ class Meter:
         return f"[network.{self._reach.network.value}]"
 
     def _has_room(self, size: int) -> bool:
-        """Something may always be under way, however slow the line and long the block."""
-        if self._clock.boot_ns() < self._free_at_ns:
+        """Something may always be on the line, however slow it is and long the block."""
+        now_ns, room = self._clock.boot_ns(), self._speed.room_bytes
+        if now_ns < self._free_at_ns:
             return False
-        return self._under_way == 0 or self._under_way + size <= self._speed.room_bytes
+        if self._under_way == 0 or self._under_way + size <= room:
+            return True
+        # Where only one fits, the next follows it as slices do; several keep the line busy by themselves.
+        return self._passages == 1 and self._is_line_free(now_ns)
+
+    def _is_line_free(self, now_ns: int) -> bool:
+        """Of what is under way only the answer is awaited, as far as is known of the line."""
+        return self._speed.bytes_per_s is not None and self._line_free_ns <= now_ns
 
     def _slice_is_owed(self) -> bool:
         return self._slice_waits is not None and self._owed >= self._slice_waits
@@ -311,25 +326,22 @@ class Meter:
             return False
         if self._slices == 0:
             return self._has_room(size)
-        return self._slices < MOST_SLICES and self._line_free_ns <= now_ns and self._speed.bytes_per_s is not None
-
-    def _slice_wakes_ns(self) -> int | None:
-        at_ns = max(self._free_at_ns, self._line_free_ns)
-        return at_ns if at_ns > self._clock.boot_ns() else None
+        return self._slices < MOST_SLICES and self._is_line_free(now_ns)
 
     def _begin_slice(self, size: int) -> Passage:
-        now_ns = self._clock.boot_ns()
         self._owed = max(0.0, self._owed - size)
         self._slices += 1
-        # A little early: a line that is thought slower than it is would else never be seen to be faster.
-        self._line_free_ns = max(self._line_free_ns, now_ns) + int(EARLY * self._speed.carries_in_ns(size))
         return self._begin(size, SLICE_OVERHEAD_BYTES, Kind.SLICE)
 
     def _begin(self, size: int, overhead: int, kind: Kind) -> Passage:
         self._spend(size + overhead)
+        now_ns = self._clock.boot_ns()
         if kind is not Kind.URGENT:
             self._under_way += size
-        return Passage(self._speed.begin(size, self._clock.boot_ns()), kind)
+            self._passages += 1
+            # A little early: a line that is thought slower than it is would else never be seen to be faster.
+            self._line_free_ns = max(self._line_free_ns, now_ns) + int(EARLY * self._speed.carries_in_ns(size))
+        return Passage(self._speed.begin(size, now_ns), kind)
 
     def _spend(self, size: int) -> None:
         cost = size + -(-size // PACKETS_SHARE)
@@ -342,6 +354,7 @@ class Meter:
     def _give_back(self, passage: Passage) -> None:
         if passage.kind is not Kind.URGENT:
             self._under_way -= passage.size
+            self._passages -= 1
         if passage.kind is Kind.SLICE:
             self._slices -= 1
         self._tell()

@@ -81,6 +81,11 @@ class Speed:
         return max(self._rates) * SECOND_NS if self._rates else None
 
     @property
+    def round_trip_ns(self) -> int:
+        """0 while it isn't known."""
+        return min(self._round_trips_ns, default=0)
+
+    @property
     def knows_round_trip(self) -> bool:
         return bool(self._round_trips_ns)
 
@@ -99,7 +104,7 @@ class Speed:
     def room_bytes(self) -> int:
         if not self._rates:
             return FIRST_BYTES
-        round_trip_ns = min(self._round_trips_ns, default=0)
+        round_trip_ns = self.round_trip_ns
         queue_ns = max(QUEUE_NS, ROUND_TRIPS * round_trip_ns) if self._round_trips_ns else LONGEST_QUEUE_NS
         room = max(self._rates) * (round_trip_ns + min(queue_ns, LONGEST_QUEUE_NS))
         return int(min(max(room, SMALL_BYTES), MOST_BYTES))

@@ -60,11 +60,19 @@ class Scene:
     async def until(self, condition: Callable[[], bool], step_ns: int = SECOND_NS) -> int:
         """Moves the clock until it holds; how many steps that took."""
         for steps in range(3000):
-            await settle()
+            await self.settled()
             if condition():
                 return steps
             self.clock.advance(self.clock.boot_ns() + step_ns)
         raise AssertionError(self.uplink.status())
+
+    async def settled(self) -> None:
+        """Its threads have done what they were given, however busy the computer; one that hangs is left alone."""
+        threads = [self.keeper._flash, *(hand.network for hand in self.uplink._hands)]
+        for _ in range(10):
+            turns = [asyncio.get_running_loop().run_in_executor(thread, int) for thread in threads]
+            await asyncio.wait(turns, timeout=0.1)
+            await asyncio.sleep(0)
 
     async def drained(self) -> int:
         return await self.until(lambda: self.rig.store.oldest() is None)
