@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEED ?= 0
 
+# Compiled once and kept: a run starts hundreds of processes, and each would compile all of it again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint bench soak models clean
 
 demo: $(VENV)/.demo
