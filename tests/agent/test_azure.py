@@ -37,6 +37,13 @@ if WITHOUT_AZURE:
 QUICK = UplinkConfig(backoff_base_s=0.02, backoff_cap_s=0.1, unauthorized_pause_s=30.0)
 
 
+@pytest.fixture(autouse=True)
+def _asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK asks what became of a registration after 2 s, whatever the service says of when. A vehicle that goes
+    through the whole cloud waits for it: tests/simulator/clouds/test_azure_cloud.py."""
+    monkeypatch.setattr("azure.iot.device.provisioning.pipeline.constant.DEFAULT_POLLING_INTERVAL", 0.0)
+
+
 def file_for(world: AzureWorld, **changes: str) -> RegistrationFile:
     return read_registration_file(msgspec.json.encode(world.azure.registration_file(VEHICLE) | changes))
 
