@@ -41,6 +41,7 @@ from telemetry.uplink.status import UplinkState
 from tests.agent.test_cloud import running
 from tests.contracts.awsworld import TEMPLATE, AwsWorld, an_aws_world
 from tests.contracts.brokerworld import BrokerWorld, a_broker_world
+from tests.contracts.test_aws_link import LOOKS_SOON_S
 from tests.contracts.test_link import WITHOUT_AWS, WITHOUT_BROKER
 from tests.receiver.fleet import VEHICLE, make_block, until
 
@@ -65,10 +66,12 @@ def a_claim(world: AwsWorld, **changes: object) -> ClaimFile:
     return read_claim_file(msgspec.json.encode(given | changes))
 
 
-async def provisioned(world: AwsWorld, folder: Path, **changes: object) -> tuple[ProvisionedThing, FileKeyStore]:
+async def provisioned(
+    world: AwsWorld, folder: Path, *, timeout_s: float = 10.0, **changes: object
+) -> tuple[ProvisionedThing, FileKeyStore]:
     vehicle = await world.vehicle()
     keys, disk = open_thing_keys(vehicle.disk.root), vehicle.disk
-    return await provision(a_claim(world, **changes), vehicle.paired, keys, disk, vehicle.clock, 10.0), keys
+    return await provision(a_claim(world, **changes), vehicle.paired, keys, disk, vehicle.clock, timeout_s), keys
 
 
 # --- provisioning ----------------------------------------------------------------------------------------------------
@@ -108,10 +111,11 @@ async def test_a_template_serial_or_claim_that_is_not_for_this_vehicle_is_refuse
         stranger = a_claim(theirs)
         with pytest.raises(Unauthorized, match="refused this vehicle's certificate"):
             await provisioned(
-                world, tmp_path, claim_certificate=stranger.claim_certificate, claim_key=stranger.claim_key
-            )
+                world, tmp_path, claim_certificate=stranger.claim_certificate, claim_key=stranger.claim_key,
+                timeout_s=LOOKS_SOON_S,
+            )  # fmt: skip
         with pytest.raises(Untrusted, match="isn't signed by the authority"):
-            await provisioned(world, tmp_path, ca=theirs.receiver.authority.pem)
+            await provisioned(world, tmp_path, ca=theirs.receiver.authority.pem, timeout_s=LOOKS_SOON_S)
         assert load_thing((await world.vehicle()).disk) is None
 
 
