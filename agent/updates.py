@@ -48,12 +48,13 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class TrialRules:
     """How long a candidate is watched: frames seen beside the live model, then frames seen while live. A model that
-    can't take over within `swap_within_s` doesn't."""
+    can't take over within `swap_within_s` doesn't. A hint never makes two looks closer than `hints_apart_ns`."""
 
     poll_ns: int
     shadow_frames: int
     prove_frames: int
     swap_within_s: float = 10.0
+    hints_apart_ns: int = HINTS_APART_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,7 @@ class UpdateSide:
             pause_ns <<= min(self._in_vain, MOST_DOUBLINGS)
             began_ns = self._clock.boot_ns()
             await self._hinted_before(began_ns + pause_ns)
-            await self._clock.sleep_until(began_ns + min(HINTS_APART_NS, pause_ns))
+            await self._clock.sleep_until(began_ns + min(self._rules.hints_apart_ns, pause_ns))
 
     async def _hinted_before(self, boot_ns: int) -> None:
         asleep = asyncio.ensure_future(self._clock.sleep_until(boot_ns))

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -40,6 +40,7 @@ from tests.ota.fleet import CAR, HARDWARE, Fleet
 
 OLD, NEW = find_package("drive-detect@1.0"), find_package("drive-detect@2.0")
 RULES = TrialRules(poll_ns=3600 * SECOND_NS, shadow_frames=3, prove_frames=5)
+LOOKS_AT_EACH_HINT = replace(RULES, hints_apart_ns=0)
 
 
 class Says:
@@ -88,7 +89,12 @@ class Car:
 
 @asynccontextmanager
 async def driving(
-    folder: Path, fleet: Fleet, judge: Says, source: Source | None = None, start: StartsChildren = Child.start
+    folder: Path,
+    fleet: Fleet,
+    judge: Says,
+    source: Source | None = None,
+    start: StartsChildren = Child.start,
+    rules: TrialRules = RULES,
 ) -> AsyncIterator[Car]:
     folder.mkdir(exist_ok=True)
     notices: list[Notice] = []
@@ -100,7 +106,7 @@ async def driving(
 
     updates = UpdateSide(
         folder / "updates", fleet.roots, Vehicle(CAR, HARDWARE), source or fleet.source(),
-        {Kind.MODEL: OLD, Kind.STATE: OLD}, judge, RULES, SystemClock(), Random(1), noticed,
+        {Kind.MODEL: OLD, Kind.STATE: OLD}, judge, rules, SystemClock(), Random(1), noticed,
     )  # fmt: skip
     account = FrameAccount(folder / "camera.ledger", folder / "frames.ledger")
     settings = PerceptionSettings(
@@ -268,7 +274,7 @@ async def test_a_cut_download_goes_on_at_the_next_look(todays: Fleet, tmp_path: 
 
 async def test_a_release_that_the_fleet_takes_back_is_given_up_but_not_denied(todays: Fleet, tmp_path: Path) -> None:
     released(todays)
-    async with driving(tmp_path / "car", todays, Says(None)) as car:
+    async with driving(tmp_path / "car", todays, Says(None), rules=LOOKS_AT_EACH_HINT) as car:
         await car.until_noticed("shadow")
         todays.assign()
         car.updates.hint()
