@@ -49,6 +49,13 @@ def in_processes(longest_s: float = 60.0) -> Jobs:
     return Jobs(one_process, longest_s)
 
 
+def begun_before() -> ProcessPoolExecutor:
+    """With a process that has started: what time is left goes to the work, on a busy computer too."""
+    executor = one_process()
+    executor.submit(os.getpid).result()
+    return executor
+
+
 async def test_it_is_done_by_another_process_behind_everything_else(tmp_path: Path) -> None:
     nice, pid = await in_processes().run(nice_and_pid, str(tmp_path))
     assert pid != os.getpid()
@@ -79,7 +86,7 @@ async def test_a_process_that_is_killed_is_said_and_the_next_one_works(tmp_path:
 
 
 async def test_what_takes_too_long_is_ended(tmp_path: Path) -> None:
-    pid = await long_worker(tmp_path, in_processes(5.0), cancel=False)
+    pid = await long_worker(tmp_path, Jobs(begun_before, 1.0), cancel=False)
     assert is_gone(pid)
 
 
@@ -115,8 +122,8 @@ def hung_at_its_start() -> ProcessPoolExecutor:
 
 async def test_a_process_that_hangs_before_it_begins_is_ended_too() -> None:
     async with asyncio.timeout(60):
-        with pytest.raises(JobFailed, match="longer than 2 s"):
-            await Jobs(hung_at_its_start, 2.0).run(nice_and_pid, "")
+        with pytest.raises(JobFailed, match="longer than 1 s"):
+            await Jobs(hung_at_its_start, 1.0).run(nice_and_pid, "")
     assert multiprocessing.active_children() == []
 
 
