@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -14,7 +15,7 @@ from ecu.disk import RealDisk
 from receiver.store import Store
 from telemetry.federated.plan import Plan
 from telemetry.records import Health, encode_event
-from tests.receiver.learning.rig import Rig, a_rig, told, update_of
+from tests.receiver.learning.rig import Car, Rig, a_rig, told, update_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,6 +65,32 @@ async def a_story(rig: Rig) -> Plan:
     return plan
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A receiver that was told the story and has done nothing of it yet, as often as it is wanted."""
+
+    folder: Path
+    plan: Plan
+    cars: dict[str, Car]
+
+    @asynccontextmanager
+    async def rig(self) -> AsyncIterator[Rig]:
+        # Always in one place: what it keeps speaks of where it lies.
+        place = self.folder / "rig"
+        shutil.rmtree(place)
+        shutil.copytree(self.folder / "begun", place)
+        async with a_rig(place) as rig:
+            rig.cars = {name: replace(car) for name, car in self.cars.items()}
+            yield rig
+
+
+async def begun(folder: Path) -> Begun:
+    async with a_rig(folder / "rig") as rig:
+        plan = await a_story(rig)
+    shutil.copytree(folder / "rig", folder / "begun")
+    return Begun(folder, plan, rig.cars)
+
+
 async def second_half(rig: Rig, plan: Plan) -> None:
     for car, first in (("car-1", -9.0), ("car-2", -9.0), ("car-4", -9.0)):
         await rig.learned(plan, car, first, seq=2)
@@ -94,21 +121,20 @@ def _comparable(row: tuple[object, ...], rig: Rig) -> tuple[object, ...]:
 
 
 async def test_a_kill_at_any_transaction_changes_nothing_of_what_comes(tmp_path: Path) -> None:
-    async with a_rig(tmp_path / "whole") as rig:
-        expected = await ends(rig, await a_story(rig))
+    story = await begun(tmp_path)
+    async with story.rig() as rig:
+        expected = await ends(rig, story.plan)
     assert ["passed" in row for row in expected["learning_attempt"]] == [True, False]
     assert expected["learning_queue"] == []
     kills = 0
     for where in ("before", "within", "after"):
         for at in range(1000):
-            async with a_rig(tmp_path / f"{where}-{at}") as rig:
-                plan = await a_story(rig)
+            async with story.rig() as rig:
                 if not await killed(rig, at, where):
                     break
                 kills += 1
                 rig.restart()
-                same(await ends(rig, plan), expected)
-            shutil.rmtree(tmp_path / f"{where}-{at}")
+                same(await ends(rig, story.plan), expected)
     assert kills > 3 * 15
 
 
@@ -162,11 +188,11 @@ class MortalDisk(RealDisk):
 
 
 async def test_a_kill_while_a_candidate_is_put_into_its_folder_changes_nothing_either(tmp_path: Path) -> None:
-    async with a_rig(tmp_path / "whole") as rig:
-        expected = await ends(rig, await a_story(rig))
+    story = await begun(tmp_path)
+    async with story.rig() as rig:
+        expected = await ends(rig, story.plan)
     for at in range(1000):
-        async with a_rig(tmp_path / str(at)) as rig:
-            plan = await a_story(rig)
+        async with story.rig() as rig:
             rig.disk = mortal = MortalDisk(rig.folder)
             mortal.left = at
             rig.restart()
@@ -175,5 +201,5 @@ async def test_a_kill_while_a_candidate_is_put_into_its_folder_changes_nothing_e
                 break
             rig.disk = RealDisk(rig.folder)
             rig.restart()
-            same(await ends(rig, plan), expected)
+            same(await ends(rig, story.plan), expected)
     assert at > 12
