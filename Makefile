@@ -25,7 +25,7 @@ bench: $(VENV)/.dev
 	@for name in inference link replay spool; do $(BIN)/outrider bench $$name; done
 
 soak: $(VENV)/.dev $(VENV)/azure
-	OUTRIDER_AZURE=$(VENV)/azure $(BIN)/pytest -m soak -p no:randomly $(TESTS)
+	OUTRIDER_AZURE=$(VENV)/azure $(BIN)/pytest -m "soak or hypothesis" --hypothesis-profile=soak -p no:randomly $(TESTS)
 
 models: $(VENV)/.dev
 	$(BIN)/python -m inference.build

@@ -3,6 +3,7 @@ for being slow, either."""
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import sys
 from typing import Any
@@ -31,6 +32,15 @@ def _is_here(host: str) -> bool:
 
 sys.addaudithook(_stay_home)
 
-# An example that takes long on a busy computer is no failure: speed is for benchmarks.
-settings.register_profile("outrider", deadline=None)
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests are there to the end: the collector needn't walk through them all again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+# An example that takes long on a busy computer is no failure: speed is for benchmarks. Other examples each time, and
+# many at `make soak`.
+settings.register_profile("outrider", deadline=None, max_examples=50)
+settings.register_profile("soak", deadline=None, max_examples=400)
 settings.load_profile("outrider")
