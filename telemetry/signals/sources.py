@@ -15,7 +15,7 @@ from telemetry.signals.framesource import LIMITS, BatchLimits, FrameSource
 from telemetry.signals.recording import RecordingRefused, open_recording
 from telemetry.signals.replay import RecordingSource
 from telemetry.signals.socketcan import SocketCan, can_bus
-from telemetry.signals.source import unix_dial
+from telemetry.signals.farend import unix_dial
 from telemetry.signals.unixbus import UnixBus
 
 MAX_RECORDING_BYTES: Final = 1 << 30
