@@ -53,7 +53,7 @@ def test_every_sync_of_a_segment_and_of_its_name_is_needed(tell: Tell) -> None:
     assert _needless(tell) == []
 
 
-# Those that no power cut alone can miss. A start syncs what it finds unsealed: needed after a kill within a commit only,
+# Those that no power cut alone can miss. A start syncs what it finds unsealed: only a kill within a commit needs that,
 # which test_spool_faults.py shows. A sync that fails does nothing by itself. And of two new segments in one commit the
 # later sync of their names covers the earlier, before anything is confirmed.
 EXCUSED = {
