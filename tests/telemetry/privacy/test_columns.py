@@ -95,7 +95,6 @@ places = st.tuples(st.floats(-90, 90), st.floats(-180, 180))
 def test_an_array_of_positions_has_the_same_cells_as_each_of_them(
     given_places: list[tuple[float, float]], cell_m: float
 ) -> None:
-    # Mutation: numpy's own rounding to five decimals differs in the last bit.
     positions = np.array(given_places).T
     latitude, longitude = middles_of_cells(positions[0], positions[1], cell_m)
     expected = [middle_of_cell(*place, cell_m) for place in given_places]
