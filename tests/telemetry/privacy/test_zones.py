@@ -180,6 +180,10 @@ def test_a_zone_keeps_the_cell_that_it_was_drawn_with() -> None:
 # --- the vehicle's own place ----------------------------------------------------------------------------------------
 
 
+def test_a_position_holds_no_longer_than_the_fastest_car_takes_through_the_margin() -> None:
+    assert HOLDS_NS / SECOND_NS * FASTEST_MS <= LEAST_ZONE_CELL_M
+
+
 def test_a_vehicle_that_nobody_has_seen_or_not_for_long_is_hidden() -> None:
     here = Whereabouts((CIRCLE,))
     assert here.hides(0) is Hidden.PLACE_UNKNOWN
