@@ -303,6 +303,6 @@ def to_raw(spec: SignalSpec, wanted: Floats, like: Values) -> Values:
 
 
 def _rounded(degrees: Floats) -> Floats:
-    """As Python rounds, which numpy doesn't; few cells are met in one batch."""
+    """As Python rounds, to the last bit; few cells are met in one batch."""
     met, place = np.unique(degrees, return_inverse=True)
     return np.array([round(one, DECIMALS) for one in met.tolist()])[place]

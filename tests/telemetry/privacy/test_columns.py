@@ -95,7 +95,6 @@ places = st.tuples(st.floats(-90, 90), st.floats(-180, 180))
 def test_an_array_of_positions_has_the_same_cells_as_each_of_them(
     given_places: list[tuple[float, float]], cell_m: float
 ) -> None:
-    # Mutation: numpy's own rounding to five decimals differs in the last bit.
     positions = np.array(given_places).T
     latitude, longitude = middles_of_cells(positions[0], positions[1], cell_m)
     expected = [middle_of_cell(*place, cell_m) for place in given_places]
@@ -246,6 +245,28 @@ def test_without_a_position_and_with_zones_no_row_is_told() -> None:
     assert closed.treat(wheels) == []
     assert closed.dropped == {Reason.PLACE_UNKNOWN: 2}
     assert len(ColumnPrivacy(SCHEMA, policy()).treat(wheels)) == 1
+
+
+def here(t_ns: int, place: tuple[float, float] = FAR) -> Columns:
+    return columns(SCHEMA, 0, [t_ns], [place[0]], [place[1]], [0.0], [0.0])
+
+
+def test_rows_of_which_nobody_knows_any_more_where_they_were_are_gone() -> None:
+    privacy = ColumnPrivacy(SCHEMA, policy(zones=(CIRCLE,)))
+    seconds = [1, 3, 4, 10]
+    wheels = columns(SCHEMA, 1, [second * SECOND_NS for second in seconds], [1.0] * 4, [0.0] * 4)
+    told = rows_of(SCHEMA, privacy.treat([here(0), wheels]))
+    assert sorted(t_ns // SECOND_NS for t_ns, path in told if path == vss.SPEED) == [1, 3]
+    assert privacy.dropped == {Reason.PLACE_UNKNOWN: 2}
+
+
+@pytest.mark.parametrize("position", [Position.EXACT, Position.COARSE])
+def test_a_destination_in_a_zone_is_not_told_from_elsewhere(position: Position) -> None:
+    privacy = ColumnPrivacy(SCHEMA, policy(zones=(CIRCLE,), position=position))
+    targets = columns(SCHEMA, 2, [1, 2], [HOME[0], FAR[0]], [HOME[1], FAR[1]])
+    told = rows_of(SCHEMA, privacy.treat([here(0), targets]))
+    assert {t_ns for t_ns, path in told if path.startswith(DESTINATION)} == {2}
+    assert privacy.dropped == {Reason.IN_ZONE: 1}
 
 
 def test_a_denied_signal_is_gone_with_its_group_and_no_condition_can_ask_for_it() -> None:

@@ -314,6 +314,28 @@ def test_no_record_passes_under_another_purpose_than_its_kinds(record: Record, p
     assert outcome == Dropped(Reason.WRONG_PURPOSE)
 
 
+@pytest.mark.parametrize("event", [event for event in _EXAMPLES if type(event) in OF_CAMPAIGNS], ids=kind_of)
+def test_a_campaign_that_is_denied_by_its_name_tells_nothing(event: AnyEvent) -> None:
+    privacy = Privacy(PrivacyPolicy(consents=EVERYTHING, position=Position.EXACT, deny=("POT*",)))
+    assert privacy.apply(Record(Lane.P2, Purpose.DRIVING, 1, event)) == Dropped(Reason.DENIED)
+
+
+def test_a_triggers_words_name_nothing_that_its_signals_may_not() -> None:
+    def why(words: str, **asked: object) -> str:
+        policy = PrivacyPolicy.model_validate({"consents": EVERYTHING, **asked})
+        outcome = Privacy(policy).apply(Record(Lane.P1, Purpose.DRIVING, 1, Triggered("c", 1, 1, words, {})))
+        assert isinstance(outcome, Record)
+        assert isinstance(outcome.event, Triggered)
+        return outcome.event.why
+
+    for words in ("Vehicle.Speed stuck at 50", "residual of (vehicle.speed-3)"):
+        assert why(words) == words
+        assert why(words, deny=("Vehicle.Speed",)) == ""
+    where = "Vehicle.CurrentLocation.Latitude is 48.13743"
+    assert why(where) == ""
+    assert why(where, position="exact") == where
+
+
 @given(asked, st.sampled_from([Purpose.OPERATION, Purpose.LEARNING]))
 def test_no_campaign_passes_under_a_purpose_that_everybody_consents_to(event: AnyEvent, purpose: Purpose) -> None:
     policy = PrivacyPolicy(consents=EVERYTHING, position=Position.EXACT)

@@ -180,6 +180,10 @@ def test_a_zone_keeps_the_cell_that_it_was_drawn_with() -> None:
 # --- the vehicle's own place ----------------------------------------------------------------------------------------
 
 
+def test_a_position_holds_no_longer_than_the_fastest_car_takes_through_the_margin() -> None:
+    assert HOLDS_NS / SECOND_NS * FASTEST_MS <= LEAST_ZONE_CELL_M
+
+
 def test_a_vehicle_that_nobody_has_seen_or_not_for_long_is_hidden() -> None:
     here = Whereabouts((CIRCLE,))
     assert here.hides(0) is Hidden.PLACE_UNKNOWN
@@ -222,7 +226,11 @@ def test_what_was_too_long_ago_to_be_remembered_is_hidden() -> None:
 
 @settings(max_examples=150)
 @given(
-    st.floats(1.0, FASTEST_MS), st.floats(0, 6.29), st.floats(-3000, 3000), st.integers(100, 3000), st.integers(0, 999)
+    st.floats(1.0, FASTEST_MS),
+    st.floats(0, 6.29),
+    st.floats(-3000, 3000),
+    st.integers(100, 20_000),
+    st.integers(0, 999),
 )
 def test_nothing_measured_in_a_zone_is_told_however_fast_and_however_seldom_a_receiver_speaks(
     speed_ms: float, course: float, aside_m: float, every_ms: int, phase_ms: int
