@@ -90,6 +90,7 @@ class Capturing:
         self._signals = self._with_foreign(self._places_told())
         self._engine = self._new_engine()
         self._privacy = ColumnPrivacy(self._signals.schema, policy)
+        self._wall_offset_ns: int | None = None
         self._frames: list[Frames] = []
         self._cold: list[Frames] = []
         self._told: defaultdict[int, list[tuple[int, float]]] = defaultdict(list)
@@ -110,6 +111,7 @@ class Capturing:
             output.add(self._engine.close(at_ns))
             self._signals = signals
             self._engine = self._new_engine()
+            self._engine.set_wall(self._wall_offset_ns)
             self._privacy = ColumnPrivacy(signals.schema, self._policy)
         output.add(self._engine.adopt(admitted, at_ns))
         self._choose()
@@ -117,6 +119,7 @@ class Capturing:
 
     def set_wall(self, offset_ns: int | None) -> None:
         """What to add to boot time for the believed wall time; None while that isn't trusted."""
+        self._wall_offset_ns = offset_ns
         self._engine.set_wall(offset_ns)
 
     def _places_told(self) -> set[str]:

@@ -56,6 +56,8 @@ from telemetry.signals.sources import open_frames
 TICK_NS: Final = 20 * MILLISECOND_NS
 BUS_TICK_NS: Final = 250 * MILLISECOND_NS
 """Where a bus moves time on, and the tick is for when it is silent."""
+TOLD_BEHIND_NS: Final = 40 * MILLISECOND_NS
+"""What the agent tells is stamped a little before it comes here."""
 IDLE_BEHIND_NS: Final = SECOND_NS
 """Of a bus that says nothing, time is taken to have come so far: what it says later may be stamped a little before."""
 STALL_NS: Final = 200 * MILLISECOND_NS
@@ -154,7 +156,7 @@ class SignalProcess:
             is_stalled = now_ns - due_ns > STALL_NS
             if not is_stalled:
                 # After a stall the source has frames of the time before to tell first.
-                self._until(now_ns - (IDLE_BEHIND_NS if self._source is not None else 0))
+                self._until(now_ns - (IDLE_BEHIND_NS if self._source is not None else TOLD_BEHIND_NS))
             if now_ns >= status_ns:
                 status_ns = now_ns + STATUS_EVERY_NS
                 self._say(self._status())

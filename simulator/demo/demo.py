@@ -30,6 +30,7 @@ from simulator.demo.play import Play
 from simulator.demo.powercuts import cut_power
 from simulator.demo.proofs import StoredRecord, fidelity, stored_blocks, stored_records, watch_key
 from simulator.demo.script import Deed, Script, script
+from simulator.demo.signalproof import watch_signals
 from simulator.demo.stage import INTRUDER, VEHICLE, Places, Stage, StageFault
 from simulator.demo.updateclaims import Models
 from simulator.demo.workshop import WorkshopProof, work
@@ -270,6 +271,7 @@ class _Demo:
             pictures=pictures,
             workshop=elsewhere.workshop,
             classroom=elsewhere.classroom,
+            signals=None if self._script.lockstep else watch_signals(stored),
         )
 
     def _frames(self) -> FrameCounts | None:

@@ -13,12 +13,13 @@ from agent.frames import FrameCounts
 from ecu.clock import SECOND_NS
 from inference.fidelity import Agreement
 from simulator.claims import Claim, at_least, at_most, equals, holds
-from simulator.demo import classroomclaims, pictureclaims, updateclaims, workshopclaims
+from simulator.demo import classroomclaims, pictureclaims, signalclaims, updateclaims, workshopclaims
 from simulator.demo.classroom import ClassroomProof
 from simulator.demo.observer import Observations, Reading
 from simulator.demo.pictureclaims import PictureProof
 from simulator.demo.proofs import KeyWatch, StoredRecord
 from simulator.demo.script import Deed
+from simulator.demo.signalproof import SignalProof
 from simulator.demo.updateclaims import Models
 from simulator.demo.workshop import WorkshopProof
 from simulator.witness import Entry, WitnessReport
@@ -97,6 +98,7 @@ class Proof:
     pictures: PictureProof
     workshop: WorkshopProof | None
     classroom: ClassroomProof | None
+    signals: SignalProof | None
 
 
 def claims(proof: Proof) -> tuple[Claim, ...]:
@@ -120,6 +122,7 @@ def claims(proof: Proof) -> tuple[Claim, ...]:
         _digest(proof.digests, proof.other_digest),
         *updateclaims.claims(proof.seen, proof.models, proof.lockstep),
         *pictureclaims.claims(proof.pictures),
+        *(signalclaims.claims(proof.signals) if proof.signals is not None else ()),
         *(workshopclaims.claims(proof.workshop) if proof.workshop is not None else ()),
         *(classroomclaims.claims(proof.classroom) if proof.classroom is not None else ()),
     )

@@ -33,8 +33,10 @@ from receiver.pki import CA_FILE
 from simulator.demo.clouds.cloud import Cloud
 from simulator.demo.script import Script
 from simulator.demo.settings import Sections, write_settings
+from simulator.demo.signalproof import campaign
 from simulator.demo.signing import SigningDesk
 from simulator.faults.net import FaultProxy
+from telemetry.capture.campaigns.campaign import CAMPAIGNS_FILE
 
 START_WITHIN_S: Final = 30.0
 STOP_WITHIN_S: Final = 20.0
@@ -165,7 +167,15 @@ class Stage:
             desk.release(DEFAULT_EVALUATION, Kind.EVALUATION, "road", "1.0", 1),
             desk.release(find_package(NEW_MODEL), Kind.MODEL, name, version, 1),
         ]
+        if self.shares_the_road:
+            self._releases.insert(0, desk.release(self._campaign_folder(), Kind.CAMPAIGN, "braking", "1.0", 1))
         desk.assign([], [])
+
+    def _campaign_folder(self) -> Path:
+        folder = self.places.owner / "campaign"
+        folder.mkdir()
+        (folder / CAMPAIGNS_FILE).write_bytes(campaign())
+        return folder
 
     async def assign_new_model(self) -> str:
         """From now on the vehicle is to have it; the rest is the vehicle's. What it is called."""

@@ -17,6 +17,7 @@ from simulator.demo.pictureclaims import PictureProof
 from simulator.demo.pictures import Look, PictureWatch, Shown
 from simulator.demo.proofs import KeyWatch, StoredRecord
 from simulator.demo.script import Deed
+from simulator.demo.signalproof import SignalProof
 from simulator.demo.updateclaims import Models
 from simulator.witness import Entry, compare
 from telemetry.records import Lane, Stored, VehicleSummary, encode_event
@@ -107,7 +108,12 @@ def _proof(lockstep: bool) -> Proof:
         pictures=sound_pictures(),
         workshop=None if lockstep else sound_workshop(),
         classroom=None if lockstep else sound_classroom(),
+        signals=None if lockstep else sound_signals(),
     )
+
+
+def sound_signals() -> SignalProof:
+    return SignalProof(blocks=20, samples=1000, same=990, different=0, alone=10, triggers=2)
 
 
 def sound_pictures() -> PictureProof:

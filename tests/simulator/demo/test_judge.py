@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ecu.clock import MILLISECOND_NS, SECOND_NS
 from inference.fidelity import Agreement
 from simulator.claims import NOT_MEASURED
-from simulator.demo import classroomclaims, pictureclaims, workshopclaims
+from simulator.demo import classroomclaims, pictureclaims, signalclaims, workshopclaims
 from simulator.demo.judge import (
     KILLED,
     Death,
@@ -52,6 +52,7 @@ from tests.simulator.demo.sound import (
     rejudged,
     sound,
     sound_pictures,
+    sound_signals,
     stories,
     with_records,
 )
@@ -370,6 +371,7 @@ def test_every_claim_can_fail_and_can_go_unseen() -> None:
     assert len(set(names)) == len(names)
     elsewhere = {claim.name for claim in pictureclaims.claims(sound_pictures())}  # test_pictureclaims.py
     elsewhere |= {claim.name for claim in workshopclaims.claims(sound_workshop())}  # test_workshopclaims.py
+    elsewhere |= {claim.name for claim in signalclaims.claims(sound_signals())}  # test_signalclaims.py
     elsewhere |= {claim.name for claim in classroomclaims.claims(sound_classroom())}  # test_classroomclaims.py
     assert {claim for claim, _ in DAMAGES} == {claim for claim, _ in NOTHING_SEEN} == set(names) - elsewhere
 
