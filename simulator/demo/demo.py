@@ -148,13 +148,12 @@ class _Demo:
                 play = await self._drive()
                 why = "What is left on flash is sent; nothing is freed before it is stored."
                 self._scenes.enter("Parked at home", why)
-                await play.drain()
-                told = await self._stage.run(["spool", "inspect", "--json", "--state", str(self._places.agent)])
+                law_1 = await play.drain()
                 elsewhere = await working
             finally:
                 working.cancel()
                 await asyncio.gather(working, return_exceptions=True)
-        return play, json.loads(told), elsewhere
+        return play, law_1, elsewhere
 
     async def _elsewhere(self) -> Elsewhere:
         """Other vehicles of the same fleet, patient beside the one on the road, from its first frame on.

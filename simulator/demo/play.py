@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ from simulator.demo.stage import Stage, StageFault
 LOOK_S: Final = 0.04
 RECOVER_WITHIN_S: Final = 20.0
 DRAIN_WITHIN_S: Final = 30.0
+MOST_PARKINGS: Final = 3
 TRIED_WITHIN_S: Final = 45.0
 COMMITTED: Final = "committed"
 ORPHANS_WITHIN_S: Final = 2.0
@@ -81,13 +83,23 @@ class Play:
             return self._seen.sightings[-1].t_ns / SECOND_NS
         return (self._clock.boot_ns() - self._seen.sightings[0].t_ns) / SECOND_NS
 
-    async def drain(self) -> None:
-        """Parked at home: the agent runs without sources until the receiver has everything."""
-        await self._stage.start_agent(parked=True)
-        await self._until(lambda: self._waiting() == 0, DRAIN_WITHIN_S, "the backlog to be stored")
-        # A picture that never arrives is for the judgement to tell.
-        await self._holds_within(lambda: self._pictures_waiting() == 0, DRAIN_WITHIN_S)
-        await self._stage.stop("agent")
+    async def drain(self) -> Mapping[str, Any]:
+        """Parked at home: the agent runs without sources until the receiver has everything. What `outrider spool
+        inspect` tells of its flash then.
+
+        An agent may have something to say as it is switched off, which goes out at its next start.
+        """
+        for _ in range(MOST_PARKINGS):
+            await self._stage.start_agent(parked=True)
+            await self._until(lambda: self._waiting() == 0, DRAIN_WITHIN_S, "the backlog to be stored")
+            # A picture that never arrives is for the judgement to tell.
+            await self._holds_within(lambda: self._pictures_waiting() == 0, DRAIN_WITHIN_S)
+            await self._stage.stop("agent")
+            told = await self._stage.run(["spool", "inspect", "--json", "--state", str(self._stage.places.agent)])
+            law_1: Mapping[str, Any] = json.loads(told)
+            if not any(lane["spooled"] for lane in law_1["lanes"]):
+                break
+        return law_1
 
     async def _do(self, deed: Deed) -> str:
         match deed:
