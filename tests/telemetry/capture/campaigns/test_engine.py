@@ -367,6 +367,13 @@ def test_records_come_in_one_order() -> None:
     assert kinds == [*event, ("SignalBlock", "c"), *event, ("SignalBlock", "c")]
 
 
+def test_a_record_says_for_how_long_its_campaign_wants_it() -> None:
+    budget = {"bytes_per_day": 1 << 34, "keep_s": 3600}
+    vehicle = Vehicle().adopt(campaign("drive", periodic(1000), SPEED, budget=budget), campaign("fast", when(FAST)))
+    vehicle.feed(1000, motion([500], [100]))
+    assert [record.keep_s for record in vehicle.records] == [30 * 86_400, 3600]
+
+
 def test_time_in_which_nothing_comes_is_one_step() -> None:
     vehicle = Vehicle().adopt(
         campaign("state", {"kind": "last_known", "period_ms": 100}, SPEED), campaign("drive", periodic(100), SPEED)
