@@ -34,7 +34,7 @@ from telemetry.capture.campaigns.streams import StreamSpec
 from telemetry.capture.expressions import BadExpression, Condition, parse
 from telemetry.privacy.policy import Position, PrivacyPolicy
 from telemetry.privacy.position import is_within, places_of
-from telemetry.privacy.stage import DenyList
+from telemetry.privacy.stage import PURPOSES_OF_CAMPAIGNS, DenyList
 from telemetry.records import Lane, Purpose
 from telemetry.signals.schema import Schema
 
@@ -185,6 +185,9 @@ def _alike(path: str, known: Iterable[str]) -> list[str]:
 
 
 def _of_its_lane(campaign: Campaign, floor: CampaignFloor) -> Iterator[str]:
+    if campaign.purpose not in PURPOSES_OF_CAMPAIGNS:
+        allowed = ", ".join(purpose.name.lower() for purpose in sorted(PURPOSES_OF_CAMPAIGNS))
+        yield f"purpose: it is {campaign.purpose.name.lower()}, those of campaigns are {allowed}"
     if campaign.lane not in floor.lanes:
         allowed = ", ".join(lane.name for lane in sorted(floor.lanes)) or "none"
         yield f"lane: it is {campaign.lane.name}, those for campaigns here are {allowed}"

@@ -91,6 +91,11 @@ def test_all_reasons_are_told_at_once_with_their_numbers() -> None:
         ([DRIVE], {"floor": floor(lanes=frozenset({Lane.P2}))}, "campaigns[0].lane: it is P1, those"),
         ([{**DRIVE, "lane": "p0"}], {}, "campaigns[0].lane: P0 is for safety, its purpose is driving"),
         (
+            [{**DRIVE, "purpose": "operation"}],
+            {},
+            "campaigns[0].purpose: it is operation, those of campaigns are safety",
+        ),
+        (
             [DRIVE],
             {"floor": floor(shortest_period_ms=5000)},
             "campaigns[0].trigger.period_ms: it is 1000, the shortest",
