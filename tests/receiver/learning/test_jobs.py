@@ -39,9 +39,9 @@ def end() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def work_for_long(fifo: str) -> None:
-    with open(fifo, "w") as told:
-        told.write(str(os.getpid()))
+def work_for_long(folder: str) -> None:
+    Path(folder, "pid.part").write_text(str(os.getpid()))
+    Path(folder, "pid.part").rename(Path(folder, "pid"))
     time.sleep(600)
 
 
@@ -97,10 +97,12 @@ async def test_who_asked_can_give_up_and_nothing_works_on(tmp_path: Path) -> Non
 
 async def long_worker(folder: Path, jobs: Jobs, cancel: bool) -> int:
     """The process that worked, once `run` is over."""
-    fifo = folder / "fifo"
-    os.mkfifo(fifo)
-    job = asyncio.ensure_future(jobs.run(work_for_long, str(fifo)))
-    pid = int(await asyncio.to_thread(fifo.read_text))
+    job = asyncio.ensure_future(jobs.run(work_for_long, str(folder)))
+    # Polled: who reads a pipe that nobody opens any more can't be told to stop.
+    async with asyncio.timeout(60):
+        while not (folder / "pid").exists():
+            await asyncio.sleep(0.005)
+    pid = int((folder / "pid").read_text())
     if cancel:
         job.cancel()
     with pytest.raises(asyncio.CancelledError if cancel else JobFailed):
