@@ -26,6 +26,9 @@ IN_THE_WORKSHOP = (
 """What breaks the workshop, which a fast run leaves out: tests/end_to_end/test_workshop.py."""
 IN_THE_CLASSROOM = ("gate_open", "replay_taken", "plan_keeps_all", "states_not_taken")
 """And the classroom."""
+AT_REAL_SPEED = ("samples_shifted",)
+"""What breaks campaigns, which a fast run leaves out as well."""
+ELSEWHERE = (*IN_THE_WORKSHOP, *IN_THE_CLASSROOM, *AT_REAL_SPEED)
 
 
 def claim_of(sabotage: str) -> str:
@@ -41,10 +44,20 @@ def short_path() -> Iterator[Path]:
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("sabotage", [name for name in SABOTAGES if name not in (*IN_THE_WORKSHOP, *IN_THE_CLASSROOM)])
+@pytest.mark.parametrize("sabotage", [name for name in SABOTAGES if name not in ELSEWHERE])
 def test_the_demo_notices(sabotage: str, tmp_path: Path, short_path: Path) -> None:
-    broken = environment(short_path, **sabotaged(sabotage))
-    performed = perform(["--fast", "--json", "--report", str(tmp_path)], broken)
+    is_noticed(sabotage, ["--fast", "--json", "--report", str(tmp_path)], short_path)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("sabotage", AT_REAL_SPEED)
+def test_the_demo_at_real_speed_notices(sabotage: str, tmp_path: Path, short_path: Path) -> None:
+    is_noticed(sabotage, ["--json", "--report", str(tmp_path)], short_path)
+
+
+def is_noticed(sabotage: str, arguments: list[str], short_path: Path) -> None:
+    performed = perform(arguments, environment(short_path, **sabotaged(sabotage)))
     claim = performed.claim(claim_of(sabotage))
     assert not claim["ok"], f"{sabotage} went unnoticed: {claim['measured']}"
     assert performed.exit_code == 1
