@@ -70,13 +70,19 @@ async def test_what_became_of_a_release_is_told_here_and_becomes_a_record(tmp_pa
 
 
 async def test_without_a_model_that_tells_states_none_is_tried_none_runs_and_none_learns(tmp_path: Path) -> None:
-    on = Daemon(AgentConfig(link=LinkSection(kind="none")), tmp_path / "on", {})
+    camera, link = CameraSection(source="video:drive.mp4"), LinkSection(kind="none")
+    on = Daemon(AgentConfig(link=link, camera=camera), tmp_path / "on", {})
     assert set(on._factory()) == {Kind.MODEL, Kind.STATE}
     assert on._states() == find_package("light-state")
-    off = AgentConfig(link=LinkSection(kind="none"), perception=PerceptionSection(states=""))
+    off = AgentConfig(link=link, camera=camera, perception=PerceptionSection(states=""))
     without = Daemon(off, tmp_path / "off", {})
     assert set(without._factory()) == {Kind.MODEL}
     assert without._states() is None
+
+
+async def test_without_a_camera_no_model_is_tried(tmp_path: Path) -> None:
+    blind = Daemon(AgentConfig(link=LinkSection(kind="none")), tmp_path / "blind", {})
+    assert blind._factory() == {}
 
 
 def test_what_failed_in_nested_tasks_is_told_by_its_own_words() -> None:
