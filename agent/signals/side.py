@@ -145,7 +145,7 @@ class SignalSide:
     async def finish(self, t_ns: int, within_s: float) -> bool:
         """The ignition is off: everything captured up to `t_ns` is heard; False when that took too long. Call it once
         `run` has been cancelled, and `stop` after it."""
-        if self._child is None or not self._child.alive:
+        if self._child is None or self._gone.is_set():
             return True
         self._done = asyncio.get_running_loop().create_future()
         self._child.send(Finish(t_ns))
@@ -161,8 +161,12 @@ class SignalSide:
         self._done = None
 
     async def stop(self) -> None:
-        if self._child is not None:
-            await self._child.stop()
+        """Ends the process there is, unheard; `run` begins another."""
+        if (child := self._child) is not None:
+            await child.stop()
+            if child is self._child:
+                # Of an end of our own making the channel tells nobody.
+                self._gone.set()
 
     async def _live_once(self) -> None:
         try:
@@ -182,11 +186,11 @@ class SignalSide:
     async def _begin_life(self) -> None:
         self._restarts.begins()
         self._usage = False
-        self._gone.clear()
         self._ready = asyncio.get_running_loop().create_future()
         self._asked.clear()
         self._newest = b""
         child = self._child = await self._start(MODULE, [], FromSignals, self._said, self._closed, self._environment)
+        self._gone.clear()
         if may_prefer():
             prefer(child.pid, Urgency.ORDINARY)
         child.send(self._work())
@@ -309,7 +313,7 @@ class SignalSide:
     def status(self) -> SignalSideStatus:
         child = self._child
         return SignalSideStatus(
-            pid=child.pid if child is not None and child.alive else None,
+            pid=child.pid if child is not None and not self._gone.is_set() else None,
             fault=self._fault,
             refused=self._admission.refused,
             revision=self._admission.revision,

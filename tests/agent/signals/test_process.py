@@ -179,6 +179,26 @@ async def test_a_process_that_dies_is_replaced_and_takes_the_campaigns_again(tmp
         await side.stop()
 
 
+async def test_a_process_that_was_let_go_is_followed_by_another_and_nothing_is_told_as_a_loss(tmp_path: Path) -> None:
+    """Another plan lets it go in order, a purge at once."""
+    scene = Scene(tmp_path, campaigns(STEADY), realtime=True)
+    side = scene.side()
+    running = asyncio.create_task(side.run())
+    try:
+        await scene.until(lambda: scene.admissions)
+        await side.restart(1 << 62, within_s=10.0)
+        assert side.status().pid is None
+        await scene.until(lambda: len(scene.admissions) == 2)
+        await side.stop()
+        await scene.until(lambda: len(scene.admissions) == 3)
+        assert (scene.health, side.status().replaced) == ([], 2)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await side.stop()
+    assert await side.finish(1 << 62, within_s=0.0), "of a process that is gone nothing more is to be heard"
+
+
 async def test_what_a_day_allows_is_not_given_back_by_a_kill(tmp_path: Path) -> None:
     once = campaign("few", {"kind": "on_condition", "when": f"{SPEED} < 90", "max_per_day": 1, "cooldown_ms": 0}, SPEED)
     first = await in_lockstep(Scene(tmp_path, campaigns(once)), 1000)
