@@ -76,7 +76,7 @@ class Capturing:
         wanted_values: Collection[str] = (),
     ) -> None:
         self.untaken = 0
-        """Values that the agent told and that found no room, or no path."""
+        """Values that the agent told and that found no room."""
         self.late = 0
         """Frames and values stamped before what had been told already."""
         self.unfit = 0
@@ -92,7 +92,7 @@ class Capturing:
         self._privacy = ColumnPrivacy(self._signals.schema, policy)
         self._frames: list[Frames] = []
         self._cold: list[Frames] = []
-        self._told: defaultdict[int, list[tuple[int, float]]] = defaultdict(list)
+        self._told: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
         self._told_count = 0
         self._hot_ns = self._cold_ns = -1
         self._decoders: tuple[Decoder | None, Decoder | None] = (None, None)
@@ -151,11 +151,12 @@ class Capturing:
     def tell(self, t_ns: int, values: Mapping[str, float]) -> None:
         """Values of paths that no bus tells. What is older than what was told already is taken to be of now."""
         for path, value in values.items():
-            group = self._signals.foreign.get(path)
-            if group is None or self._told_count >= MOST_TOLD:
-                self.untaken += group is not None
+            if path not in self._signals.foreign:
                 continue
-            self._told[group].append((t_ns, value))
+            if self._told_count >= MOST_TOLD:
+                self.untaken += 1
+                continue
+            self._told[path].append((t_ns, value))
             self._told_count += 1
 
     def hear(self, frames: Frames) -> None:
@@ -223,17 +224,18 @@ class Capturing:
         return frames.rows(slice(begin, end))
 
     def _told_columns(self, until_ns: int) -> Iterator[Columns]:
-        """Those of now; what is of later waits."""
-        for group, pairs in list(self._told.items()):
+        """Those of now; what is of later waits, by its path: its group's number may be another then."""
+        for path, pairs in sorted(self._told.items()):
             pairs.sort(key=_time_of)
             now = [pair for pair in pairs if pair[0] <= until_ns]
             later = pairs[len(now) :]
             self._told_count -= len(now)
             if later:
-                self._told[group] = later
+                self._told[path] = later
             else:
-                del self._told[group]
+                del self._told[path]
             if now:
+                group = self._signals.foreign[path]
                 yield Columns(group, self._not_late([t_ns for t_ns, _ in now]), (np.array([v for _, v in now]),))
 
     def _not_late(self, t_ns: list[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

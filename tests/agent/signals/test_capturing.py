@@ -158,6 +158,17 @@ def test_a_campaign_that_stays_in_a_new_set_goes_on_although_another_names_what_
     assert len(told_of(records, SPEED)) == SECONDS * 50
 
 
+def test_what_waits_for_its_time_is_still_its_own_signals_when_a_new_set_names_others_before_it() -> None:
+    here, other = capturing(), "Vehicle.Outrider.Another"
+    here.take(campaigns(PEOPLE), -1, None)
+    here.step(1_000 * MS)
+    here.tell(1_500 * MS, {SEEN: 7.0})
+    both = campaign("both", {"kind": "periodic", "period_ms": 1000}, other, SEEN)
+    here.take(campaigns(PEOPLE, both, revision=2), 1_000 * MS, None)
+    records = here.close(3_000 * MS).records
+    assert (told_of(records, SEEN), told_of(records, other)) == ([(1_500 * MS, 7.0)], [])
+
+
 def test_denied_signals_and_purposes_without_consent_are_told_by_nobody() -> None:
     private = PrivacyPolicy(consents=frozenset(Purpose), deny=(SPEED,))
     here = capturing(privacy=private)
