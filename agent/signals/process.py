@@ -85,9 +85,8 @@ class SignalProcess:
         )
         self._admitted: Admitted | None = None
         self._wall_s = 0
-        self._until_ns = -1
-        self._told_until_ns = -1
-        self._last_tick_ns = clock.boot_ns()
+        # Campaigns begin now, not when the computer did: a fetch would look for what came at its start.
+        self._until_ns = clock.boot_ns() - 1
         self._waiting: deque[Message] = deque()
         self._waiting_bytes = 0
         self._unsaid = 0
