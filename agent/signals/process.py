@@ -147,12 +147,13 @@ class SignalProcess:
         due_ns = status_ns = self._clock.boot_ns()
         period_ns = TICK_NS if self._source is None else BUS_TICK_NS
         while True:
-            due_ns = max(due_ns + period_ns, self._clock.boot_ns())
+            due_ns += period_ns
             await self._clock.sleep_until(due_ns)
             now_ns = self._clock.boot_ns()
-            is_stalled = now_ns - due_ns > STALL_NS
-            if not is_stalled:
-                # After a stall the source has frames of the time before to tell first.
+            if now_ns - due_ns > STALL_NS:
+                # The source has a whole period to tell first what it has of the time before.
+                due_ns = now_ns
+            else:
                 self._until(now_ns - (IDLE_BEHIND_NS if self._source is not None else 0))
             if now_ns >= status_ns:
                 status_ns = now_ns + STATUS_EVERY_NS
