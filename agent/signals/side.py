@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -33,7 +33,7 @@ from agent.signals.messages import (
     Wanted,
     Work,
 )
-from ecu.channel import Advance, Done
+from ecu.channel import Advance, Done, Message
 from ecu.clock import SECOND_NS
 from ecu.errors import EnvironmentFault, UsageFault, shown
 from ecu.urgency import Urgency, may_prefer, prefer
@@ -122,6 +122,8 @@ class SignalSide:
         self._gone = asyncio.Event()
         self._done: asyncio.Future[None] | None = None
         self._lockstep = False
+        self._telling: list[Message] = []
+        """Lockstep: what goes before the next grant, however busy the computer is."""
         self._heard = _Heard()
         self._asked: deque[bytes] = deque()
         self._newest = b""
@@ -212,7 +214,12 @@ class SignalSide:
 
     def tell(self, t_ns: int, values: Mapping[str, float]) -> None:
         """What the agent knows and no bus tells."""
-        if self._child is not None and values and not self._child.send(Told(t_ns, dict(values))):
+        if self._child is None or not values:
+            return
+        told = Told(t_ns, dict(values))
+        if self._lockstep:
+            self._telling.append(told)
+        elif not self._child.send(told):
             self._untold += 1
 
     def tell_wall(self, wall_s: int) -> None:
@@ -233,9 +240,17 @@ class SignalSide:
         """All that comes of what is true up to and including `t_ns`. Raises UsageFault, EnvironmentFault."""
         assert self._child is not None, "begin first"
         self._done = asyncio.get_running_loop().create_future()
-        self._child.send(Advance(t_ns))
-        await self._until(self._done)
+        messages, self._telling = [*self._telling, Advance(t_ns)], []
+        delivering = asyncio.ensure_future(self._deliver(self._child, messages))
+        try:
+            await self._until(self._done)
+        finally:
+            delivering.cancel()
         return self._heard.values, self.taken_records()
+
+    async def _deliver(self, child: Child[FromSignals], messages: Sequence[Message]) -> None:
+        for message in messages:
+            await child.deliver(message)
 
     def taken_records(self) -> list[Record]:
         """Lockstep: those that came since the last time."""

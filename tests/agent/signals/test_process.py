@@ -131,6 +131,24 @@ async def test_lockstep_brings_the_same_however_far_each_grant_goes(tmp_path: Pa
     assert {record.keep_s for record in fine} == {30 * 86_400}
 
 
+async def test_lockstep_waits_for_a_process_that_gets_no_time_and_loses_nothing_that_was_told(tmp_path: Path) -> None:
+    all_seen = campaign("seen", {"kind": "periodic", "period_ms": 1000}, SEEN)
+    side = Scene(tmp_path, campaigns(all_seen), floor=FLOOR.model_copy(update={"assumed_hz": 2000.0})).side()
+    await side.begin()
+    try:
+        pid = side.status().pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        for t_ms in range(1000):
+            side.tell(t_ms * MS, {SEEN: float(t_ms)})
+        # By then whatever would be lost is.
+        asyncio.get_running_loop().call_later(0.05, os.kill, pid, signal.SIGCONT)
+        _, records = await side.advance(1000 * MS)
+    finally:
+        await side.stop()
+    assert told_of(records, SEEN) == [(t_ms * MS, float(t_ms)) for t_ms in range(1000)]
+
+
 async def test_a_bus_that_cannot_be_read_is_the_owners_mistake_and_is_not_tried_again(tmp_path: Path) -> None:
     for source, plan, words in (
         ("frames:/nowhere/bus.frames", "", "can't be read"),
