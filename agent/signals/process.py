@@ -260,13 +260,13 @@ def _portion(items: list[Item]) -> list[Item]:
 
 
 def _plan(path: str) -> SignalPlan:
-    """Raises PlanFileRefused, UsageFault."""
+    """Raises PlanFileRefused."""
     try:
         with Path(path).open("rb") as file:
             return load_plan(file.read(MAX_PLAN_BYTES + 1), path)
     except OSError as error:
-        raise UsageFault(
-            f"The signal plan {path} can't be read ({error.strerror}). Make one: outrider signals compile."
+        raise PlanFileRefused(
+            path, f"it can't be read ({error.strerror})", "Make one: outrider signals compile."
         ) from error
 
 
@@ -284,7 +284,8 @@ async def _live(channel_fd: int, clock_for: Callable[[Work], Clock]) -> None:
     try:
         await SignalProcess(agent, work, clock_for(work), Random(os.urandom(16))).run()
     except OutriderError as fault:
-        await agent.send(SignalsFault(str(fault), isinstance(fault, UsageFault | PlanFileRefused)))
+        is_plan = isinstance(fault, PlanFileRefused)
+        await agent.send(SignalsFault(str(fault), is_plan or isinstance(fault, UsageFault), is_plan))
 
 
 def _clock_for(work: Work) -> Clock:

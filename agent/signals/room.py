@@ -167,7 +167,7 @@ class SignalRoom:
     def status(self) -> SignalRoomStatus:
         side = self._side.status() if self._is_on else None
         fault = self._shelf.fault or self._plans.refused
-        if self._settings.bus and not self._plan:
+        if self._settings.bus and not self._plan and not fault:
             fault = "The bus waits for a plan of its signals: [signals] plan, or a release that brings one."
         return SignalRoomStatus(self._settings.bus, self._plan, fault, side)
 

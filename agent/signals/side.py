@@ -76,7 +76,7 @@ class Hears(Protocol):
     def on_ready(self) -> None: ...
 
     def on_unusable(self, why: str) -> bool:
-        """Its work can't be done. True: there is other work to begin with instead."""
+        """The plan that it was given is none. True: there is another to begin with, or the bus waits for one."""
         ...
 
 
@@ -128,7 +128,7 @@ class SignalSide:
         self._asked: deque[bytes] = deque()
         self._newest = b""
         self._fault = ""
-        self._usage = False
+        self._usage = self._of_plan = False
         self._complained = ""
         self._admission = Admission(0, "")
         self._told: SignalsStatus | None = None
@@ -179,7 +179,7 @@ class SignalSide:
             await self._gone.wait()
             assert self._child is not None
             await self._child.reaped()
-        if self._usage and not self._hears.on_unusable(self._fault):
+        if self._usage and not (self._of_plan and self._hears.on_unusable(self._fault)):
             raise UsageFault(self._fault)
         if self._fault != self._complained:
             self._complained = self._fault
@@ -187,7 +187,7 @@ class SignalSide:
 
     async def _begin_life(self) -> None:
         self._restarts.begins()
-        self._usage = False
+        self._usage = self._of_plan = False
         self._ready = asyncio.get_running_loop().create_future()
         self._asked.clear()
         self._newest = b""
@@ -291,7 +291,7 @@ class SignalSide:
             case SignalsStatus():
                 self._told = message
             case SignalsFault():
-                self._fault, self._usage = message.reason, message.usage
+                self._fault, self._usage, self._of_plan = message.reason, message.usage, message.plan
             case Done():
                 if self._done is not None and not self._done.done():
                     self._done.set_result(None)

@@ -50,6 +50,7 @@ class Scene:
     clips: list[PicturesWanted] = field(default_factory=list)
     admissions: list[Admission] = field(default_factory=list)
     health: list[str] = field(default_factory=list)
+    unusable: list[str] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def side(self) -> SignalSide:
@@ -96,6 +97,7 @@ class Scene:
     def on_ready(self) -> None: ...
 
     def on_unusable(self, why: str) -> bool:
+        self.unusable.append(why)
         return False
 
     def _ill(self, what: str, detail: str) -> None:
@@ -155,10 +157,12 @@ async def test_a_bus_that_cannot_be_read_is_the_owners_mistake_and_is_not_tried_
         ("", str(tmp_path / "nowhere.plan"), "outrider signals compile"),
         ("canopener:can0", "", "names no bus"),
     ):
-        side = Scene(tmp_path, campaigns(STEADY), source=source, plan=plan).side()
+        scene = Scene(tmp_path, campaigns(STEADY), source=source, plan=plan)
+        side = scene.side()
         with pytest.raises(UsageFault, match=words):
             await side.run()
         assert side.status().replaced == 0
+        assert bool(scene.unusable) == bool(plan), "a plan isn't blamed for its bus"
 
 
 async def test_at_real_speed_a_trigger_its_pictures_and_values_come_as_they_happen(tmp_path: Path) -> None:
