@@ -56,13 +56,18 @@ def signal_settings(config: AgentConfig, *, realtime: bool) -> SignalSettings:
         bus=signals.bus,
         plan=signals.plan,
         campaigns=campaigns.file,
-        told=tuple(sorted({*config.capture.signals, vss.SPEED, vss.LONGITUDINAL})),
+        told=tuple(sorted({*config.capture.signals, vss.SPEED, vss.LONGITUDINAL, *_place_for(config.privacy)})),
         privacy=config.privacy,
         floor=CampaignFloor.model_validate(campaigns.model_dump(exclude={"file"})),
         most_event_bytes=max_event_bytes(max_wire_bytes(config.spool.segment_bytes)),
         realtime=realtime,
         camera=config.camera.name,
     )
+
+
+def _place_for(privacy: PrivacyPolicy) -> tuple[str, ...]:
+    """Where there are zones, the agent's own privacy stage has to hear where the vehicle is, whatever is captured."""
+    return (vss.LATITUDE, vss.LONGITUDE) if privacy.zones else ()
 
 
 @dataclass(frozen=True, slots=True)
