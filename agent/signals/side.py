@@ -41,6 +41,7 @@ from telemetry.records import Lane, Purpose, Record, decode_event
 
 MODULE: Final = "agent.signals.process"
 ENDED: Final = "The signals process ended; nothing is captured until it is back."
+UNFINISHED: Final = "The signals process didn't tell in time all that it had captured before its end; the rest is lost."
 
 log = structlog.get_logger()
 
@@ -154,6 +155,8 @@ class SignalSide:
         gone = asyncio.ensure_future(self._gone.wait())
         await asyncio.wait((self._done, gone), timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
         gone.cancel()
+        if not self._done.done():
+            self._on_health("signals_lost", UNFINISHED)
         return self._done.done()
 
     async def restart(self, t_ns: int, within_s: float) -> None:

@@ -16,7 +16,7 @@ import pytest
 from agent.perception.settings import Supervision
 from agent.signals.campaigns import CampaignShelf
 from agent.signals.messages import Admission, PicturesWanted, Work
-from agent.signals.side import SignalSide
+from agent.signals.side import UNFINISHED, SignalSide
 from ecu.crashdisk import CrashDisk
 from ecu.errors import UsageFault
 from telemetry.capture.campaigns.floor import CampaignFloor
@@ -219,6 +219,23 @@ async def test_a_process_that_was_let_go_is_followed_by_another_and_nothing_is_t
         await asyncio.gather(running, return_exceptions=True)
         await side.stop()
     assert await side.finish(1 << 62, within_s=0.0), "of a process that is gone nothing more is to be heard"
+
+
+async def test_what_could_not_be_heard_before_the_end_is_said(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, campaigns(STEADY), realtime=True)
+    side = scene.side()
+    running = asyncio.create_task(side.run())
+    try:
+        await scene.until(lambda: scene.admissions)
+        pid = side.status().pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert not await side.finish(1 << 62, within_s=0.01)
+        await side.stop()
+    assert scene.health == [f"signals_lost: {UNFINISHED}"]
 
 
 async def test_what_a_day_allows_is_not_given_back_by_a_kill(tmp_path: Path) -> None:
