@@ -96,6 +96,7 @@ class Capturing:
         self._told_count = 0
         self._hot_ns = self._cold_ns = -1
         self._decoders: tuple[Decoder | None, Decoder | None] = (None, None)
+        self._short = 0
         self._choose()
 
     # --- campaigns ----------------------------------------------------------------------------------
@@ -186,9 +187,15 @@ class Capturing:
             "untaken": self.untaken,
             "late": self.late,
             "unfit": self.unfit,
+            "short": self.short,
             **{f"private_{why}": n for why, n in self._privacy.dropped.items()},
         }
         return {**counts, "": {**counts.get("", {}), **own}}
+
+    @property
+    def short(self) -> int:
+        """Frames that had fewer bytes than the plan says, by each group that is cut from them."""
+        return self._short + sum(decoder.short.total() for decoder in self._decoders if decoder is not None)
 
     @property
     def idle(self) -> Mapping[str, str]:
@@ -255,6 +262,7 @@ class Capturing:
         """Which groups are decoded at once and which later; none that nobody wants."""
         if self._plan is None:
             return
+        self._short = self.short
         planned = range(len(self._plan.schema.groups))
         hot = {group for group in planned if group in self._engine.hot or self._is_always_hot(group)}
         cold = {group for group in planned if group in self._engine.wanted} - hot

@@ -61,6 +61,8 @@ IDLE_BEHIND_NS: Final = SECOND_NS
 STALL_NS: Final = 200 * MILLISECOND_NS
 STATUS_EVERY_NS: Final = SECOND_NS
 MOST_WAITING_BYTES: Final = 16 * 1024 * 1024
+"""Of records; of other messages MOST_WAITING, beside answers, of which none comes unasked."""
+MOST_WAITING: Final = 4096
 
 
 class SignalProcess:
@@ -206,8 +208,11 @@ class SignalProcess:
 
     def _say(self, message: Message, length: int = 0) -> None:
         """In order. What the agent doesn't take in time is bounded, and counted."""
-        if self._waiting_bytes + length > MOST_WAITING_BYTES:
-            self._unsaid += len(message.items) if isinstance(message, Captured) else 0
+        if isinstance(message, Captured) and self._waiting_bytes + length > MOST_WAITING_BYTES:
+            self._unsaid += len(message.items)
+            return
+        if len(self._waiting) >= MOST_WAITING and isinstance(message, Values | PicturesWanted | SignalsStatus):
+            self._unsaid += 1
             return
         self._waiting.append(message)
         self._waiting_bytes += length

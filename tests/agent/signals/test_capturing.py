@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -213,3 +214,13 @@ def test_what_the_agent_tells_is_bounded_while_time_stands_still() -> None:
     for t_ns in range(MOST_TOLD + 3):
         here.tell(t_ns, {SEEN: 0.0})
     assert here.counts()[""]["untaken"] == 3
+
+
+def test_frames_that_are_shorter_than_the_plan_says_are_counted_over_every_new_set() -> None:
+    here = capturing()
+    here.take(campaigns(STEADY), -1, None)
+    frames = drive(2)
+    here.hear(replace(frames, length=np.where(frames.can_id == 0x100, 1, 8).astype(np.uint8)))
+    here.take(campaigns(STEADY, BRAKING, revision=2), 1_000 * MS - 1, None)
+    assert told_of(here.close(2_000 * MS).records, SPEED) == []
+    assert here.counts()[""]["short"] == 100

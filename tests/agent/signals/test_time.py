@@ -17,10 +17,11 @@ from agent.signals.messages import (
     FromSignals,
     SignalsStatus,
     ToSignals,
+    Values,
     Wanted,
     Work,
 )
-from agent.signals.process import SignalProcess
+from agent.signals.process import MOST_WAITING, SignalProcess
 from ecu.channel import Done, pair
 from ecu.clock import SECOND_NS, SteppingClock
 from telemetry.privacy.policy import PrivacyPolicy
@@ -123,3 +124,15 @@ async def test_a_fetch_of_a_set_that_is_there_from_the_start_brings_what_comes_t
         records = await vehicle.finished()
     assert len(told_of(records, SPEED)) == 50
     assert [record.captured_ns for record in records if isinstance(record.event, Triggered)] == [BOOT_NS - 1]
+
+
+async def test_an_agent_that_hears_nothing_is_kept_for_so_much_and_the_rest_is_counted(tmp_path: Path) -> None:
+    async with on_the_road(tmp_path, campaigns(STEADY)) as vehicle:
+        for number in range(MOST_WAITING + 10):
+            vehicle.process._say(Values(number, {SPEED: 1.0}))
+        vehicle.process._say(Admission(7, ""))
+        assert (await vehicle.until(Admission)).revision == 7, "an answer is never left out"
+        vehicle.clock.advance(BOOT_NS + SECOND_NS)
+        status = await vehicle.until(SignalsStatus)
+        assert sum(isinstance(message, Values) for message in vehicle.heard) == MOST_WAITING
+    assert status.counts["unsaid"] == 10
