@@ -78,7 +78,9 @@ class Capturing:
         self.untaken = 0
         """Values that the agent told and that found no room."""
         self.late = 0
-        """Frames and values stamped before what had been told already."""
+        """Frames stamped before what had been told already: they are lost."""
+        self.restamped = 0
+        """Values that the agent told so late that they are taken to be of now."""
         self.unfit = 0
         """Rows that no record could hold."""
         self._plan = plan
@@ -111,7 +113,7 @@ class Capturing:
             output.add(self._engine.close(at_ns))
             self._signals = signals
             self._engine = self._new_engine()
-            self._privacy = ColumnPrivacy(signals.schema, self._policy)
+            self._privacy = ColumnPrivacy(signals.schema, self._policy, self._privacy)
         output.add(self._engine.adopt(admitted, at_ns))
         self._choose()
         return admitted, output
@@ -186,6 +188,7 @@ class Capturing:
         own = {
             "untaken": self.untaken,
             "late": self.late,
+            "restamped": self.restamped,
             "unfit": self.unfit,
             "short": self.short,
             **{f"private_{why}": n for why, n in self._privacy.dropped.items()},
@@ -246,7 +249,7 @@ class Capturing:
                 yield Columns(group, self._not_late([t_ns for t_ns, _ in now]), (np.array([v for _, v in now]),))
 
     def _not_late(self, t_ns: list[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        self.late += sum(at <= self._hot_ns for at in t_ns)
+        self.restamped += sum(at <= self._hot_ns for at in t_ns)
         return np.maximum(np.array(t_ns, np.int64), self._hot_ns + 1)
 
     def _last_values(self, parts: Iterable[Columns]) -> dict[str, float]:

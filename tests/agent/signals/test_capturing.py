@@ -15,8 +15,9 @@ from telemetry.capture.campaigns.book import CampaignBook, MemoryShelf
 from telemetry.capture.campaigns.campaign import CampaignsRefused
 from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.columns.block import decode
-from telemetry.privacy.policy import PrivacyPolicy
+from telemetry.privacy.policy import PrivacyPolicy, Zone
 from telemetry.records import Purpose, Record, SignalBlock, Triggered
+from telemetry.signals import vss
 from telemetry.signals.schema import physical
 from tests.agent.signals.bus import BRAKING, MS, PEDAL, PEOPLE, PLAN, SEEN, SPEED, STEADY, campaign, campaigns, drive
 
@@ -204,7 +205,7 @@ def test_what_comes_late_is_counted_and_takes_no_time_back() -> None:
     here.hear(drive(1))
     here.tell(5, {SEEN: 1.0})
     records = here.close(3_000 * MS).records
-    assert here.counts()[""]["late"] == 60 + 1
+    assert (here.counts()[""]["late"], here.counts()[""]["restamped"]) == (60, 1)
     assert [r.captured_ns for r in records if isinstance(r.event, Triggered)] == [2_000 * MS + 1]
 
 
@@ -224,3 +225,19 @@ def test_frames_that_are_shorter_than_the_plan_says_are_counted_over_every_new_s
     here.take(campaigns(STEADY, BRAKING, revision=2), 1_000 * MS - 1, None)
     assert told_of(here.close(2_000 * MS).records, SPEED) == []
     assert here.counts()[""]["short"] == 100
+
+
+def test_where_the_vehicle_is_stays_known_when_a_new_set_names_what_nobody_knew() -> None:
+    private = PrivacyPolicy(consents=frozenset(Purpose), zones=(Zone(latitude=48.0, longitude=11.0, radius_m=200),))
+    here = capturing(plan=False, privacy=private)
+    steady = campaign("steady", {"kind": "periodic", "period_ms": 1000}, SPEED)
+    here.take(campaigns(steady), -1, None)
+    here.tell(1_000 * MS, {vss.LATITUDE: 50.0, vss.LONGITUDE: 12.0, SPEED: 1.0})
+    here.step(1_500 * MS)
+    another = campaign("another", {"kind": "periodic", "period_ms": 1000}, "Vehicle.Another")
+    records = here.take(campaigns(steady, another, revision=2), 1_500 * MS, None)[1].records
+    here.tell(2_000 * MS, {SPEED: 2.0})
+    here.tell(9_000 * MS, {SPEED: 3.0})
+    records += here.close(9_500 * MS).records
+    assert told_of(records, SPEED) == [(1_000 * MS, 1.0), (2_000 * MS, 2.0)]
+    assert here.counts()[""]["private_place_unknown"] == 1
