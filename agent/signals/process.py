@@ -58,6 +58,8 @@ BUS_TICK_NS: Final = 250 * MILLISECOND_NS
 """Where a bus moves time on, and the tick is for when it is silent."""
 IDLE_BEHIND_NS: Final = SECOND_NS
 """Of a bus that says nothing, time is taken to have come so far: what it says later may be stamped a little before."""
+TOLD_BEHIND_NS: Final = 20 * MILLISECOND_NS
+"""Without a bus: what the agent tells is on its way for so long, and has its own stamp."""
 STALL_NS: Final = 200 * MILLISECOND_NS
 STATUS_EVERY_NS: Final = SECOND_NS
 MOST_WAITING_BYTES: Final = 16 * 1024 * 1024
@@ -156,7 +158,7 @@ class SignalProcess:
                 # The source has a whole period to tell first what it has of the time before.
                 due_ns = now_ns
             else:
-                self._until(now_ns - (IDLE_BEHIND_NS if self._source is not None else 0))
+                self._until(now_ns - (IDLE_BEHIND_NS if self._source is not None else TOLD_BEHIND_NS))
             if now_ns >= status_ns:
                 status_ns = now_ns + STATUS_EVERY_NS
                 self._say(self._status())

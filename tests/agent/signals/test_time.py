@@ -10,18 +10,21 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
+
 from agent.signals.messages import (
     Admission,
     Captured,
     Finish,
     FromSignals,
     SignalsStatus,
+    Told,
     ToSignals,
     Values,
     Wanted,
     Work,
 )
-from agent.signals.process import MOST_WAITING, SignalProcess
+from agent.signals.process import MOST_WAITING, TICK_NS, SignalProcess
 from ecu.channel import Done, pair
 from ecu.clock import SECOND_NS, SteppingClock
 from telemetry.privacy.policy import PrivacyPolicy
@@ -38,10 +41,11 @@ BOOT_NS = 10**15
 
 
 class Vehicle:
-    """A signals process, and its two other ends: the agent's and the bus's."""
+    """A signals process, and its two other ends: the agent's and the bus's, if there is one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, has_bus: bool) -> None:
         self.clock = SteppingClock(BOOT_NS)
+        self._has_bus = has_bus
         self.heard: list[FromSignals] = []
         (folder / "signals.plan").write_bytes(encode_plan(PLAN))
         self._door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -52,7 +56,7 @@ class Vehicle:
         self.agent: Conversation[Any] = Conversation(ours, FromSignals)
         self.bus: Conversation[Any]
         work = Work(
-            source=f"bus:{folder / 'bus'}", plan=str(folder / "signals.plan"),
+            source=f"bus:{folder / 'bus'}" if has_bus else "", plan=str(folder / "signals.plan") if has_bus else "",
             privacy=PrivacyPolicy(consents=frozenset(Purpose)).model_dump_json(), floor=FLOOR.model_dump_json(),
             told=(), folder=str(folder / "book"), most_event_bytes=90_000, realtime=True, from_ns=BOOT_NS,
         )  # fmt: skip
@@ -84,17 +88,19 @@ class Vehicle:
     def close(self) -> None:
         self.agent.close()
         self._there.close()
-        self.bus.close()
+        if self._has_bus:
+            self.bus.close()
         self._door.close()
 
 
 @asynccontextmanager
-async def on_the_road(folder: Path, wanted: bytes) -> AsyncIterator[Vehicle]:
-    vehicle = Vehicle(folder)
+async def on_the_road(folder: Path, wanted: bytes, *, has_bus: bool = True) -> AsyncIterator[Vehicle]:
+    vehicle = Vehicle(folder, has_bus)
     await vehicle.agent.send(Wanted(wanted))
     running = asyncio.create_task(vehicle.process.run())
     try:
-        await vehicle.greet()
+        if has_bus:
+            await vehicle.greet()
         assert (await vehicle.until(Admission)).refused == ""
         yield vehicle
     finally:
@@ -103,12 +109,13 @@ async def on_the_road(folder: Path, wanted: bytes) -> AsyncIterator[Vehicle]:
         vehicle.close()
 
 
-async def test_after_it_stood_still_what_the_bus_said_meanwhile_is_told_as_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("still_s", [5, 30 * 86_400])
+async def test_after_it_stood_still_what_the_bus_said_meanwhile_is_told_as_it_was(tmp_path: Path, still_s: int) -> None:
     async with on_the_road(tmp_path, campaigns(STEADY)) as vehicle:
         await vehicle.bus.send(message_of(drive(5, BOOT_NS), 0))
-        vehicle.clock.advance(BOOT_NS + 5 * SECOND_NS)
+        vehicle.clock.advance(BOOT_NS + still_s * SECOND_NS)
         await vehicle.until(SignalsStatus)
-        vehicle.clock.advance(BOOT_NS + 5 * SECOND_NS + 20 * MS)
+        vehicle.clock.advance(BOOT_NS + still_s * SECOND_NS + 20 * MS)
         await vehicle.until(Captured)
         records = await vehicle.finished()
     assert len(told_of(records, SPEED)) == 5 * 50
@@ -124,6 +131,16 @@ async def test_a_fetch_of_a_set_that_is_there_from_the_start_brings_what_comes_t
         records = await vehicle.finished()
     assert len(told_of(records, SPEED)) == 50
     assert [record.captured_ns for record in records if isinstance(record.event, Triggered)] == [BOOT_NS - 1]
+
+
+async def test_what_the_agent_tells_keeps_its_stamp_although_time_went_on_meanwhile(tmp_path: Path) -> None:
+    async with on_the_road(tmp_path, campaigns(STEADY), has_bus=False) as vehicle:
+        vehicle.clock.advance(BOOT_NS + TICK_NS)
+        await vehicle.until(SignalsStatus)
+        await vehicle.agent.send(Told(BOOT_NS + TICK_NS - MS, {SPEED: 7.0}))
+        vehicle.clock.advance(BOOT_NS + SECOND_NS)
+        records = await vehicle.finished()
+    assert told_of(records, SPEED) == [(BOOT_NS + TICK_NS - MS, 7.0)]
 
 
 async def test_an_agent_that_hears_nothing_is_kept_for_so_much_and_the_rest_is_counted(tmp_path: Path) -> None:
