@@ -18,7 +18,9 @@ from telemetry.columns.block import decode
 from telemetry.privacy.policy import PrivacyPolicy, Zone
 from telemetry.records import Purpose, Record, SignalBlock, Triggered
 from telemetry.signals import vss
-from telemetry.signals.schema import physical
+from telemetry.signals.frames import Frames, concat
+from telemetry.signals.plan import Cut, GroupCut, SignalPlan
+from telemetry.signals.schema import Form, Group, Schema, SignalSpec, physical
 from tests.agent.signals.bus import BRAKING, MS, PEDAL, PEOPLE, PLAN, SEEN, SPEED, STEADY, campaign, campaigns, drive
 
 OPEN = PrivacyPolicy(consents=frozenset(Purpose))
@@ -241,3 +243,46 @@ def test_where_the_vehicle_is_stays_known_when_a_new_set_names_what_nobody_knew(
     records += here.close(9_500 * MS).records
     assert told_of(records, SPEED) == [(1_000 * MS, 1.0), (2_000 * MS, 2.0)]
     assert here.counts()[""]["private_place_unknown"] == 1
+
+
+PLACED = SignalPlan(
+    Schema(
+        (
+            *PLAN.schema.groups,
+            Group(
+                "place",
+                (SignalSpec(vss.LATITUDE, Form.INT, 1e-6, unit="degrees"), SignalSpec(vss.LONGITUDE, Form.INT, 1e-6)),
+                1_000_000,
+            ),
+        )
+    ),
+    (*PLAN.sources, GroupCut(0, 0x300, (), (Cut(0, 32), Cut(32, 32)))),
+)
+
+
+def passing_a_zone() -> Frames:
+    """Nine seconds, a position each; from 3 s to 5 s the vehicle is in its zone."""
+    t_ns = np.arange(SECONDS, dtype=np.int64) * 1_000 * MS
+    latitude = np.where((t_ns >= 3_000 * MS) & (t_ns <= 5_000 * MS), 48_000_000, 50_000_000)
+    data = (latitude | (11_000_000 << 32)).astype("<u8").view(np.uint8).reshape(SECONDS, 8)
+    place = Frames(
+        t_ns, np.zeros(SECONDS, np.uint8), np.full(SECONDS, 0x300, np.uint32), np.full(SECONDS, 8, np.uint8), data
+    )  # fmt: skip
+    return concat([place, drive(SECONDS)])
+
+
+@pytest.mark.parametrize("step_ms", [20, 350, 4_000])
+def test_what_is_only_stored_is_told_from_no_zone_and_of_no_denied_signal(step_ms: int) -> None:
+    zone = Zone(latitude=48.0, longitude=11.0, radius_m=200)
+    private = PrivacyPolicy(consents=frozenset(Purpose), zones=(zone,), deny=(PEDAL,))
+    here = Capturing(PLACED, private, FLOOR, CampaignBook(None, MemoryShelf(), 0), 90_000)
+    here.take(campaigns(STEADY), -1, None)
+    frames, records, begin_ns = passing_a_zone(), [], -1
+    for end_ns in range(step_ms * MS, (SECONDS * 1000 + step_ms) * MS, step_ms * MS):
+        here.hear(frames.rows((frames.t_ns > begin_ns) & (frames.t_ns <= end_ns)))
+        records += here.step(end_ns).records
+        begin_ns = end_ns
+    records += here.close((SECONDS + 1) * 1000 * MS).records
+    times = [t_ns for t_ns, _ in told_of(records, SPEED)]
+    assert times == [t_ms * MS for t_ms in range(0, SECONDS * 1000, 20) if not 3_000 <= t_ms < 6_000]
+    assert told_of(records, PEDAL) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -17,6 +17,7 @@ from agent.signals.messages import (
     Captured,
     Finish,
     FromSignals,
+    Item,
     SignalsStatus,
     Told,
     ToSignals,
@@ -24,7 +25,7 @@ from agent.signals.messages import (
     Wanted,
     Work,
 )
-from agent.signals.process import MOST_WAITING, TICK_NS, SignalProcess
+from agent.signals.process import MOST_WAITING, MOST_WAITING_BYTES, TICK_NS, SignalProcess, _portion
 from ecu.channel import Done, pair
 from ecu.clock import SECOND_NS, SteppingClock
 from telemetry.privacy.policy import PrivacyPolicy
@@ -153,3 +154,36 @@ async def test_an_agent_that_hears_nothing_is_kept_for_so_much_and_the_rest_is_c
         status = await vehicle.until(SignalsStatus)
         assert sum(isinstance(message, Values) for message in vehicle.heard) == MOST_WAITING
     assert status.counts["unsaid"] == 10
+
+
+async def test_two_frames_of_one_instant_are_told_although_a_batch_ends_between_them(tmp_path: Path) -> None:
+    frames = drive(1, BOOT_NS)
+    first, second = frames.rows(slice(0, 1)), frames.rows(slice(1, None))
+    assert first.t_ns[-1] == second.t_ns[0]
+    async with on_the_road(tmp_path, campaigns(STEADY)) as vehicle:
+        for seq, part in ((0, first), (len(first), second)):
+            await vehicle.bus.send(message_of(part, seq))
+            received = 0
+            while received < seq + len(part):
+                vehicle.clock.advance(vehicle.clock.boot_ns() + 250 * MS)
+                status = await vehicle.until(SignalsStatus) if vehicle.clock.boot_ns() % SECOND_NS == 0 else None
+                received = status.counts["received"] if status is not None else 0
+        records = await vehicle.finished()
+    assert len(told_of(records, SPEED)) == 50
+
+
+async def test_all_that_is_captured_reaches_an_agent_that_hears_it_however_much_that_is(tmp_path: Path) -> None:
+    long = Item(1, int(Purpose.DRIVING), 0, bytes(60_000), 0)
+    async with on_the_road(tmp_path, campaigns(STEADY)) as vehicle:
+        for _ in range(MOST_WAITING_BYTES // (3 * 60_000) + 2):
+            for batch in _portions([long] * 3):
+                vehicle.process._say(Captured(tuple(batch)), 60_000 * len(batch))
+                assert len((await vehicle.until(Captured)).items) == 1
+        vehicle.clock.advance(BOOT_NS + SECOND_NS)
+        assert (await vehicle.until(SignalsStatus)).counts["unsaid"] == 0
+
+
+def _portions(items: list[Item]) -> Iterator[list[Item]]:
+    while items:
+        yield (batch := _portion(items))
+        items = items[len(batch) :]
