@@ -80,6 +80,27 @@ class Child(Generic[In]):
             return False
         return True
 
+    async def deliver(self, message: Message) -> None:
+        """As `send`, but waits while the child is behind: for lockstep, where nothing may get lost."""
+        while True:
+            try:
+                self._channel.send(message)
+            except ChannelClosed:
+                return
+            except BlockingIOError:
+                await self._room()
+            else:
+                return
+
+    async def _room(self) -> None:
+        loop, fd = asyncio.get_running_loop(), self._channel.fileno()
+        has_room = asyncio.Event()
+        loop.add_writer(fd, has_room.set)
+        try:
+            await has_room.wait()
+        finally:
+            loop.remove_writer(fd)
+
     def kill(self) -> None:
         # Once it is reaped its number may be another process's.
         if self._process.returncode is None:

@@ -164,9 +164,10 @@ class _Replay:
             self._demand_no_fault()
             on_step(step)
             await pace.keep(step.t_ns)
-        for record in await self._room.close(CLOSE_WITHIN_S):
-            digest.record(record)
-            records += 1
+        for told in await self._room.close(CLOSE_WITHIN_S):
+            for record in self._pipeline.on_captured(told):
+                digest.record(record)
+                records += 1
         self._demand_no_fault()
         frames = self._account.counts()
         return ReplayResult(

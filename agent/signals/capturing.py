@@ -76,9 +76,11 @@ class Capturing:
         wanted_values: Collection[str] = (),
     ) -> None:
         self.untaken = 0
-        """Values that the agent told and that found no room, or no path."""
+        """Values that the agent told and that found no room."""
         self.late = 0
-        """Frames and values stamped before what had been told already."""
+        """Frames stamped before what had been told already: they are lost."""
+        self.restamped = 0
+        """Values that the agent told so late that they are taken to be of now."""
         self.unfit = 0
         """Rows that no record could hold."""
         self._plan = plan
@@ -93,10 +95,11 @@ class Capturing:
         self._wall_offset_ns: int | None = None
         self._frames: list[Frames] = []
         self._cold: list[Frames] = []
-        self._told: defaultdict[int, list[tuple[int, float]]] = defaultdict(list)
+        self._told: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
         self._told_count = 0
         self._hot_ns = self._cold_ns = -1
         self._decoders: tuple[Decoder | None, Decoder | None] = (None, None)
+        self._short = 0
         self._choose()
 
     # --- campaigns ----------------------------------------------------------------------------------
@@ -112,7 +115,7 @@ class Capturing:
             self._signals = signals
             self._engine = self._new_engine()
             self._engine.set_wall(self._wall_offset_ns)
-            self._privacy = ColumnPrivacy(signals.schema, self._policy)
+            self._privacy = ColumnPrivacy(signals.schema, self._policy, self._privacy)
         output.add(self._engine.adopt(admitted, at_ns))
         self._choose()
         return admitted, output
@@ -154,11 +157,12 @@ class Capturing:
     def tell(self, t_ns: int, values: Mapping[str, float]) -> None:
         """Values of paths that no bus tells. What is older than what was told already is taken to be of now."""
         for path, value in values.items():
-            group = self._signals.foreign.get(path)
-            if group is None or self._told_count >= MOST_TOLD:
-                self.untaken += group is not None
+            if path not in self._signals.foreign:
                 continue
-            self._told[group].append((t_ns, value))
+            if self._told_count >= MOST_TOLD:
+                self.untaken += 1
+                continue
+            self._told[path].append((t_ns, value))
             self._told_count += 1
 
     def hear(self, frames: Frames) -> None:
@@ -187,10 +191,17 @@ class Capturing:
         own = {
             "untaken": self.untaken,
             "late": self.late,
+            "restamped": self.restamped,
             "unfit": self.unfit,
+            "short": self.short,
             **{f"private_{why}": n for why, n in self._privacy.dropped.items()},
         }
         return {**counts, "": {**counts.get("", {}), **own}}
+
+    @property
+    def short(self) -> int:
+        """Frames that had fewer bytes than the plan says, by each group that is cut from them."""
+        return self._short + sum(decoder.short.total() for decoder in self._decoders if decoder is not None)
 
     @property
     def idle(self) -> Mapping[str, str]:
@@ -226,21 +237,22 @@ class Capturing:
         return frames.rows(slice(begin, end))
 
     def _told_columns(self, until_ns: int) -> Iterator[Columns]:
-        """Those of now; what is of later waits."""
-        for group, pairs in list(self._told.items()):
+        """Those of now; what is of later waits, by its path: its group's number may be another then."""
+        for path, pairs in sorted(self._told.items()):
             pairs.sort(key=_time_of)
             now = [pair for pair in pairs if pair[0] <= until_ns]
             later = pairs[len(now) :]
             self._told_count -= len(now)
             if later:
-                self._told[group] = later
+                self._told[path] = later
             else:
-                del self._told[group]
+                del self._told[path]
             if now:
+                group = self._signals.foreign[path]
                 yield Columns(group, self._not_late([t_ns for t_ns, _ in now]), (np.array([v for _, v in now]),))
 
     def _not_late(self, t_ns: list[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        self.late += sum(at <= self._hot_ns for at in t_ns)
+        self.restamped += sum(at <= self._hot_ns for at in t_ns)
         return np.maximum(np.array(t_ns, np.int64), self._hot_ns + 1)
 
     def _last_values(self, parts: Iterable[Columns]) -> dict[str, float]:
@@ -256,6 +268,7 @@ class Capturing:
         """Which groups are decoded at once and which later; none that nobody wants."""
         if self._plan is None:
             return
+        self._short = self.short
         planned = range(len(self._plan.schema.groups))
         hot = {group for group in planned if group in self._engine.hot or self._is_always_hot(group)}
         cold = {group for group in planned if group in self._engine.wanted} - hot

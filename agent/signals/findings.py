@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from agent.finding import Finding, Gravity
@@ -51,8 +51,26 @@ def on_campaigns(room: SignalRoomStatus) -> Iterator[Finding]:
             Gravity.NOTE, "campaigns", f"{side.untold} samples weren't taken by the signals process, and "
             f"{side.not_understood} records of its weren't understood.",
         )  # fmt: skip
+    yield from _lost(side.told.counts if side.told is not None else {})
     for campaign in side.told.campaigns if side.told is not None else ():
         yield from _campaign(campaign)
+
+
+_LOST: Final[dict[str, tuple[str, str]]] = {
+    "unsaid": ("messages of the signals process found no room", "The agent is too busy: look at what else runs."),
+    "untaken": ("samples found no room before their time had come", "The signal source tells too much at once."),
+    "short": ("frames were shorter than the plan says", "Compile it from the DBC files of this very vehicle."),
+    "late": ("frames came after others of a second later", "Look at the bus's clock, and what holds its frames up."),
+    "unfit": ("samples were too long for any record", "[spool] segment_bytes."),
+    "book_failures": ("times the flash didn't take the campaigns' book", "Look at the disk: outrider spool verify."),
+}
+"""What no campaign counts, and what to do."""
+
+
+def _lost(counts: Mapping[str, int]) -> Iterator[Finding]:
+    for name, (words, advice) in _LOST.items():
+        if number := counts.get(name):
+            yield Finding(Gravity.NOTE, "campaigns", f"{number} {words}.", advice)
 
 
 def _campaign(campaign: CampaignCounts) -> Iterator[Finding]:

@@ -136,10 +136,12 @@ class SignalsStatus(Message, frozen=True, tag="signals_status"):
 
 
 class SignalsFault(Message, frozen=True, tag="signals_fault"):
-    """It can't go on; the process ends after saying so. `usage` says that what it was given is unusable."""
+    """It can't go on; the process ends after saying so. `usage` says that what it was given is unusable, `plan` that it
+    is the plan."""
 
     reason: str
     usage: bool
+    plan: bool
 
 
 ToSignals = Union[Work, Wanted, WallTime, Told, Finish, Advance]  # noqa: UP007

@@ -25,22 +25,20 @@ class PlanShelf:
         self._folder = folder
         self._signed = signed
         self._own = own
-        self._refused_digest = b""
+        self._refused = {b""}
+        """Digests of those that can't be used; of none at all, too."""
 
     def path(self) -> str:
         """The file to use now; empty where there is none yet."""
-        newest = self._newest()
-        if newest is not None and _digest(newest) != self._refused_digest:
-            return str(newest)
-        kept = self._folder / PLAN_FILE
-        return str(kept) if kept.exists() else self._own
+        signed = (path for path in (self._newest(), self._kept) if path is not None)
+        return next((str(path) for path in signed if _digest(path) not in self._refused), self._own)
 
     def refuse(self, path: str, why: str) -> bool:
         """It can't be used. False for the owner's own: then it is his to mend."""
-        newest = self._newest()
-        if newest is None or path != str(newest):
+        if path not in (str(self._newest()), str(self._kept)):
             return False
-        self._refused_digest, self.refused = _digest(newest), why
+        self._refused.add(_digest(Path(path)))
+        self.refused = why
         return True
 
     def settle(self, path: str) -> None:
@@ -49,10 +47,16 @@ class PlanShelf:
         if newest is None or path != str(newest):
             return
         self.refused = ""
+        if _digest(newest) == _digest(self._kept):
+            return
         try:
             replace_file(RealDisk(self._folder), PLAN_FILE, newest.read_bytes())
         except (DiskError, OSError) as error:
             self.refused = f"The plan in use couldn't be kept: {error}"
+
+    @property
+    def _kept(self) -> Path:
+        return self._folder / PLAN_FILE
 
     def _newest(self) -> Path | None:
         folder = self._signed()

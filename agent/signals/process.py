@@ -56,13 +56,15 @@ from telemetry.signals.sources import open_frames
 TICK_NS: Final = 20 * MILLISECOND_NS
 BUS_TICK_NS: Final = 250 * MILLISECOND_NS
 """Where a bus moves time on, and the tick is for when it is silent."""
-TOLD_BEHIND_NS: Final = 40 * MILLISECOND_NS
-"""What the agent tells is stamped a little before it comes here."""
 IDLE_BEHIND_NS: Final = SECOND_NS
 """Of a bus that says nothing, time is taken to have come so far: what it says later may be stamped a little before."""
+TOLD_BEHIND_NS: Final = 40 * MILLISECOND_NS
+"""Without a bus: what the agent tells is on its way for so long, and has its own stamp."""
 STALL_NS: Final = 200 * MILLISECOND_NS
 STATUS_EVERY_NS: Final = SECOND_NS
 MOST_WAITING_BYTES: Final = 16 * 1024 * 1024
+"""Of records; of other messages MOST_WAITING, beside answers, of which none comes unasked."""
+MOST_WAITING: Final = 4096
 
 
 class SignalProcess:
@@ -87,9 +89,8 @@ class SignalProcess:
         )
         self._admitted: Admitted | None = None
         self._wall_s = 0
-        self._until_ns = -1
-        self._told_until_ns = -1
-        self._last_tick_ns = clock.boot_ns()
+        # Campaigns begin now, not when the computer did: a fetch would look for what came at its start.
+        self._until_ns = clock.boot_ns() - 1
         self._waiting: deque[Message] = deque()
         self._waiting_bytes = 0
         self._unsaid = 0
@@ -150,12 +151,13 @@ class SignalProcess:
         due_ns = status_ns = self._clock.boot_ns()
         period_ns = TICK_NS if self._source is None else BUS_TICK_NS
         while True:
-            due_ns = max(due_ns + period_ns, self._clock.boot_ns())
+            due_ns += period_ns
             await self._clock.sleep_until(due_ns)
             now_ns = self._clock.boot_ns()
-            is_stalled = now_ns - due_ns > STALL_NS
-            if not is_stalled:
-                # After a stall the source has frames of the time before to tell first.
+            if now_ns - due_ns > STALL_NS:
+                # The source has a whole period to tell first what it has of the time before.
+                due_ns = now_ns
+            else:
                 self._until(now_ns - (IDLE_BEHIND_NS if self._source is not None else TOLD_BEHIND_NS))
             if now_ns >= status_ns:
                 status_ns = now_ns + STATUS_EVERY_NS
@@ -208,8 +210,11 @@ class SignalProcess:
 
     def _say(self, message: Message, length: int = 0) -> None:
         """In order. What the agent doesn't take in time is bounded, and counted."""
-        if self._waiting_bytes + length > MOST_WAITING_BYTES:
-            self._unsaid += len(message.items) if isinstance(message, Captured) else 0
+        if isinstance(message, Captured) and self._waiting_bytes + length > MOST_WAITING_BYTES:
+            self._unsaid += len(message.items)
+            return
+        if len(self._waiting) >= MOST_WAITING and isinstance(message, Values | PicturesWanted | SignalsStatus):
+            self._unsaid += 1
             return
         self._waiting.append(message)
         self._waiting_bytes += length
@@ -262,13 +267,13 @@ def _portion(items: list[Item]) -> list[Item]:
 
 
 def _plan(path: str) -> SignalPlan:
-    """Raises PlanFileRefused, UsageFault."""
+    """Raises PlanFileRefused."""
     try:
         with Path(path).open("rb") as file:
             return load_plan(file.read(MAX_PLAN_BYTES + 1), path)
     except OSError as error:
-        raise UsageFault(
-            f"The signal plan {path} can't be read ({error.strerror}). Make one: outrider signals compile."
+        raise PlanFileRefused(
+            path, f"it can't be read ({error.strerror})", "Make one: outrider signals compile."
         ) from error
 
 
@@ -286,7 +291,8 @@ async def _live(channel_fd: int, clock_for: Callable[[Work], Clock]) -> None:
     try:
         await SignalProcess(agent, work, clock_for(work), Random(os.urandom(16))).run()
     except OutriderError as fault:
-        await agent.send(SignalsFault(str(fault), isinstance(fault, UsageFault | PlanFileRefused)))
+        is_plan = isinstance(fault, PlanFileRefused)
+        await agent.send(SignalsFault(str(fault), is_plan or isinstance(fault, UsageFault), is_plan))
 
 
 def _clock_for(work: Work) -> Clock:

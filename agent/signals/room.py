@@ -56,13 +56,18 @@ def signal_settings(config: AgentConfig, *, realtime: bool) -> SignalSettings:
         bus=signals.bus,
         plan=signals.plan,
         campaigns=campaigns.file,
-        told=tuple(sorted({*config.capture.signals, vss.SPEED, vss.LONGITUDINAL})),
+        told=tuple(sorted({*config.capture.signals, vss.SPEED, vss.LONGITUDINAL, *_place_for(config.privacy)})),
         privacy=config.privacy,
         floor=CampaignFloor.model_validate(campaigns.model_dump(exclude={"file"})),
         most_event_bytes=max_event_bytes(max_wire_bytes(config.spool.segment_bytes)),
         realtime=realtime,
         camera=config.camera.name,
     )
+
+
+def _place_for(privacy: PrivacyPolicy) -> tuple[str, ...]:
+    """Where there are zones, the agent's own privacy stage has to hear where the vehicle is, whatever is captured."""
+    return (vss.LATITUDE, vss.LONGITUDE) if privacy.zones else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +172,7 @@ class SignalRoom:
     def status(self) -> SignalRoomStatus:
         side = self._side.status() if self._is_on else None
         fault = self._shelf.fault or self._plans.refused
-        if self._settings.bus and not self._plan:
+        if self._settings.bus and not self._plan and not fault:
             fault = "The bus waits for a plan of its signals: [signals] plan, or a release that brings one."
         return SignalRoomStatus(self._settings.bus, self._plan, fault, side)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -33,7 +33,7 @@ from agent.signals.messages import (
     Wanted,
     Work,
 )
-from ecu.channel import Advance, Done
+from ecu.channel import Advance, Done, Message
 from ecu.clock import SECOND_NS
 from ecu.errors import EnvironmentFault, UsageFault, shown
 from ecu.urgency import Urgency, may_prefer, prefer
@@ -41,6 +41,7 @@ from telemetry.records import Lane, Purpose, Record, decode_event
 
 MODULE: Final = "agent.signals.process"
 ENDED: Final = "The signals process ended; nothing is captured until it is back."
+UNFINISHED: Final = "The signals process didn't tell in time all that it had captured before its end; the rest is lost."
 
 log = structlog.get_logger()
 
@@ -76,7 +77,7 @@ class Hears(Protocol):
     def on_ready(self) -> None: ...
 
     def on_unusable(self, why: str) -> bool:
-        """Its work can't be done. True: there is other work to begin with instead."""
+        """The plan that it was given is none. True: there is another to begin with, or the bus waits for one."""
         ...
 
 
@@ -122,11 +123,13 @@ class SignalSide:
         self._gone = asyncio.Event()
         self._done: asyncio.Future[None] | None = None
         self._lockstep = False
+        self._telling: list[Message] = []
+        """Lockstep: what goes before the next grant, however busy the computer is."""
         self._heard = _Heard()
         self._asked: deque[bytes] = deque()
         self._newest = b""
         self._fault = ""
-        self._usage = False
+        self._usage = self._of_plan = False
         self._complained = ""
         self._admission = Admission(0, "")
         self._told: SignalsStatus | None = None
@@ -145,13 +148,15 @@ class SignalSide:
     async def finish(self, t_ns: int, within_s: float) -> bool:
         """The ignition is off: everything captured up to `t_ns` is heard; False when that took too long. Call it once
         `run` has been cancelled, and `stop` after it."""
-        if self._child is None or not self._child.alive:
+        if self._child is None or self._gone.is_set():
             return True
         self._done = asyncio.get_running_loop().create_future()
         self._child.send(Finish(t_ns))
         gone = asyncio.ensure_future(self._gone.wait())
         await asyncio.wait((self._done, gone), timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
         gone.cancel()
+        if not self._done.done():
+            self._on_health("signals_lost", UNFINISHED)
         return self._done.done()
 
     async def restart(self, t_ns: int, within_s: float) -> None:
@@ -161,8 +166,12 @@ class SignalSide:
         self._done = None
 
     async def stop(self) -> None:
-        if self._child is not None:
-            await self._child.stop()
+        """Ends the process there is, unheard; `run` begins another."""
+        if (child := self._child) is not None:
+            await child.stop()
+            if child is self._child:
+                # Of an end of our own making the channel tells nobody.
+                self._gone.set()
 
     async def _live_once(self) -> None:
         try:
@@ -173,7 +182,7 @@ class SignalSide:
             await self._gone.wait()
             assert self._child is not None
             await self._child.reaped()
-        if self._usage and not self._hears.on_unusable(self._fault):
+        if self._usage and not (self._of_plan and self._hears.on_unusable(self._fault)):
             raise UsageFault(self._fault)
         if self._fault != self._complained:
             self._complained = self._fault
@@ -181,12 +190,12 @@ class SignalSide:
 
     async def _begin_life(self) -> None:
         self._restarts.begins()
-        self._usage = False
-        self._gone.clear()
+        self._usage = self._of_plan = False
         self._ready = asyncio.get_running_loop().create_future()
         self._asked.clear()
         self._newest = b""
         child = self._child = await self._start(MODULE, [], FromSignals, self._said, self._closed, self._environment)
+        self._gone.clear()
         if may_prefer():
             prefer(child.pid, Urgency.ORDINARY)
         child.send(self._work())
@@ -208,7 +217,12 @@ class SignalSide:
 
     def tell(self, t_ns: int, values: Mapping[str, float]) -> None:
         """What the agent knows and no bus tells."""
-        if self._child is not None and values and not self._child.send(Told(t_ns, dict(values))):
+        if self._child is None or not values:
+            return
+        told = Told(t_ns, dict(values))
+        if self._lockstep:
+            self._telling.append(told)
+        elif not self._child.send(told):
             self._untold += 1
 
     def tell_wall(self, wall_s: int) -> None:
@@ -229,9 +243,17 @@ class SignalSide:
         """All that comes of what is true up to and including `t_ns`. Raises UsageFault, EnvironmentFault."""
         assert self._child is not None, "begin first"
         self._done = asyncio.get_running_loop().create_future()
-        self._child.send(Advance(t_ns))
-        await self._until(self._done)
+        messages, self._telling = [*self._telling, Advance(t_ns)], []
+        delivering = asyncio.ensure_future(self._deliver(self._child, messages))
+        try:
+            await self._until(self._done)
+        finally:
+            delivering.cancel()
         return self._heard.values, self.taken_records()
+
+    async def _deliver(self, child: Child[FromSignals], messages: Sequence[Message]) -> None:
+        for message in messages:
+            await child.deliver(message)
 
     def taken_records(self) -> list[Record]:
         """Lockstep: those that came since the last time."""
@@ -272,7 +294,7 @@ class SignalSide:
             case SignalsStatus():
                 self._told = message
             case SignalsFault():
-                self._fault, self._usage = message.reason, message.usage
+                self._fault, self._usage, self._of_plan = message.reason, message.usage, message.plan
             case Done():
                 if self._done is not None and not self._done.done():
                     self._done.set_result(None)
@@ -309,7 +331,7 @@ class SignalSide:
     def status(self) -> SignalSideStatus:
         child = self._child
         return SignalSideStatus(
-            pid=child.pid if child is not None and child.alive else None,
+            pid=child.pid if child is not None and not self._gone.is_set() else None,
             fault=self._fault,
             refused=self._admission.refused,
             revision=self._admission.revision,

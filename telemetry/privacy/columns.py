@@ -97,17 +97,19 @@ class _Place:
 
 class ColumnPrivacy:
     """Applies one policy to the batches of one schema, given in the order of time. `dropped` counts rows by reason; a
-    signal that is withheld is in no row, and not counted there."""
+    signal that is withheld is in no row, and not counted there. `before` is what did so for another schema until now:
+    its counts go on, and where the vehicle is stays known."""
 
-    def __init__(self, schema: Schema, policy: PrivacyPolicy) -> None:
-        self.dropped: Counter[Reason] = Counter()
+    def __init__(self, schema: Schema, policy: PrivacyPolicy, before: ColumnPrivacy | None = None) -> None:
+        self.dropped: Counter[Reason] = Counter(before.dropped if before is not None else ())
         self.fixes: tuple[Fix, ...] = ()
         """Of the last batches."""
         self._schema = schema
         self._policy = policy
         self._areas = areas_of(policy.zones)
         paths = [spec.path for group in schema.groups for spec in group.signals]
-        self._places = {place: _Place() for place in places_of(paths)}
+        known: dict[str, _Place] = before._places if before is not None else {}
+        self._places: dict[str, _Place] = {place: known.get(place) or _Place() for place in places_of(paths)}
         deny = DenyList(policy.deny)
         self._fates = [tuple(self._fate(spec, deny) for spec in group.signals) for group in schema.groups]
         self._placed = [self._placed_in(group, fates) for group, fates in zip(schema.groups, self._fates, strict=True)]
@@ -115,7 +117,7 @@ class ColumnPrivacy:
             not placed and all(fate is _Fate.TOLD for fate in fates)
             for placed, fates in zip(self._placed, self._fates, strict=True)
         ]
-        self._newest_ns = 0
+        self._newest_ns: int = before._newest_ns if before is not None else 0
 
     def may_tell(self, path: str) -> bool:
         """Whether anything of a signal is ever told: a condition on another one can't come true."""

@@ -18,8 +18,8 @@ from telemetry.privacy.zones import any_holds, areas_of, is_place
 from telemetry.signals import vss
 
 HOLDS_NS: Final = 3 * SECOND_NS
-MOST_FIXES: Final = 4096
-"""Minutes of them; what happened before the oldest is hidden."""
+MOST_STRETCHES: Final = 4096
+"""In which nothing changed; what happened before the oldest is hidden."""
 
 _LATITUDE: Final = vss.LATITUDE.casefold()
 _LONGITUDE: Final = vss.LONGITUDE.casefold()
@@ -39,7 +39,9 @@ class Whereabouts:
         self.areas = areas_of(zones)
         self._latitude: tuple[int, float] | None = None
         self._longitude: tuple[int, float] | None = None
-        self._fixes: deque[tuple[int, int, Hidden | None]] = deque(maxlen=MOST_FIXES)  # from, until, why hidden
+        self._fixes: deque[tuple[int, int, Hidden | None]] = deque(maxlen=MOST_STRETCHES)  # from, until, why hidden
+
+        self._newest_ns = -1
 
     def hear(self, t_ns: int, signals: Mapping[str, float]) -> None:
         """Takes the vehicle's own latitude and longitude, which may come apart, out of whatever was said."""
@@ -70,10 +72,15 @@ class Whereabouts:
         return Hidden.PLACE_UNKNOWN if t_ns > until_ns else why
 
     def _put(self, t_ns: int, measured_ns: int, latitude: float, longitude: float) -> None:
-        if self._fixes and t_ns < self._fixes[-1][0]:
+        if t_ns < self._newest_ns:
             return  # one that runs backwards changes nothing
+        self._newest_ns = t_ns
         if not is_place(latitude, longitude):
             why: Hidden | None = Hidden.PLACE_UNKNOWN
         else:
             why = Hidden.IN_ZONE if any_holds(self.areas, latitude, longitude) else None
-        self._fixes.append((t_ns, measured_ns + HOLDS_NS, why))
+        until_ns = measured_ns + HOLDS_NS
+        if self._fixes and self._fixes[-1][2] == why and t_ns <= self._fixes[-1][1] <= until_ns:
+            # Nothing has changed: one stretch says as much, for as long as a campaign's block may be.
+            t_ns = self._fixes.pop()[0]
+        self._fixes.append((t_ns, until_ns, why))

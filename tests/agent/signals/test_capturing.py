@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,9 +15,12 @@ from telemetry.capture.campaigns.book import CampaignBook, MemoryShelf
 from telemetry.capture.campaigns.campaign import CampaignsRefused
 from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.columns.block import decode
-from telemetry.privacy.policy import PrivacyPolicy
+from telemetry.privacy.policy import PrivacyPolicy, Zone
 from telemetry.records import Purpose, Record, SignalBlock, Triggered
-from telemetry.signals.schema import physical
+from telemetry.signals import vss
+from telemetry.signals.frames import Frames, concat
+from telemetry.signals.plan import Cut, GroupCut, SignalPlan
+from telemetry.signals.schema import Form, Group, Schema, SignalSpec, physical
 from tests.agent.signals.bus import BRAKING, MS, PEDAL, PEOPLE, PLAN, SEEN, SPEED, STEADY, campaign, campaigns, drive
 
 OPEN = PrivacyPolicy(consents=frozenset(Purpose))
@@ -158,6 +162,17 @@ def test_a_campaign_that_stays_in_a_new_set_goes_on_although_another_names_what_
     assert len(told_of(records, SPEED)) == SECONDS * 50
 
 
+def test_what_waits_for_its_time_is_still_its_own_signals_when_a_new_set_names_others_before_it() -> None:
+    here, other = capturing(), "Vehicle.Outrider.Another"
+    here.take(campaigns(PEOPLE), -1, None)
+    here.step(1_000 * MS)
+    here.tell(1_500 * MS, {SEEN: 7.0})
+    both = campaign("both", {"kind": "periodic", "period_ms": 1000}, other, SEEN)
+    here.take(campaigns(PEOPLE, both, revision=2), 1_000 * MS, None)
+    records = here.close(3_000 * MS).records
+    assert (told_of(records, SEEN), told_of(records, other)) == ([(1_500 * MS, 7.0)], [])
+
+
 def test_denied_signals_and_purposes_without_consent_are_told_by_nobody() -> None:
     private = PrivacyPolicy(consents=frozenset(Purpose), deny=(SPEED,))
     here = capturing(privacy=private)
@@ -192,7 +207,7 @@ def test_what_comes_late_is_counted_and_takes_no_time_back() -> None:
     here.hear(drive(1))
     here.tell(5, {SEEN: 1.0})
     records = here.close(3_000 * MS).records
-    assert here.counts()[""]["late"] == 60 + 1
+    assert (here.counts()[""]["late"], here.counts()[""]["restamped"]) == (60, 1)
     assert [r.captured_ns for r in records if isinstance(r.event, Triggered)] == [2_000 * MS + 1]
 
 
@@ -202,3 +217,72 @@ def test_what_the_agent_tells_is_bounded_while_time_stands_still() -> None:
     for t_ns in range(MOST_TOLD + 3):
         here.tell(t_ns, {SEEN: 0.0})
     assert here.counts()[""]["untaken"] == 3
+
+
+def test_frames_that_are_shorter_than_the_plan_says_are_counted_over_every_new_set() -> None:
+    here = capturing()
+    here.take(campaigns(STEADY), -1, None)
+    frames = drive(2)
+    here.hear(replace(frames, length=np.where(frames.can_id == 0x100, 1, 8).astype(np.uint8)))
+    here.take(campaigns(STEADY, BRAKING, revision=2), 1_000 * MS - 1, None)
+    assert told_of(here.close(2_000 * MS).records, SPEED) == []
+    assert here.counts()[""]["short"] == 100
+
+
+def test_where_the_vehicle_is_stays_known_when_a_new_set_names_what_nobody_knew() -> None:
+    private = PrivacyPolicy(consents=frozenset(Purpose), zones=(Zone(latitude=48.0, longitude=11.0, radius_m=200),))
+    here = capturing(plan=False, privacy=private)
+    steady = campaign("steady", {"kind": "periodic", "period_ms": 1000}, SPEED)
+    here.take(campaigns(steady), -1, None)
+    here.tell(1_000 * MS, {vss.LATITUDE: 50.0, vss.LONGITUDE: 12.0, SPEED: 1.0})
+    here.step(1_500 * MS)
+    another = campaign("another", {"kind": "periodic", "period_ms": 1000}, "Vehicle.Another")
+    records = here.take(campaigns(steady, another, revision=2), 1_500 * MS, None)[1].records
+    here.tell(2_000 * MS, {SPEED: 2.0})
+    here.tell(9_000 * MS, {SPEED: 3.0})
+    records += here.close(9_500 * MS).records
+    assert told_of(records, SPEED) == [(1_000 * MS, 1.0), (2_000 * MS, 2.0)]
+    assert here.counts()[""]["private_place_unknown"] == 1
+
+
+PLACED = SignalPlan(
+    Schema(
+        (
+            *PLAN.schema.groups,
+            Group(
+                "place",
+                (SignalSpec(vss.LATITUDE, Form.INT, 1e-6, unit="degrees"), SignalSpec(vss.LONGITUDE, Form.INT, 1e-6)),
+                1_000_000,
+            ),
+        )
+    ),
+    (*PLAN.sources, GroupCut(0, 0x300, (), (Cut(0, 32), Cut(32, 32)))),
+)
+
+
+def passing_a_zone() -> Frames:
+    """Nine seconds, a position each; from 3 s to 5 s the vehicle is in its zone."""
+    t_ns = np.arange(SECONDS, dtype=np.int64) * 1_000 * MS
+    latitude = np.where((t_ns >= 3_000 * MS) & (t_ns <= 5_000 * MS), 48_000_000, 50_000_000)
+    data = (latitude | (11_000_000 << 32)).astype("<u8").view(np.uint8).reshape(SECONDS, 8)
+    place = Frames(
+        t_ns, np.zeros(SECONDS, np.uint8), np.full(SECONDS, 0x300, np.uint32), np.full(SECONDS, 8, np.uint8), data
+    )  # fmt: skip
+    return concat([place, drive(SECONDS)])
+
+
+@pytest.mark.parametrize("step_ms", [20, 350, 4_000])
+def test_what_is_only_stored_is_told_from_no_zone_and_of_no_denied_signal(step_ms: int) -> None:
+    zone = Zone(latitude=48.0, longitude=11.0, radius_m=200)
+    private = PrivacyPolicy(consents=frozenset(Purpose), zones=(zone,), deny=(PEDAL,))
+    here = Capturing(PLACED, private, FLOOR, CampaignBook(None, MemoryShelf(), 0), 90_000)
+    here.take(campaigns(STEADY), -1, None)
+    frames, records, begin_ns = passing_a_zone(), [], -1
+    for end_ns in range(step_ms * MS, (SECONDS * 1000 + step_ms) * MS, step_ms * MS):
+        here.hear(frames.rows((frames.t_ns > begin_ns) & (frames.t_ns <= end_ns)))
+        records += here.step(end_ns).records
+        begin_ns = end_ns
+    records += here.close((SECONDS + 1) * 1000 * MS).records
+    times = [t_ns for t_ns, _ in told_of(records, SPEED)]
+    assert times == [t_ms * MS for t_ms in range(0, SECONDS * 1000, 20) if not 3_000 <= t_ms < 6_000]
+    assert told_of(records, PEDAL) == []

@@ -77,3 +77,23 @@ def test_a_first_release_that_cannot_be_used_leaves_the_owners_own(shelf: PlanSh
     releases.sign(b"bad")
     assert shelf.refuse(shelf.path(), "no")
     assert shelf.path() == "own.plan"
+
+
+def test_one_that_was_kept_and_is_damaged_by_now_leaves_the_owners_own(shelf: PlanShelf, releases: Releases) -> None:
+    releases.sign(b"one")
+    shelf.settle(shelf.path())
+    releases.sign(b"bad")
+    assert shelf.refuse(shelf.path(), "no")
+    kept = Path(shelf.path())
+    kept.write_bytes(b"rotten")
+    assert shelf.refuse(str(kept), "rotten")
+    assert (shelf.path(), shelf.refused) == ("own.plan", "rotten")
+
+
+def test_what_is_kept_is_written_once_however_often_its_process_begins(shelf: PlanShelf, releases: Releases) -> None:
+    releases.sign(b"one")
+    shelf.settle(shelf.path())
+    kept = releases.where().parent / "kept" / PLAN_FILE  # type: ignore[union-attr]
+    before = kept.stat().st_ino
+    shelf.settle(shelf.path())
+    assert (kept.stat().st_ino, kept.read_bytes()) == (before, b"one")

@@ -16,7 +16,7 @@ import pytest
 from agent.perception.settings import Supervision
 from agent.signals.campaigns import CampaignShelf
 from agent.signals.messages import Admission, PicturesWanted, Work
-from agent.signals.side import SignalSide
+from agent.signals.side import UNFINISHED, SignalSide
 from ecu.crashdisk import CrashDisk
 from ecu.errors import UsageFault
 from telemetry.capture.campaigns.floor import CampaignFloor
@@ -50,6 +50,7 @@ class Scene:
     clips: list[PicturesWanted] = field(default_factory=list)
     admissions: list[Admission] = field(default_factory=list)
     health: list[str] = field(default_factory=list)
+    unusable: list[str] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def side(self) -> SignalSide:
@@ -96,6 +97,7 @@ class Scene:
     def on_ready(self) -> None: ...
 
     def on_unusable(self, why: str) -> bool:
+        self.unusable.append(why)
         return False
 
     def _ill(self, what: str, detail: str) -> None:
@@ -131,16 +133,36 @@ async def test_lockstep_brings_the_same_however_far_each_grant_goes(tmp_path: Pa
     assert {record.keep_s for record in fine} == {30 * 86_400}
 
 
+async def test_lockstep_waits_for_a_process_that_gets_no_time_and_loses_nothing_that_was_told(tmp_path: Path) -> None:
+    all_seen = campaign("seen", {"kind": "periodic", "period_ms": 1000}, SEEN)
+    side = Scene(tmp_path, campaigns(all_seen), floor=FLOOR.model_copy(update={"assumed_hz": 2000.0})).side()
+    await side.begin()
+    try:
+        pid = side.status().pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        for t_ms in range(1000):
+            side.tell(t_ms * MS, {SEEN: float(t_ms)})
+        # By then whatever would be lost is.
+        asyncio.get_running_loop().call_later(0.05, os.kill, pid, signal.SIGCONT)
+        _, records = await side.advance(1000 * MS)
+    finally:
+        await side.stop()
+    assert told_of(records, SEEN) == [(t_ms * MS, float(t_ms)) for t_ms in range(1000)]
+
+
 async def test_a_bus_that_cannot_be_read_is_the_owners_mistake_and_is_not_tried_again(tmp_path: Path) -> None:
     for source, plan, words in (
         ("frames:/nowhere/bus.frames", "", "can't be read"),
         ("", str(tmp_path / "nowhere.plan"), "outrider signals compile"),
         ("canopener:can0", "", "names no bus"),
     ):
-        side = Scene(tmp_path, campaigns(STEADY), source=source, plan=plan).side()
+        scene = Scene(tmp_path, campaigns(STEADY), source=source, plan=plan)
+        side = scene.side()
         with pytest.raises(UsageFault, match=words):
             await side.run()
         assert side.status().replaced == 0
+        assert bool(scene.unusable) == bool(plan), "a plan isn't blamed for its bus"
 
 
 async def test_at_real_speed_a_trigger_its_pictures_and_values_come_as_they_happen(tmp_path: Path) -> None:
@@ -177,6 +199,43 @@ async def test_a_process_that_dies_is_replaced_and_takes_the_campaigns_again(tmp
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await side.stop()
+
+
+async def test_a_process_that_was_let_go_is_followed_by_another_and_nothing_is_told_as_a_loss(tmp_path: Path) -> None:
+    """Another plan lets it go in order, a purge at once."""
+    scene = Scene(tmp_path, campaigns(STEADY), realtime=True)
+    side = scene.side()
+    running = asyncio.create_task(side.run())
+    try:
+        await scene.until(lambda: scene.admissions)
+        await side.restart(1 << 62, within_s=10.0)
+        assert side.status().pid is None
+        await scene.until(lambda: len(scene.admissions) == 2)
+        await side.stop()
+        await scene.until(lambda: len(scene.admissions) == 3)
+        assert (scene.health, side.status().replaced) == ([], 2)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await side.stop()
+    assert await side.finish(1 << 62, within_s=0.0), "of a process that is gone nothing more is to be heard"
+
+
+async def test_what_could_not_be_heard_before_the_end_is_said(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, campaigns(STEADY), realtime=True)
+    side = scene.side()
+    running = asyncio.create_task(side.run())
+    try:
+        await scene.until(lambda: scene.admissions)
+        pid = side.status().pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert not await side.finish(1 << 62, within_s=0.01)
+        await side.stop()
+    assert scene.health == [f"signals_lost: {UNFINISHED}"]
 
 
 async def test_what_a_day_allows_is_not_given_back_by_a_kill(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from ecu.clock import MILLISECOND_NS, SECOND_NS
 from telemetry.privacy import Position, Privacy, PrivacyPolicy, Reason, Zone
 from telemetry.privacy.grid import METRES_PER_DEGREE, middle_of_cell
 from telemetry.privacy.policy import LEAST_ZONE_CELL_M
-from telemetry.privacy.whereabouts import HOLDS_NS, MOST_FIXES, Hidden, Whereabouts
+from telemetry.privacy.whereabouts import HOLDS_NS, MOST_STRETCHES, Hidden, Whereabouts
 from telemetry.privacy.zones import any_holds, areas_of, is_place
 from telemetry.records import (
     Health,
@@ -216,12 +216,35 @@ def test_a_latitude_alone_holds_no_longer_than_the_longitude_that_it_came_with()
 
 def test_what_was_too_long_ago_to_be_remembered_is_hidden() -> None:
     here = Whereabouts((CIRCLE,))
-    for number in range(MOST_FIXES + 2):
-        here.fix(number, *FAR)
-    assert here.hides(1) is Hidden.PLACE_UNKNOWN
+    for number in range(MOST_STRETCHES + 2):
+        here.fix(number, *(HOME if number % 2 else FAR))
+    assert here.hides(0) is Hidden.PLACE_UNKNOWN
     assert here.hides(2) is None
     here.fix(0, *HOME)
-    assert here.hides(MOST_FIXES + 2) is None, "one that runs backwards changes nothing"
+    assert here.hides(MOST_STRETCHES) is None, "one that runs backwards changes nothing"
+
+
+def test_where_a_vehicle_was_far_from_any_zone_is_known_for_as_long_as_a_block_may_be() -> None:
+    here = Whereabouts((CIRCLE,))
+    for tenth in range(10 * 3600 + 1):
+        here.fix(tenth * SECOND_NS // 10, *FAR)
+    assert here.hides(0) is None
+    here.fix(3600 * SECOND_NS - 1, *HOME)
+    assert here.hides(3600 * SECOND_NS) is None, "one that runs backwards changes nothing"
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.sampled_from([FAR, HOME, (0.0, 0.0)])), max_size=12))
+def test_what_is_remembered_says_of_each_instant_what_the_last_position_before_it_says(
+    fixes: list[tuple[int, tuple[float, float]]],
+) -> None:
+    here, whys = Whereabouts((CIRCLE,)), {FAR: None, HOME: Hidden.IN_ZONE, (0.0, 0.0): Hidden.PLACE_UNKNOWN}
+    fixes = sorted(fixes, key=lambda fix: fix[0])
+    for at_s, place in fixes:
+        here.fix(at_s * SECOND_NS, *place)
+    for t_s in range(25):
+        before = [(at_s, whys[place]) for at_s, place in fixes if at_s <= t_s]
+        fresh = before and (t_s - before[-1][0]) * SECOND_NS <= HOLDS_NS
+        assert here.hides(t_s * SECOND_NS) is (before[-1][1] if fresh else Hidden.PLACE_UNKNOWN)
 
 
 @settings(max_examples=150)
