@@ -34,7 +34,7 @@ from telemetry.signals.conversation import Conversation
 from telemetry.signals.messages import Begin, SourceHello
 from telemetry.signals.plan import encode_plan
 from telemetry.signals.unixbus import message_of
-from tests.agent.signals.bus import MS, PLAN, SPEED, STEADY, campaign, campaigns, drive
+from tests.agent.signals.bus import MS, PEDAL, PLAN, SPEED, STEADY, campaign, campaigns, drive
 from tests.agent.signals.test_capturing import FLOOR, told_of
 
 BOOT_NS = 10**15
@@ -169,7 +169,7 @@ async def test_two_frames_of_one_instant_are_told_although_a_batch_ends_between_
                 status = await vehicle.until(SignalsStatus) if vehicle.clock.boot_ns() % SECOND_NS == 0 else None
                 received = status.counts["received"] if status is not None else 0
         records = await vehicle.finished()
-    assert len(told_of(records, SPEED)) == 50
+    assert (len(told_of(records, SPEED)), len(told_of(records, PEDAL))) == (50, 10)
 
 
 async def test_all_that_is_captured_reaches_an_agent_that_hears_it_however_much_that_is(tmp_path: Path) -> None:
