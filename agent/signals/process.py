@@ -85,8 +85,8 @@ class SignalProcess:
         )
         self._admitted: Admitted | None = None
         self._wall_s = 0
-        self._until_ns = -1
-        self._told_until_ns = -1
+        # What is asked for before anything came begins now: at boot a fetch would be over already.
+        self._until_ns = clock.boot_ns() - 1
         self._last_tick_ns = clock.boot_ns()
         self._waiting: deque[Message] = deque()
         self._waiting_bytes = 0
