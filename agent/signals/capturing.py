@@ -173,8 +173,10 @@ class Capturing:
     def step(self, until_ns: int, everything: bool = False) -> Output:
         """All that is known up to `until_ns`; `everything`: of what is only stored, too."""
         output = Output()
-        if until_ns > self._hot_ns:
-            self._heat(until_ns, output)
+        while until_ns > self._hot_ns:
+            self._heat(end_ns := self._reach(until_ns), output)
+            if end_ns < until_ns:
+                self._chill(output)
         waiting_ns = self._engine.behind_ns
         if everything or self._hot_ns - self._cold_ns >= COLD_EVERY_NS or waiting_ns is not None:
             self._chill(output)
@@ -209,12 +211,21 @@ class Capturing:
 
     # --- inside -------------------------------------------------------------------------------------
 
+    def _reach(self, until_ns: int) -> int:
+        """How far a step may go: rings are as long as what is only stored lags, and no longer."""
+        if until_ns - self._hot_ns <= COLD_EVERY_NS:
+            return until_ns
+        firsts = [int(frames.t_ns[0]) for frames in self._frames]
+        firsts += [t_ns for pairs in self._told.values() for t_ns, _ in pairs]
+        first_ns = max(self._hot_ns, min(firsts, default=until_ns))
+        return min(until_ns, first_ns + COLD_EVERY_NS)
+
     def _heat(self, until_ns: int, output: Output) -> None:
         frames = self._up_to(until_ns)
         self._cold.append(frames)
         hot, _ = self._decoders
         parts = [*(hot.decode(frames) if hot is not None else ()), *self._told_columns(until_ns)]
-        output.values = self._last_values(parts)
+        output.values |= self._last_values(parts)
         output.add(self._engine.feed(self._privacy.treat(parts), until_ns, hot_only=True))
         self._hot_ns = until_ns
 

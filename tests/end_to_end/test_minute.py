@@ -42,7 +42,11 @@ MINUTE = Path(__file__).parents[2] / "simulator" / "drives" / "comma2k19-rav4.fr
 FRAMES = 135_468
 STEP_NS = 50_000_000
 PLENTY = CampaignFloor(
-    bytes_per_day=1 << 40, flash_bytes_per_day=1 << 40, ring_bytes=1 << 28, evaluations_per_s=1 << 20
+    bytes_per_day=1 << 40,
+    flash_bytes_per_day=1 << 40,
+    ring_bytes=1 << 28,
+    evaluations_per_s=1 << 20,
+    work_per_s=1 << 20,
 )
 
 

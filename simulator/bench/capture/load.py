@@ -103,7 +103,7 @@ def settings(folder: Path, witness: Path) -> dict[str, dict[str, object]]:
         "signals": {"source": source_url(folder), "plan": str(folder / "signals.plan")},
         "campaigns": {
             "file": str(folder / "campaigns.json"), "bytes_per_day": 1 << 40, "flash_bytes_per_day": 1 << 40,
-            "ring_bytes": 1 << 26, "evaluations_per_s": 1_000_000,
+            "ring_bytes": 1 << 26, "evaluations_per_s": 1_000_000, "work_per_s": 1_000_000,
         },
         "privacy": {"consents": ["safety", "driving", "operation"]},
         "link": {"kind": "none"},

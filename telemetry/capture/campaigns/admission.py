@@ -8,12 +8,12 @@ and a refusal would tell which wish it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from ecu.errors import shown
 from ecu.toml import nearest
@@ -27,11 +27,13 @@ from telemetry.capture.campaigns.campaign import (
     OutOfRange,
     Periodic,
 )
-from telemetry.capture.campaigns.costs import Cost, Signals, cost_of, streams_for, told_per_day
+from telemetry.capture.campaigns.costs import Cost, Signals, cost_of, history_samples, streams_for, told_per_day
 from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.capture.campaigns.parsing import expression_of
 from telemetry.capture.campaigns.streams import StreamSpec
+from telemetry.capture.campaigns.work import work_per_s
 from telemetry.capture.expressions import BadExpression, Condition, parse
+from telemetry.capture.history import MAX_SAMPLES
 from telemetry.privacy.policy import Position, PrivacyPolicy
 from telemetry.privacy.position import is_within, places_of
 from telemetry.privacy.stage import PURPOSES_OF_CAMPAIGNS, DenyList
@@ -162,11 +164,19 @@ def _of_its_signals(campaign: Campaign, vehicle: _Vehicle) -> Iterator[str]:
     if expression is not None:
         key, text, kind = expression
         try:
-            paths = parse(text, kind=kind).paths
+            windows_ms = parse(text, kind=kind).windows_ms
         except BadExpression as error:
             yield f"{key}: {shown(error).rstrip('.')}"
         else:
-            yield from (f"{key}: {_unknown(path, vehicle)}" for path in paths if path not in vehicle.signals.sources)
+            yield from (f"{key}: {reason}" for reason in _of_its_windows(windows_ms, vehicle))
+
+
+def _of_its_windows(windows_ms: Mapping[str, int], vehicle: _Vehicle) -> Iterator[str]:
+    for path, window_ms in windows_ms.items():
+        if path not in vehicle.signals.sources:
+            yield _unknown(path, vehicle)
+        elif (samples := history_samples(path, window_ms, vehicle.signals)) > MAX_SAMPLES:
+            yield f"{window_ms} ms of {path} may be {samples} samples, the most are {MAX_SAMPLES}"
 
 
 def _unknown(path: str, vehicle: _Vehicle) -> str:
@@ -224,17 +234,22 @@ def _of_the_sum(tasks: Sequence[Task], cost: Cost, floor: CampaignFloor) -> Iter
         ("retain", "of memory", cost.ring_bytes, floor.ring_bytes, lambda task: task.cost.ring_bytes),
     ):  # fmt: skip
         if asked > most:
-            yield f"they would {what} {_size(asked)} {unit}, the most here is {_size(most)} ({_largest(tasks, of)})"
+            largest = _largest(tasks, of, _size)
+            yield f"they would {what} {_size(asked)} {unit}, the most here is {_size(most)} ({largest})"
     if cost.evaluations_per_s > floor.evaluations_per_s:
         yield (
             f"they would be evaluated {cost.evaluations_per_s:.0f} times a second, the most here is "
             f"{floor.evaluations_per_s}"
         )
+    if cost.work_per_s > floor.work_per_s:
+        largest = _largest(tasks, lambda task: task.cost.work_per_s, round)
+        answers = f"{cost.work_per_s:.0f} answers a second"
+        yield f"they would ask for {answers}, the most here is {floor.work_per_s} ({largest})"
 
 
-def _largest(tasks: Sequence[Task], of: Callable[[Task], int]) -> str:
+def _largest(tasks: Sequence[Task], of: Callable[[Task], float], as_text: Callable[[Any], object]) -> str:
     largest = sorted(tasks, key=of, reverse=True)[:MOST_NAMED]
-    return ", ".join(f"{task.campaign.name} {_size(of(task))}" for task in largest)
+    return ", ".join(f"{task.campaign.name} {as_text(of(task))}" for task in largest)
 
 
 def _size(count: int) -> str:
@@ -254,7 +269,10 @@ def _task(campaign: Campaign, vehicle: _Vehicle, now_s: float | None) -> Task:
     withheld = tuple(path for path in wanted if vehicle.denies(path))
     kept = [path for path in wanted if path not in withheld]
     streams = tuple(streams_for(campaign, kept, vehicle.signals))
-    cost = cost_of(campaign, streams, condition, vehicle.signals)
+    cost = replace(
+        cost_of(campaign, streams, condition, vehicle.signals),
+        work_per_s=work_per_s(campaign, streams, condition, vehicle.signals),
+    )
     return Task(campaign, _idle(campaign, condition, kept, vehicle, now_s), withheld, streams, condition, cost)
 
 

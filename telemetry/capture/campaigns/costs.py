@@ -24,7 +24,6 @@ from telemetry.capture.campaigns.gate import hertz, most_rows
 from telemetry.capture.campaigns.ring import ring_bytes
 from telemetry.capture.campaigns.streams import StreamSpec
 from telemetry.capture.expressions import Condition
-from telemetry.capture.history import MAX_SAMPLES
 from telemetry.capture.history import ring_bytes as history_bytes
 from telemetry.signals.schema import Schema
 
@@ -48,12 +47,13 @@ Sources = dict[str, tuple[tuple[int, int], ...]]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Bytes of a day of 24 hours, of memory, and how often something is evaluated."""
+    """Bytes of a day of 24 hours, of memory, how often something is evaluated, and the work (work.py)."""
 
     bytes_per_day: int = 0
     flash_bytes_per_day: int = 0
     ring_bytes: int = 0
     evaluations_per_s: float = 0.0
+    work_per_s: float = 0.0
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -61,6 +61,7 @@ class Cost:
             self.flash_bytes_per_day + other.flash_bytes_per_day,
             self.ring_bytes + other.ring_bytes,
             self.evaluations_per_s + other.evaluations_per_s,
+            self.work_per_s + other.work_per_s,
         )
 
 
@@ -135,10 +136,10 @@ def retained_ms(trigger: Trigger) -> int:
 
 
 def history_samples(path: str, window_ms: int, signals: Signals) -> int:
-    """How many samples a condition needs of a path: all that pass the gates in its window and in one step."""
+    """How many samples a condition needs of a path: all that pass the gates in its window and in one step. Admission
+    refuses more than MAX_SAMPLES: what a window misses would depend on how the samples were cut."""
     seconds = (window_ms + STEP_MS) / 1000
-    passing = sum(most_rows(signals.hertz(group), seconds) for group, _ in signals.sources[path])
-    return min(passing + 1, MAX_SAMPLES)
+    return 1 + sum(most_rows(signals.hertz(group), seconds) for group, _ in signals.sources[path])
 
 
 def cost_of(
@@ -147,7 +148,7 @@ def cost_of(
     expression: Condition | None,
     signals: Signals,
 ) -> Cost:
-    """At the worst. Its own budget bounds what it tells."""
+    """At the worst, but for its work. Its own budget bounds what it tells."""
     told = min(told_per_day(campaign, streams, signals), campaign.budget.bytes_per_day)
     return Cost(
         told,

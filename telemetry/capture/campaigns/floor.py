@@ -25,6 +25,9 @@ class CampaignFloor(BaseModel):
     flash_bytes_per_day: int = Field(default=128 * MB, ge=0, description="Most that they write to flash in 24 hours.")
     ring_bytes: int = Field(default=16 * MB, ge=0, description="Most memory for what campaigns retain.")
     evaluations_per_s: int = Field(default=2000, ge=0, description="Most evaluations of conditions and anomalies.")
+    work_per_s: int = Field(
+        default=20_000, ge=0, description="Most work for all campaigns: answers that conditions ask for, about 20 us."
+    )
     lanes: frozenset[Annotated[Lane, BeforeValidator(lane_of)]] = Field(
         default=frozenset(Lane), description="Lanes that campaigns may use: p0, p1, p2, p3. P0 is safety's alone."
     )

@@ -84,6 +84,22 @@ def test_when_it_is_looked_at_changes_nothing(cuts_ms: list[int]) -> None:
     assert ran(often, cuts_ms, told).records == ran(once, [], told).records
 
 
+def test_a_minute_looked_at_at_once_says_what_it_says_looked_at_often() -> None:
+    before = campaign("before", {"kind": "on_condition", "when": f"{PEDAL} > 20", "pre_ms": 1000}, SPEED, PEDAL)
+    frames, told = drive(60), []
+    for step_ms in (20, 60_000):
+        here, output = capturing(), Output()
+        here.take(campaigns(before), -1, None)
+        here.hear(frames)
+        for end_ms in range(step_ms, 60_001, step_ms):
+            _add(output, here.step(end_ms * MS))
+        _add(output, here.close(60_000 * MS))
+        told.append((output.records, here.counts()))
+    assert told[0] == told[1]
+    assert "untold_cut_short" not in told[0][1]["before"]
+    assert len([record for record in told[0][0] if isinstance(record.event, Triggered)]) == 15
+
+
 def test_every_sample_of_a_steady_campaign_is_told_once_as_it_was() -> None:
     here = capturing()
     here.take(campaigns(STEADY), -1, None)

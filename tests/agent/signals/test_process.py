@@ -45,6 +45,7 @@ class Scene:
     source: str = ""
     plan: str = ""
     floor: CampaignFloor = FLOOR
+    from_ns: int = 0
     records: list[Record] = field(default_factory=list)
     values: list[dict[str, float]] = field(default_factory=list)
     clips: list[PicturesWanted] = field(default_factory=list)
@@ -67,7 +68,7 @@ class Scene:
         return Work(
             source=self.source or f"frames:{source}", plan=self.plan or str(plan), privacy=OPEN.model_dump_json(),
             floor=self.floor.model_dump_json(), told=(SPEED,), folder=str(self.folder / "book"),
-            most_event_bytes=90_000, realtime=self.realtime, from_ns=0,
+            most_event_bytes=90_000, realtime=self.realtime, from_ns=self.from_ns,
         )  # fmt: skip
 
     async def until(self, reached: Callable[[], Any]) -> None:
@@ -149,6 +150,20 @@ async def test_lockstep_waits_for_a_process_that_gets_no_time_and_loses_nothing_
     finally:
         await side.stop()
     assert told_of(records, SEEN) == [(t_ms * MS, float(t_ms)) for t_ms in range(1000)]
+
+
+async def test_a_fetch_that_waited_for_the_process_is_of_what_comes_then(tmp_path: Path) -> None:
+    fetch = campaign("fetch", {"kind": "once", "id": 1, "post_ms": 1000}, SPEED)
+    begin_ms = 50_000
+    scene = Scene(tmp_path, campaigns(fetch), from_ns=begin_ms * MS)
+    side = scene.side()
+    await side.begin()
+    try:
+        records = (await side.advance((begin_ms + 2000) * MS))[1]
+    finally:
+        await side.stop()
+    assert [type(record.event) for record in records] == [Triggered, SignalBlock]
+    assert len(told_of(records, SPEED)) == 50
 
 
 async def test_a_bus_that_cannot_be_read_is_the_owners_mistake_and_is_not_tried_again(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.privacy.policy import Position, PrivacyPolicy
 from telemetry.privacy.stage import DenyList
 from telemetry.records import Lane, LastKnownState, Purpose, Triggered
+from telemetry.signals.schema import Group, Schema, SignalSpec
 from tests.telemetry.capture.campaigns import fleet
 from tests.telemetry.capture.campaigns.world import (
     FLOOR,
@@ -67,6 +68,37 @@ def test_the_costs_are_sums_that_can_be_checked_by_hand() -> None:
     assert cost.evaluations_per_s == 0
     condition = taken(campaign("fast", when(f"{SPEED} > 5 and {PEDAL} < 1"), SPEED)).cost
     assert condition.evaluations_per_s == 70
+    assert condition.work_per_s == 50 * 2 + 50 * 0.5 + 70 * 4.2  # at most 50 steps, two answers; 70 triggers
+    window = taken(campaign("slow", when(f"avg({PEDAL}, 2000) > 5", cooldown_ms=1000))).cost
+    assert window.work_per_s == 20 * (8 + (4 * 48 + 1) / 1000) + 4
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        when(" or ".join(f"low({SPEED}, {60_000 + number}) > 5" for number in range(20))),
+        when(f"{SPEED} > 5", edge="level", max_per_day=1_000_000),
+        anomaly(SPEED, {"test": "residual", "expected": f"avg({SPEED}, 120000) + avg({SPEED}, 90000)", "limit": 1.0}),
+    ],
+)
+def test_no_set_that_is_taken_keeps_the_computer_busy(hostile: dict[str, Any]) -> None:
+    busy = [campaign(f"c{number}", hostile, SPEED, PEDAL) for number in range(30)]
+    small = floor(max_campaigns=64, work_per_s=2500)
+    [reason] = [reason for reason in refused(*busy, floor=small) if "answers a second" in reason]
+    assert "the most here is 2500 (c0 " in reason
+    assert taken(busy[0], floor=floor(work_per_s=20_000)).tasks
+
+
+def test_no_window_that_is_taken_is_longer_than_what_is_kept_for_it() -> None:
+    fast = Schema((Group("fast", (SignalSpec(SPEED),), 1000),))
+    for trigger in (
+        when(f"count({SPEED}, 120000) > 1"),
+        anomaly(SPEED, {"test": "residual", "expected": f"avg({SPEED}, 120000)", "limit": 1.0}),
+    ):
+        with pytest.raises(CampaignsRefused, match=rf"120000 ms of {SPEED} may be 244977 samples, the most are 131072"):
+            admit(campaigns(campaign("long", trigger)), fast, FLOOR, OPEN, None)
+    shorter = campaigns(campaign("long", when(f"count({SPEED}, 60000) > 1")))
+    assert admit(shorter, fast, FLOOR, OPEN, None).tasks
 
 
 def test_all_reasons_are_told_at_once_with_their_numbers() -> None:
