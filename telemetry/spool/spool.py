@@ -227,10 +227,15 @@ class Spool:
             self._departures.told(report)
             self._telling = False
         if any(run.keep_s is not None for run in runs):
-            self._look_ns = self._departures.next_look_ns()
+            self._look_no_later()
         if written.why is not None:
             queue.give_back(written.back, written.why, self._clock.boot_ns())
         return tuple(confirmation for block in written.blocks for confirmation in block.confirmed)
+
+    def _look_no_later(self) -> None:
+        """What came may be due before all else; it puts off nothing, however often it comes."""
+        looks_ns = (self._look_ns, self._departures.next_look_ns())
+        self._look_ns = min((at_ns for at_ns in looks_ns if at_ns is not None), default=None)
 
     def withdraw(self, purpose: Purpose) -> int:
         """Drops what waits in memory for a purpose, before it is erased on flash; how many records that were."""

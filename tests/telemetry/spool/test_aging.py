@@ -130,6 +130,17 @@ def test_commits_that_keep_coming_do_not_put_off_writing_down_how_old_all_is() -
     assert there - spooled(rig) == 1
 
 
+def test_commits_that_keep_coming_do_not_put_off_what_is_due(rig: Rig) -> None:
+    """Mutation: each commit says anew when the next look is, a unit from now at the earliest."""
+    rig.put(record(0, keep_s=60))
+    for number in range(1, 90):
+        rig.clock.advance(rig.clock.boot_ns() + SECOND_NS)
+        if (look_ns := rig.spool.look_ns()) is not None and look_ns <= rig.clock.boot_ns():
+            rig.spool.expire()
+        rig.put(record(number, Lane.P2, keep_s=3600))
+    assert rig.spool.counts().lanes[Lane.P1].evicted == {Evicted.EXPIRED: 1}
+
+
 def test_a_block_found_by_searching_is_due_as_the_index_says(rig: Rig) -> None:
     rig.put(record(1, keep_s=60))
     rig.open()
