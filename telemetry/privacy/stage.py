@@ -48,7 +48,7 @@ PURPOSES_OF_CAMPAIGNS: Final = frozenset({Purpose.SAFETY, Purpose.DRIVING, Purpo
 """What a campaign may be for. Everybody consents to `operation` out of the box, and to `learning` on the promise that
 only a model's changes are told: neither may become a name for the driver's signals."""
 
-OF_THE_RUNTIME: Final = (Health, UpdateReport, Learned)
+OF_THE_RUNTIME: Final = (Health, UpdateReport, Learned, RecordsLeft, ClockAnchor)
 """Kinds that say nothing of where the vehicle is: told in a zone, too."""
 
 _PATH: Final = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")

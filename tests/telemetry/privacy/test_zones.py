@@ -17,6 +17,7 @@ from telemetry.privacy.policy import LEAST_ZONE_CELL_M
 from telemetry.privacy.whereabouts import HOLDS_NS, MOST_FIXES, Hidden, Whereabouts
 from telemetry.privacy.zones import any_holds, areas_of, is_place
 from telemetry.records import (
+    ClockAnchor,
     Health,
     Lane,
     LastKnownState,
@@ -24,6 +25,7 @@ from telemetry.records import (
     PictureTaken,
     Purpose,
     Record,
+    RecordsLeft,
     VehicleSummary,
     record_of,
 )
@@ -259,6 +261,8 @@ def test_in_a_zone_and_where_nobody_knows_only_the_runtime_tells_of_itself() -> 
     for event in (speed, track):
         assert told(privacy, record_of(1, event)) is Reason.IN_ZONE
     assert isinstance(told(privacy, record_of(1, Health("camera_lost", ""))), Record)
+    assert isinstance(told(privacy, record_of(1, RecordsLeft(0, b"e" * 16, "erased", [(1, 2)], 0))), Record)
+    assert isinstance(told(privacy, record_of(1, ClockAnchor("b", 1, 2, "unproven", 0, {}))), Record)
     assert privacy.forbids(PictureTaken, at_ns=1) is Reason.IN_ZONE
     assert privacy.forbids(PictureTaken) is None
     privacy.hear(SECOND_NS, {vss.LATITUDE: FAR[0], vss.LONGITUDE: FAR[1]})
