@@ -596,8 +596,8 @@ class Daemon:
         settings = signal_settings(self._config, realtime=self._stepping is None)
         return SignalRoom(
             self._state, settings, self._signed, self._clock, self._believed_s,
-            Supervision(self._rng, self._environment), self._signalled, self._captured, self._pictures_wanted,
-            self._health,
+            Supervision(self._rng, self._environment), self._privacy.fix, self._signalled, self._captured,
+            self._pictures_wanted, self._health,
         )  # fmt: skip
 
     def _signed(self, kind: Kind) -> Path | None:

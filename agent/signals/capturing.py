@@ -23,7 +23,7 @@ from telemetry.capture.campaigns.telling import ClipWanted
 from telemetry.capture.expressions import parse
 from telemetry.columns.block import Naming
 from telemetry.columns.cutting import Cut, pack, room_for
-from telemetry.privacy.columns import ColumnPrivacy, rounded_times
+from telemetry.privacy.columns import ColumnPrivacy, Fix, rounded_times
 from telemetry.privacy.policy import PrivacyPolicy
 from telemetry.records import Record
 from telemetry.signals import vss
@@ -43,8 +43,10 @@ _LARGEST_REVISION: Final = 1 << 40
 
 @dataclass(slots=True)
 class Output:
-    """What a step brought, in order."""
+    """What a step brought, in order. `fixes` are where the vehicle was, for whoever has zones and hears no bus: to be
+    known before the records are."""
 
+    fixes: list[Fix] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     clips: list[ClipWanted] = field(default_factory=list)
     values: dict[str, float] = field(default_factory=dict)
@@ -202,6 +204,8 @@ class Capturing:
         parts = [*(hot.decode(frames) if hot is not None else ()), *self._told_columns(until_ns)]
         output.values = self._last_values(parts)
         output.add(self._engine.feed(self._privacy.treat(parts), until_ns, hot_only=True))
+        if self._plan is not None and self._policy.zones:
+            output.fixes += self._privacy.fixes
         self._hot_ns = until_ns
 
     def _chill(self, output: Output) -> None:

@@ -85,6 +85,13 @@ class Values(Message, frozen=True, tag="values"):
     values: dict[str, float]
 
 
+class Fixes(Message, frozen=True, tag="fixes"):
+    """Where the vehicle was, as a bus told: boot time, degrees north and east each. Sent before what was captured then,
+    and only where there are zones."""
+
+    fixes: tuple[tuple[int, float, float], ...]
+
+
 class Item(msgspec.Struct, frozen=True, array_like=True):
     """A record for the spool. `event` is encoded; `keep_s` is for how long it is wanted, seconds."""
 
@@ -144,5 +151,5 @@ class SignalsFault(Message, frozen=True, tag="signals_fault"):
 
 ToSignals = Union[Work, Wanted, WallTime, Told, Finish, Advance]  # noqa: UP007
 FromSignals = Union[  # noqa: UP007
-    SignalsReady, Admission, Values, Captured, PicturesWanted, SignalsStatus, SignalsFault, Done
+    SignalsReady, Admission, Fixes, Values, Captured, PicturesWanted, SignalsStatus, SignalsFault, Done
 ]

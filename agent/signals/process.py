@@ -25,6 +25,7 @@ from agent.signals.messages import (
     CampaignCounts,
     Captured,
     Finish,
+    Fixes,
     Item,
     PicturesWanted,
     SignalsFault,
@@ -185,6 +186,8 @@ class SignalProcess:
         self._say(Admission(admitted.revision, "", admitted.cost.ring_bytes, admitted.cost.bytes_per_day))
 
     def _take(self, output: Output, until_ns: int) -> None:
+        if output.fixes:
+            self._say(Fixes(tuple((fix.t_ns, fix.latitude, fix.longitude) for fix in output.fixes)))
         if output.values:
             self._say(Values(until_ns, output.values))
         items = [self._item(record) for record in output.records]

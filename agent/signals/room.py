@@ -80,8 +80,9 @@ Signed = Callable[[Kind], Path | None]
 
 
 class SignalRoom:
-    """`on_values` hears what a bus says of the paths that were asked for, `on_captured` each record that a campaign
-    made, `on_pictures` a campaign's wish for pictures. `wall_s` is the time that is believed, 0 for none."""
+    """`on_fix` hears where a bus says that the vehicle was, where there are zones; `on_values` what it says of the
+    paths that were asked for, `on_captured` each record that a campaign made, `on_pictures` a campaign's wish for
+    pictures. `wall_s` is the time that is believed, 0 for none."""
 
     def __init__(
         self,
@@ -91,6 +92,7 @@ class SignalRoom:
         clock: Clock,
         wall_s: Callable[[], int],
         supervision: Supervision,
+        on_fix: Callable[[int, float, float], None],
         on_values: Callable[[int, dict[str, float]], None],
         on_captured: Callable[[Record], None],
         on_pictures: Callable[[str, int, int], None],
@@ -100,6 +102,7 @@ class SignalRoom:
         self._settings = settings
         self._clock = clock
         self._wall_s = wall_s
+        self._on_fix = on_fix
         self._on_values = on_values
         self._on_captured = on_captured
         self._on_pictures = on_pictures
@@ -185,6 +188,9 @@ class SignalRoom:
             self._side.tell(t_ns, self._seen.values(seen, disagreement))
 
     # --- as the side's Hears ----------------------------------------------------------------------
+
+    def on_fix(self, t_ns: int, latitude: float, longitude: float) -> None:
+        self._on_fix(t_ns, latitude, longitude)
 
     def on_values(self, t_ns: int, values: dict[str, float]) -> None:
         self._on_values(t_ns, values)

@@ -21,6 +21,7 @@ from agent.signals.messages import (
     Admission,
     Captured,
     Finish,
+    Fixes,
     FromSignals,
     Item,
     PicturesWanted,
@@ -64,6 +65,8 @@ class SignalSideStatus:
 
 class Hears(Protocol):
     """Who is told what comes of signals (the daemon)."""
+
+    def on_fix(self, t_ns: int, latitude: float, longitude: float) -> None: ...
 
     def on_values(self, t_ns: int, values: dict[str, float]) -> None: ...
 
@@ -262,6 +265,9 @@ class SignalSide:
                     self._ready.set_result(None)
             case Admission():
                 self._settle(message)
+            case Fixes(fixes):
+                for fix in fixes:
+                    self._hears.on_fix(*fix)
             case Values():
                 self._values(message)
             case Captured():

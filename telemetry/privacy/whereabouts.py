@@ -19,7 +19,7 @@ from telemetry.signals import vss
 
 HOLDS_NS: Final = 3 * SECOND_NS
 MOST_FIXES: Final = 4096
-"""Minutes of them; what happened before the oldest is hidden."""
+"""Stretches of time in which the answer is the same; what happened before the oldest is hidden."""
 
 _LATITUDE: Final = vss.LATITUDE.casefold()
 _LONGITUDE: Final = vss.LONGITUDE.casefold()
@@ -39,6 +39,7 @@ class Whereabouts:
         self.areas = areas_of(zones)
         self._latitude: tuple[int, float] | None = None
         self._longitude: tuple[int, float] | None = None
+        self._newest_ns = 0
         self._fixes: deque[tuple[int, int, Hidden | None]] = deque(maxlen=MOST_FIXES)  # from, until, why hidden
 
     def hear(self, t_ns: int, signals: Mapping[str, float]) -> None:
@@ -70,10 +71,17 @@ class Whereabouts:
         return Hidden.PLACE_UNKNOWN if t_ns > until_ns else why
 
     def _put(self, t_ns: int, measured_ns: int, latitude: float, longitude: float) -> None:
-        if self._fixes and t_ns < self._fixes[-1][0]:
+        if t_ns < self._newest_ns:
             return  # one that runs backwards changes nothing
+        self._newest_ns = t_ns
         if not is_place(latitude, longitude):
             why: Hidden | None = Hidden.PLACE_UNKNOWN
         else:
             why = Hidden.IN_ZONE if any_holds(self.areas, latitude, longitude) else None
-        self._fixes.append((t_ns, measured_ns + HOLDS_NS, why))
+        begin_ns, until_ns = t_ns, measured_ns + HOLDS_NS
+        if self._fixes:
+            begun_ns, held_ns, same = self._fixes[-1]
+            if same == why and t_ns <= held_ns <= until_ns:  # the stretch goes on
+                begin_ns = begun_ns
+                self._fixes.pop()
+        self._fixes.append((begin_ns, until_ns, why))

@@ -77,6 +77,8 @@ class Scene:
 
     # --- as the side's Hears ---
 
+    def on_fix(self, t_ns: int, latitude: float, longitude: float) -> None: ...
+
     def on_values(self, t_ns: int, values: dict[str, float]) -> None:
         self.values.append(values)
         self.news.set()

@@ -215,9 +215,10 @@ def test_a_latitude_alone_holds_no_longer_than_the_longitude_that_it_came_with()
 def test_what_was_too_long_ago_to_be_remembered_is_hidden() -> None:
     here = Whereabouts((CIRCLE,))
     for number in range(MOST_FIXES + 2):
-        here.fix(number, *FAR)
+        here.fix(number, *(FAR if number % 2 else HOME))
     assert here.hides(1) is Hidden.PLACE_UNKNOWN
-    assert here.hides(2) is None
+    assert here.hides(2) is Hidden.IN_ZONE
+    assert here.hides(3) is None
     here.fix(0, *HOME)
     assert here.hides(MOST_FIXES + 2) is None, "one that runs backwards changes nothing"
 
@@ -293,3 +294,21 @@ def test_a_value_that_was_last_known_in_a_zone_stays_there() -> None:
     assert isinstance(outcome, Record)
     assert isinstance(outcome.event, LastKnownState)
     assert outcome.event.signals == {"Vehicle.A": (1.0, 200)}
+
+
+@given(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 5000), st.sampled_from("hfn")), max_size=40))
+def test_stretches_that_are_held_as_one_hide_what_each_fix_would(fixes: list[tuple[int, int, str]]) -> None:
+    """Against a plain list of all fixes. Latitude and longitude may be of different ages, and some run backwards."""
+    here, plain = Whereabouts([CIRCLE]), list[tuple[int, int, Hidden | None]]()
+    places = {"h": (HOME, Hidden.IN_ZONE), "f": (FAR, None), "n": ((0.0, 0.0), Hidden.PLACE_UNKNOWN)}
+    at_ms = 0
+    for step_ms, age_ms, place in fixes:
+        at_ms += step_ms - 500
+        (latitude, longitude), why = places[place]
+        here._put(at_ms * MILLISECOND_NS, (at_ms - age_ms) * MILLISECOND_NS, latitude, longitude)
+        if at_ms >= max([0, *(at for at, _, _ in plain)]):
+            plain.append((at_ms, at_ms - age_ms + 3000, why))
+    for t_ms in range(-500, at_ms + 6000, 97):
+        known = [fix for fix in plain if fix[0] <= t_ms]
+        expected = Hidden.PLACE_UNKNOWN if not known or t_ms > known[-1][1] else known[-1][2]
+        assert here.hides(t_ms * MILLISECOND_NS) == expected
