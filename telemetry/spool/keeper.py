@@ -24,8 +24,8 @@ class SpoolKeeper:
     """Keeps a spool for one event loop. It is a Backlog.
 
     `run` commits by itself; an owner that moves the clock itself calls `commit_due` instead. `on_confirmed` hears of
-    each record that became durable, right after it did, on the loop. `may_tell` is asked before what left without an
-    acknowledgement is told to the receiver, as a record like any other.
+    each record that became durable, right after it did, on the loop. What left without an acknowledgement is told to
+    the receiver as a record like any other, as `private` lets it; None: not at all.
     """
 
     def __init__(
@@ -33,9 +33,9 @@ class SpoolKeeper:
         spool: Spool,
         clock: Clock,
         on_confirmed: Callable[[Sequence[Confirmation]], None] | None = None,
-        may_tell: Callable[[Record], bool] = lambda record: True,
+        private: Callable[[Record], Record | None] = lambda record: record,
     ) -> None:
-        self._may_tell = may_tell
+        self._private = private
         self._spool = spool
         self._clock = clock
         self._on_confirmed = on_confirmed
@@ -172,7 +172,7 @@ class SpoolKeeper:
         self._tell_what_left()
 
     def _tell_what_left(self) -> None:
-        if not self._closed and self._spool.tell_what_left(self._clock.wall_ns(), self._may_tell):
+        if not self._closed and self._spool.tell_what_left(self._clock.wall_ns(), self._private):
             self._wake_for_what_is_due()
 
     async def erase(self, purpose: Purpose) -> int:
