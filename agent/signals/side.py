@@ -41,6 +41,8 @@ from ecu.urgency import Urgency, may_prefer, prefer
 from telemetry.records import Lane, Purpose, Record, decode_event
 
 MODULE: Final = "agent.signals.process"
+FORGOTTEN: Final = "What campaigns retained in memory was purged, with its process; another is started."
+OTHER_WORK: Final = "The signals process begins anew, with another plan."
 ENDED: Final = "The signals process ended; nothing is captured until it is back."
 
 log = structlog.get_logger()
@@ -160,8 +162,22 @@ class SignalSide:
     async def restart(self, t_ns: int, within_s: float) -> None:
         """Another process takes over, with other work; what this one captured is heard before."""
         await self.finish(t_ns, within_s)
-        await self.stop()
         self._done = None
+        await self._end_life(OTHER_WORK)
+
+    async def forget(self) -> None:
+        """What it retains in memory goes with its process, and all that it said before is heard; another follows."""
+        await self._end_life(FORGOTTEN)
+
+    async def _end_life(self, why: str) -> None:
+        child = self._child
+        if child is None or not child.alive:
+            return
+        self._fault = self._complained = why
+        # Not `stop`: only what ends by itself is noticed by `run`, and only then nothing that it said is still unread.
+        child.kill()
+        await self._gone.wait()
+        await child.reaped()
 
     async def stop(self) -> None:
         if self._child is not None:

@@ -181,6 +181,26 @@ async def test_a_process_that_dies_is_replaced_and_takes_the_campaigns_again(tmp
         await side.stop()
 
 
+@pytest.mark.parametrize("why", ["a purge", "another plan"])
+async def test_after_a_purge_and_with_another_plan_it_goes_on_and_nobody_is_alarmed(tmp_path: Path, why: str) -> None:
+    scene = Scene(tmp_path, campaigns(STEADY), realtime=True)
+    side = scene.side()
+    running = asyncio.create_task(side.run())
+    try:
+        for times in (1, 2):
+            await scene.until(lambda times=times: len(scene.admissions) == times and scene.records)
+            before = side.status().pid
+            await (side.forget() if why == "a purge" else side.restart(1 << 62, 10.0))
+            scene.records.clear()
+        await scene.until(lambda: len(scene.admissions) == 3 and scene.records)
+        assert before != side.status().pid
+        assert scene.health == []
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await side.stop()
+
+
 async def test_what_a_day_allows_is_not_given_back_by_a_kill(tmp_path: Path) -> None:
     once = campaign("few", {"kind": "on_condition", "when": f"{SPEED} < 90", "max_per_day": 1, "cooldown_ms": 0}, SPEED)
     first = await in_lockstep(Scene(tmp_path, campaigns(once)), 1000)
