@@ -56,7 +56,7 @@ def test_every_sync_of_a_segment_and_of_its_name_is_needed(tell: Tell) -> None:
 # Those that no power cut alone can miss. A start syncs what it finds unsealed: needed only after a kill within a commit,
 # which test_spool_faults.py shows. A sync that fails does nothing by itself. And of two new segments in one commit the
 # later sync of their names covers the earlier, before anything is confirmed.
-EXCUSED = {
+EXCUSED: dict[Tell, list[str]] = {
     restarts: ["the 12th, sync 'p1-00000005.seg'", "the 13th, sync_folder ''"],
     old_epochs_are_sent_and_forgotten: [
         "the 14th, sync 'p0-00000006.seg'", "the 15th, sync 'p1-00000005.seg'", "the 16th, sync_folder ''",

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -181,6 +182,10 @@ async def test_a_process_that_dies_is_replaced_and_takes_the_campaigns_again(tmp
         await side.stop()
 
 
+def _is_at_work(scene: Scene, life: int) -> bool:
+    return len(scene.admissions) == life and bool(scene.records)
+
+
 @pytest.mark.parametrize("why", ["a purge", "another plan"])
 async def test_after_a_purge_and_with_another_plan_it_goes_on_and_nobody_is_alarmed(tmp_path: Path, why: str) -> None:
     scene = Scene(tmp_path, campaigns(STEADY), realtime=True)
@@ -188,11 +193,11 @@ async def test_after_a_purge_and_with_another_plan_it_goes_on_and_nobody_is_alar
     running = asyncio.create_task(side.run())
     try:
         for times in (1, 2):
-            await scene.until(lambda times=times: len(scene.admissions) == times and scene.records)
+            await scene.until(partial(_is_at_work, scene, times))
             before = side.status().pid
             await (side.forget() if why == "a purge" else side.restart(1 << 62, 10.0))
             scene.records.clear()
-        await scene.until(lambda: len(scene.admissions) == 3 and scene.records)
+        await scene.until(partial(_is_at_work, scene, 3))
         assert before != side.status().pid
         assert scene.health == []
     finally:
