@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
-from ecu.clock import Clock
+from ecu.clock import SECOND_NS, Clock
 from telemetry.confirmations import Confirmation
 from telemetry.records import Lane, Purpose, Record, RecordBatch
 from telemetry.spool import blocks
@@ -15,6 +15,11 @@ from telemetry.spool.counts import SpoolCounts
 from telemetry.spool.spool import Spool
 from telemetry.uplink.backlog import BlockRef
 from telemetry.wire import Receipt
+
+MOST_TELLINGS: Final = 8
+TELLINGS_WITHIN_NS: Final = 600 * SECOND_NS
+"""So many records of what left in such a time: each takes a page of flash, and where nobody takes them they would push
+out what there is to tell. What waits meanwhile is told with less."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,6 +51,7 @@ class SpoolKeeper:
         self._durable = asyncio.Event()
         self._some_left = asyncio.Event()
         self._after: dict[Lane, blocks.BlockRef] = {}
+        self._tellings = self._tellings_until_ns = 0
         self._closed = False
         self._ended = False
 
@@ -172,7 +178,13 @@ class SpoolKeeper:
         self._tell_what_left()
 
     def _tell_what_left(self) -> None:
-        if not self._closed and self._spool.tell_what_left(self._clock.wall_ns(), self._private):
+        now_ns = self._clock.boot_ns()
+        if now_ns >= self._tellings_until_ns:
+            self._tellings, self._tellings_until_ns = 0, now_ns + TELLINGS_WITHIN_NS
+        if self._closed or self._tellings >= MOST_TELLINGS:
+            return
+        if self._spool.tell_what_left(self._clock.wall_ns(), self._private):
+            self._tellings += 1
             self._wake_for_what_is_due()
 
     async def erase(self, purpose: Purpose) -> int:
