@@ -119,7 +119,7 @@ class Daemon:
         self._counters = Ledger.open(state / COUNTERS_NAME, LEDGER_NAMES, boot_id().encode())
         stamps = RoundedWall(self._clock, config.privacy.time_round_ms * MILLISECOND_NS)
         confirmed = self._confirmed if self._witness is not None else None
-        self._keeper = SpoolKeeper(self._open_spool(), stamps, confirmed, self._may_tell)
+        self._keeper = SpoolKeeper(self._open_spool(), stamps, confirmed, self._private)
         # In lockstep records bear the drive's time, which is no boot's.
         self._anchors = None if self._stepping else ClockAnchors(
             self._clock, boot_id(), self._keeper.epochs, self._anchor
@@ -312,8 +312,9 @@ class Daemon:
         if self._witness is not None:
             self._witness.tell(confirmations)
 
-    def _may_tell(self, record: Record) -> bool:
-        return isinstance(self._privacy.apply(record), Record)
+    def _private(self, record: Record) -> Record | None:
+        kept = self._privacy.apply(record)
+        return kept if isinstance(kept, Record) else None
 
     # --- what it says -----------------------------------------------------------------------------
 

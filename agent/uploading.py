@@ -15,7 +15,7 @@ from agent.status import AgentStatus
 from ecu.clock import SECOND_NS
 from telemetry.objects.status import ObjectUplinkState
 from telemetry.privacy.stage import Reason
-from telemetry.spool.counts import Dropped, Quarantined
+from telemetry.spool.counts import Dropped, Evicted, Quarantined
 from telemetry.uplink.meter import MeterStatus
 from telemetry.uplink.status import UplinkState
 
@@ -161,10 +161,15 @@ def _flash(status: AgentStatus) -> Iterator[Finding]:
             )
         for reason, records in lane.evicted.items():
             yield Finding(
-                Gravity.NOTE, lane.lane.name, f"{records} records evicted ({reason}).",
-                "There was no room for them until they could be sent: raise [spool] max_bytes, or mend the link.",
-            )  # fmt: skip
+                Gravity.NOTE, lane.lane.name, f"{records} records evicted ({reason}).", _EVICTED.get(reason, "")
+            )
 
+
+_EVICTED: Final[dict[str, str]] = {
+    Evicted.QUOTA: "There was no room for them until they could be sent: raise [spool] max_bytes, or mend the link.",
+    Evicted.DISK_FULL: "The disk had less room than [spool] max_bytes: free space on it, or mend the link.",
+    Evicted.EXPIRED: "Nobody wanted them for longer (their campaign's keep_s, [spool] keep_s): mend the link.",
+}
 
 _DROPPED: Final[dict[str, str]] = {
     Dropped.QUEUE_FULL: "They came faster than flash takes them: capture less, or raise [spool] queue_bytes.",

@@ -48,8 +48,11 @@ PURPOSES_OF_CAMPAIGNS: Final = frozenset({Purpose.SAFETY, Purpose.DRIVING, Purpo
 """What a campaign may be for. Everybody consents to `operation` out of the box, and to `learning` on the promise that
 only a model's changes are told: neither may become a name for the driver's signals."""
 
-OF_THE_RUNTIME: Final = (Health, UpdateReport, Learned)
+OF_THE_RUNTIME: Final = (Health, UpdateReport, Learned, RecordsLeft, ClockAnchor)
 """Kinds that say nothing of where the vehicle is: told in a zone, too."""
+
+_TRIGGER: Final = re.compile(r"([a-z][a-z0-9-]*) ([0-9]+)")
+"""How a picture's reason names the campaign and the trigger that wanted it."""
 
 _PATH: Final = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")
 
@@ -217,13 +220,18 @@ class Privacy:
                 frame_id, track_id = of(t_ns, "frame", event.frame_id), of(t_ns, "track", event.track_id)
                 return rename(event, frame_id=frame_id, track_id=track_id)
             case PictureTaken():
-                return rename(event, frame_id=of(t_ns, "frame", event.frame_id))
+                reason = _TRIGGER.sub(lambda named: self._trigger_alias(t_ns, named), event.reason)
+                return rename(event, frame_id=of(t_ns, "frame", event.frame_id), reason=reason)
             case PerceptionSummary():
                 return rename(event, last_frame_id=of(t_ns, "frame", event.last_frame_id))
             case Triggered():
                 return rename(event, number=of(t_ns, f"trigger {event.campaign}", event.number))
             case _:
                 return event
+
+    def _trigger_alias(self, t_ns: int, named: re.Match[str]) -> str:
+        assert self._aliases is not None
+        return f"{named[1]} {self._aliases.of(t_ns, f'trigger {named[1]}', int(named[2]))}"
 
 
 def rounded(number: int, to: int) -> int:

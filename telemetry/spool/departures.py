@@ -29,7 +29,8 @@ from telemetry.wire import Receipt
 _RECEIPTS_BEFORE_WRITING: Final = 16
 # Receipts for parts of blocks could split what has left without end; beyond this they wait for a better one.
 _MOST_RANGES: Final = 16_384
-_TIME_WRITTEN_EVERY_NS: Final = 3600 * SECOND_NS
+# Where power is cut after each drive, this is what the shortest drive lasts that counts.
+_TIME_WRITTEN_EVERY_NS: Final = 600 * SECOND_NS
 
 
 @dataclass(slots=True)

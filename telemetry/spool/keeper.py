@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
-from ecu.clock import Clock
+from ecu.clock import SECOND_NS, Clock
 from telemetry.confirmations import Confirmation
 from telemetry.records import Lane, Purpose, Record, RecordBatch
 from telemetry.spool import blocks
@@ -15,6 +15,11 @@ from telemetry.spool.counts import SpoolCounts
 from telemetry.spool.spool import Spool
 from telemetry.uplink.backlog import BlockRef
 from telemetry.wire import Receipt
+
+MOST_TELLINGS: Final = 8
+TELLINGS_WITHIN_NS: Final = 600 * SECOND_NS
+"""So many records of what left in such a time: each takes a page of flash, and where nobody takes them they would push
+out what there is to tell. What waits meanwhile is told with less."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,8 +29,8 @@ class SpoolKeeper:
     """Keeps a spool for one event loop. It is a Backlog.
 
     `run` commits by itself; an owner that moves the clock itself calls `commit_due` instead. `on_confirmed` hears of
-    each record that became durable, right after it did, on the loop. `may_tell` is asked before what left without an
-    acknowledgement is told to the receiver, as a record like any other.
+    each record that became durable, right after it did, on the loop. What left without an acknowledgement is told to
+    the receiver as a record like any other, as `private` lets it; None: not at all.
     """
 
     def __init__(
@@ -33,9 +38,9 @@ class SpoolKeeper:
         spool: Spool,
         clock: Clock,
         on_confirmed: Callable[[Sequence[Confirmation]], None] | None = None,
-        may_tell: Callable[[Record], bool] = lambda record: True,
+        private: Callable[[Record], Record | None] = lambda record: record,
     ) -> None:
-        self._may_tell = may_tell
+        self._private = private
         self._spool = spool
         self._clock = clock
         self._on_confirmed = on_confirmed
@@ -46,6 +51,7 @@ class SpoolKeeper:
         self._durable = asyncio.Event()
         self._some_left = asyncio.Event()
         self._after: dict[Lane, blocks.BlockRef] = {}
+        self._tellings = self._tellings_until_ns = 0
         self._closed = False
         self._ended = False
 
@@ -172,7 +178,13 @@ class SpoolKeeper:
         self._tell_what_left()
 
     def _tell_what_left(self) -> None:
-        if not self._closed and self._spool.tell_what_left(self._clock.wall_ns(), self._may_tell):
+        now_ns = self._clock.boot_ns()
+        if now_ns >= self._tellings_until_ns:
+            self._tellings, self._tellings_until_ns = 0, now_ns + TELLINGS_WITHIN_NS
+        if self._closed or self._tellings >= MOST_TELLINGS:
+            return
+        if self._spool.tell_what_left(self._clock.wall_ns(), self._private):
+            self._tellings += 1
             self._wake_for_what_is_due()
 
     async def erase(self, purpose: Purpose) -> int:

@@ -56,6 +56,11 @@ class LaneQueue:
             return None
         return self.stuck or Dropped.QUEUE_FULL
 
+    @property
+    def told(self) -> bool:
+        """Whether a record waits that tells what has left."""
+        return any(run.told is not None for run in self.runs)
+
     def put(self, run: Waiting) -> None:
         size = run.size
         self.runs.append(run)

@@ -174,10 +174,10 @@ class Spool:
     def _drop(self, lane: Lane, records: int, why: Dropped) -> None:
         self._count(lane, offered=records, **{f"dropped_{why.value}": records})
 
-    def tell_what_left(self, wall_ns: int, may_tell: Callable[[Record], bool]) -> bool:
+    def tell_what_left(self, wall_ns: int, private: Callable[[Record], Record | None]) -> bool:
         """Offers a record of what left without an acknowledgement, one reason of one epoch at a time; False when there
-        is nothing to tell, the last one isn't durable yet, or no room for it. `may_tell` that says no once isn't asked
-        again: what may be told doesn't change while a process lives."""
+        is nothing to tell, the last one isn't durable yet, or no room for it. `private` gives the record as it may be
+        told; when it gives none it isn't asked again: what may be told doesn't change while a process lives."""
         with self._departures.lock:
             report = next_report(self._departures.untold)
         if report is None or self._telling or self._may_not_tell:
@@ -187,9 +187,10 @@ class Spool:
         run, queue = encode_one(boot_ns, wall_ns, record.event), self._queue.lanes[record.lane]
         if self._refusal(queue, len(run)) is not None:
             return False
-        if not may_tell(record):
+        if (told := private(record)) is None:
             self._may_not_tell = True
             return False
+        run = encode_one(told.captured_ns, wall_ns, told.event)
         self._count(record.lane, offered=1)
         queue.put(Waiting(record.purpose, run, 1, boot_ns, None, report))
         self._telling = True
@@ -227,19 +228,25 @@ class Spool:
             self._departures.told(report)
             self._telling = False
         if any(run.keep_s is not None for run in runs):
-            self._look_ns = self._departures.next_look_ns()
+            self._look_no_later()
         if written.why is not None:
             queue.give_back(written.back, written.why, self._clock.boot_ns())
         return tuple(confirmation for block in written.blocks for confirmation in block.confirmed)
+
+    def _look_no_later(self) -> None:
+        """What came may be due before all else; it puts off nothing, however often it comes."""
+        looks_ns = (self._look_ns, self._departures.next_look_ns())
+        self._look_ns = min((at_ns for at_ns in looks_ns if at_ns is not None), default=None)
 
     def withdraw(self, purpose: Purpose) -> int:
         """Drops what waits in memory for a purpose, before it is erased on flash; how many records that were."""
         return sum(self._drop_waiting(lane, purpose, Dropped.ERASED) for lane in Lane)
 
     def _drop_waiting(self, lane: Lane, purpose: Purpose | None, why: Dropped) -> int:
-        withdrawn = self._queue.lanes[lane].withdraw(purpose)
-        if withdrawn:
-            # It may have been among them: then it is told again, and at worst twice.
+        queue = self._queue.lanes[lane]
+        held = queue.told
+        withdrawn = queue.withdraw(purpose)
+        if held and not queue.told:  # it was among them: it is told again
             self._telling = False
         self._count(lane, **{f"dropped_{why.value}": withdrawn})
         return withdrawn

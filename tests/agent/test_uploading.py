@@ -9,12 +9,12 @@ import pytest
 from agent.doctor import Finding, Gravity, diagnose
 from agent.gallery import GalleryStatus
 from agent.status import AgentStatus, CloudStatus, PrivacyStatus
-from agent.uploading import _DROPPED, _QUARANTINED, _WITHHELD
+from agent.uploading import _DROPPED, _EVICTED, _QUARANTINED, _WITHHELD
 from telemetry.objects.status import Counts as ObjectUplinkCounts
 from telemetry.objects.status import ObjectUplinkState, ObjectUplinkStatus
 from telemetry.privacy.stage import Reason
 from telemetry.records import Lane
-from telemetry.spool.counts import Dropped, LaneCounts, Quarantined
+from telemetry.spool.counts import Dropped, Evicted, LaneCounts, Quarantined
 from telemetry.uplink.status import UplinkState
 from tests.agent.test_doctor import HEALTHY, KEPT, LANES, SPOOL, silent_since, uplink
 
@@ -76,6 +76,10 @@ CAUSES: dict[str, tuple[AgentStatus, Gravity, str, str, str]] = {
     "spool full": (
         replace(HEALTHY, spool=replace(SPOOL, why_full="P1 disk_full: no space", fault="no space")),
         Gravity.BAD, "flash", "takes no more records: P1 disk_full", "Free space",
+    ),
+    "expired": (
+        replace(HEALTHY, spool=replace(SPOOL, lanes=lane(Lane.P2, evicted={"expired": 9}))),
+        Gravity.NOTE, "P2", "9 records evicted (expired)", "keep_s",
     ),
     "evicted": (
         replace(HEALTHY, spool=replace(SPOOL, lanes=lane(Lane.P2, evicted={"quota": 9}))),
@@ -148,6 +152,7 @@ def test_a_connected_vehicle_to_which_nothing_is_owed_is_told_to_be_well() -> No
 def test_every_reason_that_there_is_has_an_advice() -> None:
     assert _WITHHELD.keys() == set(Reason)
     assert _DROPPED.keys() == set(Dropped)
+    assert _EVICTED.keys() == set(Evicted)
     assert _QUARANTINED.keys() == set(Quarantined)
 
 

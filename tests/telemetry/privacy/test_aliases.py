@@ -90,6 +90,17 @@ def test_in_lockstep_the_same_drive_has_the_same_names() -> None:
     assert seen(Privacy(policy, same_each_time), 1) == seen(Privacy(policy, same_each_time), 1)
 
 
+def test_a_campaigns_picture_names_its_trigger_as_the_trigger_does() -> None:
+    """Mutation: the number stays in the words, and counts on for as long as the campaign runs."""
+    privacy = stage(pseudonym_rotate_h=1.0)
+    event = told(privacy, Record(Lane.P1, Purpose.DRIVING, 1, Triggered("pot-holes", 1, 7, "", {})))
+    assert isinstance(event, Triggered)
+    for reason, expected in (("pot-holes 7", "pot-holes {}"), ("hard_brake, pot-holes 7", "hard_brake, pot-holes {}")):
+        picture = told(privacy, record_of(5, PictureTaken("front", 70, "ab" * 32, 1, 1, 1, 0, reason)))
+        assert isinstance(picture, PictureTaken)
+        assert picture.reason == expected.format(event.number)
+
+
 @pytest.mark.parametrize("asked", [{"pseudonym_rotate_h": 1.0}, {"time_round_ms": 10}])
 def test_no_stage_gives_names_without_chance(asked: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="entropy"):

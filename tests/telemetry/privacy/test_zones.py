@@ -17,6 +17,7 @@ from telemetry.privacy.policy import LEAST_ZONE_CELL_M
 from telemetry.privacy.whereabouts import HOLDS_NS, MOST_STRETCHES, Hidden, Whereabouts
 from telemetry.privacy.zones import any_holds, areas_of, is_place
 from telemetry.records import (
+    ClockAnchor,
     Health,
     Lane,
     LastKnownState,
@@ -24,6 +25,7 @@ from telemetry.records import (
     PictureTaken,
     Purpose,
     Record,
+    RecordsLeft,
     VehicleSummary,
     record_of,
 )
@@ -290,6 +292,8 @@ def test_in_a_zone_and_where_nobody_knows_only_the_runtime_tells_of_itself() -> 
     for event in (speed, track):
         assert told(privacy, record_of(1, event)) is Reason.IN_ZONE
     assert isinstance(told(privacy, record_of(1, Health("camera_lost", ""))), Record)
+    assert isinstance(told(privacy, record_of(1, RecordsLeft(0, b"e" * 16, "erased", [(1, 2)], 0))), Record)
+    assert isinstance(told(privacy, record_of(1, ClockAnchor("b", 1, 2, "unproven", 0, {}))), Record)
     assert privacy.forbids(PictureTaken, at_ns=1) is Reason.IN_ZONE
     assert privacy.forbids(PictureTaken) is None
     privacy.hear(SECOND_NS, {vss.LATITUDE: FAR[0], vss.LONGITUDE: FAR[1]})
@@ -320,3 +324,21 @@ def test_a_value_that_was_last_known_in_a_zone_stays_there() -> None:
     assert isinstance(outcome, Record)
     assert isinstance(outcome.event, LastKnownState)
     assert outcome.event.signals == {"Vehicle.A": (1.0, 200)}
+
+
+@given(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 5000), st.sampled_from("hfn")), max_size=40))
+def test_stretches_that_are_held_as_one_hide_what_each_fix_would(fixes: list[tuple[int, int, str]]) -> None:
+    """Against a plain list of all fixes. Latitude and longitude may be of different ages, and some run backwards."""
+    here, plain = Whereabouts([CIRCLE]), list[tuple[int, int, Hidden | None]]()
+    places = {"h": (HOME, Hidden.IN_ZONE), "f": (FAR, None), "n": ((0.0, 0.0), Hidden.PLACE_UNKNOWN)}
+    at_ms = 0
+    for step_ms, age_ms, place in fixes:
+        at_ms += step_ms - 500
+        (latitude, longitude), why = places[place]
+        here._put(at_ms * MILLISECOND_NS, (at_ms - age_ms) * MILLISECOND_NS, latitude, longitude)
+        if at_ms >= max([0, *(at for at, _, _ in plain)]):
+            plain.append((at_ms, at_ms - age_ms + 3000, why))
+    for t_ms in range(-500, at_ms + 6000, 97):
+        known = [fix for fix in plain if fix[0] <= t_ms]
+        expected = Hidden.PLACE_UNKNOWN if not known or t_ms > known[-1][1] else known[-1][2]
+        assert here.hides(t_ms * MILLISECOND_NS) == expected

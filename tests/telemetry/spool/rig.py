@@ -86,7 +86,7 @@ class Rig:
         return confirmed
 
     def tell(self) -> bool:
-        told = self.spool.tell_what_left(self.clock.wall_ns(), lambda record: True)
+        told = self.spool.tell_what_left(self.clock.wall_ns(), lambda record: record)
         self.offered += told
         return told
 

@@ -14,6 +14,7 @@ from telemetry.confirmations import Confirmation
 from telemetry.records import COMMIT_AFTER_NS, Lane, Purpose, RecordBatch
 from telemetry.spool import Spool, SpoolKeeper
 from telemetry.spool.counts import MemoryCounters
+from telemetry.spool.keeper import MOST_TELLINGS
 from telemetry.uplink.backlog import Backlog
 from telemetry.uplink.memory import MemoryRef
 from telemetry.wire import BadBlock
@@ -107,6 +108,19 @@ async def test_what_left_is_told_within_the_deadline_of_its_lane(running: Kept) 
     running.clock.advance(2 * COMMIT_AFTER_NS[Lane.P1])
     await running.told.wait()
     assert running.keeper.counts().untold == 0
+
+
+async def test_where_something_expires_again_and_again_telling_of_it_takes_little_flash(kept: Kept) -> None:
+    """Mutation: a record each time, for ever, since nobody takes it: they push out what there is to tell."""
+    for number in range(360):
+        kept.keeper.offer(record(number, Lane.P2, keep_s=30))
+        kept.clock.advance(kept.clock.boot_ns() + 10 * SECOND_NS)
+        await kept.keeper.commit_due()
+        await kept.keeper.flush()
+    p1, p2 = kept.keeper.counts().lanes[Lane.P1], kept.keeper.counts().lanes[Lane.P2]
+    assert p2.evicted["expired"] > 300
+    assert 1 < p1.durable <= MOST_TELLINGS * 6
+    assert kept.keeper.counts().untold < 70
 
 
 async def test_a_batch_is_taken_like_its_records(kept: Kept) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -189,9 +190,9 @@ def test_what_privacy_forbids_to_tell_stays_untold() -> None:
     rig.spool.quarantine(rig.blocks()[0], "no")
     asked: list[Record] = []
 
-    def forbid(record: Record) -> bool:
+    def forbid(record: Record) -> Record | None:
         asked.append(record)
-        return False
+        return None
 
     for _ in range(3):
         assert not rig.spool.tell_what_left(0, forbid)
@@ -208,3 +209,29 @@ def test_a_purge_that_takes_the_report_along_has_it_told_anew() -> None:
     assert rig.spool.withdraw(Purpose.OPERATION) == 1
     tell_and_take(rig, receiver)
     assert receiver.unexplained(rig) == []
+
+
+def test_what_left_is_told_as_coarsely_as_privacy_asks() -> None:
+    rig = Rig(CrashDisk(), limits=ROOMY)
+    rig.put(record(1))
+    rig.spool.quarantine(rig.blocks()[0], "no")
+    rig.clock.advance(1234)
+    assert rig.spool.tell_what_left(0, lambda record: replace(record, captured_ns=1000))
+    rig.commit()
+    header, body = unpack_block(rig.spool.load(rig.blocks()[0]))
+    assert [stored.captured_ns for stored in unpack_body(header, body)] == [1000]
+
+
+def test_a_purge_of_others_has_nothing_told_twice() -> None:
+    """A count that is told twice counts twice."""
+    rig, receiver = Rig(disk := CrashDisk(), limits=ROOMY), Receiver()
+    rig.put(record(1), record(2))
+    disk.remove(rig.spool.segments(Lane.P1)[0].name)
+    rig.open()
+    assert rig.tell()
+    rig.offer(record(3), record(4, Lane.P2))
+    assert rig.spool.withdraw(Purpose.PERCEPTION) == 2
+    rig.tell()
+    rig.commit()
+    tell_and_take(rig, receiver)
+    assert receiver.unranged == 2
