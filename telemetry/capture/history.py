@@ -61,7 +61,8 @@ class History:
     def put(self, batch: Iterable[Columns]) -> None:
         """Takes what came, of any groups in any order."""
         parts: dict[str, list[tuple[NDArray[np.int64], NDArray[np.float64]]]] = {}
-        for columns in batch:
+        # Of two groups that tell a path at one instant the first in the schema counts.
+        for columns in sorted(batch, key=_group_of):
             for place, spec in self._wanted[columns.group]:
                 raw = columns.values[place]
                 if raw is not None:
@@ -109,6 +110,10 @@ def _answers(ring: Ring, leaf: Leaf, instants_ns: NDArray[np.int64]) -> NDArray[
             return windows_over(ring, leaf.function, instants_ns, leaf.ms)
         case _:
             assert_never(leaf)
+
+
+def _group_of(columns: Columns) -> int:
+    return columns.group
 
 
 def _merged(

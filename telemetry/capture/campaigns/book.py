@@ -136,7 +136,7 @@ class CampaignBook:
     def take_trigger(self, name: str, most: int, t_ns: int) -> int | None:
         """The trigger's number, or None when `most` were told within a day."""
         period = self._period(t_ns)
-        if not self._grants() or self._within_a_day(name, period).triggers >= most:
+        if not self._grants(t_ns) or self._within_a_day(name, period).triggers >= most:
             return None
         now = self._used(name, period)
         after = _Used(now.triggers + 1, now.bytes)
@@ -150,7 +150,7 @@ class CampaignBook:
     def take_bytes(self, name: str, most: int, amount: int, t_ns: int) -> bool:
         """False when with these more than `most` were told within a day."""
         period = self._period(t_ns)
-        if not self._grants() or self._within_a_day(name, period).bytes + amount > most:
+        if not self._grants(t_ns) or self._within_a_day(name, period).bytes + amount > most:
             return False
         now = self._used(name, period)
         after = _Used(now.triggers, now.bytes + amount)
@@ -161,8 +161,7 @@ class CampaignBook:
 
     def withholds(self, t_ns: int) -> bool:
         """True while everything counts as used up, because the book before was lost."""
-        self._period(t_ns)
-        return not self._grants()
+        return not self._grants(t_ns)
 
     def bytes_used(self, name: str, t_ns: int) -> int:
         """Of the account, within a day."""
@@ -171,7 +170,7 @@ class CampaignBook:
     def bytes_left(self, name: str, most: int, t_ns: int) -> int:
         """What `take_bytes` would grant at most."""
         used = self.bytes_used(name, t_ns)
-        return max(0, most - used) if self._grants() else 0
+        return max(0, most - used) if self._grants(t_ns) else 0
 
     def has_fetched(self, name: str, number: int) -> bool:
         """True when that id, or a higher one, was fetched before."""
@@ -180,7 +179,7 @@ class CampaignBook:
     def take_fetch(self, name: str, number: int, t_ns: int) -> bool:
         """True once for each id, in rising order; durable before this returns."""
         self._period(t_ns)
-        if not self._grants() or self.has_fetched(name, number):
+        if not self._grants(t_ns) or self.has_fetched(name, number):
             return False
         account = self._account(name)
         before, account.fetched = account.fetched, number
@@ -215,8 +214,8 @@ class CampaignBook:
         self._powered_ns = max(self._powered_ns, powered_ns)
         return powered_ns // PERIOD_NS
 
-    def _grants(self) -> bool:
-        return self._powered_ns >= self._spent_until_ns
+    def _grants(self, t_ns: int) -> bool:
+        return max(0, t_ns + self._offset_ns) >= self._spent_until_ns
 
     def _account(self, name: str) -> _Account:
         """The account, as the one used last."""

@@ -55,6 +55,15 @@ def test_a_value_holds_until_the_next_one_and_not_a_nanosecond_beyond_its_limit(
     assert asked("age(x)", of, -1, 0, 50, 100, 5100) == [None, 0.0, 50.0, 0.0, 5000.0]
 
 
+def test_of_two_groups_at_one_instant_the_first_counts_whichever_is_put_first() -> None:
+    both = Schema((Group("one", (SignalSpec("x"),)), Group("other", (SignalSpec("x"),))))
+    for order in (1, -1):
+        of = History(both, {"x": PLENTY})
+        told = [Columns(group, np.array([5]), (np.array([value]),)) for group, value in ((0, 1.0), (1, 2.0))]
+        of.put(told[::order])
+        assert (parse("x").at(of, 5), of.dropped) == (1.0, 1)
+
+
 def test_a_value_that_the_vehicle_does_not_know_is_missing_whatever_was_before() -> None:
     for unknown in (math.nan, math.inf, -math.inf):
         of = history((0, 1.0), (100, unknown), (200, 3.0))
@@ -162,7 +171,7 @@ def test_one_path_of_two_groups_is_one_signal() -> None:
     schema = Schema((Group("a", (SignalSpec("x"),)), Group("b", (SignalSpec("x"),))))
     of = History(schema, {"x": PLENTY})
     of.put([replace(columns((5, 1.0), (15, 3.0)), group=1), columns((0, 0.0), (10, 2.0), (15, 9.0))])
-    assert asked("x", of, 0, 5, 10, 15) == [0.0, 1.0, 2.0, 3.0]
+    assert asked("x", of, 0, 5, 10, 15) == [0.0, 1.0, 2.0, 9.0]
     assert of.dropped == 1
 
 

@@ -148,6 +148,20 @@ def test_what_is_no_page_is_said() -> None:
 # --- power cuts ---------------------------------------------------------------------------------------
 
 
+def test_after_a_loss_nothing_goes_by_who_was_asked_first() -> None:
+    """Triggers are asked for ahead of the samples of a little before."""
+    disk = CrashDisk()
+    book(disk).take_trigger("c", 9, 1)
+    for name in disk.names(""):
+        disk.flip_bit(name, 100)
+    told = book(disk)
+    end_ns = 7 * PERIOD_NS
+    assert told.take_trigger("c", 9, end_ns) is not None
+    assert told.withholds(end_ns - 1)
+    assert told.take_trigger("d", 9, end_ns - 1) is None
+    assert not told.take_bytes("c", 100, 1, end_ns - 1)
+
+
 def journey(disk: CrashDisk) -> None:
     """Each grant is marked once it was given."""
     told = book(disk)
