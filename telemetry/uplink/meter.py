@@ -246,7 +246,10 @@ class Meter:
         have to wait for another network or day."""
         try:
             while self.held(Lane.P3) is None:
-                size = self._slice_waits = min(most_bytes, self.slice_bytes)
+                size = min(most_bytes, self.slice_bytes)
+                if size != self._slice_waits:
+                    self._slice_waits = size
+                    self._tell()  # one that is longer now isn't owed any more to who waits behind it
                 if self._slice_may_go(size):
                     return self._begin_slice(size)
                 await self.until_news(self.wakes_ns(Lane.P3))

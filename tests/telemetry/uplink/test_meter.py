@@ -146,6 +146,35 @@ async def test_a_slice_that_gives_up_waiting_holds_no_record_back() -> None:
     assert meter.may_send(Lane.P1, 50_000)
 
 
+async def test_who_waits_behind_an_owed_slice_is_told_when_it_has_become_longer() -> None:
+    # Mutation: the slice waits for its part, the records for the slice, and nothing under way would wake either.
+    clock = SteppingClock()
+    meter = Meter(clock)
+    first = meter.begin(Lane.P1, 8000)
+    step(clock, 0.1)
+    meter.ended(first)
+    meter.records_wait(True)
+    block = meter.begin(Lane.P1, 90_000)
+    waiting = asyncio.ensure_future(meter.slice_turn(1_000_000))
+    await idle()
+    more = meter.begin(Lane.P1, 180_000)
+
+    async def records() -> None:
+        while not meter.may_send(Lane.P1, 1000):
+            await meter.until_news(None)
+
+    following = asyncio.ensure_future(records())
+    await idle()
+    assert not following.done()
+    step(clock, 0.01)
+    meter.ended(block)
+    meter.ended(more)  # the line is seen to be fast: a slice is longer now than its part
+    await idle()
+    assert not waiting.done()
+    assert following.done()
+    waiting.cancel()
+
+
 async def test_a_network_that_does_not_let_objects_go_answers_who_waits_for_a_turn() -> None:
     clock, network = SteppingClock(), SettableNetwork(Network.WIFI)
     meter = Meter(clock, NetworkConfig(), network)
