@@ -127,6 +127,14 @@ class CloudSide:
             uplink=self._uplink.status(),
         )
 
+    def certificate_holds(self) -> bool:
+        """Whether this vehicle's own certificate holds by its clock as it is now."""
+        certificate = self._trust.keys.certificate()
+        if certificate is None:
+            return False
+        from_ns, ends_ns = _validity_ns(certificate)
+        return from_ns <= self._trust.wall.wall_ns() <= ends_ns
+
     def update_source(self) -> ReceiverSource:
         """The receiver's shelf, asked with the certificate that this vehicle has then."""
         paired = self._trust.paired
@@ -264,10 +272,13 @@ class CloudSide:
 
 
 def _ends_ns(certificate_pem: bytes | None) -> int | None:
-    if certificate_pem is None:
-        return None
-    ends = x509.load_pem_x509_certificate(certificate_pem).not_valid_after_utc
-    return int(ends.timestamp()) * SECOND_NS
+    return None if certificate_pem is None else _validity_ns(certificate_pem)[1]
+
+
+def _validity_ns(certificate_pem: bytes) -> tuple[int, int]:
+    certificate = x509.load_pem_x509_certificate(certificate_pem)
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return int(begins.timestamp()) * SECOND_NS, int(ends.timestamp()) * SECOND_NS
 
 
 def never_paired(link: LinkSection) -> CloudStatus:
