@@ -29,6 +29,7 @@ from telemetry.links.link import Hint, LinkError, Unreachable
 from telemetry.links.statusreport import StatusReport, pack_status
 from telemetry.objects import ObjectKeeper, ObjectsConfig
 from telemetry.objects.uplink import ObjectUplink
+from telemetry.records import Lane
 from telemetry.uplink.backlog import Backlog
 from telemetry.uplink.config import UplinkConfig
 from telemetry.uplink.daybook import DayBook
@@ -183,13 +184,17 @@ class CloudSide:
                 continue
             news = report()
             is_due = news != self._told and now_ns >= told_at_ns + REPORT_EVERY_NS
-            if is_due or is_urgent(news, self._told, hinted=now_ns < self._hinted_until_ns):
+            urgent = is_urgent(news, self._told, hinted=now_ns < self._hinted_until_ns)
+            if (is_due or urgent) and self._meter.held(Lane.P0 if urgent else Lane.P2) is None:
                 await self._tell(news)
                 told_at_ns = now_ns
 
     async def _tell(self, news: StatusReport) -> None:
+        packed = pack_status(news)
+        self._meter.reported(len(packed))
+        await self._meter.written()
         try:
-            await self._link.report(pack_status(news))
+            await self._link.report(packed)
         except LinkError as failure:
             # The uplink sees for itself whether the connection is over; the next report tells all of it anyway.
             log.warning("report_failed", reason=str(failure))

@@ -213,6 +213,10 @@ class Meter:
         """Something small about objects goes out and is answered."""
         return self._begin(0, SLICE_OVERHEAD_BYTES, Kind.URGENT)
 
+    def reported(self, size: int) -> None:
+        """A status report of that size goes out."""
+        self._spend(size + BLOCK_OVERHEAD_BYTES)
+
     def attempted(self, failure: LinkError | None = None) -> None:
         """A connection was tried: it costs little if nobody answered."""
         self._spend(ATTEMPT_OVERHEAD_BYTES if type(failure) is Unreachable else CONNECT_OVERHEAD_BYTES)

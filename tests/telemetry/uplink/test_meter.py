@@ -21,7 +21,7 @@ from telemetry.records import Lane
 from telemetry.uplink import Uplink, UplinkState
 from telemetry.uplink.daybook import DAY_NS, DayBook
 from telemetry.uplink.memory import MemoryBacklog
-from telemetry.uplink.meter import BLOCK_OVERHEAD_BYTES, Meter, Passage
+from telemetry.uplink.meter import BLOCK_OVERHEAD_BYTES, CONNECT_OVERHEAD_BYTES, Meter, Passage
 from telemetry.uplink.networks import MeteredRule, NetworkConfig, NetworkRule, RoamingRule
 from telemetry.uplink.speed import LONGEST_QUEUE_NS
 from telemetry.wire import MAX_BLOCK_BYTES
@@ -262,6 +262,36 @@ async def test_a_day_of_calls_that_nobody_answers_leaves_p0_its_reserve() -> Non
     assert uplink.status().counts.attempts > 200
     assert 0 < meter.status().gone_bytes < 300_000
     assert meter.held(Lane.P0) is None
+
+
+async def test_a_start_after_each_connection_is_refunded_none_of_them() -> None:
+    # Mutation: a connection's bytes known to memory alone: a daemon that dies soon after each connects for nothing.
+    disk, clock, starts = CrashDisk(), SteppingClock(), 10
+    for _ in range(starts):
+        days = DayBook.open(disk, "n", clock, "b")
+        meter = Meter(clock, NetworkConfig(), SettableNetwork(Network.ROAMING), days)
+        uplink = Uplink(MemoryLink(MemoryReceiver()), MemoryBacklog(), clock, Random(1), meter=meter)
+        async with running(uplink), asyncio.timeout(10):
+            while not uplink.status().connected:
+                await asyncio.sleep(0.001)
+    gone = DayBook.open(disk, "n", clock, "b").gone("roaming", 1_000_000)
+    assert starts * CONNECT_OVERHEAD_BYTES <= gone
+
+
+async def test_with_the_day_used_up_to_its_last_byte_nobody_connects_until_it_ends() -> None:
+    # Mutation: a connection every five minutes abroad, over which nothing may go.
+    clock, rule = SteppingClock(), RoamingRule(bytes_per_day=20_000, p0_bytes_per_day=0)
+    meter = Meter(clock, NetworkConfig(roaming=rule), SettableNetwork(Network.ROAMING))
+    pass_through(meter, Lane.P0, 20_000)
+    uplink = Uplink(MemoryLink(MemoryReceiver()), MemoryBacklog(), clock, Random(1), meter=meter)
+    async with running(uplink):
+        step(clock, DAY_NS / SECOND_NS - 1)
+        await idle()
+        assert uplink.status().counts.attempts == 0
+        assert "P0 waits until the day ends" in uplink.status().reason
+        step(clock, 1)
+        await idle()
+        assert uplink.status().connected
 
 
 @pytest.mark.parametrize("size", [2_000, 20_000, 40_000, 95_000])
