@@ -7,6 +7,7 @@ gone. A day is 24 hours of boot time, suspend included; what lies between two bo
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Mapping
 from typing import Final
 
@@ -46,6 +47,8 @@ class DayBook:
         self.fault = ""
         self._twin = twin
         self._is_torn = False
+        self._writing = threading.Lock()
+        """Who gave up waiting for a claim leaves its thread behind, and a twin has one writer."""
         self._clock = clock
         self._boot = boot
         self._gone: dict[str, int] = {}
@@ -149,11 +152,12 @@ class DayBook:
             self._proven_boot,
         )  # fmt: skip
         payload = msgspec.msgpack.encode(page)
-        if self._is_torn:
-            self._twin.start_anew(payload)
-            self._is_torn = False
-        else:
-            self._twin.write(payload)
+        with self._writing:
+            if self._is_torn:
+                self._twin.start_anew(payload)
+                self._is_torn = False
+            else:
+                self._twin.write(payload)
 
     def _turn_page(self) -> None:
         now_ns = self._clock.boot_ns()
