@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.pairing import KEYS_FOLDER, Paired, PairingFile, pair
+from agent.pairing import KEYS_FOLDER, Paired, pair
 from ecu.clock import SystemClock
 from ecu.disk import state_folder
 from ecu.keys import FileKeyStore
 from ecu.urgency import Urgency, may_prefer
 from simulator.demo.demo import DRIVE
+from telemetry.links.pairing import PairingFile
 from tests.ecu.urgencies import threads_of, urgency_of
 from tests.receiver.fleet import VEHICLE, a_receiver
 
