@@ -29,6 +29,7 @@ from telemetry.links.link import Hint, LinkError, Unreachable
 from telemetry.links.statusreport import StatusReport, pack_status
 from telemetry.objects import ObjectKeeper, ObjectsConfig
 from telemetry.objects.uplink import ObjectUplink
+from telemetry.records import Lane
 from telemetry.uplink.backlog import Backlog
 from telemetry.uplink.config import UplinkConfig
 from telemetry.uplink.daybook import DayBook
@@ -127,6 +128,14 @@ class CloudSide:
             uplink=self._uplink.status(),
         )
 
+    def certificate_holds(self) -> bool:
+        """Whether this vehicle's own certificate holds by its clock as it is now."""
+        certificate = self._trust.keys.certificate()
+        if certificate is None:
+            return False
+        from_ns, ends_ns = _validity_ns(certificate)
+        return from_ns <= self._trust.wall.wall_ns() <= ends_ns
+
     def update_source(self) -> ReceiverSource:
         """The receiver's shelf, asked with the certificate that this vehicle has then."""
         paired = self._trust.paired
@@ -175,13 +184,17 @@ class CloudSide:
                 continue
             news = report()
             is_due = news != self._told and now_ns >= told_at_ns + REPORT_EVERY_NS
-            if is_due or is_urgent(news, self._told, hinted=now_ns < self._hinted_until_ns):
+            urgent = is_urgent(news, self._told, hinted=now_ns < self._hinted_until_ns)
+            if (is_due or urgent) and self._meter.held(Lane.P0 if urgent else Lane.P2) is None:
                 await self._tell(news)
                 told_at_ns = now_ns
 
     async def _tell(self, news: StatusReport) -> None:
+        packed = pack_status(news)
+        self._meter.reported(len(packed))
+        await self._meter.written()
         try:
-            await self._link.report(pack_status(news))
+            await self._link.report(packed)
         except LinkError as failure:
             # The uplink sees for itself whether the connection is over; the next report tells all of it anyway.
             log.warning("report_failed", reason=str(failure))
@@ -264,10 +277,13 @@ class CloudSide:
 
 
 def _ends_ns(certificate_pem: bytes | None) -> int | None:
-    if certificate_pem is None:
-        return None
-    ends = x509.load_pem_x509_certificate(certificate_pem).not_valid_after_utc
-    return int(ends.timestamp()) * SECOND_NS
+    return None if certificate_pem is None else _validity_ns(certificate_pem)[1]
+
+
+def _validity_ns(certificate_pem: bytes) -> tuple[int, int]:
+    certificate = x509.load_pem_x509_certificate(certificate_pem)
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return int(begins.timestamp()) * SECOND_NS, int(ends.timestamp()) * SECOND_NS
 
 
 def never_paired(link: LinkSection) -> CloudStatus:

@@ -154,7 +154,7 @@ class Daemon:
         if self._gallery is not None:
             works.append(self._gallery.run())
         if self._anchors is not None:
-            works.append(self._anchors.run())
+            works.append(self._anchors.run(self._certificate_holds))
         works.append(self._learning.run())
         if self._stepping is None:
             works.append(self._room.run())
@@ -553,6 +553,9 @@ class Daemon:
     def _plan_file(self) -> Path | None:
         folder = self._updates.taken(Kind.PLAN) if self._updates is not None else None
         return None if folder is None else folder / PLAN_FILE
+
+    def _certificate_holds(self) -> bool:
+        return self._cloud is not None and self._cloud.certificate_holds()
 
     def _is_time_proven(self) -> bool | None:
         """Whether certificates hold by our clock: True once the link stands, False when they don't, None else."""

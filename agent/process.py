@@ -10,8 +10,9 @@ import asyncio
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 # structlog would load it to colour what nobody sees (its place must be taken before).
 sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
@@ -55,6 +56,8 @@ async def _run(config: AgentConfig, state: Path) -> None:
         await Daemon(config, state, os.environ).run(stop)
     finally:
         going_first.cancel()
+        # The loop waits for the threads of its executor, and these for a network that may not answer.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
 
 
 async def _keep_going_first(config: AgentConfig) -> None:
@@ -75,10 +78,18 @@ def main() -> None:
         run(arguments.state, arguments.config)
     except OutriderError as error:
         print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+        _end(error.exit_code)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
-        sys.exit(EXIT_ENVIRONMENT)
+        _end(EXIT_ENVIRONMENT)
+    _end(0)
+
+
+def _end(code: int) -> NoReturn:
+    """At once: the daemon has closed all that it has, and Python would wait for the same threads again."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,15 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, select
 
-from ecu.clock import MILLISECOND_NS
+from ecu.clock import MILLISECOND_NS, SECOND_NS
 from receiver.tables import inbox
 from telemetry.records import PLACES, ClockAnchor, Lane, TimeSource, decode_event
 from telemetry.wire import BadBlock, unpack_block, unpack_body
 
 DRIFT: Final = 1e-4
 """Of a computer's clock that nobody disciplines: 100 parts in a million."""
+STEP_NS: Final = 2 * SECOND_NS
+"""Beyond that and drift a clock didn't go wrong: somebody set it."""
 _LANE, _PURPOSE = PLACES[ClockAnchor]
 
 
@@ -49,9 +51,22 @@ class Timeline:
         told = self._anchors[boot] if boot is not None else []
         for source in (TimeSource.RECEIVER, TimeSource.CERTIFICATES):
             known = [anchor for anchor in told if anchor.source == source.value]
+            if source is TimeSource.CERTIFICATES:
+                known = _after_all(known)
             if known:
                 return _placed(min(known, key=lambda anchor: abs(anchor.boot_ns - captured_ns)), source, captured_ns)
         return Placed(believed_ns, TimeSource.UNPROVEN, None)
+
+
+def _after_all(anchors: list[ClockAnchor]) -> list[ClockAnchor]:
+    """Those that agree with the last: a clock that was set since then was wrong before."""
+    last = max(anchors, key=lambda anchor: anchor.boot_ns, default=None)
+    return [anchor for anchor in anchors if last is not None and _agree(anchor, last)]
+
+
+def _agree(one: ClockAnchor, other: ClockAnchor) -> bool:
+    apart_ns = one.boot_ns - other.boot_ns
+    return abs(one.wall_ns - other.wall_ns - apart_ns) <= STEP_NS + abs(apart_ns) * DRIFT
 
 
 def _placed(anchor: ClockAnchor, source: TimeSource, captured_ns: int) -> Placed:

@@ -7,15 +7,22 @@ with FrameBatch in the place of Signals.
 
 from __future__ import annotations
 
-from typing import Union
+from typing import Annotated, Union
+
+from msgspec import Meta
 
 from ecu.channel import Advance, Done, Message
+
+
+MOST_NS = 1 << 62
+"""No clock is so far from any other, and what is added to one still fits 64 bits."""
+Stamp = Annotated[int, Meta(ge=-MOST_NS, le=MOST_NS)]
 
 
 class SourceHello(Message, frozen=True, tag="source_hello"):
     """`now_ns` is the source's boot time as it says this; a sample comes about every `period_ns`."""
 
-    now_ns: int
+    now_ns: Stamp
     period_ns: int
 
 
@@ -31,7 +38,7 @@ class Signals(Message, frozen=True, tag="signals"):
     out."""
 
     seq: int
-    t_ns: int
+    t_ns: Stamp
     values: dict[str, float]
 
 

@@ -98,8 +98,8 @@ class SignalPlan:
     sources: tuple[GroupCut, ...]
 
 
-_Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]{0,200}$", max_length=200)]
-_Path = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*$", max_length=200)]
+_Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]{0,200}\Z", max_length=200)]
+_Path = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*\Z", max_length=200)]
 _Bit = Annotated[int, Meta(ge=0, lt=FD_BYTES * 8)]
 _Bits = Annotated[int, Meta(ge=1, le=64)]
 _Raw = Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)]

@@ -160,8 +160,17 @@ class _Wire:
     def stay_open(self, ready: asyncio.Event) -> int | None:
         """Opens what isn't open, if its time has come. When to try again; None while it is open."""
         if self._socket is None and self._clock.boot_ns() >= self._due_ns:
-            self._try(ready)
-        return None if self._socket is not None else self._due_ns
+            self._try()
+        if self._socket is None:
+            return self._due_ns
+        asyncio.get_running_loop().add_reader(self._socket, self._woken, self._socket, ready)
+        return None
+
+    @staticmethod
+    def _woken(bus: socket.socket, ready: asyncio.Event) -> None:
+        """Once: as long as something waits to be read the loop would call again and again."""
+        asyncio.get_running_loop().remove_reader(bus)
+        ready.set()
 
     def drain(self) -> Frames:
         """What waits now, but not for ever from a bus that is faster than us."""
@@ -181,7 +190,7 @@ class _Wire:
         self._socket = None
         self.status = replace(self.status, connected=False)
 
-    def _try(self, ready: asyncio.Event) -> None:
+    def _try(self) -> None:
         pause_s = backoff_s(self._attempt, self._rng, RECONNECT_BASE_S, RECONNECT_CAP_S)
         self._due_ns = self._clock.boot_ns() + int(pause_s * SECOND_NS)
         self._attempt += 1
@@ -193,7 +202,6 @@ class _Wire:
         listen_closely(self._socket)
         self._drained_ns, self._dropped = self._clock.boot_ns(), 0
         self.status = replace(self.status, connected=True, reason="")
-        asyncio.get_running_loop().add_reader(self._socket, ready.set)
 
     def _received(self, bus: socket.socket) -> Frames | None:
         now_ns, wall_ns = self._clock.boot_ns(), self._clock.wall_ns()

@@ -15,7 +15,7 @@ from telemetry.signals.canlayout import CAN_FRAME, CANFD_FRAME, frames_of, rows_
 from telemetry.signals.farend import RECONNECT_BASE_S, RECONNECT_CAP_S, Dial, FarEnd, SourceLost
 from telemetry.signals.frames import CLASSIC_BYTES, Frames, concat, in_order
 from telemetry.signals.framesource import LIMITS, BatchLimits, FrameStatus, anchored, portions
-from telemetry.signals.messages import MAX_FRAMES_A_MESSAGE, Begin, FrameBatch, FromBus
+from telemetry.signals.messages import MAX_FRAMES_A_MESSAGE, MOST_NS, Begin, FrameBatch, FromBus
 
 
 class UnixBus:
@@ -141,4 +141,6 @@ def frames_from(message: FrameBatch) -> Frames:
             " check that its version is ours."
         )
     t_ns, bus = np.frombuffer(message.t_ns, np.int64), np.frombuffer(message.bus, np.uint8)
+    if ((t_ns < -MOST_NS) | (t_ns > MOST_NS)).any():
+        raise SourceLost("The bus sent a time that no clock can have: check that its version is ours.")
     return in_order(frames_of(np.frombuffer(message.frames, kind), t_ns, bus))

@@ -7,6 +7,7 @@ gone. A day is 24 hours of boot time, suspend included; what lies between two bo
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Mapping
 from typing import Final
 
@@ -24,7 +25,8 @@ VERSION: Final = 1
 class Page(msgspec.Struct, frozen=True, array_like=True):
     """What lies on flash. `gone` counts bytes by the network's name, what is only claimed included; `elapsed_ns` of the
     day had passed when this was written, at `boot_ns` of that boot. By `began_wall_ns`, proven wall time, the day had
-    begun for certain; 0 while that isn't known. `lost`: what went before isn't known."""
+    begun for certain; 0 while that isn't known; `proven_boot` is the boot that it was proven in. `lost`: what went
+    before isn't known."""
 
     version: int
     boot: str
@@ -33,6 +35,7 @@ class Page(msgspec.Struct, frozen=True, array_like=True):
     began_wall_ns: int
     lost: bool
     gone: dict[str, int]
+    proven_boot: str = ""
 
 
 class DayBook:
@@ -44,12 +47,15 @@ class DayBook:
         self.fault = ""
         self._twin = twin
         self._is_torn = False
+        self._writing = threading.Lock()
+        """Who gave up waiting for a claim leaves its thread behind, and a twin has one writer."""
         self._clock = clock
         self._boot = boot
         self._gone: dict[str, int] = {}
-        self._claimed: dict[str, int] = {}
         self._began_ns = clock.boot_ns()
+        self._claimed: tuple[int, dict[str, int]] = (self._began_ns, {})  # of the day that began then
         self._began_wall_ns = 0
+        self._proven_boot = ""
         page = self._read()
         if page is not None:
             self._take_up(page)
@@ -79,16 +85,16 @@ class DayBook:
     def _take_up(self, page: Page) -> None:
         since_ns = max(0, self._began_ns - page.boot_ns) if page.boot == self._boot else 0
         self._began_ns -= page.elapsed_ns + since_ns
-        self._began_wall_ns = page.began_wall_ns
+        self._began_wall_ns, self._proven_boot = page.began_wall_ns, page.proven_boot
         self.lost = page.lost
-        self._gone, self._claimed = dict(page.gone), dict(page.gone)
+        self._gone, self._claimed = dict(page.gone), (self._began_ns, dict(page.gone))
 
     # --- reading ---
 
     def gone(self, network: str, budget: int) -> int:
         """Bytes that count against today's budget."""
         self._turn_page()
-        return max(self._gone.get(network, 0), budget if self.lost else 0)
+        return self._gone.get(network, 0) + (budget if self.lost else 0)
 
     @property
     def ends_ns(self) -> int:
@@ -104,28 +110,32 @@ class DayBook:
 
     def is_claimed(self, network: str) -> bool:
         """Whether flash knows of all that went, or is about to."""
-        return self._twin is None or self._gone.get(network, 0) <= self._claimed.get(network, 0)
+        began_ns, claimed = self._claimed
+        known = claimed.get(network, 0) if began_ns == self._began_ns else 0
+        return self._twin is None or self._gone.get(network, 0) <= known
 
     def claim(self, network: str, budget: int) -> None:
-        """Writes down what went and a little more. It blocks."""
-        claimed = dict(self._gone)
+        """Writes down what went and a little more. It blocks; another day may begin meanwhile."""
+        began_ns, claimed = self._began_ns, dict(self._gone)
         claimed[network] = claimed.get(network, 0) + budget // CLAIMS_A_DAY
         try:
             self._put(claimed)
         except DiskError as error:
             self.fault = f"What went out today can't be written down, and a restart may forget it: {error}"
         else:
-            self._claimed, self.fault = claimed, ""
+            self._claimed, self.fault = (began_ns, claimed), ""
 
     def proven(self, wall_ns: int) -> None:
-        """Wall time is proven now: a computer that was off for a day begins a new one."""
+        """Wall time is proven now: a computer that was off for a day begins a new one. Within a boot it can't have
+        been off: a clock that is set forward there is no day that passed."""
         now_ns = self._clock.boot_ns()
-        if self._began_wall_ns == 0:
-            # It may have begun earlier, if the computer was off meanwhile; never later.
-            self._began_wall_ns = wall_ns - (now_ns - self._began_ns)
-        elif wall_ns - self._began_wall_ns >= DAY_NS:
+        if self._began_wall_ns and self._proven_boot != self._boot:
+            if wall_ns - self._began_wall_ns < DAY_NS:
+                return
             self._new_day(now_ns)
-            self._began_wall_ns = wall_ns
+        # It may have begun earlier, if the computer was off meanwhile; never later.
+        self._began_wall_ns = max(self._began_wall_ns, wall_ns - (now_ns - self._began_ns))
+        self._proven_boot = self._boot
 
     def close(self) -> None:
         """Exactly what went, and how much of the day is over. It blocks."""
@@ -137,13 +147,17 @@ class DayBook:
         if self._twin is None:
             return
         now_ns = self._clock.boot_ns()
-        page = Page(VERSION, self._boot, now_ns, now_ns - self._began_ns, self._began_wall_ns, self.lost, dict(gone))
+        page = Page(
+            VERSION, self._boot, now_ns, now_ns - self._began_ns, self._began_wall_ns, self.lost, dict(gone),
+            self._proven_boot,
+        )  # fmt: skip
         payload = msgspec.msgpack.encode(page)
-        if self._is_torn:
-            self._twin.start_anew(payload)
-            self._is_torn = False
-        else:
-            self._twin.write(payload)
+        with self._writing:
+            if self._is_torn:
+                self._twin.start_anew(payload)
+                self._is_torn = False
+            else:
+                self._twin.write(payload)
 
     def _turn_page(self) -> None:
         now_ns = self._clock.boot_ns()
@@ -151,6 +165,6 @@ class DayBook:
             self._new_day(now_ns)
 
     def _new_day(self, now_ns: int) -> None:
-        self._began_ns, self._began_wall_ns = now_ns, 0
-        self._gone, self._claimed = {}, {}
+        self._began_ns, self._began_wall_ns, self._proven_boot = now_ns, 0, ""
+        self._gone = {}
         self.lost, self.fault = False, ""

@@ -213,6 +213,10 @@ class Meter:
         """Something small about objects goes out and is answered."""
         return self._begin(0, SLICE_OVERHEAD_BYTES, Kind.URGENT)
 
+    def reported(self, size: int) -> None:
+        """A status report of that size goes out."""
+        self._spend(size + BLOCK_OVERHEAD_BYTES)
+
     def attempted(self, failure: LinkError | None = None) -> None:
         """A connection was tried: it costs little if nobody answered."""
         self._spend(ATTEMPT_OVERHEAD_BYTES if type(failure) is Unreachable else CONNECT_OVERHEAD_BYTES)
@@ -246,7 +250,10 @@ class Meter:
         have to wait for another network or day."""
         try:
             while self.held(Lane.P3) is None:
-                size = self._slice_waits = min(most_bytes, self.slice_bytes)
+                size = min(most_bytes, self.slice_bytes)
+                if size != self._slice_waits:
+                    self._slice_waits = size
+                    self._tell()  # one that is longer now isn't owed any more to who waits behind it
                 if self._slice_may_go(size):
                     return self._begin_slice(size)
                 await self.until_news(self.wakes_ns(Lane.P3))

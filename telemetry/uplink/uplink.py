@@ -84,6 +84,7 @@ class Uplink:
         """Until cancelled; closes the link then. What isn't a LinkError ends it, in an ExceptionGroup."""
         try:
             while True:
+                await self._until_anything_may_go()
                 await self._stay_away(await self._one_connection())
         finally:
             self._board.enter(UplinkState.STOPPED, "stopped", self._clock.boot_ns())
@@ -119,6 +120,12 @@ class Uplink:
         except* LinkError as errors:
             self._enter(UplinkState.WAITING, errors)
 
+    async def _until_anything_may_go(self) -> None:
+        """A connection costs bytes, too: none is made for a day whose last ones are gone."""
+        while (held := self._meter.held(Lane.P0)) is not None:
+            self._board.enter(UplinkState.WAITING, held.words, self._clock.boot_ns())
+            await self._meter.until_news(held.until_ns)
+
     async def _one_connection(self) -> LinkError:
         """Connects and works until it's over; why it is."""
         self._enter(UplinkState.CONNECTING)
@@ -139,6 +146,7 @@ class Uplink:
         except LinkError as error:
             failure = error
         self._meter.attempted(failure)
+        await self._meter.written()
         return failure
 
     async def _work(self) -> LinkError:

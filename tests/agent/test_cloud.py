@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -19,17 +20,22 @@ from agent.config import LinkSection
 from agent.https import VehicleLine
 from agent.links import Trust
 from agent.pairing import PairingRefused, renew
-from ecu.clock import SECOND_NS, OffsetClock, SystemClock
+from ecu.clock import SECOND_NS, OffsetClock, SteppingClock, SystemClock
+from ecu.conditions import Network
 from ecu.disk import DiskFull, RealDisk
 from ecu.keys import MemoryKeyStore, PendingIdentity
+from ecu.network import Reach, SettableNetwork
 from receiver.times import Timeline
 from telemetry.links.link import Unreachable
+from telemetry.links.statusreport import StatusReport
 from telemetry.objects.wire import OBJECTS_PATH
 from telemetry.records import ClockAnchor, Health, Lane, Purpose, Record
 from telemetry.spool import Spool, SpoolKeeper, SpoolLimits
 from telemetry.spool.counts import LaneCounts, MemoryCounters
 from telemetry.uplink.config import UplinkConfig
 from telemetry.uplink.memory import MemoryBacklog
+from telemetry.uplink.meter import BLOCK_OVERHEAD_BYTES, Meter
+from telemetry.uplink.networks import NetworkConfig
 from telemetry.uplink.status import UplinkState
 from tests.contracts.scriptedbroker import HOST, a_scripted_broker, connack
 from tests.receiver.fleet import Vehicle, a_receiver, a_vehicle, make_block, until
@@ -133,6 +139,37 @@ async def test_at_ignition_off_p0_is_stored_before_all_is_quiet_and_the_rest_wai
         await side.last_call()
         assert (backlog.freed, len(backlog)) == (3, 1)
         assert state(side) is UplinkState.STOPPED
+
+
+async def test_a_report_is_counted_and_of_counts_alone_waits_for_a_network_that_lets_p2(tmp_path: Path) -> None:
+    # Mutation: abroad a report a minute takes more than the day's budget, uncounted.
+    async with a_receiver(tmp_path) as receiver:
+        vehicle, network = await a_vehicle(receiver, tmp_path), SettableNetwork(Network.ROAMING)
+        drive, looks = SteppingClock(0, SystemClock().wall_ns()), itertools.count(1)
+        meter = Meter(SystemClock(), NetworkConfig(), network)
+        trust = Trust(vehicle.paired, vehicle.keys, OffsetClock(drive), vehicle.disk)
+        side = CloudSide(
+            trust, MemoryBacklog(), SystemClock(), Random(7), LinkSection(), QUICK, meter=meter,
+            report=lambda: StatusReport(version="1", records_waiting=next(looks)),
+        )  # fmt: skip
+
+        async def pass_minutes(count: int) -> None:
+            for _ in range(count * 60):
+                drive.advance(drive.boot_ns() + SECOND_NS)
+                await asyncio.sleep(0.001)
+
+        async with running(side):
+            await until(lambda: state(side) is UplinkState.CONNECTED)
+            connected = meter.status().gone_bytes
+            await pass_minutes(1)
+            first = meter.status().gone_bytes - connected
+            assert BLOCK_OVERHEAD_BYTES < first < 2 * BLOCK_OVERHEAD_BYTES, "one, whatever the network"
+            await pass_minutes(3)
+            assert meter.status().gone_bytes == connected + first
+            network.reach = Reach(Network.WIFI)
+            await asyncio.sleep(0.15)
+            await pass_minutes(2)
+            assert meter.status().gone_bytes > BLOCK_OVERHEAD_BYTES
 
 
 async def test_bulk_is_marked_as_what_may_go_last(tmp_path: Path) -> None:

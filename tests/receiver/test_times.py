@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,6 +79,30 @@ def test_certificates_vouch_for_what_nobody_signed() -> None:
     assert [anchor.source for anchor in anchors] == ["unproven", "certificates"]
     placed = Timeline(anchors).place(Lane.P0, EPOCHS[Lane.P0], 9, believed_ns=0)
     assert placed == Placed(TRUE_NS + 9, TimeSource.CERTIFICATES, None)
+
+
+@pytest.mark.parametrize("set_right", [True, False], ids=["right", "wrong"])
+async def test_a_clock_that_somebody_sets_while_connected_makes_no_record_wrong(set_right: bool) -> None:
+    # Mutation: one proof a start: a clock that was proven two days behind and then set places all by what it was.
+    behind_ns = 2 * 24 * 3600 * SECOND_NS
+    clock, anchors = SteppingClock(100 * SECOND_NS, TRUE_NS - (behind_ns if set_right else 0)), list[ClockAnchor]()
+    teller = ClockAnchors(clock, "b", EPOCHS, anchors.append)
+    running = asyncio.ensure_future(teller.run(lambda: set_right))
+    await asyncio.sleep(0)
+    teller.proven()
+    clock.set_wall(TRUE_NS if set_right else 0)
+    for _ in range(10):
+        clock.advance(clock.boot_ns() + 60 * SECOND_NS)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    running.cancel()
+    assert [anchor.source for anchor in anchors] == [
+        "unproven", "certificates", "certificates" if set_right else "unproven",
+    ]  # fmt: skip
+    for captured_s in (50, 100, 400, 90_000):
+        placed = Timeline(anchors).place(Lane.P2, EPOCHS[Lane.P2], captured_s * SECOND_NS, believed_ns=0)
+        assert placed.source is TimeSource.CERTIFICATES
+        assert placed.wall_ns == TRUE_NS + (captured_s - 100) * SECOND_NS
 
 
 async def test_the_receiver_reads_a_vehicles_anchors_from_its_inbox(tmp_path: Path) -> None:

@@ -70,6 +70,8 @@ def test_the_plan_of_the_recorded_drive_is_what_its_dbc_files_and_map_give() -> 
         ({"path": "Vehicle.Private.PLAIN.SPEED"}, "Vehicle.Private.PLAIN.SPEED", "twice"),
         ({"unit": "\x1b[2J"}, "signals[0].unit", "regex"),
         ({"name": "a\nb"}, "groups[0].name", "regex"),
+        ({"name": "a\n"}, "groups[0].name", "regex"),
+        ({"path": "Vehicle.Speed\n"}, "signals[0].path", "regex"),
         ({"period_us": 0}, "groups[0].period_us", "1"),
         ({"secret": 1}, "groups[0].signals[0]", "unknown"),
         ({"branches": [{"selector": selector(8), "ranges": [[5, 4]]}]}, "group 0", "in order"),

@@ -248,6 +248,23 @@ async def test_an_interface_that_comes_up_later_is_read_then(times: int, absent:
     bus.far.close()
 
 
+async def test_while_frames_gather_the_loop_is_not_called_for_them_again_and_again() -> None:
+    # Mutation: a reader that stays: a bus that always has something to read takes all of a core.
+    clock, (far, near) = SteppingClock(boot_ns=SECOND_NS), socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    near.setblocking(False)
+    source = SocketCan([lambda: near], clock, Random(1), BatchLimits(latency_ns=MILLISECOND_NS))
+    async with contextlib.aclosing(source.batches()) as batches:
+        for _ in range(3):
+            coming = asyncio.ensure_future(anext(batches))
+            far.send(can_frame(5, b""))
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not asyncio.get_running_loop().remove_reader(near)
+            clock.advance(clock.boot_ns() + MILLISECOND_NS)
+            assert len(await coming) == 1
+    far.close()
+
+
 class CreepingClock(SteppingClock):
     """Time goes on while buses are read, one after another."""
 

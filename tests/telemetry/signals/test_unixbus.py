@@ -12,7 +12,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from ecu.channel import Advance, Done, Message, pair
+from ecu.channel import Advance, ChannelClosed, Done, Message, pair
 from ecu.clock import MILLISECOND_NS, SECOND_NS, SteppingClock
 from ecu.errors import EXIT_ENVIRONMENT
 from telemetry.signals.conversation import Conversation
@@ -133,6 +133,27 @@ async def test_a_clock_that_jumps_makes_no_true_frame_late(rig: Rig, jump_s: int
             assert sent_ns <= batch.t_ns[0] <= rig.clock.boot_ns()
         status = rig.bus.status()
         assert (status.received, status.moved, status.losses) == (20, 2, 0)
+
+
+@pytest.mark.parametrize("hello_ns", [-(1 << 63), (1 << 64) - 1, 0])
+async def test_a_time_that_no_clock_can_have_is_a_lost_source(rig: Rig, hello_ns: int) -> None:
+    # Mutation: what is added to such a clock fits no 64 bits, and the process that reads the bus dies, again and again.
+    async with contextlib.aclosing(rig.bus.batches()) as batches:
+        coming = asyncio.ensure_future(anext(batches))
+        for _ in range(3):
+            end = await rig.far.get()
+            await end.send(SourceHello(hello_ns, 1))
+            for stamp in (-(1 << 63), (1 << 63) - 1):
+                with contextlib.suppress(ChannelClosed):
+                    await end.send(message_of(frames(stamp), 0))
+            while not coming.done() and rig.far.empty():
+                await asyncio.sleep(0)
+                rig.clock.advance(rig.clock.boot_ns() + MILLISECOND_NS)
+            assert not coming.done()
+        assert rig.bus.status().received == 0
+        assert rig.bus.status().reason
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
 
 
 async def test_what_came_before_a_bus_hung_up_isnt_lost(rig: Rig) -> None:

@@ -21,7 +21,7 @@ from telemetry.records import Lane
 from telemetry.uplink import Uplink, UplinkState
 from telemetry.uplink.daybook import DAY_NS, DayBook
 from telemetry.uplink.memory import MemoryBacklog
-from telemetry.uplink.meter import BLOCK_OVERHEAD_BYTES, Meter, Passage
+from telemetry.uplink.meter import BLOCK_OVERHEAD_BYTES, CONNECT_OVERHEAD_BYTES, Meter, Passage
 from telemetry.uplink.networks import MeteredRule, NetworkConfig, NetworkRule, RoamingRule
 from telemetry.uplink.speed import LONGEST_QUEUE_NS
 from telemetry.wire import MAX_BLOCK_BYTES
@@ -146,6 +146,35 @@ async def test_a_slice_that_gives_up_waiting_holds_no_record_back() -> None:
     assert meter.may_send(Lane.P1, 50_000)
 
 
+async def test_who_waits_behind_an_owed_slice_is_told_when_it_has_become_longer() -> None:
+    # Mutation: the slice waits for its part, the records for the slice, and nothing under way would wake either.
+    clock = SteppingClock()
+    meter = Meter(clock)
+    first = meter.begin(Lane.P1, 8000)
+    step(clock, 0.1)
+    meter.ended(first)
+    meter.records_wait(True)
+    block = meter.begin(Lane.P1, 90_000)
+    waiting = asyncio.ensure_future(meter.slice_turn(1_000_000))
+    await idle()
+    more = meter.begin(Lane.P1, 180_000)
+
+    async def records() -> None:
+        while not meter.may_send(Lane.P1, 1000):
+            await meter.until_news(None)
+
+    following = asyncio.ensure_future(records())
+    await idle()
+    assert not following.done()
+    step(clock, 0.01)
+    meter.ended(block)
+    meter.ended(more)  # the line is seen to be fast: a slice is longer now than its part
+    await idle()
+    assert not waiting.done()
+    assert following.done()
+    waiting.cancel()
+
+
 async def test_a_network_that_does_not_let_objects_go_answers_who_waits_for_a_turn() -> None:
     clock, network = SteppingClock(), SettableNetwork(Network.WIFI)
     meter = Meter(clock, NetworkConfig(), network)
@@ -233,6 +262,36 @@ async def test_a_day_of_calls_that_nobody_answers_leaves_p0_its_reserve() -> Non
     assert uplink.status().counts.attempts > 200
     assert 0 < meter.status().gone_bytes < 300_000
     assert meter.held(Lane.P0) is None
+
+
+async def test_a_start_after_each_connection_is_refunded_none_of_them() -> None:
+    # Mutation: a connection's bytes known to memory alone: a daemon that dies soon after each connects for nothing.
+    disk, clock, starts = CrashDisk(), SteppingClock(), 10
+    for _ in range(starts):
+        days = DayBook.open(disk, "n", clock, "b")
+        meter = Meter(clock, NetworkConfig(), SettableNetwork(Network.ROAMING), days)
+        uplink = Uplink(MemoryLink(MemoryReceiver()), MemoryBacklog(), clock, Random(1), meter=meter)
+        async with running(uplink), asyncio.timeout(10):
+            while not uplink.status().connected:
+                await asyncio.sleep(0.001)
+    gone = DayBook.open(disk, "n", clock, "b").gone("roaming", 1_000_000)
+    assert starts * CONNECT_OVERHEAD_BYTES <= gone
+
+
+async def test_with_the_day_used_up_to_its_last_byte_nobody_connects_until_it_ends() -> None:
+    # Mutation: a connection every five minutes abroad, over which nothing may go.
+    clock, rule = SteppingClock(), RoamingRule(bytes_per_day=20_000, p0_bytes_per_day=0)
+    meter = Meter(clock, NetworkConfig(roaming=rule), SettableNetwork(Network.ROAMING))
+    pass_through(meter, Lane.P0, 20_000)
+    uplink = Uplink(MemoryLink(MemoryReceiver()), MemoryBacklog(), clock, Random(1), meter=meter)
+    async with running(uplink):
+        step(clock, DAY_NS / SECOND_NS - 1)
+        await idle()
+        assert uplink.status().counts.attempts == 0
+        assert "P0 waits until the day ends" in uplink.status().reason
+        step(clock, 1)
+        await idle()
+        assert uplink.status().connected
 
 
 @pytest.mark.parametrize("size", [2_000, 20_000, 40_000, 95_000])
