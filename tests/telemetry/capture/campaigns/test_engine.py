@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from ecu.crashdisk import CrashDisk
 from telemetry.capture.campaigns.book import CampaignBook, MemoryShelf, open_book
 from telemetry.capture.campaigns.costs import Signals
+from telemetry.capture.campaigns.ring import Ring
 from telemetry.capture.campaigns.telling import ClipWanted
 from telemetry.records import LastKnownState, SignalBlock, Triggered
 from telemetry.signals.schema import Columns, Schema
@@ -389,3 +391,22 @@ def test_a_set_for_other_signals_is_a_mistake() -> None:
     object.__setattr__(admitted, "signals", Signals(Schema(()), FLOOR))
     with pytest.raises(ValueError, match="other signals"):
         vehicle.engine.adopt(admitted, 0)
+
+
+def test_of_two_campaigns_the_earlier_trigger_wants_its_pictures_first() -> None:
+    budget = {"bytes_per_day": 1 << 40}
+    vehicle = Vehicle().adopt(
+        campaign("late", when(f"{SPEED} > 5"), clip={}, budget=budget),
+        campaign("early", when(f"{PEDAL} > 5"), clip={}, budget=budget),
+    )
+    vehicle.feed(900, rows(MOTION, [100, 800], [0, 900], [0, 0]), rows(BRAKES, [200], [90]))
+    assert [clip.campaign for clip in vehicle.clips] == ["early", "late"]
+
+
+def test_a_ring_counts_what_was_needed_and_had_to_go() -> None:
+    ring = Ring([np.dtype(np.int64)], 10)
+    ring.keep_from_ns = 5
+    times = np.arange(10, dtype=np.int64)
+    ring.append(times, [times])
+    ring.append(times + 10, [times])
+    assert (len(ring), ring.cut) == (10, 5)
