@@ -61,6 +61,8 @@ IDLE_BEHIND_NS: Final = SECOND_NS
 """Of a bus that says nothing, time is taken to have come so far: what it says later may be stamped a little before."""
 STALL_NS: Final = 200 * MILLISECOND_NS
 STATUS_EVERY_NS: Final = SECOND_NS
+MOST_FIXES: Final = 1024
+"""In one message."""
 MOST_WAITING_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -186,8 +188,9 @@ class SignalProcess:
         self._say(Admission(admitted.revision, "", admitted.cost.ring_bytes, admitted.cost.bytes_per_day))
 
     def _take(self, output: Output, until_ns: int) -> None:
-        if output.fixes:
-            self._say(Fixes(tuple((fix.t_ns, fix.latitude, fix.longitude) for fix in output.fixes)))
+        fixes = tuple((fix.t_ns, fix.latitude, fix.longitude) for fix in output.fixes)
+        for first in range(0, len(fixes), MOST_FIXES):
+            self._say(Fixes(fixes[first : first + MOST_FIXES]))
         if output.values:
             self._say(Values(until_ns, output.values))
         items = [self._item(record) for record in output.records]
