@@ -13,7 +13,6 @@ from msgspec import Meta
 
 from ecu.channel import Advance, Done, Message
 
-
 MOST_NS = 1 << 62
 """No clock is so far from any other, and what is added to one still fits 64 bits."""
 Stamp = Annotated[int, Meta(ge=-MOST_NS, le=MOST_NS)]

@@ -11,11 +11,11 @@ from urllib.parse import parse_qsl
 
 from ecu.clock import Clock
 from ecu.errors import UsageFault, shown
+from telemetry.signals.farend import unix_dial
 from telemetry.signals.framesource import LIMITS, BatchLimits, FrameSource
 from telemetry.signals.recording import RecordingRefused, open_recording
 from telemetry.signals.replay import RecordingSource
 from telemetry.signals.socketcan import SocketCan, can_bus
-from telemetry.signals.farend import unix_dial
 from telemetry.signals.unixbus import UnixBus
 
 MAX_RECORDING_BYTES: Final = 1 << 30
