@@ -27,8 +27,9 @@ from telemetry.objects.uplink import ObjectUplink
 from telemetry.objects.wire import ByteRange, Have
 from telemetry.records import Lane, Purpose
 from telemetry.uplink.config import UplinkConfig
+from telemetry.uplink.daybook import DayBook
 from telemetry.uplink.meter import Meter
-from telemetry.uplink.networks import NetworkConfig
+from telemetry.uplink.networks import NetworkConfig, NetworkRule
 from tests.telemetry.objects.rig import Rig, content, picture
 
 CONFIG = ObjectsConfig(max_bytes=1_000_000, object_bytes=100_000, slice_bytes=1024, bytes_per_s=1024)
@@ -437,3 +438,30 @@ def test_whatever_fails_every_object_arrives_whole_or_was_refused(sizes: list[in
         assert stage.link.sent_bytes <= sum(sizes) * (1 + len(failures)) + 1024 * slices
 
     scene(act, link=MemoryObjectLink(failures=failures), sizes=tuple(sizes))
+
+
+class ReadingLink(MemoryObjectLink):
+    """Notes at each slice what a start after a kill would find to have gone, and what has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.disk, self.sent, self.noted = CrashDisk(), 0, list[tuple[int, int]]()
+
+    def send(self, sha256: str, part: ByteRange, data: bytes) -> Have:
+        self.sent += len(data)
+        self.noted.append((DayBook.open(self.disk, "n", SteppingClock(), "b").gone("wired", 1_000_000), self.sent))
+        return super().send(sha256, part, data)
+
+
+def test_no_slice_goes_before_flash_knows_of_it() -> None:
+    # Mutation: what went written down after it went, or with the next connection.
+    link = ReadingLink()
+
+    async def act(stage: Scene) -> None:
+        stage.meter._config = NetworkConfig(wired=NetworkRule(bytes_per_day=1_000_000))
+        stage.meter._days = DayBook.open(link.disk, "n", stage.clock, "b")
+        await stage.drained()
+        assert link.sent >= 60_000
+        assert all(known >= sent for known, sent in link.noted)
+
+    scene(act, link=link, sizes=(60_000,))

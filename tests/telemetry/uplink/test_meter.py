@@ -15,7 +15,7 @@ from ecu.clock import SECOND_NS, SteppingClock
 from ecu.conditions import Network
 from ecu.crashdisk import CrashDisk
 from ecu.network import Reach, SettableNetwork
-from telemetry.links.link import Unreachable
+from telemetry.links.link import Accepted, Unreachable
 from telemetry.links.memory import MemoryLink, MemoryReceiver
 from telemetry.records import Lane
 from telemetry.uplink import Uplink, UplinkState
@@ -104,6 +104,8 @@ def test_p0_waits_for_no_pace_and_the_others_pay_for_it() -> None:
         assert meter.may_send(Lane.P0, 1000)
         pass_through(meter, Lane.P0, 1000)
     assert not meter.may_send(Lane.P1, 1)
+    step(clock, 10 * 1000 / 1000)
+    assert not meter.may_send(Lane.P1, 1), "each of them is paid for"
     step(clock, 10 * (1000 + BLOCK_OVERHEAD_BYTES) * 1.05 / 1000)
     assert meter.may_send(Lane.P1, 1)
 
@@ -276,6 +278,32 @@ async def test_a_start_after_each_connection_is_refunded_none_of_them() -> None:
                 await asyncio.sleep(0.001)
     gone = DayBook.open(disk, "n", clock, "b").gone("roaming", 1_000_000)
     assert starts * CONNECT_OVERHEAD_BYTES <= gone
+
+
+class ReadingLink(MemoryLink):
+    """Reads at each block what a start after a kill would find."""
+
+    def __init__(self, disk: CrashDisk, clock: SteppingClock) -> None:
+        super().__init__(MemoryReceiver())
+        self.disk, self.clock, self.sent = disk, clock, 0
+
+    async def publish(self, lane: Lane, block: bytes) -> Accepted:
+        self.sent += len(block)
+        assert DayBook.open(self.disk, "n", self.clock, "b").gone("roaming", 1_000_000) >= self.sent
+        return await super().publish(lane, block)
+
+
+async def test_no_block_goes_before_flash_knows_of_it() -> None:
+    # Mutation: what went written down after it went, or with the next connection.
+    disk, clock, backlog = CrashDisk(), SteppingClock(), MemoryBacklog()
+    for base in range(5):
+        backlog.add(a_block(Lane.P0, base, count=1, padding=60_000))
+    meter = Meter(clock, NetworkConfig(), SettableNetwork(Network.ROAMING), DayBook.open(disk, "n", clock, "b"))
+    uplink = Uplink(link := ReadingLink(disk, clock), backlog, clock, Random(1), meter=meter)
+    async with running(uplink), asyncio.timeout(10):
+        while len(backlog):
+            await asyncio.sleep(0.001)
+    assert link.sent > 100_000
 
 
 async def test_with_the_day_used_up_to_its_last_byte_nobody_connects_until_it_ends() -> None:
