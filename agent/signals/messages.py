@@ -37,7 +37,7 @@ class Work(Message, frozen=True, tag="work"):
 
 
 class Wanted(Message, frozen=True, tag="wanted"):
-    """campaigns.json as it was signed; empty: none."""
+    """campaigns.json as it was signed; what it holds replaces what was in force, once it is taken."""
 
     campaigns: bytes
 

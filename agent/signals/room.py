@@ -152,7 +152,7 @@ class SignalRoom:
     async def forget(self, purpose: Purpose) -> None:
         """What campaigns retain in memory goes with its process, whatever it is for; another one follows."""
         if self._is_on:
-            await self._side.stop()
+            await self._side.renew()
 
     async def begin(self) -> None:
         """Lockstep. Raises UsageFault, EnvironmentFault."""

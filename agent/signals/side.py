@@ -41,6 +41,12 @@ from telemetry.records import Lane, Purpose, Record, decode_event
 
 MODULE: Final = "agent.signals.process"
 ENDED: Final = "The signals process ended; nothing is captured until it is back."
+DEADLY: Final = 3
+"""Quick ends in a row, each unexplained and with the same campaigns."""
+BARRED: Final = (
+    f"The signals process ended {DEADLY} times soon after it had begun with these campaigns: they aren't in force until"
+    " the agent starts again, or others are signed."
+)
 UNFINISHED: Final = "The signals process didn't tell in time all that it had captured before its end; the rest is lost."
 
 log = structlog.get_logger()
@@ -128,6 +134,10 @@ class SignalSide:
         self._heard = _Heard()
         self._asked: deque[bytes] = deque()
         self._newest = b""
+        self._deaths = 0
+        self._barred: set[bytes] = set()
+        self._changing = asyncio.Lock()
+        """Lockstep: nobody replaces the process while a grant is out."""
         self._fault = ""
         self._usage = self._of_plan = False
         self._complained = ""
@@ -144,6 +154,7 @@ class SignalSide:
         while True:
             await self._live_once()
             await self._restarts.pause()
+            self._bar_deadly()
 
     async def finish(self, t_ns: int, within_s: float) -> bool:
         """The ignition is off: everything captured up to `t_ns` is heard; False when that took too long. Call it once
@@ -173,6 +184,28 @@ class SignalSide:
                 # Of an end of our own making the channel tells nobody.
                 self._gone.set()
 
+    async def renew(self) -> None:
+        """Another process begins, and knows nothing of what this one retained. Raises UsageFault or EnvironmentFault in
+        lockstep."""
+        if not self._lockstep:
+            await self.stop()
+            return
+        async with self._changing:
+            await self.stop()
+            self.taken_records()
+            await self.begin()
+
+    def _bar_deadly(self) -> None:
+        """A set that nobody gets a process past isn't asked for again; the one before it is."""
+        if not self._restarts.quick_deaths or self._fault != ENDED or not self._newest:
+            self._deaths = 0
+            return
+        self._deaths += 1
+        if self._deaths >= DEADLY:
+            self._deaths = 0
+            self._barred.add(self._newest)
+            self._on_health("campaigns_refused", BARRED)
+
     async def _live_once(self) -> None:
         try:
             await self._begin_life()
@@ -200,14 +233,17 @@ class SignalSide:
             prefer(child.pid, Urgency.ORDINARY)
         child.send(self._work())
         for data in self._campaigns.candidates():
-            self._ask(data)
+            if data not in self._barred:
+                self._ask(data)
+        if not self._newest:
+            self._admission = Admission(0, "")
 
     # --- in ---------------------------------------------------------------------------------------
 
     def look(self) -> None:
         """Which campaigns are signed may have changed."""
         newest = self._campaigns.newest()
-        if newest != self._newest:
+        if newest and newest != self._newest and newest not in self._barred:
             self._ask(newest)
 
     def _ask(self, data: bytes) -> None:
@@ -241,6 +277,10 @@ class SignalSide:
 
     async def advance(self, t_ns: int) -> tuple[list[Values], list[Record]]:
         """All that comes of what is true up to and including `t_ns`. Raises UsageFault, EnvironmentFault."""
+        async with self._changing:
+            return await self._advance(t_ns)
+
+    async def _advance(self, t_ns: int) -> tuple[list[Values], list[Record]]:
         assert self._child is not None, "begin first"
         self._done = asyncio.get_running_loop().create_future()
         messages, self._telling = [*self._telling, Advance(t_ns)], []
@@ -333,7 +373,7 @@ class SignalSide:
         return SignalSideStatus(
             pid=child.pid if child is not None and not self._gone.is_set() else None,
             fault=self._fault,
-            refused=self._admission.refused,
+            refused=self._admission.refused or (BARRED if self._campaigns.newest() in self._barred else ""),
             revision=self._admission.revision,
             ring_bytes=self._admission.ring_bytes,
             bytes_per_day=self._admission.bytes_per_day,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -31,7 +32,21 @@ def read_dictionary(number: int, folder: Path = _FOLDER) -> bytes:
     """Of an id in SHA256. Raises EnvironmentFault for other bytes than were shipped: with them nobody else could read
     what this computer writes."""
     path = folder / f"events-{number}.zdict"
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise EnvironmentFault(f"{path} can't be read ({error.strerror}): install Outrider again.") from error
     if hashlib.sha256(data).hexdigest() != SHA256[number]:
         raise EnvironmentFault(f"{path} isn't the dictionary that was shipped: install Outrider again.")
     return data
+
+
+@cache
+def dictionary_to_pack_with(folder: Path = _FOLDER) -> int:
+    """NEWEST_DICTIONARY, or NO_DICTIONARY where its file is damaged: what a vehicle tells is kept all the same, only
+    longer."""
+    try:
+        read_dictionary(NEWEST_DICTIONARY, folder)
+    except EnvironmentFault:
+        return NO_DICTIONARY
+    return NEWEST_DICTIONARY

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from telemetry.dictionaries import NEWEST_DICTIONARY, NO_DICTIONARY
+from telemetry.dictionaries import NO_DICTIONARY, dictionary_to_pack_with
 from telemetry.records import Purpose, RecordBatch, encode_run, list_head
 from telemetry.spool.untold import Report
 from telemetry.wire import HEADER_BYTES, LEVEL, MAX_RECORDS, compressed
@@ -128,7 +128,7 @@ def _reach(group: Sequence[Waiting], start: int, most: int) -> int:
 
 def _dictionary(runs: Sequence[Waiting], level: int) -> int:
     is_small = level == LEVEL and sum(run.size for run in runs) < _DICTIONARY_HELPS_BELOW
-    return NEWEST_DICTIONARY if is_small else NO_DICTIONARY
+    return dictionary_to_pack_with() if is_small else NO_DICTIONARY
 
 
 def _body(runs: Sequence[Waiting], level: int, dictionary: int) -> bytes:

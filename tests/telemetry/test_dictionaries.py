@@ -14,13 +14,19 @@ from msgspec.structs import replace
 from ecu.errors import EnvironmentFault
 from simulator.dictionary import train
 from simulator.events import make_records
-from telemetry.dictionaries import MAX_DICTIONARY_BYTES, NEWEST_DICTIONARY, SHA256, read_dictionary
+from telemetry.dictionaries import (
+    MAX_DICTIONARY_BYTES,
+    NEWEST_DICTIONARY,
+    NO_DICTIONARY,
+    SHA256,
+    dictionary_to_pack_with,
+    read_dictionary,
+)
 from telemetry.records import AnyEvent, Lane, Purpose, Stored, decode_event, encode_records
 from telemetry.spool.packing import Waiting, pack
 from telemetry.wire import (
     CODEC_RECORDS_ZSTD,
     MAX_BLOCK_BYTES,
-    NO_DICTIONARY,
     BadBlock,
     BlockHeader,
     inflated_size,
@@ -58,6 +64,9 @@ def test_other_bytes_than_were_shipped_are_used_for_nothing(tmp_path: Path) -> N
     (tmp_path / "events-1.zdict").write_bytes(data)
     with pytest.raises(EnvironmentFault, match="install Outrider again"):
         read_dictionary(1, tmp_path)
+    assert dictionary_to_pack_with(tmp_path) == NO_DICTIONARY
+    assert dictionary_to_pack_with(tmp_path / "nowhere") == NO_DICTIONARY
+    assert dictionary_to_pack_with() == NEWEST_DICTIONARY
 
 
 def test_training_makes_a_dictionary_of_the_shipped_ones_kind() -> None:

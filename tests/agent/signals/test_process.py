@@ -16,7 +16,7 @@ import pytest
 from agent.perception.settings import Supervision
 from agent.signals.campaigns import CampaignShelf
 from agent.signals.messages import Admission, PicturesWanted, Work
-from agent.signals.side import UNFINISHED, SignalSide
+from agent.signals.side import BARRED, DEADLY, UNFINISHED, SignalSide
 from ecu.crashdisk import CrashDisk
 from ecu.errors import UsageFault
 from telemetry.capture.campaigns.floor import CampaignFloor
@@ -213,6 +213,53 @@ async def test_a_process_that_dies_is_replaced_and_takes_the_campaigns_again(tmp
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+        await side.stop()
+
+
+async def test_a_set_that_no_process_lives_with_is_barred_until_another_is_signed(tmp_path: Path) -> None:
+    deadly = campaigns(STEADY)
+
+    class Killing(Scene):
+        def on_admission(self, admission: Admission) -> None:
+            super().on_admission(admission)
+            if (self.folder / "campaigns.json").read_bytes() == deadly:
+                os.kill(side.status().pid or 0, signal.SIGKILL)
+
+    scene = Killing(tmp_path, deadly, realtime=True)
+    side = scene.side()
+    running = asyncio.create_task(side.run())
+    try:
+        await scene.until(lambda: f"campaigns_refused: {BARRED}" in scene.health)
+        assert len(scene.admissions) == DEADLY
+        scene.values.clear()
+        await scene.until(lambda: scene.values)
+        side.look()
+        assert (side.status().refused, side.status().revision, side.status().fault) == (BARRED, 0, "")
+        (tmp_path / "campaigns.json").write_bytes(campaigns(STEADY, CLIP))
+        side.look()
+        await scene.until(lambda: len(scene.admissions) > DEADLY)
+        assert (side.status().refused, side.status().revision) == ("", 1)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await side.stop()
+
+
+async def test_in_lockstep_a_process_that_was_renewed_goes_on_with_nothing_retained(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, campaigns(STEADY))
+    side = scene.side()
+    await side.begin()
+    try:
+        await side.advance(500 * MS)
+        pid = side.status().pid
+        scene.from_ns = 500 * MS
+        granted = asyncio.create_task(side.advance(600 * MS))
+        await asyncio.gather(granted, side.renew())
+        assert side.status().pid not in (None, pid)
+        values, _ = await side.advance(700 * MS)
+        assert values
+        assert (side.status().fault, scene.health) == ("", [])
+    finally:
         await side.stop()
 
 
