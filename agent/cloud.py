@@ -55,8 +55,8 @@ class TimeRefused(LinkError):
 
 
 class CloudSide:
-    """Runs the uplink of a paired vehicle. Everything it can't do is retried; its records wait on flash. `time_heard` gives
-    what a GNSS receiver said last of the time."""
+    """Runs the uplink of a paired vehicle. Everything it can't do is retried; its records wait on flash.
+    `time_heard` gives what a GNSS receiver said last of the time."""
 
     def __init__(
         self,
