@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,9 +20,9 @@ from agent.signals.messages import TimeHeard
 from ecu.clock import SECOND_NS, OffsetClock, SystemClock
 from telemetry.links.link import LinkError
 from telemetry.records import ClockAnchor, Lane
-from telemetry.uplink.config import UplinkConfig
 from telemetry.uplink.memory import MemoryBacklog
-from tests.receiver.fleet import Vehicle, a_receiver, a_vehicle
+from tests.agent.test_cloud import QUICK, running
+from tests.receiver.fleet import Vehicle, a_receiver, a_vehicle, make_block, until
 
 DAY_NS = 24 * 3600 * SECOND_NS
 BEGIN_NS, END_NS = 1000 * DAY_NS, 1090 * DAY_NS
@@ -59,12 +61,13 @@ class Away:
     def __init__(self, vehicle: Vehicle, *, off_ns: int = 0, age_ns: int = 0) -> None:
         self.wall = OffsetClock(SystemClock(), -SystemClock().wall_ns())
         self.told: list[ClockAnchor] = []
+        self.backlog = MemoryBacklog()
         anchors = ClockAnchors(self.wall, "boot", {Lane.P1: bytes(16)}, self.told.append)
         clock = SystemClock()
         heard = TimeHeard(clock.boot_ns() - age_ns, clock.wall_ns() - age_ns + off_ns)
         self.side = CloudSide(
-            Trust(vehicle.paired, vehicle.keys, self.wall, vehicle.disk), MemoryBacklog(), clock, Random(7),
-            LinkSection(), anchors=anchors, time_heard=lambda: heard, uplink=UplinkConfig(),
+            Trust(vehicle.paired, vehicle.keys, self.wall, vehicle.disk), self.backlog, clock, Random(7),
+            LinkSection(), anchors=anchors, time_heard=lambda: heard, uplink=QUICK,
         )  # fmt: skip
 
     @property
@@ -104,6 +107,17 @@ async def test_what_is_left_is_taken_unproven_within_its_bounds(tmp_path: Path) 
                 await away.side._set_clock()
             assert away.wall.wall_ns() < DAY_NS
         assert away.sources == ["unproven"] * is_taken
+
+
+async def test_where_only_the_signed_time_is_out_of_reach_the_link_connects_by_gnss(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle = await a_vehicle(receiver, tmp_path)
+        nobody = msgspec.structs.replace(vehicle.paired, https_port=1)
+        away = Away(replace(vehicle, paired=nobody))
+        away.backlog.add(make_block())
+        async with running(away.side):
+            await until(lambda: away.backlog.freed == 3)
+    assert away.sources == ["unproven", "certificates"]
 
 
 async def test_a_clock_that_was_proven_is_so_no_more_once_it_was_set_by_gnss(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from agent.finding import Gravity
 from agent.perception.settings import Supervision
 from agent.signals.capturing import MOST_TOLD, Capturing
 from agent.signals.findings import on_gnss
-from agent.signals.messages import SignalsStatus, Work
+from agent.signals.messages import SignalsStatus, TimeHeard, Work
 from agent.signals.room import OF_GNSS, SignalRoom, SignalRoomStatus, signal_settings
 from agent.signals.side import SignalSide, SignalSideStatus
 from ecu.clock import SystemClock
@@ -32,12 +32,13 @@ from telemetry.records import Record
 from telemetry.signals import vss
 from telemetry.signals.frames import Frames
 from telemetry.signals.gnss import BAUDS
-from telemetry.signals.nmea import GNSS_GROUPS
+from telemetry.signals.nmea import GNSS_GROUPS, TimeSaid
 from telemetry.signals.plan import Cut, GroupCut, SignalPlan
 from telemetry.signals.schema import Columns, Form, Group, Schema, SignalSpec
 from tests.agent.signals.bus import MS, PLAN, SPEED, campaign, campaigns
 from tests.agent.signals.test_capturing import FLOOR, OPEN, told_of
 from tests.agent.signals.test_process import Scene
+from tests.agent.signals.test_time import on_the_road
 from tests.receiver.fleet import until
 from tests.telemetry.signals.test_nmea import GGA, RMC, sentence
 
@@ -141,6 +142,14 @@ async def test_a_receiver_alone_is_heard_by_an_agent_that_keeps_zones(tmp_path: 
         await room.close(10.0)
     assert {vss.LATITUDE, vss.LONGITUDE} <= values.keys() <= OF_GNSS
     assert (room.status().gnss, ill) == (line[1], [])
+
+
+async def test_the_time_is_handed_on_once_a_second_however_often_the_receiver_says_it(tmp_path: Path) -> None:
+    async with on_the_road(tmp_path, campaigns(WHERE), has_bus=False) as vehicle:
+        for tenths in (0, 4, 9, 10, 12, 25):
+            vehicle.process._say_time(TimeSaid(tenths * 100 * MS, 7))
+        heard = [await vehicle.until(TimeHeard) for _ in range(3)]
+    assert [one.t_ns for one in heard] == [0, 1000 * MS, 2500 * MS]
 
 
 # --- capturing ------------------------------------------------------------------------------------
