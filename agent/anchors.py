@@ -49,6 +49,11 @@ class ClockAnchors:
             self._is_proven = True
             self.told(TimeSource.CERTIFICATES)
 
+    def unproven(self) -> None:
+        """The clock was set by a time that nobody signed."""
+        self._is_proven = False
+        self.told(TimeSource.UNPROVEN)
+
     def told(self, source: TimeSource, within_ns: int = 0) -> None:
         within_ms = -(-within_ns // MILLISECOND_NS)
         boot_ns, wall_ns = self._clock.boot_ns(), self._clock.wall_ns()

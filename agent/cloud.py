@@ -11,6 +11,7 @@ from typing import Final, assert_never
 import structlog
 from cryptography import x509
 
+from agent import gnsstime
 from agent.anchors import ClockAnchors
 from agent.config import LinkSection
 from agent.links import Trust, ends_at_receiver, open_link
@@ -18,6 +19,7 @@ from agent.objectlink import HttpsObjectLink
 from agent.pairing import PairingRefused, fetch_time, prove, renew, tls_context
 from agent.renewal import TIME_FLOOR_WALL_NS, Renewal, due
 from agent.report import is_urgent
+from agent.signals.messages import TimeHeard
 from agent.status import CloudStatus
 from agent.updatesource import ReceiverSource
 from ecu.clock import SECOND_NS, Clock, SystemClock, boot_id
@@ -53,7 +55,8 @@ class TimeRefused(LinkError):
 
 
 class CloudSide:
-    """Runs the uplink of a paired vehicle. Everything it can't do is retried; its records wait on flash."""
+    """Runs the uplink of a paired vehicle. Everything it can't do is retried; its records wait on flash.
+    `time_heard` gives what a GNSS receiver said last of the time."""
 
     def __init__(
         self,
@@ -67,9 +70,12 @@ class CloudSide:
         report: Callable[[], StatusReport] | None = None,
         meter: Meter | None = None,
         anchors: ClockAnchors | None = None,
+        time_heard: Callable[[], TimeHeard | None] = lambda: None,
     ) -> None:
         self._trust = trust
         self._anchors = anchors
+        self._time_heard = time_heard
+        self._holds_signed_time = False
         self._meter = meter or Meter(clock)
         self._clock = clock
         self._kind = link.kind
@@ -151,7 +157,16 @@ class CloudSide:
         return self._objects
 
     async def _set_clock(self) -> None:
-        """Corrects the wall clock by the receiver's signed time. Raises LinkError when it can't be had."""
+        """Corrects the wall clock by the receiver's signed time; by a GNSS receiver's when that can't be had. Raises
+        LinkError when neither can."""
+        try:
+            await self._set_by_receiver()
+        except LinkError as failure:
+            if not self._set_by_gnss(failure):
+                raise
+        self._nudge()
+
+    async def _set_by_receiver(self) -> None:
         time = await asyncio.to_thread(fetch_time, self._trust.paired, self._clock)
         if time.wall_ns < TIME_FLOOR_WALL_NS:
             raise TimeRefused("The receiver's time lies before this software was made; it isn't believed.")
@@ -160,7 +175,24 @@ class CloudSide:
         self._trust.wall.correct(wall_ns)
         if self._anchors is not None:
             self._anchors.corrected(time.within_ns // 2)
-        self._nudge()
+        self._holds_signed_time = True
+
+    def _set_by_gnss(self, failure: LinkError) -> bool:
+        """Whether it was. Time that was signed in this life goes on by boot time, and isn't given up for it."""
+        heard, wall = self._time_heard(), self._trust.wall
+        if heard is None or self._holds_signed_time:
+            return False
+        now_ns, certificate = wall.boot_ns(), self._trust.keys.certificate()
+        why = gnsstime.why_not(heard, now_ns, None if certificate is None else _validity_ns(certificate))
+        if why:
+            log.warning("gnss_time_unused", reason=why)
+            return False
+        wall_ns = gnsstime.at(heard, now_ns)
+        log.warning("clock_set_by_gnss", by_ns=wall_ns - wall.wall_ns(), instead_of=str(failure))
+        wall.correct(wall_ns)
+        if self._anchors is not None:
+            self._anchors.unproven()
+        return True
 
     def _nudge(self) -> None:
         self._uplink.nudge()

@@ -63,6 +63,13 @@ class SignalsSection(Section):
         default="", description="File that says what a bus's frames hold, until a release brings one (signals compile)."
     )
 
+    gnss: str = Field(
+        default="", description="Serial line (or pipe) of a GNSS receiver that speaks NMEA 0183; at real time only."
+    )
+    gnss_baud: Literal[4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800] = Field(
+        default=9600, description="That line's speed, 8N1."
+    )
+
     @property
     def bus(self) -> str:
         """The source, where it is a bus."""

@@ -438,7 +438,7 @@ class Daemon:
         return CloudSide(
             trust, self._keeper, self._clock, self._rng, self._config.link, self._config.uplink, self._hinted,
             lambda: report_of(self.status()), open_meter(self._config.network, self._disk),
-            self._anchors,
+            self._anchors, lambda: self._room.time_heard,
         )  # fmt: skip
 
     def _hinted(self) -> None:

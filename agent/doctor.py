@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from agent.finding import Finding, Gravity
 from agent.learning.gates import Gate
-from agent.signals.findings import on_bus
+from agent.signals.findings import on_bus, on_gnss
 from agent.status import AgentStatus
 from agent.uploading import uploading
 from ecu.clock import SECOND_NS
@@ -76,10 +76,11 @@ def _signals(status: AgentStatus) -> Iterator[Finding]:
     signals = status.signals
     if status.campaigns.bus:
         yield from on_bus(status.campaigns)
-    elif signals is None:
+    elif signals is None and not status.campaigns.gnss:
         yield Finding(Gravity.NOTE, "signals", "No signal source is configured.", "Set [signals] source.")
-    elif not signals.connected:
+    elif signals is not None and not signals.connected:
         yield Finding(Gravity.BAD, "signals", signals.reason, "The agent connects again by itself.")
+    yield from on_gnss(status.campaigns)
 
 
 def _updates(status: AgentStatus) -> Iterator[Finding]:

@@ -131,6 +131,10 @@ def _campaigns(room: Any) -> list[str]:
     if (side := room["side"]) is None:
         return []
     lines = [f"bus       {room['bus']}, {_received(side)} frames"] if room["bus"] else []
+    if room["gnss"] and (told := side["told"]) is not None:
+        lines.append(
+            f"gnss      {room['gnss']}, " + (told["gnss"] or f"{told['counts'].get('gnss_taken', 0):,} sentences")
+        )
     lines.append(
         f"campaigns revision {side['revision']}" + (f"; refused: {side['refused']}" if side["refused"] else "")
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -18,6 +18,7 @@ from telemetry.capture.campaigns.book import CampaignBook
 from telemetry.capture.campaigns.campaign import Campaign, CampaignSet, OnAnomaly
 from telemetry.capture.campaigns.engine import CampaignEngine, Told
 from telemetry.capture.campaigns.floor import CampaignFloor
+from telemetry.capture.campaigns.gate import cut
 from telemetry.capture.campaigns.parsing import expression_of, parse_campaigns
 from telemetry.capture.campaigns.telling import ClipWanted
 from telemetry.capture.expressions import parse
@@ -29,6 +30,7 @@ from telemetry.records import Record
 from telemetry.signals import vss
 from telemetry.signals.decode import Decoder
 from telemetry.signals.frames import Frames, concat, no_frames
+from telemetry.signals.nmea import GNSS_GROUPS
 from telemetry.signals.plan import SignalPlan
 from telemetry.signals.schema import Columns, Form, Group, Schema, SignalSpec, physical
 
@@ -56,7 +58,8 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class _Signals:
-    """All that there is to know for one schema: the plan's groups first, then one for each path that is told."""
+    """All that there is to know for one schema: the plan's groups first, then the GNSS receiver's, then one for
+    each path that is told."""
 
     schema: Schema
     foreign: Mapping[str, int]
@@ -64,7 +67,7 @@ class _Signals:
 
 class Capturing:
     """`wanted_values` are paths whose last values each step brings; `max_event_bytes` is the longest event that the
-    spool takes. `book` says what campaigns may still tell."""
+    spool takes. `book` says what campaigns may still tell. `has_gnss`: a receiver's columns come, too."""
 
     def __init__(
         self,
@@ -74,6 +77,8 @@ class Capturing:
         book: CampaignBook,
         max_event_bytes: int,
         wanted_values: Collection[str] = (),
+        *,
+        has_gnss: bool = False,
     ) -> None:
         self.untaken = 0
         """Values that the agent told and that found no room."""
@@ -84,6 +89,7 @@ class Capturing:
         self.unfit = 0
         """Rows that no record could hold."""
         self._plan = plan
+        self._gnss = GNSS_GROUPS if has_gnss else ()
         self._policy = policy
         self._floor = floor
         self._book = book
@@ -96,6 +102,7 @@ class Capturing:
         self._frames: list[Frames] = []
         self._cold: list[Frames] = []
         self._told: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
+        self._columns: list[Columns] = []
         self._told_count = 0
         self._hot_ns = self._cold_ns = -1
         self._decoders: tuple[Decoder | None, Decoder | None] = (None, None)
@@ -134,11 +141,11 @@ class Capturing:
         return (path for path in paths if self._plan is None or path.startswith(FOREIGN))
 
     def _with_foreign(self, paths: Collection[str]) -> _Signals:
-        planned = self._plan.schema.groups if self._plan is not None else ()
-        known = {signal.path for group in planned for signal in group.signals}
+        steady = (*(self._plan.schema.groups if self._plan is not None else ()), *self._gnss)
+        known = {signal.path for group in steady for signal in group.signals}
         foreign = sorted(set(paths) - known)
         groups = tuple(Group(path, (SignalSpec(path, Form.FLOAT),)) for path in foreign)
-        return _Signals(Schema((*planned, *groups)), {path: len(planned) + i for i, path in enumerate(foreign)})
+        return _Signals(Schema((*steady, *groups)), {path: len(steady) + i for i, path in enumerate(foreign)})
 
     def _new_engine(self) -> CampaignEngine:
         return CampaignEngine(self._signals.schema, self._packed, self._book)
@@ -164,6 +171,20 @@ class Capturing:
                 continue
             self._told[path].append((t_ns, value))
             self._told_count += 1
+
+    @property
+    def gnss_group(self) -> int:
+        """The number of the first of GNSS_GROUPS; no campaign changes it."""
+        return len(self._plan.schema.groups) if self._plan is not None else 0
+
+    def tell_columns(self, parts: Iterable[Columns]) -> None:
+        """Of the receiver's groups, each in order of time over all calls. As with `tell`, what is late is of now."""
+        for part in parts:
+            if self._told_count + len(part) > MOST_TOLD:
+                self.untaken += len(part)
+                continue
+            self._columns.append(part)
+            self._told_count += len(part)
 
     def hear(self, frames: Frames) -> None:
         """Frames of a bus, in order of time over all calls."""
@@ -217,6 +238,7 @@ class Capturing:
             return until_ns
         firsts = [int(frames.t_ns[0]) for frames in self._frames]
         firsts += [t_ns for pairs in self._told.values() for t_ns, _ in pairs]
+        firsts += [int(part.t_ns[0]) for part in self._columns if len(part)]
         first_ns = max(self._hot_ns, min(firsts, default=until_ns))
         return min(until_ns, first_ns + COLD_EVERY_NS)
 
@@ -224,7 +246,8 @@ class Capturing:
         frames = self._up_to(until_ns)
         self._cold.append(frames)
         hot, _ = self._decoders
-        parts = [*(hot.decode(frames) if hot is not None else ()), *self._told_columns(until_ns)]
+        decoded = hot.decode(frames) if hot is not None else ()
+        parts = [*decoded, *self._columns_up_to(until_ns), *self._told_columns(until_ns)]
         output.values |= self._last_values(parts)
         output.add(self._engine.feed(self._privacy.treat(parts), until_ns, hot_only=True))
         self._hot_ns = until_ns
@@ -246,6 +269,17 @@ class Capturing:
         self.late += begin
         self._frames = [frames.rows(slice(end, None))] if end < len(frames) else []
         return frames.rows(slice(begin, end))
+
+    def _columns_up_to(self, until_ns: int) -> Iterator[Columns]:
+        waiting, self._columns = self._columns, []
+        for part in waiting:
+            end = int(np.searchsorted(part.t_ns, until_ns, side="right"))
+            self._told_count -= end
+            if end < len(part):
+                self._columns.append(cut(part, end, len(part)))
+            if end:
+                now = cut(part, 0, end)
+                yield replace(now, t_ns=self._not_late(now.t_ns.tolist()))
 
     def _told_columns(self, until_ns: int) -> Iterator[Columns]:
         """Those of now; what is of later waits, by its path: its group's number may be another then."""

@@ -23,6 +23,19 @@ def on_bus(room: SignalRoomStatus) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def on_gnss(room: SignalRoomStatus) -> Iterator[Finding]:
+    if not room.gnss:
+        return
+    told = room.side.told if room.side is not None else None
+    if told is None:
+        yield Finding(Gravity.NOTE, "gnss", f"Nothing has been heard of {room.gnss} yet.")
+    elif told.gnss:
+        yield Finding(Gravity.BAD, "gnss", told.gnss, "The agent opens it again by itself.")
+    elif told.counts.get("gnss_damaged", 0) > told.counts.get("gnss_taken", 0):
+        words = f"Most of what {room.gnss} says is damaged."
+        yield Finding(Gravity.BAD, "gnss", words, "Look at [signals] gnss_baud, and at its line.")
+
+
 _IDLE: Final[dict[str, tuple[str, str]]] = {
     "no_consent": ("waits for its owner's consent to its purpose", "[privacy] consents."),
     "denied": ("would look at what its owner denies, and does nothing", "[privacy] deny and position."),

@@ -23,7 +23,7 @@ class Work(Message, frozen=True, tag="work"):
     """All that a process begins with. `source` is a bus (a URL) or empty, then only what the agent tells comes in;
     `plan` is a file, or empty; `privacy` and `floor` are the owner's sections as JSON; `told` are the VSS paths that
     the agent wants as Values; `folder` is where the campaigns' book lies. Not `realtime` means lockstep from `from_ns`
-    on."""
+    on. `gnss` is a receiver's serial line, or empty; there is none in lockstep."""
 
     source: str
     plan: str
@@ -34,6 +34,8 @@ class Work(Message, frozen=True, tag="work"):
     most_event_bytes: int
     realtime: bool
     from_ns: int
+    gnss: str = ""
+    gnss_baud: int = 9600
 
 
 class Wanted(Message, frozen=True, tag="wanted"):
@@ -85,6 +87,13 @@ class Values(Message, frozen=True, tag="values"):
     values: dict[str, float]
 
 
+class TimeHeard(Message, frozen=True, tag="time_heard"):
+    """UTC as the GNSS receiver has it, ns since 1970, at boot time `t_ns`; one a second at most. Nobody signed it."""
+
+    t_ns: int
+    wall_ns: int
+
+
 class Item(msgspec.Struct, frozen=True, array_like=True):
     """A record for the spool. `event` is encoded; `keep_s` is for how long it is wanted, seconds."""
 
@@ -126,13 +135,14 @@ class CampaignCounts(msgspec.Struct, frozen=True):
 
 
 class SignalsStatus(Message, frozen=True, tag="signals_status"):
-    """`source` in words, empty when all is well; `counts` are the source's and the engine's; `cpu_ns` is what the
-    process has used so far."""
+    """`source` in words, empty when all is well, and so `gnss`; `counts` are the sources' and the engine's; `cpu_ns` is
+    what the process has used so far."""
 
     source: str
     counts: Mapping[str, int]
     campaigns: tuple[CampaignCounts, ...]
     cpu_ns: int
+    gnss: str = ""
 
 
 class SignalsFault(Message, frozen=True, tag="signals_fault"):
@@ -146,5 +156,5 @@ class SignalsFault(Message, frozen=True, tag="signals_fault"):
 
 ToSignals = Union[Work, Wanted, WallTime, Told, Finish, Advance]  # noqa: UP007
 FromSignals = Union[  # noqa: UP007
-    SignalsReady, Admission, Values, Captured, PicturesWanted, SignalsStatus, SignalsFault, Done
+    SignalsReady, Admission, Values, TimeHeard, Captured, PicturesWanted, SignalsStatus, SignalsFault, Done
 ]

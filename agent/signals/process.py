@@ -30,6 +30,7 @@ from agent.signals.messages import (
     SignalsFault,
     SignalsReady,
     SignalsStatus,
+    TimeHeard,
     Told,
     ToSignals,
     Values,
@@ -49,7 +50,9 @@ from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.privacy.policy import PrivacyPolicy
 from telemetry.records import Record, encode_event
 from telemetry.signals.conversation import Conversation
-from telemetry.signals.framesource import FrameSource
+from telemetry.signals.framesource import FrameSource, FrameStatus
+from telemetry.signals.gnss import GnssSource, GnssStatus, serial_line
+from telemetry.signals.nmea import TimeSaid
 from telemetry.signals.plan import MAX_PLAN_BYTES, PlanFileRefused, SignalPlan, load_plan
 from telemetry.signals.sources import open_frames
 
@@ -62,9 +65,13 @@ TOLD_BEHIND_NS: Final = 40 * MILLISECOND_NS
 """Without a bus: what the agent tells is on its way for so long, and has its own stamp."""
 STALL_NS: Final = 200 * MILLISECOND_NS
 STATUS_EVERY_NS: Final = SECOND_NS
+TIME_EVERY_NS: Final = SECOND_NS
 MOST_WAITING_BYTES: Final = 16 * 1024 * 1024
 """Of records; of other messages MOST_WAITING, beside answers, of which none comes unasked."""
 MOST_WAITING: Final = 4096
+
+
+_MAY_BE_LOST: Final = (Values, TimeHeard, PicturesWanted, SignalsStatus)
 
 
 class SignalProcess:
@@ -86,7 +93,11 @@ class SignalProcess:
             book,
             work.most_event_bytes,
             work.told,
+            has_gnss=bool(work.gnss),
         )
+        line = serial_line(Path(work.gnss), work.gnss_baud) if work.gnss else None
+        self._gnss = GnssSource(line, clock, rng, self._capturing.gnss_group) if line is not None else None
+        self._time_due_ns = 0
         self._admitted: Admitted | None = None
         self._wall_s = 0
         # Campaigns begin now, not when the computer did: a fetch would look for what came at its start.
@@ -106,6 +117,8 @@ class SignalProcess:
             works += [self._tick()]
             if self._source is not None:
                 works += [self._follow(self._source)]
+            if self._gnss is not None:
+                works += [self._follow_gnss(self._gnss)]
         elif self._source is not None:
             await self._source.begin(self._work.from_ns)
         try:
@@ -145,6 +158,13 @@ class SignalProcess:
                 self._capturing.hear(frames)
                 # Another frame of the last one's very instant may come yet.
                 self._until(int(frames.t_ns[-1]) - 1)
+
+    async def _follow_gnss(self, gnss: GnssSource) -> None:
+        async with contextlib.aclosing(gnss.told()) as told:
+            async for heard in told:
+                self._capturing.tell_columns(heard.columns)
+                for said in heard.times[-1:]:
+                    self._say_time(said)
 
     async def _tick(self) -> None:
         """Time goes on when nothing comes, too."""
@@ -199,6 +219,11 @@ class SignalProcess:
         for clip in output.clips:
             self._say(PicturesWanted(clip.campaign, clip.number, clip.t_ns, clip.before, clip.after))
 
+    def _say_time(self, said: TimeSaid) -> None:
+        if said.t_ns >= self._time_due_ns:
+            self._time_due_ns = said.t_ns + TIME_EVERY_NS
+            self._say(TimeHeard(said.t_ns, said.wall_ns))
+
     def _item(self, record: Record) -> Item:
         return Item(
             int(record.lane),
@@ -213,7 +238,7 @@ class SignalProcess:
         if isinstance(message, Captured) and self._waiting_bytes + length > MOST_WAITING_BYTES:
             self._unsaid += len(message.items)
             return
-        if len(self._waiting) >= MOST_WAITING and isinstance(message, Values | PicturesWanted | SignalsStatus):
+        if len(self._waiting) >= MOST_WAITING and isinstance(message, _MAY_BE_LOST):
             self._unsaid += 1
             return
         self._waiting.append(message)
@@ -239,8 +264,11 @@ class SignalProcess:
         own = {**counts.pop("", {}), "unsaid": self._unsaid}
         if source is not None:
             own |= {name: getattr(source, name) for name in ("received", "missed", "moved", "losses", "errors")}
-        reason = "" if source is None or source.connected else source.reason
-        return SignalsStatus(reason, own, tuple(self._campaign(name, of) for name, of in counts.items()), cpu_ns())
+        gnss = self._gnss.status() if self._gnss is not None else None
+        if gnss is not None:
+            own |= {f"gnss_{name}": getattr(gnss, name) for name in ("taken", "damaged", "invalid", "losses")}
+        campaigns = tuple(self._campaign(name, of) for name, of in counts.items())
+        return SignalsStatus(_why_away(source), own, campaigns, cpu_ns(), _why_away(gnss))
 
     def _campaign(self, name: str, counts: dict[str, int]) -> CampaignCounts:
         task = next((it for it in self._admitted.tasks if it.campaign.name == name), None) if self._admitted else None
@@ -254,6 +282,10 @@ class SignalProcess:
             bytes_per_day=task.campaign.budget.bytes_per_day if task is not None else 0,
             dropped={key.removeprefix("untold_"): n for key, n in counts.items() if key.startswith("untold_") and n},
         )
+
+
+def _why_away(source: FrameStatus | GnssStatus | None) -> str:
+    return "" if source is None or source.connected else source.reason
 
 
 def _portion(items: list[Item]) -> list[Item]:

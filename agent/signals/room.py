@@ -13,7 +13,7 @@ from typing import Final
 from agent.config import AgentConfig
 from agent.perception.settings import Supervision
 from agent.signals.campaigns import CampaignShelf
-from agent.signals.messages import Admission, PicturesWanted, Work
+from agent.signals.messages import Admission, PicturesWanted, TimeHeard, Work
 from agent.signals.plans import PlanShelf
 from agent.signals.seen import SeenSignals
 from agent.signals.side import SignalSide, SignalSideStatus
@@ -31,13 +31,15 @@ from telemetry.spool.packing import max_event_bytes
 FOLDER: Final = "signals"
 LOOK_EVERY_NS: Final = SECOND_NS
 RESTART_WITHIN_S: Final = 2.0
+OF_GNSS: Final = frozenset({vss.LATITUDE, vss.LONGITUDE, vss.HEADING, vss.ALTITUDE})
+"""The paths that a GNSS receiver tells."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignalSettings:
     """`bus` is a URL of one, or empty; `plan` the owner's plan for it, `campaigns` the owner's own campaigns.json, each
     empty for none: what was signed goes before both. `told` are the paths that the agent's own rules look at;
-    `most_event_bytes` is the longest event that the spool takes."""
+    `most_event_bytes` is the longest event that the spool takes; `gnss` a receiver's serial line, or empty."""
 
     bus: str
     plan: str
@@ -48,6 +50,8 @@ class SignalSettings:
     most_event_bytes: int
     realtime: bool
     camera: str = "front"
+    gnss: str = ""
+    gnss_baud: int = 9600
 
 
 def signal_settings(config: AgentConfig, *, realtime: bool) -> SignalSettings:
@@ -62,6 +66,8 @@ def signal_settings(config: AgentConfig, *, realtime: bool) -> SignalSettings:
         most_event_bytes=max_event_bytes(max_wire_bytes(config.spool.segment_bytes)),
         realtime=realtime,
         camera=config.camera.name,
+        gnss=signals.gnss if realtime else "",
+        gnss_baud=signals.gnss_baud,
     )
 
 
@@ -72,12 +78,14 @@ def _place_for(privacy: PrivacyPolicy) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class SignalRoomStatus:
-    """A reading for status and doctor. `side` is None where nothing is to be done: no bus, and no campaign."""
+    """A reading for status and doctor. `side` is None where nothing is to be done: no bus, no GNSS receiver, and no
+    campaign."""
 
     bus: str
     plan: str
     fault: str
     side: SignalSideStatus | None
+    gnss: str = ""
 
 
 Signed = Callable[[Kind], Path | None]
@@ -120,6 +128,8 @@ class SignalRoom:
         self._plan = self._plans.path()
         self._side = SignalSide(self._work, self._shelf, self, supervision, on_health)
         self._is_on = False
+        self.time_heard: TimeHeard | None = None
+        """What the GNSS receiver said last of the time; unsigned."""
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -174,7 +184,7 @@ class SignalRoom:
         fault = self._shelf.fault or self._plans.refused
         if self._settings.bus and not self._plan and not fault:
             fault = "The bus waits for a plan of its signals: [signals] plan, or a release that brings one."
-        return SignalRoomStatus(self._settings.bus, self._plan, fault, side)
+        return SignalRoomStatus(self._settings.bus, self._plan, fault, side, self._settings.gnss)
 
     # --- in ---------------------------------------------------------------------------------------
 
@@ -193,6 +203,9 @@ class SignalRoom:
 
     def on_values(self, t_ns: int, values: dict[str, float]) -> None:
         self._on_values(t_ns, values)
+
+    def on_time_heard(self, heard: TimeHeard) -> None:
+        self.time_heard = heard
 
     def on_captured(self, record: Record) -> None:
         self._on_captured(record)
@@ -217,6 +230,8 @@ class SignalRoom:
 
     def _is_needed(self) -> bool:
         self._plan = self._plans.path()
+        if self._settings.gnss:
+            return True
         if self._settings.bus:
             return bool(self._plan)
         return self._settings.floor.enabled and bool(self._shelf.candidates())
@@ -229,9 +244,16 @@ class SignalRoom:
             plan=self._plan,
             privacy=settings.privacy.model_dump_json(),
             floor=settings.floor.model_dump_json(),
-            told=settings.told if settings.bus else (),
+            told=self._told(),
             folder=str(self._folder),
             most_event_bytes=settings.most_event_bytes,
             realtime=settings.realtime,
             from_ns=self._clock.boot_ns(),
+            gnss=settings.gnss,
+            gnss_baud=settings.gnss_baud,
         )
+
+    def _told(self) -> tuple[str, ...]:
+        """Without a bus the receiver's alone: the agent needn't hear again what it has told itself."""
+        told = self._settings.told
+        return told if self._settings.bus else tuple(path for path in told if self._settings.gnss and path in OF_GNSS)

@@ -27,6 +27,7 @@ from agent.signals.messages import (
     SignalsFault,
     SignalsReady,
     SignalsStatus,
+    TimeHeard,
     Told,
     Values,
     WallTime,
@@ -73,6 +74,8 @@ class Hears(Protocol):
     """Who is told what comes of signals (the daemon)."""
 
     def on_values(self, t_ns: int, values: dict[str, float]) -> None: ...
+
+    def on_time_heard(self, heard: TimeHeard) -> None: ...
 
     def on_captured(self, record: Record) -> None: ...
 
@@ -326,6 +329,8 @@ class SignalSide:
                 self._settle(message)
             case Values():
                 self._values(message)
+            case TimeHeard():
+                self._hears.on_time_heard(message)
             case Captured():
                 for item in message.items:
                     self._captured(item)

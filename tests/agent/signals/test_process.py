@@ -15,7 +15,7 @@ import pytest
 
 from agent.perception.settings import Supervision
 from agent.signals.campaigns import CampaignShelf
-from agent.signals.messages import Admission, PicturesWanted, Work
+from agent.signals.messages import Admission, PicturesWanted, TimeHeard, Work
 from agent.signals.side import BARRED, DEADLY, UNFINISHED, SignalSide
 from ecu.crashdisk import CrashDisk
 from ecu.errors import UsageFault
@@ -48,6 +48,7 @@ class Scene:
     from_ns: int = 0
     records: list[Record] = field(default_factory=list)
     values: list[dict[str, float]] = field(default_factory=list)
+    times: list[TimeHeard] = field(default_factory=list)
     clips: list[PicturesWanted] = field(default_factory=list)
     admissions: list[Admission] = field(default_factory=list)
     health: list[str] = field(default_factory=list)
@@ -81,6 +82,10 @@ class Scene:
 
     def on_values(self, t_ns: int, values: dict[str, float]) -> None:
         self.values.append(values)
+        self.news.set()
+
+    def on_time_heard(self, heard: TimeHeard) -> None:
+        self.times.append(heard)
         self.news.set()
 
     def on_captured(self, record: Record) -> None:
