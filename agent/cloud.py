@@ -51,7 +51,7 @@ log = structlog.get_logger()
 
 
 class TimeRefused(LinkError):
-    """The receiver's time is older than this software: it isn't believed."""
+    """The receiver tells no time, or one that is older than this software and isn't believed."""
 
 
 class CloudSide:
@@ -167,7 +167,10 @@ class CloudSide:
         self._nudge()
 
     async def _set_by_receiver(self) -> None:
-        time = await asyncio.to_thread(fetch_time, self._trust.paired, self._clock)
+        try:
+            time = await asyncio.to_thread(fetch_time, self._trust.paired, self._clock)
+        except PairingRefused as refused:
+            raise TimeRefused(f"The receiver tells no time: {refused}") from refused
         if time.wall_ns < TIME_FLOOR_WALL_NS:
             raise TimeRefused("The receiver's time lies before this software was made; it isn't believed.")
         wall_ns = time.wall_ns + time.within_ns // 2

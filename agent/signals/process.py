@@ -61,8 +61,8 @@ BUS_TICK_NS: Final = 250 * MILLISECOND_NS
 """Where a bus moves time on, and the tick is for when it is silent."""
 IDLE_BEHIND_NS: Final = SECOND_NS
 """Of a bus that says nothing, time is taken to have come so far: what it says later may be stamped a little before."""
-TOLD_BEHIND_NS: Final = 40 * MILLISECOND_NS
-"""Without a bus: what the agent tells is on its way for so long, and has its own stamp."""
+TOLD_BEHIND_NS: Final = 200 * MILLISECOND_NS
+"""Without a bus: what the agent tells is on its way for so long where the computer is busy, and has its own stamp."""
 STALL_NS: Final = 200 * MILLISECOND_NS
 STATUS_EVERY_NS: Final = SECOND_NS
 TIME_EVERY_NS: Final = SECOND_NS
