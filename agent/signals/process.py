@@ -100,8 +100,9 @@ class SignalProcess:
         self._time_due_ns = 0
         self._admitted: Admitted | None = None
         self._wall_s = 0
-        # Campaigns begin now, not when the computer did: a fetch would look for what came at its start.
-        self._until_ns = clock.boot_ns() - 1
+        # Campaigns begin when the work was given, not when the computer did: a fetch would look for what came at its
+        # start. What the agent told while this process began waits in the channel, with stamps since then.
+        self._until_ns = work.from_ns - 1
         self._waiting: deque[Message] = deque()
         self._waiting_bytes = 0
         self._unsaid = 0
@@ -168,7 +169,8 @@ class SignalProcess:
 
     async def _tick(self) -> None:
         """Time goes on when nothing comes, too."""
-        due_ns = status_ns = self._clock.boot_ns()
+        status_ns = self._clock.boot_ns()
+        due_ns = self._work.from_ns
         period_ns = TICK_NS if self._source is None else BUS_TICK_NS
         while True:
             due_ns += period_ns

@@ -56,13 +56,13 @@ class Vehicle:
         ours, theirs = pair()
         self.agent: Conversation[Any] = Conversation(ours, FromSignals)
         self.bus: Conversation[Any]
-        work = Work(
+        self.work = Work(
             source=f"bus:{folder / 'bus'}" if has_bus else "", plan=str(folder / "signals.plan") if has_bus else "",
             privacy=PrivacyPolicy(consents=frozenset(Purpose)).model_dump_json(), floor=FLOOR.model_dump_json(),
             told=(), folder=str(folder / "book"), most_event_bytes=90_000, realtime=True, from_ns=BOOT_NS,
         )  # fmt: skip
         self._there: Conversation[Any] = Conversation(theirs, ToSignals)
-        self.process = SignalProcess(self._there, work, self.clock, Random(1))
+        self.process = SignalProcess(self._there, self.work, self.clock, Random(1))
 
     async def greet(self) -> None:
         end, _ = await asyncio.get_running_loop().sock_accept(self._door)
@@ -187,3 +187,23 @@ def _portions(items: list[Item]) -> Iterator[list[Item]]:
     while items:
         yield (batch := _portion(items))
         items = items[len(batch) :]
+
+
+async def test_what_the_agent_told_while_the_process_began_keeps_its_stamp(tmp_path: Path) -> None:
+    vehicle = Vehicle(tmp_path, has_bus=False)
+    vehicle.clock.advance(BOOT_NS + 2 * SECOND_NS)
+    vehicle.process = SignalProcess(vehicle._there, vehicle.work, vehicle.clock, Random(1))
+    await vehicle.agent.send(Wanted(campaigns(STEADY)))
+    told = [(BOOT_NS + n * 100 * MS, float(n)) for n in range(20)]
+    for t_ns, speed in told:
+        await vehicle.agent.send(Told(t_ns, {SPEED: speed}))
+    running = asyncio.create_task(vehicle.process.run())
+    try:
+        await vehicle.until(Admission)
+        vehicle.clock.advance(BOOT_NS + 3 * SECOND_NS)
+        records = await vehicle.finished()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        vehicle.close()
+    assert told_of(records, SPEED) == told
