@@ -18,7 +18,7 @@ from telemetry.signals.frames import Frames
 class BatchLimits:
     """A frame waits in its source for others at most `latency_ns`; no batch has more than `frames`."""
 
-    latency_ns: int = 20 * MILLISECOND_NS
+    latency_ns: int = 40 * MILLISECOND_NS
     frames: int = 2000
 
 

@@ -31,6 +31,7 @@ from ecu.clock import SECOND_NS, SteppingClock
 from telemetry.privacy.policy import PrivacyPolicy
 from telemetry.records import Lane, Purpose, Record, Triggered, decode_event
 from telemetry.signals.conversation import Conversation
+from telemetry.signals.framesource import LIMITS
 from telemetry.signals.messages import Begin, SourceHello
 from telemetry.signals.plan import encode_plan
 from telemetry.signals.unixbus import message_of
@@ -116,7 +117,7 @@ async def test_after_it_stood_still_what_the_bus_said_meanwhile_is_told_as_it_wa
         await vehicle.bus.send(message_of(drive(5, BOOT_NS), 0))
         vehicle.clock.advance(BOOT_NS + still_s * SECOND_NS)
         await vehicle.until(SignalsStatus)
-        vehicle.clock.advance(BOOT_NS + still_s * SECOND_NS + 20 * MS)
+        vehicle.clock.advance(BOOT_NS + still_s * SECOND_NS + LIMITS.latency_ns)
         await vehicle.until(Captured)
         records = await vehicle.finished()
     assert len(told_of(records, SPEED)) == 5 * 50
@@ -128,7 +129,7 @@ async def test_a_fetch_of_a_set_that_is_there_from_the_start_brings_what_comes_t
         await vehicle.bus.send(message_of(drive(4, BOOT_NS), 0))
         vehicle.clock.advance(BOOT_NS + 4 * SECOND_NS)
         await vehicle.until(SignalsStatus)
-        vehicle.clock.advance(BOOT_NS + 4 * SECOND_NS + 20 * MS)
+        vehicle.clock.advance(BOOT_NS + 4 * SECOND_NS + LIMITS.latency_ns)
         records = await vehicle.finished()
     assert len(told_of(records, SPEED)) == 50
     assert [record.captured_ns for record in records if isinstance(record.event, Triggered)] == [BOOT_NS - 1]
