@@ -156,7 +156,8 @@ class VehicleLine:
         try:
             with explained(self.host, self._port):
                 connection.connect()
-            check_dates(_certificate_of(connection), self._clock, self.host)
+                certificate = _certificate_of(connection)
+            check_dates(certificate, self._clock, self.host)
         except LinkError:
             connection.close()
             raise

@@ -200,9 +200,10 @@ class _Https:
                 connection.connect()
                 self._check(connection.sock)
                 connection.request(method, path, body)
-                response = connection.getresponse()
-                wait_s = response.headers.get("retry-after", "")
-                data = response.read(MAX_MESSAGE_BYTES + 1)
+                # An answer that is the connection's last holds the wire itself, whole or not.
+                with connection.getresponse() as response:
+                    wait_s = response.headers.get("retry-after", "")
+                    data = response.read(MAX_MESSAGE_BYTES + 1)
                 return response.status, float(wait_s) if wait_s.isdecimal() else _RETRY_AFTER_S, data
         except http.client.HTTPException as error:
             raise Unreachable(f"{self._host} port {self._port} doesn't speak as a receiver: {error!r}.") from error
