@@ -11,9 +11,6 @@ SAMPLES_BAR: Final = 400
 ALONE_BAR: Final = 0.05
 """Of the samples: a killed agent takes summaries along that a block before them had been spared, or the other way."""
 
-LATE_BAR: Final = 0.02
-"""Of the samples: a computer that is busy now and then tells a few after their time, and they are stamped later."""
-
 
 def claims(proof: SignalProof) -> tuple[Claim, ...]:
     name = "a signed campaign told what the vehicle did"
@@ -21,12 +18,11 @@ def claims(proof: SignalProof) -> tuple[Claim, ...]:
     if not proof.blocks:
         return (holds(name, None, why),)
     is_exact = proof.different == proof.unread == 0 and proof.alone <= ALONE_BAR * proof.samples
-    is_exact = is_exact and proof.late <= LATE_BAR * proof.samples
     return (
         holds(
             name, is_exact and proof.samples >= SAMPLES_BAR and proof.triggers > 0, why,
             measured=f"{proof.samples:,} samples in {proof.blocks} blocks, {proof.different} differ, "
-            f"{proof.late} late, {proof.triggers} hard brakes found",
-            bar=f"≥ {SAMPLES_BAR} samples, 0 differ, ≤ {LATE_BAR:.0%} late, ≥ 1 found",
+            f"{proof.triggers} hard brakes found",
+            bar=f"≥ {SAMPLES_BAR} samples, 0 differ, ≥ 1 found",
         ),
     )  # fmt: skip

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ecu.clock import MILLISECOND_NS, SECOND_NS
+from ecu.clock import MILLISECOND_NS
 from simulator.demo.proofs import StoredRecord
 from telemetry.columns.block import decode
 from telemetry.columns.errors import BadColumns
@@ -27,8 +27,6 @@ LEAST_MS: Final = 40
 WHEN: Final = f"{LONGITUDINAL} < -4 and {SPEED} > 20"
 APART_NS: Final = 60 * MILLISECOND_NS
 """Between two samples of the vehicle's, and some: an older one says nothing about now."""
-LATE_NS: Final = SECOND_NS
-"""What comes when its time has been told already is taken to be of then: on a busy computer, a few."""
 _END_OF_TIME: Final = 1 << 40
 
 
@@ -48,9 +46,8 @@ def campaign() -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class SignalProof:
-    """`samples` are all that the campaign's stored blocks hold: `same` as the summary of their instant, `late`, as one
-    of the second before it, `different`, or `alone`, where the summary of that instant was lost with the agent.
-    `unread` blocks couldn't be decoded."""
+    """`samples` are all that the campaign's stored blocks hold: `same` as the summary of their instant, `different`, or
+    `alone`, where the summary of that instant was lost with the agent. `unread` blocks couldn't be decoded."""
 
     blocks: int = 0
     samples: int = 0
@@ -59,7 +56,6 @@ class SignalProof:
     alone: int = 0
     triggers: int = 0
     unread: int = 0
-    late: int = 0
 
 
 def watch_signals(stored: Iterable[StoredRecord]) -> SignalProof:
@@ -83,7 +79,7 @@ def watch_signals(stored: Iterable[StoredRecord]) -> SignalProof:
 
 def _compared(told: list[SignalBlock], triggers: int, summaries: Mapping[str, Mapping[int, float]]) -> SignalProof:
     instants = {path: sorted(known) for path, known in summaries.items()}
-    same = late = different = alone = unread = 0
+    same = different = alone = unread = 0
     for block in told:
         try:
             samples = list(_samples(block))
@@ -91,20 +87,14 @@ def _compared(told: list[SignalBlock], triggers: int, summaries: Mapping[str, Ma
             unread += 1
             continue
         for path, t_ns, value in samples:
-            end = bisect_right(instants[path], t_ns)
-            last_second = [
-                summaries[path][at] for at in instants[path][bisect_right(instants[path], t_ns - LATE_NS) : end]
-            ]
-            if not end or t_ns - instants[path][end - 1] > APART_NS:
+            at = bisect_right(instants[path], t_ns) - 1
+            if at < 0 or t_ns - instants[path][at] > APART_NS:
                 alone += 1
-            elif last_second[-1] == value:
+            elif summaries[path][instants[path][at]] == value:
                 same += 1
-            elif value in last_second:
-                late += 1
             else:
                 different += 1
-    samples_told = same + late + different + alone
-    return SignalProof(len(told), samples_told, same, different, alone, triggers, unread, late)
+    return SignalProof(len(told), same + different + alone, same, different, alone, triggers, unread)
 
 
 def _samples(event: SignalBlock) -> Iterable[tuple[str, int, float]]:
