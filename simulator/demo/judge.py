@@ -57,10 +57,11 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Siege:
-    """Hostile packets: how many were sent, and whether the endpoint still served its own vehicle afterwards."""
+    """Hostile packets: how many were sent, and in words how the endpoint fell; None when it served its own vehicle
+    afterwards."""
 
     sent: int
-    still_serving: bool
+    fall: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,8 +322,8 @@ def _siege(siege: Siege | None, stored: int) -> Claim:
     why = "A port on the internet hears everything; nothing it hears may stop it, or be taken for a record."
     if siege is None:
         return holds("hostile packets refused, endpoint up", None, why)
-    words = f"{siege.sent:,} sent, {stored} stored, endpoint {'up' if siege.still_serving else 'DOWN'}"
-    held = siege.sent > 0 and stored == 0 and siege.still_serving
+    words = f"{siege.sent:,} sent, {stored} stored, endpoint {'up' if siege.fall is None else f'DOWN: {siege.fall}'}"
+    held = siege.sent > 0 and stored == 0 and siege.fall is None
     return holds("hostile packets refused, endpoint up", held, why, measured=words, bar="0 stored, endpoint up")
 
 

@@ -202,15 +202,16 @@ class Play:
         try:
             sent = await besiege(self._stage, self._script.hostile_packets)
         except (TimeoutError, OSError) as fall:
-            self.outcome.siege = Siege(0, still_serving=False)
+            self.outcome.siege = Siege(0, fall=f"no longer answered ({fall!r})")
             # Somebody has to be there for the rest of the story.
             await self._stage.kill("receiver")
             await self._stage.start_receiver()
             return f"the endpoint fell: {fall!r}"
         freed = self._freed()
         serving = await self._holds_within(lambda: self._freed() > freed, RECOVER_WITHIN_S)
-        self.outcome.siege = Siege(sent, serving)
-        return f"{sent:,} packets"
+        stopped = None if serving else f"the vehicle's records aren't stored ({self._how_it_uploads()})"
+        self.outcome.siege = Siege(sent, stopped)
+        return f"{sent:,} packets{f'; {stopped}' if stopped else ''}"
 
     # --- a new model ------------------------------------------------------------------------------
 
@@ -268,6 +269,11 @@ class Play:
 
     def _connected(self) -> bool:
         return self._uplink().get("state") == "connected"
+
+    def _how_it_uploads(self) -> str:
+        uplink = self._uplink()
+        reason = uplink.get("reason")
+        return f"{uplink.get('state', 'no answer')}{f': {reason}' if reason else ''}; {self._waiting():,} waiting"
 
     def _freed(self) -> int:
         return int(self._uplink().get("counts", {}).get("records_freed", 0))

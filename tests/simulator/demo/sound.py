@@ -96,7 +96,7 @@ def _proof(lockstep: bool) -> Proof:
         deaths=[Death(deed, gone=True, back=True) for deed in KILLED],
         orphans=0,
         loss=Loss(Lane.P2, 1.25),
-        siege=Siege(sent=2000, still_serving=True),
+        siege=Siege(sent=2000, fall=None),
         intruder_stored=0,
         stranger_refused_by="unknown ca",
         lanes=[],
