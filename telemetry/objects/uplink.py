@@ -159,7 +159,7 @@ class ObjectUplink:
                 passage = await self._turn(ref.bytes - start)
                 part = ByteRange(start, start + passage.size, ref.bytes)
                 self._hands.rotate(1)
-                under_way.append(asyncio.create_task(self._carry(ref, part, passage, self._hands[0])))
+                under_way.append(self._send_off(ref, part, passage))
                 start = part.end
                 if len(under_way) == len(self._hands):
                     expected = start - passage.size if len(self._hands) > 1 else start
@@ -174,15 +174,17 @@ class ObjectUplink:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
 
+    def _send_off(self, ref: ObjectRef, part: ByteRange, passage: Passage) -> asyncio.Task[Have]:
+        task = asyncio.create_task(self._carry(ref, part, passage, self._hands[0]))
+        # Also of one that is cancelled before its first step, and so never gets to say it itself.
+        task.add_done_callback(lambda _: self._meter.failed(passage))
+        return task
+
     async def _carry(self, ref: ObjectRef, part: ByteRange, passage: Passage, hand: _Hand) -> Have:
-        try:
-            # Only now: what was erased while it waited its turn must not be in our hands.
-            data = await self._objects.read(ref, part.start, part.size)
-            await self._meter.written()
-            have = self._noted(await self._ask(hand, hand.link.send, ref.sha256, part, data))
-        except BaseException:
-            self._meter.failed(passage)
-            raise
+        # Only now: what was erased while it waited its turn must not be in our hands.
+        data = await self._objects.read(ref, part.start, part.size)
+        await self._meter.written()
+        have = self._noted(await self._ask(hand, hand.link.send, ref.sha256, part, data))
         self._meter.ended(passage)
         self._board.count(slices_sent=1, bytes_sent=part.size)
         if have.stored or have.bytes > part.start:

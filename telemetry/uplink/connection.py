@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 
 from ecu.clock import SECOND_NS, Clock
@@ -53,7 +54,6 @@ class Connection:
         self._on_hint = on_hint
         self._lanes = lanes
         self._picked: Lane | None = None
-        self._passages: set[Passage] = set()
         self._again: dict[Lane, deque[BlockRef]] = {lane: deque() for lane in Lane}
         self._paused_until_ns = 0
         self._pauses = 0
@@ -77,8 +77,6 @@ class Connection:
             # A task cancelled before its first step never gave its place in the window back.
             self._board.in_flight = 0
             self._meter.records_wait(False)
-            for passage in tuple(self._passages):
-                self._over(passage, self._meter.failed)
 
     async def _send(self, group: asyncio.TaskGroup) -> None:
         while True:
@@ -86,8 +84,9 @@ class Connection:
             while (ref := self._next()) is not None:
                 self._board.in_flight += 1
                 passage = self._meter.begin(ref.lane, ref.wire_bytes)
-                self._passages.add(passage)
-                group.create_task(self._carry(ref, passage))
+                task = group.create_task(self._carry(ref, passage))
+                # Also of one that is cancelled before its first step, and so never gets to say it itself.
+                task.add_done_callback(partial(self._no_longer, passage))
             await self._meter.first(self._stir, self._hold())
 
     def _next(self) -> BlockRef | None:
@@ -169,21 +168,17 @@ class Connection:
             self._board.count(blocks_refused=1)
             await self._backlog.quarantine(ref, str(refusal))
         except Throttled as throttled:
-            self._over(passage, self._meter.failed)
+            self._meter.failed(passage)
             await self._wait_out(ref, throttled)
         else:
-            self._over(passage, self._meter.ended)
+            self._meter.ended(passage)
             await self._accepted(ref, len(block))
         finally:
-            self._over(passage, self._meter.failed)
             self._board.in_flight -= 1
             self._stir.set()
 
-    def _over(self, passage: Passage, how: Callable[[Passage], None]) -> None:
-        """Gives it back, unless that is done."""
-        if passage in self._passages:
-            self._passages.remove(passage)
-            how(passage)
+    def _no_longer(self, passage: Passage, _: asyncio.Task[None]) -> None:
+        self._meter.failed(passage)
 
     async def _accepted(self, ref: BlockRef, wire_bytes: int) -> None:
         self._pauses = 0

@@ -59,7 +59,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Passage:
-    """Something under way, to be given back to `ended` or `failed`, once."""
+    """Something under way, to be given back to `ended` or `failed`; the first word of it counts."""
 
     exchange: Exchange
     kind: Kind
@@ -104,9 +104,7 @@ class Meter:
         self._reach = self._source.now()
         self._looked_ns = clock.boot_ns()
         self._free_at_ns = 0
-        self._under_way = 0
-        self._passages = 0
-        self._slices = 0
+        self._open = set[Passage]()
         self._line_free_ns = 0
         self._slice_waits: int | None = None
         self._owed = 0.0
@@ -223,18 +221,22 @@ class Meter:
 
     def ended(self, passage: Passage) -> None:
         """It was answered."""
+        if passage not in self._open:
+            return
         now_ns = self._clock.boot_ns()
         self._speed.end(passage.exchange, now_ns)
         self._give_back(passage)
         if passage.kind is not Kind.URGENT:
+            under_way = sum(each.size for each in self._taking())
             # It left a round trip ago: what is still under way has been on the line since. Guesses don't add up.
-            rest_ns = int(EARLY * self._speed.carries_in_ns(self._under_way)) - self._speed.round_trip_ns
+            rest_ns = int(EARLY * self._speed.carries_in_ns(under_way)) - self._speed.round_trip_ns
             self._line_free_ns = now_ns + max(0, rest_ns)
 
     def failed(self, passage: Passage) -> None:
         """Nobody answered, or its time says nothing of the network's."""
-        self._speed.fail()
-        self._give_back(passage)
+        if passage in self._open:
+            self._speed.fail()
+            self._give_back(passage)
 
     async def written(self) -> None:
         """Until flash knows of all that went and is about to."""
@@ -265,7 +267,7 @@ class Meter:
     @property
     def is_quiet(self) -> bool:
         """Whether nothing that takes room is under way."""
-        return self._passages == 0
+        return not self._taking()
 
     @property
     def knows_round_trip(self) -> bool:
@@ -311,13 +313,17 @@ class Meter:
 
     def _has_room(self, size: int) -> bool:
         """Something may always be on the line, however slow it is and long the block."""
-        now_ns, room = self._clock.boot_ns(), self._speed.room_bytes
+        now_ns, taking = self._clock.boot_ns(), self._taking()
         if now_ns < self._free_at_ns:
             return False
-        if self._under_way == 0 or self._under_way + size <= room:
+        if not taking or sum(each.size for each in taking) + size <= self._speed.room_bytes:
             return True
         # Where only one fits, the next follows it as slices do; several keep the line busy by themselves.
-        return self._passages == 1 and self._is_line_free(now_ns)
+        return len(taking) == 1 and self._is_line_free(now_ns)
+
+    def _taking(self) -> list[Passage]:
+        """What takes room of the line."""
+        return [each for each in self._open if each.kind is not Kind.URGENT]
 
     def _is_line_free(self, now_ns: int) -> bool:
         """Of what is under way only the answer is awaited, as far as is known of the line."""
@@ -331,24 +337,24 @@ class Meter:
         now_ns = self._clock.boot_ns()
         if now_ns < self._free_at_ns or (self._records_wait and self._owed < size):
             return False
-        if self._slices == 0:
+        slices = sum(each.kind is Kind.SLICE for each in self._open)
+        if slices == 0:
             return self._has_room(size)
-        return self._slices < MOST_SLICES and self._is_line_free(now_ns)
+        return slices < MOST_SLICES and self._is_line_free(now_ns)
 
     def _begin_slice(self, size: int) -> Passage:
         self._owed = max(0.0, self._owed - size)
-        self._slices += 1
         return self._begin(size, SLICE_OVERHEAD_BYTES, Kind.SLICE)
 
     def _begin(self, size: int, overhead: int, kind: Kind) -> Passage:
         self._spend(size + overhead)
         now_ns = self._clock.boot_ns()
         if kind is not Kind.URGENT:
-            self._under_way += size
-            self._passages += 1
             # A little early: a line that is thought slower than it is would else never be seen to be faster.
             self._line_free_ns = max(self._line_free_ns, now_ns) + int(EARLY * self._speed.carries_in_ns(size))
-        return Passage(self._speed.begin(size, now_ns), kind)
+        passage = Passage(self._speed.begin(size, now_ns), kind)
+        self._open.add(passage)
+        return passage
 
     def _spend(self, size: int) -> None:
         cost = size + -(-size // PACKETS_SHARE)
@@ -359,11 +365,7 @@ class Meter:
             self._free_at_ns = max(self._free_at_ns, self._clock.boot_ns()) + int(cost / rate * SECOND_NS)
 
     def _give_back(self, passage: Passage) -> None:
-        if passage.kind is not Kind.URGENT:
-            self._under_way -= passage.size
-            self._passages -= 1
-        if passage.kind is Kind.SLICE:
-            self._slices -= 1
+        self._open.remove(passage)
         self._tell()
 
     def _tell(self) -> None:

@@ -30,6 +30,7 @@ from telemetry.uplink.config import UplinkConfig
 from telemetry.uplink.daybook import DayBook
 from telemetry.uplink.meter import Meter
 from telemetry.uplink.networks import NetworkConfig, NetworkRule
+from telemetry.wire import MAX_BLOCK_BYTES
 from tests.telemetry.objects.rig import Rig, content, picture
 
 CONFIG = ObjectsConfig(max_bytes=1_000_000, object_bytes=100_000, slice_bytes=1024, bytes_per_s=1024)
@@ -465,3 +466,20 @@ def test_no_slice_goes_before_flash_knows_of_it() -> None:
         assert all(known >= sent for known, sent in link.noted)
 
     scene(act, link=link, sizes=(60_000,))
+
+
+def test_a_slice_that_is_called_off_before_it_begins_gives_its_place_on_the_line_back() -> None:
+    # The first of two slices fails while the second waits for its turn, which it gets by that: it never begins. Found
+    # in a demo: the vehicle was connected, and nothing below P0 left it any more.
+    # Mutation: giving the place back only in the slice's own course keeps it for ever.
+    async def act(stage: Scene) -> None:
+        await stage.until(lambda: stage.uplink.status().counts.failures == 1)
+        await stage.settled()
+        assert stage.meter.is_quiet
+        assert stage.meter.may_send(Lane.P2, MAX_BLOCK_BYTES)
+        await stage.drained()
+
+    # The first slice goes over the second link.
+    receiver = MemoryReceiver()
+    second = MemoryObjectLink(receiver, [Unreachable("the receiver was killed")])
+    scene(act, link=MemoryObjectLink(receiver), second=second)
