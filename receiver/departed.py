@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from receiver.tables import departed, departed_count
-from telemetry.records import Lane, RecordsLeft, Stored, decode_event
+from telemetry.records import Lane, RecordsLeft, Stored, decode_event, tag_of
 from telemetry.spool.intervals import IntervalSet
 
 RANGES_PER_VEHICLE: Final = 1 << 16
@@ -26,6 +26,8 @@ BEYOND: Final = 1 << 48
 """No lane gives out so many numbers in one start: at a million a second that were nine years."""
 _EPOCH_BYTES: Final = 16
 _REASON: Final = re.compile(r"[a-z_]{1,24}(:[a-z_]{1,24})?")
+
+_TAG: Final = tag_of(RecordsLeft).encode()
 
 Key = tuple[Lane, bytes, str]
 log = structlog.get_logger()
@@ -48,6 +50,8 @@ def keep(
 
 def _told_in(records: Iterable[Stored]) -> Iterable[RecordsLeft]:
     for record in records:
+        if _TAG not in bytes(record.event):  # spares the many others being read
+            continue
         try:
             event = decode_event(record.event)
         except msgspec.DecodeError:

@@ -163,3 +163,13 @@ async def test_an_operator_reads_when_what_is_missing_was_captured_although_the_
     assert "missing P2 00010203 5-8" in said.output.replace("\n", " ")
     assert part.before is not None
     assert part.before.wall_ns == true_ns + 1009
+
+
+async def test_events_of_another_version_beside_it_keep_no_claim_from_being_heard(tmp_path: Path) -> None:
+    strange = [Stored(0, 0, msgspec.Raw(msgspec.msgpack.encode(one))) for one in (5, {"kind": "of_tomorrow"})]
+    records = [*strange, Stored(0, 0, msgspec.Raw(encode_event(left((0, 5)))))]
+    body = pack_body(records)
+    header = BlockHeader(Lane.P1, Purpose.OPERATION, OTHER, 0, 3, CODEC_RECORDS_ZSTD, NO_DICTIONARY, len(body))
+    async with a_store(tmp_path) as store:
+        known = await known_after(store, pack_block(header, body))
+    assert (known.lanes[1].stored, known.lanes[2].left) == (3, {"evicted:quota": 5})
