@@ -19,6 +19,43 @@ class FleetMember(msgspec.Struct, frozen=True):
     records: dict[str, int]
 
 
+class LaneRecords(msgspec.Struct, frozen=True):
+    """A lane's records: `left` the vehicle by reason, `counted` as that but by number alone, `missing` neither."""
+
+    lane: str
+    stored: int
+    left: dict[str, int]
+    counted: dict[str, int]
+    missing: int
+
+
+class PlacedTime(msgspec.Struct, frozen=True):
+    """True wall time by `source` (telemetry.records.TimeSource), right within `within_ns`; None: nobody vouches."""
+
+    wall_ns: int
+    source: str
+    within_ns: int | None
+
+
+class MissingRange(msgspec.Struct, frozen=True):
+    """Numbers `start` .. `end`-1, captured `after` and `before` those times, where records on that side are stored."""
+
+    lane: str
+    epoch: str
+    start: int
+    end: int
+    after: PlacedTime | None
+    before: PlacedTime | None
+
+
+class VehicleRecords(msgspec.Struct, frozen=True):
+    """`missing`: the first of them."""
+
+    vehicle: str
+    lanes: list[LaneRecords]
+    missing: list[MissingRange]
+
+
 class Revoked(msgspec.Struct, frozen=True):
     vehicle: str
     certificates: int

@@ -1,4 +1,4 @@
-"""`outrider receiver`: run, enrol, fleet, objects, learn, audit."""
+"""`outrider receiver`: run, enrol, fleet, records, objects, learn, audit."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from receiver.answers import AuditTail, FleetMember, ObjectLine, Revoked
 from receiver.client import OperatorClient
 from receiver.config import SECTION, ReceiverConfig
 from receiver.learning.cli import app as learn_app
+from receiver.recordswords import missing_words, records_table
 
 if TYPE_CHECKING:
     from receiver.service import Receiver
@@ -87,6 +88,13 @@ def revoke(vehicle: str, state: State = DEFAULT_STATE, as_json: AsJson = False) 
     """Revoke a vehicle's certificates and tokens, and cut its live session at once."""
     revoked = OperatorClient(state).revoke(vehicle)
     _print_json(revoked) if as_json else typer.echo(_revoked_words(revoked))
+
+
+@app.command()
+def records(vehicle: str, state: State = DEFAULT_STATE, as_json: AsJson = False) -> None:
+    """Account for a vehicle's records: stored, left the vehicle and why, or missing, which is a loss if it stays."""
+    known = OperatorClient(state).records(vehicle)
+    _print_json(known) if as_json else Console().print(records_table(known), *missing_words(known), sep="\n")
 
 
 @app.command()

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ecu.errors import EnvironmentFault, OutriderError, UsageFault
-from receiver.answers import AuditTail, FleetMember, ObjectLine, Revoked, checked_vehicle
+from receiver.answers import AuditTail, FleetMember, ObjectLine, Revoked, VehicleRecords, checked_vehicle
 from receiver.learning.answers import (
     CLOSE_PATH,
     PLANS_PATH,
@@ -42,6 +42,9 @@ class OperatorClient:
 
     def fleet(self) -> list[FleetMember]:
         return self._ask("GET", "/vehicles", list[FleetMember])
+
+    def records(self, vehicle: str) -> VehicleRecords:
+        return self._ask("GET", f"/vehicles/{checked_vehicle(vehicle)}/records", VehicleRecords)
 
     def revoke(self, vehicle: str) -> Revoked:
         return self._ask("POST", f"/vehicles/{checked_vehicle(vehicle)}/revocation", Revoked)

@@ -15,11 +15,11 @@ from typing import Final, NamedTuple
 import msgspec
 from sqlalchemy import BigInteger, Connection, Executable, bindparam, delete, func, insert, select
 
-from receiver import admission, journal
+from receiver import admission, departed, journal
 from receiver.intervals import IntervalSet, Range
 from receiver.prepared import Inserter, Prepared, Values
 from receiver.tables import coverage, inbox, learning_queue, quarantine
-from telemetry.records import PLACES, Lane, Learned
+from telemetry.records import PLACES, Lane, Learned, RecordsLeft
 from telemetry.wire import BadBlock, BlockHeader, UnknownDictionary, unpack_body
 
 QUARANTINED_PER_VEHICLE = 256
@@ -122,6 +122,7 @@ def commit(
     fresh = [new for shelf in shelves.values() for new in shelf.fresh]
     _insert_blocks(connection, fresh, now_ns)
     _queue_learned(connection, [arrival for arrival, _ in fresh])
+    _keep_what_left(connection, [arrival for arrival, _ in fresh])
     _save_coverage(connection, shelves)
     admission.mark_seen(connection, dict.fromkeys((arrival.vehicle for arrival in arrivals), now_ns))
     return verdicts
@@ -243,6 +244,14 @@ def _queue_learned(connection: Connection, fresh: Iterable[Arrival]) -> None:
     ]
     if rows:
         connection.execute(insert(learning_queue), rows)
+
+
+def _keep_what_left(connection: Connection, fresh: Iterable[Arrival]) -> None:
+    """Once, for a block that is stored: a number of records that is told twice counts twice."""
+    place = PLACES[RecordsLeft]
+    for one in fresh:
+        if (one.header.lane, one.header.purpose) == place:
+            departed.keep(connection, one.vehicle, unpack_body(one.header, one.body))
 
 
 def _save_coverage(connection: Connection, shelves: Mapping[Place, Shelf]) -> None:

@@ -16,9 +16,9 @@ from starlette.routing import Route
 
 from ecu.clock import SECOND_NS, Clock
 from ecu.errors import EnvironmentFault, OutriderError, UsageFault
-from receiver import admission, journal, objectrows
+from receiver import admission, completeness, journal, objectrows
 from receiver.admission import NotAdmitted
-from receiver.answers import AuditLine, AuditTail, FleetMember, ObjectLine, Revoked, checked_vehicle
+from receiver.answers import AuditLine, AuditTail, FleetMember, ObjectLine, Revoked, VehicleRecords, checked_vehicle
 from receiver.counters import Counters
 from receiver.endpoint import Endpoint
 from receiver.learning.desk import LearningDesk
@@ -99,6 +99,10 @@ class Operator:
         members = await self._store.transact(admission.fleet, self._clock.wall_ns())
         return [self._member(member) for member in members]
 
+    async def records(self, vehicle: str) -> VehicleRecords:
+        """What is stored of it, what left it and what is missing. Raises NotAdmitted."""
+        return await self._store.transact(completeness.of_vehicle, vehicle)
+
     async def revoke(self, vehicle: str) -> Revoked:
         """Durably, and then its live session is cut. Raises NotAdmitted for a vehicle that isn't of the fleet."""
         certificates = await self._store.transact(admission.revoke, vehicle, self._clock.wall_ns())
@@ -141,6 +145,7 @@ class Operator:
                 Route("/vehicles", _spoken(self._fleet)),
                 Route("/vehicles/{vehicle}/enrolment", _spoken(self._enrol), methods=["POST"]),
                 Route("/vehicles/{vehicle}/revocation", _spoken(self._revoke), methods=["POST"]),
+                Route("/vehicles/{vehicle}/records", _spoken(self._records)),
                 Route("/vehicles/{vehicle}/hint/{kind}", _spoken(self._hint), methods=["POST"]),
                 Route("/objects", _spoken(self._list_objects)),
                 Route("/stats", _spoken(self._stats)),
@@ -164,6 +169,9 @@ class Operator:
 
     async def _fleet(self, request: Request) -> Response:
         return answer(await self.fleet())
+
+    async def _records(self, request: Request) -> Response:
+        return answer(await self.records(request.path_params["vehicle"]))
 
     async def _revoke(self, request: Request) -> Response:
         return answer(await self.revoke(request.path_params["vehicle"]))

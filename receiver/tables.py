@@ -75,6 +75,27 @@ coverage = Table(
     Column("end_seq", BigInteger, nullable=False),
 )
 
+# What vehicles say will never come, as merged ranges by reason, and by number alone: receiver/departed.py.
+departed = Table(
+    "departed",
+    schema,
+    Column("vehicle", _ID, primary_key=True),
+    Column("lane", SmallInteger, primary_key=True, autoincrement=False),
+    Column("epoch", LargeBinary(16), primary_key=True),
+    Column("reason", String(49), primary_key=True),
+    Column("first_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("end_seq", BigInteger, nullable=False),
+)
+
+departed_count = Table(
+    "departed_count",
+    schema,
+    Column("vehicle", _ID, primary_key=True),
+    Column("lane", SmallInteger, primary_key=True, autoincrement=False),
+    Column("reason", String(49), primary_key=True),
+    Column("records", BigInteger, nullable=False),
+)
+
 # Learned blocks of the inbox that nobody has judged yet: the row goes with what the judgement changes.
 learning_queue = Table(
     "learning_queue",

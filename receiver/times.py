@@ -1,6 +1,7 @@
 """When a record was captured, truly: boot time placed in wall time by what its vehicle told of its clock.
 
 Pure but for `read_timeline`. A record's own `wall_ns` is what the vehicle believed then, and may be decades off.
+receiver/completeness.py says by it when what is missing was captured.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from telemetry.spool.aging import Aged
 from telemetry.spool.counts import Totals
 from telemetry.spool.limits import PAGE_BYTES
 from telemetry.spool.shelf import Shelf, Stream
-from telemetry.spool.untold import Untold
+from telemetry.spool.untold import Report, Untold
 
 NAME: Final = "books"
 VERSION: Final = 2
@@ -83,6 +83,7 @@ class _Page(msgspec.Struct, frozen=True, array_like=True):
     erasing: list[int]
     aged: tuple[int, int]  # spool time and boot time when this was written, ns
     untold: list[_Told]
+    told: list[tuple[int, bytes, int, _Told]] = []  # by which durable record: lane, epoch, number
 
 
 _decoder = msgspec.msgpack.Decoder(_Page)
@@ -100,6 +101,7 @@ def encode(page: Page) -> bytes:
             sorted(int(purpose) for purpose in page.erasing),
             (page.aged.spool_ns, page.aged.boot_ns),
             _packed_untold(page.untold),
+            [(int(lane), epoch, seq, _packed_report(told)) for (lane, epoch, seq), told in page.untold.told.items()],
         )
     )
 
@@ -126,7 +128,7 @@ def decode(data: bytes) -> Page:
         {Purpose(purpose): serial for purpose, serial in page.erasures},
         frozenset(Purpose(purpose) for purpose in page.erasing),
         Aged(*page.aged),
-        _unpacked_untold(page.untold),
+        _unpacked_untold(page),
     )
 
 
@@ -146,15 +148,27 @@ def _unpacked_totals(lane: _Lane) -> Totals:
 
 
 def _packed_untold(untold: Untold) -> list[_Told]:
-    ranged = [_Told(int(lane), epoch, why, _stepped(r), 0) for (lane, epoch, why), r in untold.ranges.items()]
-    return ranged + [_Told(int(lane), epoch, why, [], n) for (lane, epoch, why), n in untold.unranged.items()]
+    reports = [Report(key, ranges) for key, ranges in untold.ranges.items()]
+    reports += [Report(key, unranged=records) for key, records in untold.unranged.items()]
+    return [_packed_report(report) for report in reports]
 
 
-def _unpacked_untold(told: list[_Told]) -> Untold:
+def _packed_report(report: Report) -> _Told:
+    lane, epoch, reason = report.key
+    return _Told(int(lane), epoch, reason, _stepped(report.ranges), report.unranged)
+
+
+def _unpacked_untold(page: _Page) -> Untold:
+    reports = [_unpacked_report(one) for one in page.untold]
     return Untold(
-        {(Lane(one.lane), one.epoch, one.reason): _unstepped(one.steps) for one in told if one.steps},
-        {(Lane(one.lane), one.epoch, one.reason): one.unranged for one in told if one.unranged},
+        {report.key: report.ranges for report in reports if report.ranges},
+        {report.key: report.unranged for report in reports if report.unranged},
+        {(Lane(lane), epoch, seq): _unpacked_report(one) for lane, epoch, seq, one in page.told},
     )
+
+
+def _unpacked_report(told: _Told) -> Report:
+    return Report((Lane(told.lane), told.epoch, told.reason), _unstepped(told.steps), told.unranged)
 
 
 def _stepped(ranges: tuple[tuple[int, int], ...]) -> list[int]:

@@ -20,9 +20,10 @@ from telemetry.spool.blocks import BlockRef
 from telemetry.spool.books import Books, Page, page_of
 from telemetry.spool.copies import keep_copy
 from telemetry.spool.counts import Counters, Evicted, Quarantined, counted, with_added
+from telemetry.spool.intervals import Range
 from telemetry.spool.limits import SpoolLimits
 from telemetry.spool.shelf import Segment, Stream
-from telemetry.spool.untold import Report, with_range, without
+from telemetry.spool.untold import Name, Report, heard, names_in, told_by, unheard, with_range
 from telemetry.spool.vault import Vault
 from telemetry.wire import Receipt
 
@@ -95,6 +96,7 @@ class Departures:
                 self.receipts_ignored += 1
                 return 0
             freed = self._shelf.acknowledge(stream, receipt.ranges)
+            self._heard(stream, receipt.ranges)
             totals = self.totals[receipt.lane]
             self.totals[receipt.lane] = replace(totals, acknowledged=totals.acknowledged + freed)
         self._unwritten_receipts += freed > 0
@@ -153,13 +155,24 @@ class Departures:
     def _leave(self, stream: Stream, start: int, end: int, reason: str) -> int:
         """How many records leave with these that hadn't; they are to be told to the receiver."""
         for part in self._shelf.remaining(stream, start, end):
-            self.untold = with_range(self.untold, (*stream, reason), *part)
+            self._to_be_told(stream, *part, reason)
         return self._shelf.leave(stream, start, end)
 
-    def told(self, report: Report) -> None:
+    def _to_be_told(self, stream: Stream, start: int, end: int, reason: str) -> None:
+        self.untold = with_range(self.untold, (*stream, reason), start, end)
+        for name in names_in(self.untold, stream, start, end):
+            self.untold = unheard(self.untold, name)
+
+    def told(self, name: Name, report: Report) -> None:
         """A durable record says so now."""
         with self.lock:
-            self.untold = without(self.untold, report)
+            self.untold = told_by(self.untold, name, report)
+
+    def _heard(self, stream: Stream, ranges: tuple[Range, ...]) -> None:
+        """Of the records that tell something, those that an acknowledgement made leave."""
+        for name in [name for part in ranges for name in names_in(self.untold, stream, *part)]:
+            if not self._shelf.remaining(stream, name[2], name[2] + 1):
+                self.untold = heard(self.untold, name)
 
     def erase(self, purpose: Purpose) -> int:
         """Makes all blocks of a purpose unreadable; the records that were. Once begun, the next start finishes it.
@@ -185,7 +198,7 @@ class Departures:
             for stream, (start, end) in erased:
                 totals = self.totals[stream[0]]
                 self.totals[stream[0]] = replace(totals, erased=totals.erased + end - start)
-                self.untold = with_range(self.untold, (*stream, "erased"), start, end)
+                self._to_be_told(stream, start, end, "erased")
             self._erasing.discard(purpose)
         return sum(end - start for _, (start, end) in erased)
 

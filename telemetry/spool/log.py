@@ -54,6 +54,7 @@ class StoredBlock:
     """A durable block, as its segment's index will list it. `confirmed` is empty where nobody witnesses."""
 
     serial: int
+    base_seq: int
     entry: bytes
     runs: tuple[Waiting, ...]
     count: int
@@ -390,6 +391,7 @@ def _stored(segment: Segment, block: Packed, seq: int, page: int, due: int, witn
     wire_bytes = HEADER_BYTES + len(block.body)
     return StoredBlock(
         segment.serial,
+        seq,
         pack_entry(Entry(seq - segment.base_seq, block.count, wire_bytes, page, block.purpose, due)),
         block.runs,
         block.count,

@@ -6,7 +6,7 @@ of that waits or touches the disk. One other thread writes, loads, acknowledges,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Final
 
 from ecu.clock import Clock
@@ -35,12 +35,12 @@ from telemetry.spool.departures import Departures, Files
 from telemetry.spool.format import EPOCH_BYTES, max_wire_bytes
 from telemetry.spool.frames import read_block
 from telemetry.spool.limits import SpoolLimits
-from telemetry.spool.log import LaneWritten, SegmentLog
+from telemetry.spool.log import LaneWritten, SegmentLog, StoredBlock
 from telemetry.spool.packing import Waiting, max_stored_size, pack, runs_of
 from telemetry.spool.queue import Batch, LaneQueue, Queue
 from telemetry.spool.recovery import survey
 from telemetry.spool.shelf import Segment, Shelf
-from telemetry.spool.untold import next_report, with_unranged
+from telemetry.spool.untold import Name, Report, next_report, with_unranged
 from telemetry.spool.vault import KeyLost, Sealer, Vault
 from telemetry.wire import BadBlock, Receipt
 
@@ -224,14 +224,22 @@ class Spool:
             self._count(written.lane, durable=durable)
         queue = self._queue.lanes[written.lane]
         queue.settle(durable, sum(run.size for run in runs))
-        for report in [run.told for run in runs if run.told is not None]:
-            self._departures.told(report)
+        for told in [told for block in written.blocks for told in self._reports(written.lane, block)]:
+            self._departures.told(*told)
             self._telling = False
         if any(run.keep_s is not None for run in runs):
             self._look_no_later()
         if written.why is not None:
             queue.give_back(written.back, written.why, self._clock.boot_ns())
         return tuple(confirmation for block in written.blocks for confirmation in block.confirmed)
+
+    def _reports(self, lane: Lane, block: StoredBlock) -> Iterator[tuple[Name, Report]]:
+        """Which of its records tell what has left."""
+        seq = block.base_seq
+        for run in block.runs:
+            if run.told is not None:
+                yield (lane, self._log.epochs[lane], seq), run.told
+            seq += run.count
 
     def _look_no_later(self) -> None:
         """What came may be due before all else; it puts off nothing, however often it comes."""

@@ -10,7 +10,7 @@ from ecu.clock import SteppingClock
 from ecu.disk import Disk
 from ecu.keys import KeyStore, MemoryKeyStore
 from telemetry.confirmations import Confirmation
-from telemetry.records import Health, Lane, Purpose, Record, record_digest
+from telemetry.records import Health, Lane, Purpose, Record, RecordsLeft, decode_event, record_digest
 from telemetry.spool.blocks import BlockRef
 from telemetry.spool.ciphers import MakeAead, aes_gcm
 from telemetry.spool.counts import Counters, MemoryCounters
@@ -19,6 +19,8 @@ from telemetry.spool.spool import Spool
 from telemetry.wire import Receipt, unpack_block, unpack_body
 
 Key = tuple[int, bytes, int]
+Told = tuple[int, bytes, int, int]
+"""Lane, epoch, start and end of what a receiver heard has left."""
 
 SMALL = SpoolLimits(
     max_bytes=6 * 5 * PAGE_BYTES,
@@ -66,6 +68,7 @@ class Rig:
         self.entropy = seeded_entropy(seed)
         self.confirmed: dict[Key, bytes] = {}
         self.stored: dict[Key, bytes] = {}
+        self.told = set[Told]()
         self.offered = 0
         self.spool = self.open()
 
@@ -109,7 +112,9 @@ class Rig:
 
     def send(self, ref: BlockRef) -> None:
         self.spool.mark_sent(ref)
-        for item in records_of(self.spool.load(ref)):
+        block = self.spool.load(ref)
+        self.told |= told_in(block)
+        for item in records_of(block):
             assert self.stored.setdefault(key_of(item), item.digest) == item.digest, "one name for two records"
 
     def acknowledge(self, *refs: BlockRef) -> int:
@@ -131,6 +136,12 @@ def records_of(block: bytes) -> Sequence[Confirmation]:
         Confirmation(int(header.lane), header.epoch, header.base_seq + i, record_digest(stored))
         for i, stored in enumerate(unpack_body(header, body))
     ]
+
+
+def told_in(block: bytes) -> set[Told]:
+    events = [decode_event(stored.event) for stored in unpack_body(*unpack_block(block))]
+    left = [event for event in events if isinstance(event, RecordsLeft)]
+    return {(event.lane, event.epoch, *part) for event in left for part in event.ranges}
 
 
 def receipt_for(ref: BlockRef) -> Receipt:

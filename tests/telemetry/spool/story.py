@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -13,7 +14,9 @@ from ecu.keys import MemoryKeyStore
 from telemetry.records import Lane, Purpose, Record, RecordBatch
 from telemetry.spool.ciphers import NonceWitness
 from telemetry.spool.counts import Evicted, LaneCounts, MemoryCounters, SpoolCounts
-from tests.telemetry.spool.rig import WIDE, Key, Rig, key_of, receipt_for, record, records_of
+from telemetry.spool.intervals import IntervalSet, Range
+from telemetry.spool.shelf import Stream
+from tests.telemetry.spool.rig import WIDE, Key, Rig, Told, key_of, receipt_for, record, records_of
 
 KEYS = MemoryKeyStore()
 BEGUN = "begun"
@@ -31,6 +34,7 @@ class Moment:
     possible: int = 0
     running: bool = False
     excused: frozenset[Key] = frozenset()
+    told: frozenset[Told] = frozenset()
 
 
 class Story:
@@ -57,10 +61,13 @@ class Story:
         self.rig = Rig(disk, self.counters, keys=KEYS, seed=self._seed, aead=self.nonces)
         self.rig.confirmed |= old.confirmed
         self.rig.stored |= old.stored
+        self.rig.told |= old.told
         self.before = durable(self.rig.spool.counts())
         # What one cut tore in two may be made whole by the half of a later write: durable late, and never confirmed.
         self.possible = max(self.before, old.possible)
-        self.moments = [Moment(old.confirmed, old.stored, old.erased, self.possible, excused=old.excused)]
+        self.moments = [
+            Moment(old.confirmed, old.stored, old.erased, self.possible, excused=old.excused, told=old.told)
+        ]
         self._tell(self)
 
     # --- what a story is made of ---
@@ -129,7 +136,9 @@ class Story:
         rig, erased = self.rig, erased | self.moments[-1].erased
         possible = self.possible + rig.offered
         excused = frozenset(self._excused)
-        self.moments.append(Moment(dict(rig.confirmed), dict(rig.stored), erased, possible, running, excused))
+        self.moments.append(
+            Moment(dict(rig.confirmed), dict(rig.stored), erased, possible, running, excused, frozenset(rig.told))
+        )
         self.disk.mark(str(len(self.moments) - 1))
 
     # --- what must be true after a power cut ---
@@ -174,6 +183,22 @@ def judge(moment: Moment, rig: Rig) -> None:
     assert rig.read() == []
     assert rig.spool.counts().holds
     assert rig.spool.counts().segments == 2, "a segment that nobody wants isn't freed"
+    assert unexplained(moment, rig) == [], "numbers that the receiver neither has nor heard of"
+
+
+def unexplained(moment: Moment, rig: Rig) -> list[tuple[int, bytes, Range]]:
+    """Once the receiver has all that the spool has to tell: what it misses below the last that it has of each epoch."""
+    while rig.tell():
+        rig.commit()
+        rig.drain()
+    stored, known = defaultdict[Stream, IntervalSet](IntervalSet), defaultdict[Stream, IntervalSet](IntervalSet)
+    for lane, epoch, seq in moment.stored.keys() | rig.stored.keys():
+        stored[Lane(lane), epoch].add(seq, seq + 1)
+        known[Lane(lane), epoch].add(seq, seq + 1)
+    for lane, epoch, start, end in moment.told | rig.told:
+        known[Lane(lane), epoch].add(start, end)
+    ends = {stream: max(end for _, end in ranges) for stream, ranges in stored.items()}
+    return [(*stream, gap) for stream, end in ends.items() for gap in known[stream].gaps(0, end)]
 
 
 def _evicted(lane: LaneCounts) -> list[int]:
@@ -317,6 +342,15 @@ def a_refused_block_and_what_is_told_of_it(story: Story) -> None:
     story.acknowledge(1)
 
 
+def a_report_that_leaves_itself_and_is_told_anew(story: Story) -> None:
+    story.put(1)
+    story.quarantine()
+    story.tell()
+    story.erase(Purpose.OPERATION)
+    story.tell()
+    story.acknowledge(1)
+
+
 def a_batch_of_many(story: Story) -> None:
     events = [record(n, size=600).event for n in range(12)]
     story.rig.spool.offer_many(RecordBatch(Lane.P1, Purpose.PERCEPTION, range(12), events), 0)
@@ -340,5 +374,6 @@ STORIES = [
     a_sync_fails_and_other_records_take_the_numbers,
     records_that_nobody_wants_any_more,
     a_refused_block_and_what_is_told_of_it,
+    a_report_that_leaves_itself_and_is_told_anew,
     a_batch_of_many,
 ]

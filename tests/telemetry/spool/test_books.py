@@ -14,7 +14,7 @@ from telemetry.spool.aging import Aged
 from telemetry.spool.books import Books, BooksTooNew, Page, decode, encode
 from telemetry.spool.counts import Totals
 from telemetry.spool.intervals import IntervalSet
-from telemetry.spool.untold import Untold
+from telemetry.spool.untold import Report, Untold
 
 N = st.integers(0, 2**40)
 ID = st.binary(min_size=16, max_size=16)
@@ -25,6 +25,7 @@ RANGES = st.lists(st.tuples(N, st.integers(1, 99)), max_size=5).map(
     lambda made: tuple(IntervalSet((start, start + length) for start, length in made))
 )
 KEYS = st.tuples(st.sampled_from(Lane), ID, st.sampled_from(["erased", "evicted:quota"]))
+NAMES = st.tuples(st.sampled_from(Lane), ID, N)
 PAGES = st.builds(
     Page,
     spool_id=ID,
@@ -38,6 +39,7 @@ PAGES = st.builds(
         Untold,
         st.dictionaries(KEYS, RANGES.filter(bool), max_size=4),
         st.dictionaries(KEYS, N.filter(bool), max_size=3),
+        st.dictionaries(NAMES, st.builds(Report, KEYS, RANGES, N), max_size=3),
     ),
 )
 

@@ -13,12 +13,27 @@ from hypothesis import strategies as st
 from ecu.clock import SECOND_NS
 from ecu.crashdisk import CrashDisk
 from telemetry.records import Lane, Purpose, Record, RecordsLeft, decode_event
+from telemetry.spool.format import unpack_entry
 from telemetry.spool.intervals import IntervalSet
-from telemetry.spool.untold import MOST_RANGES, Key, Untold, next_report, with_range, with_unranged, without
+from telemetry.spool.shelf import segment_name
+from telemetry.spool.untold import (
+    MOST_RANGES,
+    MOST_TOLD,
+    Key,
+    Untold,
+    heard,
+    next_report,
+    told_by,
+    unheard,
+    with_range,
+    with_unranged,
+)
 from telemetry.wire import BadBlock, unpack_block, unpack_body
 from tests.telemetry.spool.rig import ROOMY, SMALL, Rig, record
 
 KEYS = [(Lane.P1, b"a" * 16, "evicted:quota"), (Lane.P1, b"b" * 16, "erased"), (Lane.P3, b"c" * 16, "evicted:quota")]
+EPOCH = b"e" * 16
+BY = Lane.P1, EPOCH, 0
 LEAVING = st.lists(st.tuples(st.sampled_from(KEYS), st.integers(0, 2000), st.integers(1, 9)), max_size=120)
 
 
@@ -40,17 +55,37 @@ def test_each_telling_leaves_less_to_tell_until_nothing_is(leaving: list[tuple[K
     for key, start, length in leaving:
         untold = with_range(untold, key, start, start + length)
     while (report := next_report(untold)) is not None:
-        less = without(untold, report)
+        less = heard(told_by(untold, BY, report), BY)
         assert less.records < untold.records
         untold = less
     assert untold == Untold()
+
+
+@given(LEAVING, st.integers(0, 5), st.lists(st.booleans(), max_size=12))
+def test_what_is_told_to_nobody_is_not_less_to_tell(
+    leaving: list[tuple[Key, int, int]], lost: int, tellings: list[bool]
+) -> None:
+    untold = with_unranged(Untold(), Lane.P2, "quarantined:missing", lost)
+    for key, start, length in leaving:
+        untold = with_range(untold, key, start, start + length)
+    before = untold.records
+    for seq, is_lost in enumerate(tellings):
+        if (report := next_report(untold)) is not None:
+            untold = told_by(untold, (Lane.P1, EPOCH, seq), report)
+            untold = unheard(untold, (Lane.P1, EPOCH, seq)) if is_lost else untold
+    assert len(untold.told) <= MOST_TOLD
+    for name in list(untold.told):
+        untold = unheard(untold, name)
+    assert untold.records == before
+    assert not untold.told
 
 
 def test_what_leaves_while_a_report_is_under_way_is_still_to_be_told() -> None:
     untold = with_range(Untold(), KEYS[0], 0, 10)
     report = next_report(untold)
     assert report is not None
-    assert without(with_range(untold, KEYS[0], 10, 12), report) == Untold({KEYS[0]: ((10, 12),)})
+    told = told_by(with_range(untold, KEYS[0], 10, 12), BY, report)
+    assert told == Untold({KEYS[0]: ((10, 12),)}, told={BY: report})
 
 
 class Receiver:
@@ -235,3 +270,123 @@ def test_a_purge_of_others_has_nothing_told_twice() -> None:
     rig.commit()
     tell_and_take(rig, receiver)
     assert receiver.unranged == 2
+
+
+def refuse_the_report(rig: Rig) -> None:
+    rig.spool.quarantine(rig.blocks()[-1], "no")
+
+
+def erase_the_report(rig: Rig) -> None:
+    rig.spool.erase(Purpose.OPERATION)
+
+
+def evict_the_report(rig: Rig) -> None:
+    for number in range(20, 90):
+        rig.put(record(number, Lane.P1, size=6000))
+    assert rig.spool.counts().lanes[Lane.P1].evicted
+
+
+def rot_the_report(rig: Rig) -> None:
+    assert isinstance(rig.disk, CrashDisk)
+    ref = rig.blocks()[-1]
+    rig.put(record(60))
+    rig.spool.close()
+    rig.disk.flip_bit(segment_name(ref.lane, ref.serial), (ref.page * 4096 + 9) * 8)
+    rig.open()
+
+
+def lose_the_file_of_the_report(rig: Rig) -> None:
+    assert isinstance(rig.disk, CrashDisk)
+    rig.spool.close()
+    rig.disk.remove(rig.spool.segments(Lane.P1)[0].name)
+    rig.open()
+
+
+def restart_first(lose: Callable[[Rig], None]) -> Callable[[Rig], None]:
+    def lose_after_a_restart(rig: Rig) -> None:
+        rig.spool.close()
+        rig.open()
+        lose(rig)
+
+    return lose_after_a_restart
+
+
+LOSSES = [refuse_the_report, erase_the_report, evict_the_report, rot_the_report, lose_the_file_of_the_report]
+
+
+@pytest.mark.parametrize("lose", [*LOSSES, *map(restart_first, LOSSES)])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_was_told_in_a_record_that_left_itself_is_told_anew(lose: Callable[[Rig], None], restarted: bool) -> None:
+    rig, receiver = Rig(CrashDisk(), limits=ROOMY), Receiver()
+    rig.put(record(1, Lane.P3))
+    rig.spool.quarantine(rig.blocks()[0], "no")
+    (gone,) = (key for key in rig.confirmed if key[0] == Lane.P3)
+    assert rig.tell()
+    rig.commit()
+    lose(rig)
+    if restarted:
+        rig.spool.close()
+        rig.open()
+    tell_and_take(rig, receiver)
+    assert receiver.told[gone[:2]].covers(gone[2], gone[2] + 1)
+    assert rig.spool.counts().untold == 0
+
+
+def test_what_a_receiver_has_acknowledged_to_have_heard_is_never_told_again() -> None:
+    """A count that is told twice counts twice."""
+    rig, receiver = Rig(disk := CrashDisk(), limits=ROOMY), Receiver()
+    rig.put(record(1), record(2))
+    disk.remove(rig.spool.segments(Lane.P1)[0].name)
+    rig.open()
+    for _ in range(3):
+        tell_and_take(rig, receiver)
+        rig.spool.erase(Purpose.OPERATION)
+        rig.spool.close()
+        rig.open()
+    assert receiver.unranged == 2
+
+
+def test_a_report_that_waits_for_a_receiver_survives_a_restart_as_told() -> None:
+    rig, receiver = Rig(disk := CrashDisk(), limits=ROOMY), Receiver()
+    rig.put(record(1), record(2))
+    disk.remove(rig.spool.segments(Lane.P1)[0].name)
+    rig.open()
+    assert rig.tell()
+    rig.commit()
+    rig.spool.close()
+    rig.open()
+    assert not rig.tell()
+    tell_and_take(rig, receiver)
+    assert receiver.unranged == 2
+
+
+def test_while_nobody_takes_them_only_so_many_reports_are_written() -> None:
+    rig, receiver = Rig(CrashDisk(), limits=ROOMY), Receiver()
+    for number in range(3 * MOST_TOLD):
+        rig.put(record(number, Lane.P3))
+        rig.spool.close()
+        rig.open()
+        rig.spool.quarantine(rig.lane_blocks(Lane.P3)[0], "no")
+        rig.tell()
+        rig.commit()
+    assert rig.spool.counts().lanes[Lane.P1].spooled == MOST_TOLD
+    tell_and_take(rig, receiver)
+    assert receiver.unexplained(rig) == []
+    assert rig.spool.counts().untold == 0
+
+
+def test_a_number_that_a_torn_commit_left_empty_is_explained_too() -> None:
+    rig, receiver = Rig(disk := CrashDisk(), limits=ROOMY), Receiver()
+    rig.offer(record(1), record(2, purpose=Purpose.DRIVING))
+    batch = rig.spool.take(0, everything=True)
+    assert batch is not None
+    (lane,) = rig.spool.write(batch)
+    assert len(lane.blocks) == 2
+    # The first of the two is torn, and nobody had heard that either is durable.
+    disk.flip_bit(rig.spool.segments(Lane.P1)[0].name, (unpack_entry(lane.blocks[0].entry, 0).page * 4096 + 9) * 8)
+    rig.open()
+    tell_and_take(rig, receiver)
+    ((stream, told),) = receiver.told.items()
+    assert receiver.reasons == {"lost_in_crash"}
+    assert list(told) == [(0, 1)]
+    assert IntervalSet([*receiver.stored[stream], *told]).covers(0, 2)
