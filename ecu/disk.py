@@ -1,6 +1,6 @@
 """Durability has one home: nothing outside this file renames, fsyncs or truncates state.
 
-`Disk` is the port; `RealDisk` is a folder on the flash; `ecu/crashdisk.py` ships the fake that loses power.
+`Disk` is the port; `RealDisk` is a folder on the flash; `ecu/crashdisk/` ships the fake that loses power.
 
     DiskError
     ├── DiskFull      no space left: free some, nothing was half done that a reader could mistake for whole

@@ -5,16 +5,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ecu.channel import Advance, BadMessage, ChannelClosed, Done, Message
 from ecu.errors import EnvironmentFault, UsageFault
 from telemetry.records import TelemetryError
 from telemetry.signals.conversation import Conversation
 from telemetry.signals.messages import Begin, SourceHello
-
-RECONNECT_BASE_S: Final = 0.1
-RECONNECT_CAP_S: Final = 5.0
 
 Dial = Callable[[], socket.socket]
 """Returns a connected socket; raises SourceLost when nobody answers. Never waits."""

@@ -11,11 +11,11 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from ecu.clock import SECOND_NS, Clock
+from ecu.clock import Clock
 from ecu.errors import UsageFault, shown
-from telemetry.backoff import backoff_s
-from telemetry.signals.farend import RECONNECT_BASE_S, RECONNECT_CAP_S, SourceLost
+from telemetry.signals.farend import SourceLost
 from telemetry.signals.nmea import NmeaReader, TimeSaid
+from telemetry.signals.redial import Redial
 from telemetry.signals.schema import Columns
 
 READ_BYTES: Final = 4096
@@ -95,7 +95,7 @@ class GnssSource:
 
     async def told(self) -> AsyncGenerator[GnssTold, None]:
         """A lost line is counted, and opened again with full jitter. Closing the generator closes it."""
-        attempt = 0
+        redial = Redial(self._clock, self._rng)
         while True:
             try:
                 fd = self._open()
@@ -103,7 +103,7 @@ class GnssSource:
                 try:
                     while True:
                         data = await _read(fd)
-                        attempt = 0
+                        redial.heard()
                         columns, times = self._reader.feed(data, self._clock.boot_ns())
                         if columns or times:
                             yield GnssTold(tuple(columns), tuple(times))
@@ -112,11 +112,9 @@ class GnssSource:
                     self._status = replace(self._status, connected=False)
             except SourceLost as lost:
                 # What opens and ends at once was lost once, however often it is tried.
-                losses = self._status.losses + (attempt == 0)
+                losses = self._status.losses + (redial.attempt == 0)
                 self._status = replace(self._status, reason=str(lost), losses=losses)
-            pause_s = backoff_s(attempt, self._rng, RECONNECT_BASE_S, RECONNECT_CAP_S)
-            attempt += 1
-            await self._clock.sleep_until(self._clock.boot_ns() + int(pause_s * SECOND_NS))
+            await redial.pause()
 
 
 async def _read(fd: int) -> bytes:

@@ -15,14 +15,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ecu.clock import SECOND_NS, Clock
+from ecu.clock import Clock
 from ecu.errors import UsageFault, shown
-from telemetry.backoff import backoff_s
 from telemetry.signals.canlayout import CAN_MTU, CANFD_FRAME, CANFD_MTU, frames_of
 from telemetry.signals.datagrams import SO_RXQ_OVFL, SO_TIMESTAMPNS, DatagramReader, Datagrams
-from telemetry.signals.farend import RECONNECT_BASE_S, RECONNECT_CAP_S, SourceLost
+from telemetry.signals.farend import SourceLost
 from telemetry.signals.frames import CLASSIC_BYTES, ERROR, REMOTE, Frames, concat, no_frames
 from telemetry.signals.framesource import LIMITS, BatchLimits, FrameStatus, portions
+from telemetry.signals.redial import Redial
 
 RECEIVE_BUFFER_BYTES: Final = 4 * 1024 * 1024
 _SO_RCVBUFFORCE: Final = 33
@@ -145,17 +145,17 @@ class _Wire:
         self._number = number
         self._open = opener
         self._clock = clock
-        self._rng = rng
+        self._redial = Redial(clock, rng)
         self._reader = DatagramReader(most, CANFD_MTU)
         self._socket: socket.socket | None = None
-        self._attempt = 0
         self._due_ns = 0
         self._drained_ns = 0
         self._dropped = 0
 
     def begin(self) -> None:
         """The next try to open is due at once."""
-        self._attempt, self._due_ns = 0, 0
+        self._redial.heard()
+        self._due_ns = 0
 
     def stay_open(self, ready: asyncio.Event) -> int | None:
         """Opens what isn't open, if its time has come. When to try again; None while it is open."""
@@ -191,9 +191,7 @@ class _Wire:
         self.status = replace(self.status, connected=False)
 
     def _try(self) -> None:
-        pause_s = backoff_s(self._attempt, self._rng, RECONNECT_BASE_S, RECONNECT_CAP_S)
-        self._due_ns = self._clock.boot_ns() + int(pause_s * SECOND_NS)
-        self._attempt += 1
+        self._due_ns = self._redial.next_ns()
         try:
             self._socket = self._open()
         except SourceLost as lost:
@@ -213,7 +211,7 @@ class _Wire:
         if datagrams is None:
             self._drained_ns = now_ns
             return None
-        self._attempt = 0
+        self._redial.heard()
         stamps = boot_times(datagrams.wall_ns, wall_ns, now_ns, self._drained_ns)
         self._drained_ns = int(stamps[-1])
         frames, counted = sorted_out(datagrams, stamps, self._number, self.status)
@@ -224,10 +222,10 @@ class _Wire:
         return frames
 
     def _lose(self, error: OSError) -> None:
-        """An interface that is down may be opened, and only then says so: `_attempt` counts on until a frame came."""
+        """An interface that is down may be opened, and only then says so: `attempt` counts on until a frame came."""
         what = "is down" if error.errno in _DOWN else "failed"
         self.close()
-        losses = self.status.losses + (self._attempt == 0)
+        losses = self.status.losses + (self._redial.attempt == 0)
         reason = f"bus {self._number} {what} ({error.strerror}): look at ip -details link"
         self.status = replace(self.status, reason=reason, losses=losses)
 

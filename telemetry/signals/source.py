@@ -6,12 +6,12 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from random import Random
 
-from ecu.clock import SECOND_NS, Clock
+from ecu.clock import Clock
 from ecu.samples import Sample
-from telemetry.backoff import backoff_s
 from telemetry.signals.anchor import Anchor
-from telemetry.signals.farend import RECONNECT_BASE_S, RECONNECT_CAP_S, Dial, FarEnd, SourceLost
+from telemetry.signals.farend import Dial, FarEnd, SourceLost
 from telemetry.signals.messages import Begin, FromSource, Signals
+from telemetry.signals.redial import Redial
 
 SignalSample = Sample[dict[str, float]]
 
@@ -55,13 +55,13 @@ class SocketSignals:
 
         Closing the generator hangs up.
         """
-        attempt = 0
+        redial = Redial(self._clock, self._rng)
         while True:
             try:
                 await self._open(Begin(realtime=True, from_ns=self._clock.boot_ns()))
                 while True:
                     sample = self._taken(await self._far.receive())
-                    attempt = 0
+                    redial.heard()
                     if sample is not None:
                         yield sample
             except SourceLost as lost:
@@ -69,9 +69,7 @@ class SocketSignals:
                 self._status = replace(self._status, connected=False, reason=str(lost), losses=losses)
             finally:
                 self.close()
-            pause_s = backoff_s(attempt, self._rng, RECONNECT_BASE_S, RECONNECT_CAP_S)
-            attempt += 1
-            await self._clock.sleep_until(self._clock.boot_ns() + int(pause_s * SECOND_NS))
+            await redial.pause()
 
     async def begin(self, from_ns: int) -> None:
         """Connects for lockstep from `from_ns` on. Raises SourceLost."""

@@ -8,14 +8,14 @@ from random import Random
 
 import numpy as np
 
-from ecu.clock import SECOND_NS, Clock
-from telemetry.backoff import backoff_s
+from ecu.clock import Clock
 from telemetry.signals.anchor import Anchor
 from telemetry.signals.canlayout import CAN_FRAME, CANFD_FRAME, frames_of, rows_of
-from telemetry.signals.farend import RECONNECT_BASE_S, RECONNECT_CAP_S, Dial, FarEnd, SourceLost
+from telemetry.signals.farend import Dial, FarEnd, SourceLost
 from telemetry.signals.frames import CLASSIC_BYTES, Frames, concat, in_order
 from telemetry.signals.framesource import LIMITS, BatchLimits, FrameStatus, anchored, portions
 from telemetry.signals.messages import MAX_FRAMES_A_MESSAGE, MOST_NS, Begin, FrameBatch, FromBus
+from telemetry.signals.redial import Redial
 
 
 class UnixBus:
@@ -36,14 +36,14 @@ class UnixBus:
         return replace(self._status, moved=moved)
 
     async def batches(self) -> AsyncGenerator[Frames, None]:
-        attempt = 0
+        redial = Redial(self._clock, self._rng)
         while True:
             try:
                 await self._open(Begin(realtime=True, from_ns=self._clock.boot_ns()))
                 was_full = False
                 while True:
                     first = self._taken(await self._far.receive())
-                    attempt = 0
+                    redial.heard()
                     if not was_full:
                         # More comes meanwhile, and a wake for each message would cost more than its decoding.
                         await self._clock.sleep_until(self._clock.boot_ns() + self._limits.latency_ns)
@@ -58,9 +58,7 @@ class UnixBus:
                 self._status = replace(self._status, connected=False, reason=str(lost), losses=losses)
             finally:
                 self.close()
-            pause_s = backoff_s(attempt, self._rng, RECONNECT_BASE_S, RECONNECT_CAP_S)
-            attempt += 1
-            await self._clock.sleep_until(self._clock.boot_ns() + int(pause_s * SECOND_NS))
+            await redial.pause()
 
     async def begin(self, from_ns: int) -> None:
         await self._open(Begin(realtime=False, from_ns=from_ns))

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from agent.children import Child
 from agent.frames import FrameAccount, FrameCounts
 from agent.perception import Perception, PerceptionSettings, Supervision
+from agent.perception.settings import StartsChildren
 from ecu.channel import Done, Message
 from ecu.clock import MILLISECOND_NS, SECOND_NS, boot_id
 from ecu.ledger import Ledger
@@ -278,8 +279,30 @@ async def on_stage(
 ) -> AsyncIterator[Stage]:
     """`cameras` and `workers` say what each of them does first; all the later ones do as the last. A camera hangs that
     says nothing for `stall_s`."""
-    stage, numbers = Stage(), pids or itertools.count(NOBODY)
-    camera_acts, worker_acts = _and_so_on(cameras), _and_so_on(workers)
+    stage = Stage()
+    start = _starts(stage, _and_so_on(cameras), _and_so_on(workers), pids or itertools.count(NOBODY))
+    settings = PerceptionSettings(
+        source="video:nowhere.mp4", camera="front", package=folder, slots=SLOTS, hang_ns=int(HANG_S * SECOND_NS),
+        lockstep=lockstep, stall_ns=stall_s * SECOND_NS,
+    )  # fmt: skip
+    account = FrameAccount(folder / "camera.ledger", folder / "frames.ledger")
+    stage.perception = Perception(
+        settings, account, LoopClock(), Supervision(Random(5), {}, LoopClock(), start),
+        lambda seen, latency_ns: stage.seen.append(seen), lambda what, detail: stage.health.append(what), from_ns,
+    )  # fmt: skip
+    try:
+        await stage.perception.start()
+        await settled()
+        yield stage
+    finally:
+        await stage.perception.stop()
+    assert account.counts().holds
+
+
+def _starts(
+    stage: Stage, camera_acts: Iterator[CameraAct], worker_acts: Iterator[WorkerAct], numbers: Iterator[int]
+) -> StartsChildren:
+    """Puppets in the children's place, each of which begins its act at once."""
 
     async def start(
         module: str,
@@ -302,22 +325,7 @@ async def on_stage(
         loop.call_soon(next(worker_acts), worker)
         return worker
 
-    settings = PerceptionSettings(
-        source="video:nowhere.mp4", camera="front", package=folder, slots=SLOTS, hang_ns=int(HANG_S * SECOND_NS),
-        lockstep=lockstep, stall_ns=stall_s * SECOND_NS,
-    )  # fmt: skip
-    account = FrameAccount(folder / "camera.ledger", folder / "frames.ledger")
-    stage.perception = Perception(
-        settings, account, LoopClock(), Supervision(Random(5), {}, LoopClock(), start),
-        lambda seen, latency_ns: stage.seen.append(seen), lambda what, detail: stage.health.append(what), from_ns,
-    )  # fmt: skip
-    try:
-        await stage.perception.start()
-        await settled()
-        yield stage
-    finally:
-        await stage.perception.stop()
-    assert account.counts().holds
+    return start
 
 
 def _and_so_on(acts: Sequence[Any]) -> Iterator[Any]:

@@ -7,8 +7,9 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from agent.bugs import leaves
 from agent.config import AgentConfig, CameraSection, LinkSection, PerceptionSection
-from agent.daemon import Daemon, _leaves
+from agent.daemon import Daemon
 from ecu.clock import SystemClock
 from ecu.disk import DiskFull
 from inference.package import find_package
@@ -39,7 +40,7 @@ async def at_work(daemon: Daemon) -> AsyncIterator[asyncio.Event]:
 async def test_a_camera_that_never_opens_holds_up_neither_the_spool_nor_the_end(tmp_path: Path) -> None:
     daemon = Daemon(CONFIG, tmp_path / "state", first_camera_hangs(tmp_path))
     async with asyncio.timeout(60), at_work(daemon):
-        daemon._health("test", "something worth keeping")
+        daemon.on_health("test", "something worth keeping")
         while not any(lane.durable for lane in daemon.status().spool.lanes):
             await asyncio.sleep(0.01)
         assert daemon.status().law_1_holds
@@ -54,8 +55,8 @@ async def test_what_became_of_a_release_is_told_here_and_becomes_a_record(tmp_pa
         listening = asyncio.create_task(Observer(tmp_path / "state" / "agent.sock", SystemClock(), heard).run())
         while not heard.readings:
             await asyncio.sleep(0.01)
-        daemon._update(refused)
-        daemon._update(Notice("committed", None, None, None, ""))
+        daemon.on_update(refused)
+        daemon.on_update(Notice("committed", None, None, None, ""))
         while len(heard.updates) < 2:
             await asyncio.sleep(0.01)
         listening.cancel()
@@ -72,20 +73,20 @@ async def test_what_became_of_a_release_is_told_here_and_becomes_a_record(tmp_pa
 async def test_without_a_model_that_tells_states_none_is_tried_none_runs_and_none_learns(tmp_path: Path) -> None:
     camera, link = CameraSection(source="video:drive.mp4"), LinkSection(kind="none")
     on = Daemon(AgentConfig(link=link, camera=camera), tmp_path / "on", {})
-    assert set(on._factory()) == {Kind.MODEL, Kind.STATE}
-    assert on._states() == find_package("light-state")
+    assert set(on._parts.factory()) == {Kind.MODEL, Kind.STATE}
+    assert on._parts.states() == find_package("light-state")
     off = AgentConfig(link=link, camera=camera, perception=PerceptionSection(states=""))
     without = Daemon(off, tmp_path / "off", {})
-    assert set(without._factory()) == {Kind.MODEL}
-    assert without._states() is None
+    assert set(without._parts.factory()) == {Kind.MODEL}
+    assert without._parts.states() is None
 
 
 async def test_without_a_camera_no_model_is_tried(tmp_path: Path) -> None:
     blind = Daemon(AgentConfig(link=LinkSection(kind="none")), tmp_path / "blind", {})
-    assert blind._factory() == {}
+    assert blind._parts.factory() == {}
 
 
 def test_what_failed_in_nested_tasks_is_told_by_its_own_words() -> None:
     full = DiskFull("Can't write: the disk is full.")
     nested = ExceptionGroup("outer", [ExceptionGroup("inner", [full]), ValueError("other")])
-    assert next(_leaves(nested)) is full
+    assert next(leaves(nested)) is full

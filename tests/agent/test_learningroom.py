@@ -257,16 +257,16 @@ async def test_an_update_that_hasnt_left_never_does_without_consent(
         return Daemon(AgentConfig.model_validate(told), tmp_path / "state", os.environ)
 
     before = daemon("operation", "learning")
-    for record in before._pipeline.on_learned(
+    for record in before._parts.pipeline.on_learned(
         1, Learned(ModelUpdate("p", "0" * 64, "0" * 64, "0" * 64, 1, b"x" * 500, b"s"))
     ):
-        assert before._keeper.offer(record)
-    await before._keeper.flush()
+        assert before._parts.keeper.offer(record)
+    await before._parts.keeper.flush()
     await before._close()
     del before
     gc.collect()  # what it had locked is free
     after = daemon(*consents)
-    waiting = after._keeper.next_unsent(Lane.P3)
+    waiting = after._parts.keeper.next_unsent(Lane.P3)
     assert (waiting is not None) == stays
     assert after.status().law_1_holds
     await after._close()

@@ -36,8 +36,8 @@ TOLD = 3
 
 
 def drives(daemon: Daemon) -> None:
-    daemon._keep([record_of(1, VehicleSummary({"Vehicle.Speed": 50.0}))])
-    daemon._health("test", "something of the runtime's own")
+    daemon.keep([record_of(1, VehicleSummary({"Vehicle.Speed": 50.0}))])
+    daemon.on_health("test", "something of the runtime's own")
 
 
 async def until(reached: Callable[[], bool]) -> None:

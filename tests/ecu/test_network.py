@@ -93,9 +93,10 @@ def test_only_cellular_roams(tmp_path: Path) -> None:
 
 
 @given(st.text(max_size=300), st.text(max_size=300), st.text(max_size=20))
-def test_nothing_in_the_files_can_raise(route: str, route6: str, word: str) -> None:
-    default_interface(route, route6)
-    is_roaming(word)
+def test_whatever_the_files_say_an_interface_is_one_that_they_name(route: str, route6: str, word: str) -> None:
+    name = default_interface(route, route6)
+    assert name is None or name in (*route.split(), *route6.split())
+    assert is_roaming(word) or word.strip()
 
 
 def test_this_computer_answers() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
-from ecu.crashdisk import CrashDisk
-from ecu.disk import Disk
+from ecu.crashdisk import Call, CrashDisk
+from ecu.disk import Disk, DiskDenied, DiskError, DiskFault, DiskFull, DiskStarved
 from ecu.keys import KeyStore, MemoryKeyStore
 from telemetry.objects.config import ObjectsConfig
 from telemetry.objects.counts import LEDGER_NAMES, ObjectCounts
@@ -17,6 +18,7 @@ from telemetry.spool.counts import Counters, MemoryCounters
 from tests.telemetry.spool.rig import seeded_entropy
 
 SMALL = ObjectsConfig(max_bytes=4000, object_bytes=1000, slice_bytes=1024)
+FAULTS: list[DiskError] = [DiskFull("full"), DiskFault("worn"), DiskDenied("no"), DiskStarved("busy")]
 
 
 def content(number: int, size: int = 300) -> bytes:
@@ -73,3 +75,19 @@ class Rig:
         assert counts.conservation.holds, counts
         assert counts.pending == 0, counts
         return counts
+
+
+def rig_with_history() -> tuple[Rig, CrashDisk]:
+    """Four large pictures: one more, and the oldest has to go."""
+    disk = CrashDisk()
+    rig = Rig(disk)
+    for number in range(4):
+        rig.put(number, size=900)
+    return rig, disk
+
+
+def calls_of(act: Callable[[Rig], object]) -> list[Call]:
+    rig, disk = rig_with_history()
+    before = len(disk.calls)
+    act(rig)
+    return disk.calls[before:]

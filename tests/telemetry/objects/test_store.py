@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from pydantic import ValidationError
 
-from ecu.crashdisk import Call, CrashDisk
-from ecu.disk import DiskDenied, DiskError, DiskFault, DiskFull, DiskStarved, RealDisk
+from ecu.crashdisk import CrashDisk
+from ecu.disk import DiskError, DiskFault, DiskFull, DiskStarved
 from ecu.keys import MemoryKeyStore
-from ecu.ledger import Ledger
 from telemetry.objects.books import Books, Page, decode, encode
 from telemetry.objects.config import ObjectsConfig
-from telemetry.objects.counts import LEDGER_NAMES, Dropped, Totals
+from telemetry.objects.counts import Dropped, Totals
 from telemetry.objects.errors import NotKept, ObjectGone, ObjectsTooNew
 from telemetry.objects.format import HEADER_BYTES, OVERHEAD_BYTES, TAG_BYTES, ObjectRef
 from telemetry.objects.retention import to_evict
 from telemetry.records import Purpose
-from tests.telemetry.objects.rig import SMALL, Rig, content, no_counters, objects_in, picture
+from tests.telemetry.objects.rig import (
+    FAULTS,
+    SMALL,
+    Rig,
+    calls_of,
+    content,
+    objects_in,
+    picture,
+    rig_with_history,
+)
 
 
 def test_a_picture_that_was_put_is_read_back_whole_and_in_slices() -> None:
@@ -164,16 +168,14 @@ def test_a_purpose_lives_on_after_its_erasure() -> None:
 
 # --- a disk that fails ---
 
-FAULTS: list[DiskError] = [DiskFull("full"), DiskFault("worn"), DiskDenied("no"), DiskStarved("busy")]
-
 
 @pytest.mark.parametrize("error", FAULTS, ids=lambda error: type(error).__name__)
 def test_a_put_that_fails_at_any_call_drops_one_picture_and_costs_no_other(error: DiskError) -> None:
     # Mutation: evicting before writing loses an old picture for one that there is no room for.
-    calls = _calls_of(lambda rig: rig.put(9, size=900))
+    calls = calls_of(lambda rig: rig.put(9, size=900))
     assert len(calls) > 8
     for index in range(len(calls)):
-        rig, disk = _rig_with_history()
+        rig, disk = rig_with_history()
         before = rig.contents()
         disk.fail(len(disk.calls) + index, error)
         with contextlib.suppress(NotKept):
@@ -215,9 +217,9 @@ def test_a_departure_that_fails_at_any_call_happens_once_or_not_at_all(error: Di
             case _:
                 return rig.store.erase(Purpose.PERCEPTION)
 
-    calls = _calls_of(leave)
+    calls = calls_of(leave)
     for index in range(len(calls)):
-        rig, disk = _rig_with_history()
+        rig, disk = rig_with_history()
         disk.fail(len(disk.calls) + index, error)
         with contextlib.suppress(DiskError):
             leave(rig)
@@ -333,7 +335,7 @@ def test_while_nothing_can_be_evicted_nothing_is_added() -> None:
 
 
 def test_a_full_disk_keeps_what_is_there_and_takes_the_next_when_there_is_room() -> None:
-    rig, disk = _rig_with_history()
+    rig, disk = rig_with_history()
     before = rig.contents()
     disk.fail(lambda call: call.act == "write_at" and call.path.endswith(".tmp"), DiskFull("full"))
     for number in range(20, 25):
@@ -349,7 +351,7 @@ def test_a_full_disk_keeps_what_is_there_and_takes_the_next_when_there_is_room()
 
 def test_a_medium_that_does_not_give_an_object_back_loses_only_time() -> None:
     # Mutation: taking EIO for damage deletes all there is at one bad start.
-    rig, disk = _rig_with_history()
+    rig, disk = rig_with_history()
     oldest = rig.store.kept()[0]
     disk.fail(lambda call: call.act == "read" and call.path == "00000001.obj", DiskFault("worn"))
     with pytest.raises(ObjectGone, match="next start"):
@@ -367,7 +369,7 @@ def test_a_medium_that_does_not_give_an_object_back_loses_only_time() -> None:
 
 
 def test_what_has_left_is_no_longer_unreadable() -> None:
-    rig, disk = _rig_with_history()
+    rig, disk = rig_with_history()
     disk.fail(lambda call: call.act == "read" and call.path == "00000001.obj", DiskFault("worn"))
     with pytest.raises(ObjectGone):
         rig.read(rig.store.kept()[0])
@@ -377,7 +379,7 @@ def test_what_has_left_is_no_longer_unreadable() -> None:
 
 
 def test_a_shortage_at_reading_is_no_damage() -> None:
-    rig, disk = _rig_with_history()
+    rig, disk = rig_with_history()
     oldest = rig.store.kept()[0]
     disk.fail(lambda call: call.act == "read", DiskStarved("busy"))
     with pytest.raises(DiskStarved):
@@ -389,7 +391,7 @@ def test_a_shortage_at_reading_is_no_damage() -> None:
 def test_a_damaged_file_costs_itself_whenever_it_is_found() -> None:
     for bit in (8 * 3, 8 * 80, 8 * 500):
         for found_at_start in (True, False):
-            rig, disk = _rig_with_history()
+            rig, disk = rig_with_history()
             refs = rig.store.kept()
             disk.flip_bit("00000002.obj", bit)
             if found_at_start:
@@ -415,7 +417,7 @@ def test_a_file_that_was_cut_swapped_or_removed_costs_itself() -> None:
 
     for harm, damaged in ((cut, 1), (swapped, 2), (removed, 1)):
         for at_start in (True, False):
-            rig, disk = _rig_with_history()
+            rig, disk = rig_with_history()
             refs = rig.store.kept()
             harm(disk)
             if at_start:
@@ -428,7 +430,7 @@ def test_a_file_that_was_cut_swapped_or_removed_costs_itself() -> None:
 
 
 def test_a_lost_key_costs_its_purpose_and_no_other() -> None:
-    rig, _ = _rig_with_history()
+    rig, _ = rig_with_history()
     safe = rig.put(50, purpose=Purpose.SAFETY)
     other = MemoryKeyStore()
 
@@ -449,7 +451,7 @@ def test_a_lost_key_costs_its_purpose_and_no_other() -> None:
 
 
 def test_books_that_are_lost_or_anothers_are_told() -> None:
-    rig, disk = _rig_with_history()
+    rig, disk = rig_with_history()
     rig.store.stored(rig.store.kept()[0])
     for twin in ("books.0", "books.1"):
         disk.truncate(twin, 10)
@@ -483,7 +485,7 @@ def test_a_page_comes_back_as_it_went_however_long_it_is(page: Page) -> None:
 
 
 def test_strange_files_are_left_alone() -> None:
-    rig, disk = _rig_with_history()
+    rig, disk = rig_with_history()
     for name in ("note.txt", "1.obj", "00000001.obj.bak", "x.tmp"):
         disk.create(name, 10)
     rig.open()
@@ -505,220 +507,3 @@ def test_limits_that_hold_no_two_objects_are_no_limits() -> None:
     with pytest.raises(ValidationError, match="at least two objects"):
         ObjectsConfig(max_bytes=1999, object_bytes=1000)
     assert OVERHEAD_BYTES == 88
-
-
-# --- lives ---
-
-
-def test_a_kill_at_any_call_of_a_put_is_counted_and_forgets_nothing() -> None:
-    """The counters outlive a kill, so what it held in its hand is known: cut short, or there after all."""
-    for index in range(len(_calls_of(lambda rig: rig.put(9)))):
-        rig, disk = _rig_with_history()
-        before = rig.contents()
-        disk.fail(len(disk.calls) + index, Killed())
-        with contextlib.suppress(Killed):
-            rig.put(9)
-        disk.heal()
-        rig.open()
-        counts = rig.counts()
-        assert counts.offered == 5
-        assert counts.dropped in ({}, {"cut_short": 1})
-        assert counts.damaged == {}
-        assert len(before - rig.contents()) == counts.evicted <= (counts.kept == 4)
-        assert not [name for name in disk.names("") if name.endswith(".tmp")]
-
-
-def test_a_kill_at_any_call_of_a_departure_is_counted_once() -> None:
-    # Mutation: removing the file before the books say so counts it as missing.
-    acts: list[Callable[[Rig], object]] = [
-        lambda rig: rig.store.stored(rig.store.kept()[0]),
-        lambda rig: rig.store.erase(Purpose.PERCEPTION),
-    ]
-    for act in acts:
-        for index in range(len(_calls_of(act))):
-            rig, disk = _rig_with_history()
-            disk.fail(len(disk.calls) + index, Killed())
-            with contextlib.suppress(Killed):
-                act(rig)
-            disk.heal()
-            rig.open()
-            counts = rig.counts()
-            assert (counts.offered, counts.damaged) == (4, {})
-            assert counts.kept + counts.stored + counts.erased == 4
-            assert counts.stored in (0, 1)
-            assert counts.erased in (0, 4)
-
-
-def test_an_erasure_that_was_cut_short_is_beyond_recall_after_the_next_start() -> None:
-    # Mutation: a start that only removes the files leaves the key to whoever copied them.
-    for index in range(len(_calls_of(lambda rig: rig.store.erase(Purpose.PERCEPTION)))):
-        rig, disk = _rig_with_history()
-        copies = {name: disk.read(name) for name in objects_in(disk)}
-        disk.fail(len(disk.calls) + index, Killed())
-        with contextlib.suppress(Killed):
-            rig.store.erase(Purpose.PERCEPTION)
-        disk.heal()
-        rig.open()
-        if rig.counts().erased:
-            for name, data in copies.items():
-                disk.create(name)
-                disk.write_at(name, 0, data)
-            rig.open()
-            assert rig.store.kept() == (), index
-
-
-def test_the_counters_of_a_real_ledger_outlive_the_process(tmp_path: Path) -> None:
-    def life() -> Rig:
-        ledger = Ledger.open(tmp_path / "objects.ledger", LEDGER_NAMES, b"boot")
-        return Rig(RealDisk(tmp_path / "objects"), ledger, keys=keys, seed=len(list(tmp_path.iterdir())))
-
-    keys = MemoryKeyStore()
-    rig = life()
-    rig.put(1)
-    with pytest.raises(NotKept):
-        rig.put(2, size=0)
-    assert isinstance(rig.counters, Ledger)
-    rig.counters.close()
-    counts = life().counts()
-    assert (counts.offered, counts.kept, counts.dropped, counts.ledger_lost) == (2, 1, {"empty": 1}, False)
-
-
-def test_a_planned_end_writes_down_what_was_dropped() -> None:
-    rig = Rig()
-    with pytest.raises(NotKept):
-        rig.put(1, size=0)
-    rig.store.close()
-    rig.counters = no_counters(was_lost=True)
-    rig.open()
-    counts = rig.counts()
-    assert (counts.offered, counts.dropped, counts.ledger_lost) == (1, {"empty": 1}, True)
-
-
-def test_many_threads_put_read_and_look_and_every_look_adds_up() -> None:
-    rig = Rig(limits=ObjectsConfig(max_bytes=100_000, object_bytes=1000))
-    broken: list[object] = []
-
-    def put(first: int) -> None:
-        for number in range(first, first + 20):
-            ref = rig.put(number)
-            if rig.read(ref) != content(number) or not rig.store.stored(ref):
-                broken.append(ref)
-
-    def look() -> None:
-        while not done.is_set():
-            counts = rig.store.counts()
-            if not counts.conservation.holds:
-                broken.append(counts)
-
-    done = threading.Event()
-    looker = threading.Thread(target=look)
-    threads = [threading.Thread(target=put, args=(first,)) for first in (0, 100, 200)]
-    looker.start()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    done.set()
-    looker.join()
-    assert broken == []
-    assert (rig.counts().stored, rig.counts().kept) == (60, 0)
-
-
-class Killed(BaseException):
-    """SIGKILL: nobody catches it, and the page cache stays."""
-
-
-def _rig_with_history() -> tuple[Rig, CrashDisk]:
-    """Four large pictures: one more, and the oldest has to go."""
-    disk = CrashDisk()
-    rig = Rig(disk)
-    for number in range(4):
-        rig.put(number, size=900)
-    return rig, disk
-
-
-def _calls_of(act: Callable[[Rig], object]) -> list[Call]:
-    rig, disk = _rig_with_history()
-    before = len(disk.calls)
-    act(rig)
-    return disk.calls[before:]
-
-
-class Conserved(RuleBasedStateMachine):
-    """Any order of acts, any of them failing or killed: every picture is counted once, and what is kept is read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.disk = CrashDisk()
-        self.rig = Rig(self.disk)
-        self.number = 0
-        self.offered = 0
-        self.known: dict[int, bytes] = {}
-
-    @rule(size=st.integers(0, 1100), purpose=st.sampled_from([Purpose.PERCEPTION, Purpose.SAFETY]))
-    def put(self, size: int, purpose: Purpose) -> None:
-        self.number += 1
-        self.offered += 1
-        with contextlib.suppress(NotKept):
-            ref = self.rig.put(self.number, size, purpose)
-            self.known[ref.serial] = content(self.number, size)
-
-    @rule(which=st.integers(0, 5), stored=st.booleans())
-    def leave(self, which: int, stored: bool) -> None:
-        kept = self.rig.store.kept()
-        if kept:
-            ref = kept[which % len(kept)]
-            with contextlib.suppress(DiskError):
-                self.rig.store.stored(ref) if stored else self.rig.store.refused(ref, "no")
-
-    @rule(purpose=st.sampled_from([Purpose.PERCEPTION, Purpose.SAFETY]))
-    def erase(self, purpose: Purpose) -> None:
-        with contextlib.suppress(DiskError):
-            self.rig.store.erase(purpose)
-            assert not [ref for ref in self.rig.store.kept() if ref.purpose is purpose]
-
-    @rule(after=st.integers(0, 12), error=st.sampled_from(FAULTS))
-    def fail(self, after: int, error: DiskError) -> None:
-        self.disk.fail(len(self.disk.calls) + after, error)
-
-    @precondition(lambda self: self.known)
-    @rule(bit=st.integers(0, 8000), which=st.integers(0, 5))
-    def flip(self, bit: int, which: int) -> None:
-        names = objects_in(self.disk.after_shutdown())
-        if names:
-            self.disk.flip_bit(names[which % len(names)], bit)
-
-    @rule(after=st.integers(0, 12), size=st.integers(1, 1000))
-    def killed(self, after: int, size: int) -> None:
-        self.disk.heal()
-        self.disk.fail(len(self.disk.calls) + after, Killed())
-        self.number += 1
-        self.offered += 1
-        with contextlib.suppress(Killed, NotKept):
-            self.rig.put(self.number, size)
-        self.disk.heal()
-        self.rig.open()
-
-    @rule()
-    def restart(self) -> None:
-        self.disk.heal()
-        self.rig.open()
-
-    @invariant()
-    def every_picture_is_accounted_for_once(self) -> None:
-        counts = self.rig.counts()
-        assert counts.offered == self.offered
-        assert counts.kept_bytes <= SMALL.max_bytes + 1000 + OVERHEAD_BYTES
-
-    @invariant()
-    def what_is_kept_is_read_or_counted_as_damaged(self) -> None:
-        self.disk.heal()
-        for ref in self.rig.store.kept():
-            with contextlib.suppress(ObjectGone):
-                data = self.rig.read(ref)
-                assert self.known.get(ref.serial, data) == data
-                assert len(data) == ref.bytes
-
-
-TestConserved = Conserved.TestCase
-TestConserved.settings = settings(max_examples=60, stateful_step_count=30)
