@@ -449,19 +449,21 @@ class Daemon:
         """None where nobody could sign anything for this vehicle: it wasn't told by which roots."""
         if cloud is None or cloud.roots is None or not self._config.updates.enabled:
             return None
-        settings = self._config.updates
+        settings, source = self._config.updates, cloud.update_source()
         rules = TrialRules(int(settings.poll_s * SECOND_NS), settings.shadow_frames, settings.prove_frames)
         return UpdateSide(
             self._state / UPDATES_FOLDER,
             cloud.roots,
             Vehicle(cloud.vehicle, settings.hardware or platform.machine()),
-            cloud.update_source(),
+            source,
             self._factory(),
             ProcessJudge(self._environment),
             rules,
             self._wall,
             self._rng,
             self._update,
+            source.bulk(),
+            cloud.until_releases_let,
         )
 
     def _factory(self) -> dict[Kind, Path]:

@@ -12,10 +12,11 @@ from ecu.disk import DiskStarved
 from telemetry.backoff import backoff_s
 from telemetry.links.link import Acks, Hint, Link, Refused, Throttled, Unreachable
 from telemetry.records import Lane
+from telemetry.uplink.allowance import Held
 from telemetry.uplink.backlog import Backlog, BlockRef
 from telemetry.uplink.config import UplinkConfig
 from telemetry.uplink.ledger import Ledger
-from telemetry.uplink.meter import Held, Meter, Passage
+from telemetry.uplink.meter import Meter, Passage
 from telemetry.uplink.schedule import Schedule
 from telemetry.uplink.status import Board, UplinkState
 from telemetry.wire import BadBlock, Receipt

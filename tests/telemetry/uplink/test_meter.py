@@ -20,8 +20,9 @@ from telemetry.links.memory import MemoryLink, MemoryReceiver
 from telemetry.records import Lane
 from telemetry.uplink import Uplink, UplinkState
 from telemetry.uplink.daybook import DAY_NS, DayBook
+from telemetry.uplink.downloads import CONNECT_OVERHEAD_BYTES
 from telemetry.uplink.memory import MemoryBacklog
-from telemetry.uplink.meter import BLOCK_OVERHEAD_BYTES, CONNECT_OVERHEAD_BYTES, Meter, Passage
+from telemetry.uplink.meter import BLOCK_OVERHEAD_BYTES, Meter, Passage
 from telemetry.uplink.networks import MeteredRule, NetworkConfig, NetworkRule, RoamingRule
 from telemetry.uplink.speed import LONGEST_QUEUE_NS
 from telemetry.wire import MAX_BLOCK_BYTES
