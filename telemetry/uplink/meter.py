@@ -27,6 +27,9 @@ BLOCK_OVERHEAD_BYTES: Final = 400
 """A block's topic, acknowledgement and receipt, and what TLS adds to each."""
 SLICE_OVERHEAD_BYTES: Final = 1000
 """A slice's question and answer, without its bytes."""
+KEEP_ALIVE_BYTES: Final = 204
+"""A PINGREQ and a PINGRESP of MQTT, 2 B each (section 3.12), in a TLS record of 22 B more, and an empty packet that
+acknowledges, with 52 B of IP, TCP and its timestamps each."""
 PACKETS_SHARE: Final = 25
 """Headers of IP and TCP are a 25th of a full packet, and no less than that is added."""
 OBJECTS_SHARE: Final = 7
@@ -203,6 +206,10 @@ class Meter:
     def reported(self, size: int) -> None:
         """A status report of that size goes out."""
         self._spend(size + BLOCK_OVERHEAD_BYTES)
+
+    def kept_alive(self) -> None:
+        """A link that stands asked whether the other side is there."""
+        self._days.add(self._reach.network.value, KEEP_ALIVE_BYTES)
 
     def attempted(self, failure: LinkError | None = None) -> None:
         """A connection was tried: it costs little if nobody answered."""
