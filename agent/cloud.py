@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Final, assert_never
+from typing import Final, ParamSpec, TypeVar, assert_never
 
 import structlog
 from cryptography import x509
@@ -48,6 +48,9 @@ REPORT_EVERY_NS: Final = 60 * SECOND_NS
 """For counts alone: a cloud takes money for each."""
 
 log = structlog.get_logger()
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class TimeRefused(LinkError):
@@ -145,7 +148,13 @@ class CloudSide:
     def update_source(self) -> ReceiverSource:
         """The receiver's shelf, asked with the certificate that this vehicle has then."""
         paired = self._trust.paired
-        return ReceiverSource(paired.host, paired.https_port, self._context, self._trust.wall)
+        return ReceiverSource(
+            paired.host, paired.https_port, self._context, self._trust.wall, downloads=self._meter.downloads
+        )
+
+    async def until_releases_let(self) -> None:
+        """Until what takes room may be fetched: over another network, or on another day."""
+        await self._meter.until_releases_let()
 
     def object_uplink(self, keeper: ObjectKeeper, config: ObjectsConfig) -> ObjectUplink:
         """Brings what `keeper` holds to the receiver, by the same meter as the records."""
@@ -168,7 +177,7 @@ class CloudSide:
 
     async def _set_by_receiver(self) -> None:
         try:
-            time = await asyncio.to_thread(fetch_time, self._trust.paired, self._clock)
+            time = await self._asked(fetch_time, self._trust.paired, self._clock)
         except PairingRefused as refused:
             raise TimeRefused(f"The receiver tells no time: {refused}") from refused
         if time.wall_ns < TIME_FLOOR_WALL_NS:
@@ -196,6 +205,17 @@ class CloudSide:
         if self._anchors is not None:
             self._anchors.unproven()
         return True
+
+    async def _asked(self, act: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        """One question on a connection of its own, which costs no more than making it."""
+        failure: LinkError | None = None
+        try:
+            return await asyncio.to_thread(act, *arguments, **named)
+        except LinkError as error:
+            failure = error
+            raise
+        finally:
+            self._meter.attempted(failure)
 
     def _nudge(self) -> None:
         self._uplink.nudge()
@@ -268,7 +288,7 @@ class CloudSide:
             case Renewal.NONE:
                 return
             case Renewal.RENEW:
-                await asyncio.to_thread(renew, self._trust.paired, self._trust.keys, self._trust.wall)
+                await self._asked(renew, self._trust.paired, self._trust.keys, self._trust.wall)
             case Renewal.REVERT:
                 self._trust.keys.revert()
             case Renewal.PROVE:
@@ -284,7 +304,7 @@ class CloudSide:
     async def _prove(self) -> None:
         """Settles a renewal by the receiver's own answer."""
         try:
-            await asyncio.to_thread(prove, self._trust.paired, self._trust.keys, self._trust.wall)
+            await self._asked(prove, self._trust.paired, self._trust.keys, self._trust.wall)
         except PairingRefused:
             await self._do(self._settling(refused=True))
             raise
@@ -327,8 +347,11 @@ def never_paired(link: LinkSection) -> CloudStatus:
 
 
 def open_meter(config: NetworkConfig, disk: Disk) -> Meter:
-    """What goes out, metered by the computer's own network and time, whatever time a drive lives in."""
+    """What goes and comes, metered by the computer's own network and time, whatever time a drive lives in."""
     clock = SystemClock()
-    roaming = Path(config.roaming_file) if config.roaming_file else None
-    source = LinuxNetwork(config.kinds(), roaming)
-    return Meter(clock, config, source, DayBook.open(disk, DAYBOOK_NAME, clock, boot_id()))
+    return Meter(clock, config, open_network(config), DayBook.open(disk, DAYBOOK_NAME, clock, boot_id()))
+
+
+def open_network(config: NetworkConfig) -> LinuxNetwork:
+    """Says which network the computer is on."""
+    return LinuxNetwork(config.kinds(), Path(config.roaming_file) if config.roaming_file else None)

@@ -8,7 +8,7 @@ from agent.finding import Finding, Gravity
 from agent.learning.gates import Gate
 from agent.signals.findings import on_bus, on_gnss
 from agent.status import AgentStatus
-from agent.uploading import uploading
+from agent.uploading import uploading, when_let
 from ecu.clock import SECOND_NS
 from ota.machine import State
 
@@ -92,6 +92,9 @@ def _updates(status: AgentStatus) -> Iterator[Finding]:
             Gravity.NOTE, "updates", updates.trouble,
             "The installed model goes on. A refusal names its attack class: tell whoever signs for the fleet.",
         )  # fmt: skip
+    if (waits := updates.waits) is not None:
+        when = when_let((waits,), status.clock.boot_ns)
+        yield Finding(Gravity.NOTE, "updates", waits.words, f"What is missing is fetched by itself {when}.")
     for kind in updates.kinds:
         if kind.words and kind.state in (State.ROLLED_BACK, State.INCONCLUSIVE):
             yield Finding(Gravity.NOTE, "updates", f"The last {kind.kind} was {kind.state}: {kind.words}.")

@@ -15,9 +15,10 @@ import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from ecu.clock import SECOND_NS, Clock
+from ecu.tcp import carried_bytes
 from telemetry.links.link import LinkError, Unreachable
 from telemetry.links.tls import check_dates, explained
 
@@ -32,9 +33,22 @@ MOST_HEAD_BYTES: Final = 64 * 1024
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
+class Toll(Protocol):
+    """Counts what a connection costs. Quick, and never raises."""
+
+    def carried(self, size: int) -> None:
+        """So many bytes more went over it, both ways."""
+        ...
+
+    def failed(self, failure: LinkError) -> None:
+        """It came to nothing."""
+        ...
+
+
 class VehicleLine:
     """`context` proves this vehicle; the receiver's dates are judged by `clock`. `is_bulk` asks the network to let
-    it go last. Raises Unreachable, Untrusted, ClockUntrusted or Unauthorized."""
+    it go last; `toll` is told what goes over it, read or not. Raises Unreachable, Untrusted, ClockUntrusted or
+    Unauthorized."""
 
     def __init__(
         self,
@@ -45,6 +59,7 @@ class VehicleLine:
         timeout_s: float = TIMEOUT_S,
         *,
         is_bulk: bool = False,
+        toll: Toll | None = None,
     ) -> None:
         self.host = host
         self._port = port
@@ -52,6 +67,8 @@ class VehicleLine:
         self._clock = clock
         self._timeout_s = timeout_s
         self._is_bulk = is_bulk
+        self._toll = toll
+        self._carried = 0
         self._connection: http.client.HTTPSConnection | None = None
         self._wire: socket.socket | None = None
         self._last: http.client.HTTPResponse | None = None
@@ -95,6 +112,7 @@ class VehicleLine:
                     data = response.read(most)
                     if not data and most and response.length:
                         raise http.client.IncompleteRead(data, response.length)
+                self._pay()
                 return data
             except LinkError:
                 self._let_go()
@@ -140,6 +158,7 @@ class VehicleLine:
                 self._in_use.release()
 
     def _let_go(self) -> None:
+        self._pay()
         connection, last, self._wire = self._connection, self._last, None
         self._connection = self._last = None
         if last is not None:
@@ -158,13 +177,24 @@ class VehicleLine:
                 connection.connect()
                 certificate = _certificate_of(connection)
             check_dates(certificate, self._clock, self.host)
-        except LinkError:
+        except LinkError as failure:
             connection.close()
+            if self._toll is not None:
+                self._toll.failed(failure)
             raise
         if self._is_bulk:
             _mark_bulk(connection.sock)
-        self._wire = connection.sock
+        self._wire, self._carried = connection.sock, 0
         return connection
+
+    def _pay(self) -> None:
+        """By the kernel's word, so that the handshake counts, and what came and nobody will read."""
+        if self._toll is None or self._wire is None:
+            return
+        carried = carried_bytes(self._wire)
+        if carried > self._carried:
+            self._toll.carried(carried - self._carried)
+            self._carried = carried
 
     def _answer(
         self,

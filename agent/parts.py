@@ -235,19 +235,21 @@ class Parts:
         """None where nobody could sign anything for this vehicle: it wasn't told by which roots."""
         if cloud is None or cloud.roots is None or not self.config.updates.enabled:
             return None
-        settings = self.config.updates
+        settings, source = self.config.updates, cloud.update_source()
         rules = TrialRules(int(settings.poll_s * SECOND_NS), settings.shadow_frames, settings.prove_frames)
         return UpdateSide(
             self._state / UPDATES_FOLDER,
             cloud.roots,
             Vehicle(cloud.vehicle, settings.hardware or platform.machine()),
-            cloud.update_source(),
+            source,
             self.factory(),
             ProcessJudge(self._environment),
             rules,
             self.wall,
             self._rng,
             self._hears.on_update,
+            source.bulk(),
+            cloud.until_releases_let,
         )
 
     def factory(self) -> dict[Kind, Path]:

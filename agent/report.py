@@ -45,7 +45,7 @@ def _news(updates: UpdatesStatus) -> UpdateNews:
     trying = [kind.trial for kind in updates.kinds if kind.trial is not None]
     kept = [kind.good for kind in updates.kinds if kind.good is not None]
     given_up = [kind.words for kind in updates.kinds if kind.state in _GIVEN_UP and kind.words]
-    if trying or updates.whole:
+    if trying or updates.whole or updates.waits is not None:
         state, words = UpdateState.UNDER_WAY, ""
     elif updates.trouble or given_up:
         state, words = UpdateState.FAILED, updates.trouble or given_up[0]

@@ -12,6 +12,7 @@ from agent.signals.room import SignalRoomStatus
 from ota.updates import UpdateStatus
 from telemetry.signals import SignalStatus
 from telemetry.spool.counts import SpoolCounts
+from telemetry.uplink.allowance import Held
 from telemetry.uplink.status import UplinkStatus
 
 
@@ -38,13 +39,15 @@ class CloudStatus:
 @dataclass(frozen=True, slots=True)
 class UpdatesStatus:
     """Signed releases on this vehicle. `trouble` is why the last look came to nothing, empty when it didn't; `fetched`
-    of `whole` bytes while one is being fetched. `looks` are those that came to an end, since the start."""
+    of `whole` bytes while one is being fetched. `looks` are those that came to an end, since the start. `waits`: why
+    nothing that takes room is fetched over this network or today."""
 
     kinds: tuple[UpdateStatus, ...]
     trouble: str
     whole: int
     fetched: int
     looks: int = 0
+    waits: Held | None = None
 
 
 @dataclass(frozen=True, slots=True)

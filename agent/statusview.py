@@ -89,7 +89,7 @@ def _lines(status: Any) -> list[str]:
 
 def _network(meter: Any) -> str:
     interface = f" ({meter['interface']})" if meter["interface"] else ""
-    line = f"network   {meter['network']}{interface}, {meter['gone_bytes']:,} bytes out today"
+    line = f"network   {meter['network']}{interface}, {meter['gone_bytes']:,} bytes today"
     return line + (f" of {meter['budget_bytes']:,}" if meter["budget_bytes"] else "")
 
 
@@ -117,6 +117,7 @@ def _updates(updates: Any) -> list[str]:
     if updates is None:
         return []
     lines = [f"update    the last look came to nothing: {updates['trouble']}"] if updates["trouble"] else []
+    lines += [f"update    {waits['words']}"] if (waits := updates["waits"]) is not None else []
     if updates["whole"]:
         lines.append(f"update    fetched {updates['fetched']:,} of {updates['whole']:,} bytes")
     for kind in updates["kinds"]:

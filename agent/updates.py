@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Final, Protocol, TypeVar, assert_never
+from typing import Any, Final, Protocol, TypeVar, assert_never
 
 import structlog
 
@@ -22,7 +22,7 @@ from agent.status import UpdatesStatus
 from ecu.clock import SECOND_NS, Clock
 from ecu.disk import DiskError, DiskFault, state_folder
 from ecu.errors import EnvironmentFault, shown
-from ota.errors import FetchError, NoRoomForUpdate, OtaError, TrustError
+from ota.errors import FetchError, HeldBack, NoRoomForUpdate, OtaError, TrustError
 from ota.fetch import Progress
 from ota.kinds import Kind
 from ota.machine import RESTS, TRANSITIONS, Effect, Event, State
@@ -31,6 +31,7 @@ from ota.source import Source
 from ota.trial import Step
 from ota.trust import Offer, Roots, Vehicle
 from ota.updates import TRIED, Notice, Updates
+from telemetry.uplink.allowance import Held
 
 TICK_NS: Final = SECOND_NS
 HINTS_APART_NS: Final = 10 * SECOND_NS
@@ -38,6 +39,8 @@ MOST_DOUBLINGS: Final = 4
 """Of the pause between two looks, while each fetches what is then refused or has no room: somebody pays for it."""
 MOST_WORDS: Final = 4000
 _ROLES: Final = {Kind.MODEL: Role.OBJECTS, Kind.STATE: Role.STATES}
+SMALL: Final = (Kind.CAMPAIGN,)
+"""Kinds that wait for no other network: one may take a danger away."""
 _JUDGED_BY: Final = {Kind.MODEL: Kind.EVALUATION, Kind.STATE: Kind.CROPS}
 
 log = structlog.get_logger()
@@ -112,7 +115,8 @@ class UpdateSide:
     """`factory` has the packages the runtime was shipped with, of each kind that this vehicle runs: no other is tried.
     `folder` holds everything that updates keep on flash.
 
-    `clock` is real time with the wall clock that is believed. Raises DiskError, OtaError.
+    `clock` is real time with the wall clock that is believed. Releases come by `bulk`, if there is one, which may raise
+    HeldBack; `until_let` returns when it wouldn't. Raises DiskError, OtaError.
 
     A step is made durable and carried out before the next one begins, whoever asked for it: what flash says and what
     runs never get apart.
@@ -130,10 +134,14 @@ class UpdateSide:
         clock: Clock,
         rng: Random,
         on_notice: Callable[[Notice], None],
+        bulk: Source | None = None,
+        until_let: Callable[[], Coroutine[Any, Any, object]] | None = None,
     ) -> None:
         self._notices: deque[Notice] = deque()
         self._updates = Updates(state_folder(folder), roots, vehicle, clock, self._notices.append)
         self._source = source
+        self._bulk = bulk or source
+        self._until_let = until_let or asyncio.Event().wait
         self._folder = folder
         self._factory = factory
         self._judge = judge
@@ -149,6 +157,7 @@ class UpdateSide:
         self._is_over = False
         self._progress: Progress | None = None
         self._trouble = ""
+        self._waits: Held | None = None
         self._in_vain = 0
         self._looks = 0
         self._kind = Kind.MODEL
@@ -201,7 +210,7 @@ class UpdateSide:
     def status(self) -> UpdatesStatus:
         progress = self._progress or Progress(0, 0, 0)
         fetched = progress.kept + progress.fetched
-        return UpdatesStatus(self._updates.status(), self._trouble, progress.whole, fetched, self._looks)
+        return UpdatesStatus(self._updates.status(), self._trouble, progress.whole, fetched, self._looks, self._waits)
 
     # --- looking ----------------------------------------------------------------------------------
 
@@ -217,13 +226,16 @@ class UpdateSide:
             await self._clock.sleep_until(began_ns + min(self._rules.hints_apart_ns, pause_ns))
 
     async def _hinted_before(self, boot_ns: int) -> None:
-        asleep = asyncio.ensure_future(self._clock.sleep_until(boot_ns))
-        hinted = asyncio.ensure_future(self._hinted.wait())
+        """Also when what waits for another network or day waits no longer."""
+        reasons: list[Coroutine[Any, Any, object]] = [self._clock.sleep_until(boot_ns), self._hinted.wait()]
+        if self._waits is not None:
+            reasons.append(self._until_let())
+        tasks = [asyncio.ensure_future(reason) for reason in reasons]
         try:
-            await asyncio.wait({asleep, hinted}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            asleep.cancel()
-            hinted.cancel()
+            for task in tasks:
+                task.cancel()
 
     async def _look(self) -> None:
         troubles: list[OtaError | DiskError] = []
@@ -257,10 +269,14 @@ class UpdateSide:
             # A trial's steps can't wait for a download, and what it is judged by stays what it was.
             if self._state in RESTS:
                 self._kind = offer.kind if offer.kind in TRIED else self._kind
-                await self._act(await self._do(self._updates.install, self._source, offer, self._watch))
+                source = self._source if offer.kind in SMALL else self._bulk
+                await self._act(await self._do(self._updates.install, source, offer, self._watch))
 
     def _note(self, troubles: Sequence[OtaError | DiskError]) -> None:
         """What came of a look. What was fetched and then refused, or had no room, was fetched in vain."""
+        waits = [Held(str(trouble), trouble.until_ns) for trouble in troubles if isinstance(trouble, HeldBack)]
+        self._waits = next(iter(waits), None)
+        troubles = [trouble for trouble in troubles if not isinstance(trouble, HeldBack)]
         for trouble in troubles:
             if isinstance(trouble, (TrustError, FetchError, NoRoomForUpdate, DiskError)):
                 log.warning("update_not_taken", reason=str(trouble))

@@ -5,6 +5,7 @@ It blocks, each read within its time-out: give it a thread. What comes over it i
 
 from __future__ import annotations
 
+import copy
 import http.client
 import re
 import ssl
@@ -14,28 +15,72 @@ from urllib.parse import quote
 
 from agent.https import TIMEOUT_S, VehicleLine
 from ecu.clock import Clock
-from ota.errors import FetchError, NotThere
+from ota.errors import FetchError, HeldBack, NotThere
 from ota.layout import UPDATES_PATH
+from ota.manifest import BLOCK_BYTES
 from ota.source import PART_BYTES
 from telemetry.links.link import LinkError
+from telemetry.uplink.downloads import Downloads
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-\d{1,19}/(?:\d{1,19}|\*)", re.ASCII)
 
 
+SLICE_BYTES: Final = BLOCK_BYTES
+"""Asked for at once: a network or a day that lets no more come ends a download where a block of a release does."""
+
+
 class ReceiverSource:
-    """The paths of ota/layout.py at `host`. `context` proves this vehicle; the dates are judged by `clock`."""
+    """The paths of ota/layout.py at `host`. `context` proves this vehicle; the dates are judged by `clock`.
+    `downloads` says what may come, and counts it: small things as P0 goes, what comes by `bulk()` when it is let.
+    Raises HeldBack otherwise, too."""
 
     def __init__(
-        self, host: str, port: int, context: ssl.SSLContext, clock: Clock, timeout_s: float = TIMEOUT_S
+        self,
+        host: str,
+        port: int,
+        context: ssl.SSLContext,
+        clock: Clock,
+        timeout_s: float = TIMEOUT_S,
+        downloads: Downloads | None = None,
     ) -> None:
-        self._line = VehicleLine(host, port, context, clock, timeout_s)
+        self._line = VehicleLine(host, port, context, clock, timeout_s, toll=downloads)
+        self._downloads = downloads
+        self._is_bulk = False
+
+    def bulk(self) -> ReceiverSource:
+        """The same over the same connection, for what takes room."""
+        source = copy.copy(self)
+        source._is_bulk = True
+        return source
 
     def read(self, path: str, offset: int, most: int) -> Iterator[bytes]:
-        response = self._asked(path, {"range": f"bytes={offset}-{offset + most - 1}"} if most else {})
+        begin, end = offset, offset + most
+        while True:
+            size = min(end - offset, SLICE_BYTES)
+            self._demand_let(size)
+            try:
+                response = self._asked(path, {"range": f"bytes={offset}-{offset + size - 1}"} if size else {})
+            except NotThere:
+                if offset > begin:
+                    return  # it ended just there
+                raise
+            came = 0
+            for part in self._parts(response, path, offset, size, end):
+                came += len(part)
+                yield part
+            offset += came
+            if came < size or offset >= end:
+                return
+
+    def _parts(
+        self, response: http.client.HTTPResponse, path: str, offset: int, size: int, end: int
+    ) -> Iterator[bytes]:
+        """Of the answer to one question; who answers with the whole file isn't asked for the rest of it again."""
         if not _is_as_asked(response, offset):
             self._line.close()
             raise FetchError(f"{self._line.host} answered with other bytes of {path} than was asked for, or packed.")
-        skip = 0 if response.status == http.client.PARTIAL_CONTENT else offset
+        is_part = response.status == http.client.PARTIAL_CONTENT
+        most, skip = (size, 0) if is_part else (end - offset, offset)
         try:
             while most > 0 and (part := self._part(response)):
                 passed, skip = part[skip:][:most], max(0, skip - len(part))
@@ -43,6 +88,15 @@ class ReceiverSource:
                 yield passed
         finally:
             self._line.leave(response)
+
+    def _demand_let(self, size: int) -> None:
+        """Raises HeldBack."""
+        if self._downloads is None:
+            return
+        held = self._downloads.held() if self._is_bulk else self._downloads.held_small()
+        if held is not None:
+            raise HeldBack(held.words, held.until_ns)
+        self._downloads.begin(size)
 
     def close(self) -> None:
         self._line.end()

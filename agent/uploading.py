@@ -6,7 +6,7 @@ does flash hold it, does the receiver store it. Whatever stops it earlier explai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from agent.finding import Finding, Gravity
@@ -16,6 +16,7 @@ from ecu.clock import SECOND_NS
 from telemetry.objects.status import ObjectUplinkState
 from telemetry.privacy.stage import Reason
 from telemetry.spool.counts import Dropped, Evicted, Quarantined
+from telemetry.uplink.allowance import Held
 from telemetry.uplink.meter import MeterStatus
 from telemetry.uplink.status import UplinkState
 
@@ -110,12 +111,15 @@ def _network(status: AgentStatus) -> Iterator[Finding]:
 
 
 def _when_let(meter: MeterStatus, now_ns: int) -> str:
+    return f"It goes by itself {when_let(meter.held.values(), now_ns)}; nothing is lost while flash has room."
+
+
+def when_let(held: Iterable[Held], now_ns: int) -> str:
     """When what is held back may go."""
-    ends_ns = [held.until_ns for held in meter.held.values() if held.until_ns is not None]
+    ends_ns = [one.until_ns for one in held if one.until_ns is not None]
     if not ends_ns:
-        return "It goes by itself over a network that lets it; nothing is lost while flash has room."
-    left_h = (min(ends_ns) - now_ns) / SECOND_NS / 3600
-    return f"It goes by itself in {left_h:.1f} hours, or over another network; nothing is lost while flash has room."
+        return "over a network that lets it"
+    return f"in {(min(ends_ns) - now_ns) / SECOND_NS / 3600:.1f} hours, or over another network"
 
 
 # --- what is wanted, and may be told ----------------------------------------------------------------

@@ -3,6 +3,7 @@
 OtaError
 ├── TrustError        an attack, or what can't be told from one: never retry these bytes; `attack` names its class
 ├── FetchError        the network let us down, or the far side has no such file: retry with backoff
+│   └── HeldBack      nothing is wrong: it waits for another network, or another day
 ├── NoRoomForUpdate   the disk can't hold it
 └── RepositoryFault   at the signing desk: a key, a name or a folder that can't be used
 """
@@ -52,6 +53,15 @@ class FetchError(OtaError, EnvironmentFault):
 
 class NotThere(FetchError):
     """The source has no such file."""
+
+
+class HeldBack(FetchError):
+    """The network there is may not carry it now. `until_ns` is the boot time at which that ends by itself, if it
+    does."""
+
+    def __init__(self, words: str, until_ns: int | None = None) -> None:
+        super().__init__(words)
+        self.until_ns = until_ns
 
 
 class NoRoomForUpdate(OtaError, EnvironmentFault):

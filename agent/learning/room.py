@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from agent.children import Child
+from agent.cloud import open_network
 from agent.config import AgentConfig, LearningSection
 from agent.folders import BOOK_FOLDER, EXAMPLES_FOLDER
 from agent.learning.confirming import DriveLabels
@@ -27,7 +28,7 @@ from agent.perception.settings import StartsChildren
 from agent.purge import forget_learning
 from agent.trainer import Trainer
 from ecu.clock import SECOND_NS, Clock, boot_id
-from ecu.conditions import LinuxConditions, Network
+from ecu.conditions import LinuxConditions
 from ecu.disk import DiskError, RealDisk
 from ecu.keys import KeyStore
 from telemetry.federated.book import BookLost, LearningBook
@@ -72,7 +73,8 @@ class LearningRoom:
         self._boot = boot_id()
         self._standing = Standing()
         self._is_time_proven = False
-        self._conditions = LinuxConditions(parked=self._is_still, network=lambda: Network.NONE)
+        network = open_network(config.network)
+        self._conditions = LinuxConditions(parked=self._is_still, network=lambda: network.now().network)
         self._fault = ""
         self._is_unwanted = False
         """What an earlier start kept still lies here, and nobody agrees to it any more."""

@@ -13,10 +13,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from telemetry.records import Lane, TelemetryError
 from telemetry.wire import Receipt
+
+KEEP_ALIVE_S: Final = 30
+"""A link that says nothing for so long asks whether the other side is there, and is answered."""
 
 
 class LinkError(TelemetryError):

@@ -9,20 +9,18 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from typing import Any
 
 from ecu.clock import Clock
 from telemetry.links.arrivals import Arrivals
 from telemetry.links.examine import examine
-from telemetry.links.link import Accepted, Acks, Hint, LinkError, Unauthorized, Unreachable
+from telemetry.links.link import KEEP_ALIVE_S, Accepted, Acks, Hint, LinkError, Unauthorized, Unreachable
 from telemetry.links.pahoclient import PahoConnection, TlsDialer
 from telemetry.links.reasons import FAILED, deaf, raise_unless_taken, turned_away
 from telemetry.links.stream import ended
 from telemetry.links.tls import check_dates, checks_dates, explained, refusal
 from telemetry.records import Lane
 from telemetry.wire import Receipt, down_topic, status_topic, up_topic
-
-KEEP_ALIVE_S: Final = 30
 
 
 class MqttLink:

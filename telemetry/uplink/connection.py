@@ -11,12 +11,13 @@ from random import Random
 from ecu.clock import SECOND_NS, Clock
 from ecu.disk import DiskStarved
 from telemetry.backoff import backoff_s
-from telemetry.links.link import Acks, Hint, Link, Refused, Throttled, Unreachable
+from telemetry.links.link import KEEP_ALIVE_S, Acks, Hint, Link, Refused, Throttled, Unreachable
 from telemetry.records import Lane
+from telemetry.uplink.allowance import Held
 from telemetry.uplink.backlog import Backlog, BlockRef
 from telemetry.uplink.config import UplinkConfig
 from telemetry.uplink.ledger import Ledger
-from telemetry.uplink.meter import Held, Meter, Passage
+from telemetry.uplink.meter import Meter, Passage
 from telemetry.uplink.schedule import Schedule
 from telemetry.uplink.status import Board, UplinkState
 from telemetry.wire import BadBlock, Receipt
@@ -68,6 +69,7 @@ class Connection:
                 group.create_task(self._take_receipts())
                 group.create_task(self._watch_backlog())
                 group.create_task(self._watch_meter())
+                group.create_task(self._count_keep_alives())
                 if self._on_hint is not None:
                     group.create_task(self._pass_hints(self._on_hint))
                 if self._link.acks is Acks.STORED:
@@ -239,6 +241,13 @@ class Connection:
             # First look, then wait: what became durable before this task's first turn stirs nobody else.
             self._stir.set()
             await self._backlog.wait()
+
+    async def _count_keep_alives(self) -> None:
+        """As if nothing else were said: a busy link asks less often, and nobody can look into every link."""
+        while True:
+            await self._clock.sleep_until(self._clock.boot_ns() + KEEP_ALIVE_S * SECOND_NS)
+            self._meter.kept_alive()
+            await self._meter.written()
 
     async def _watch_meter(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""How many bytes went out over each kind of network within the running day, so that no restart begins it anew.
+"""How many bytes went and came over each kind of network within the running day, so that no restart begins it anew.
 
 What may go is claimed before it goes, a hundredth of the budget at once: after a crash all that was claimed counts as
 gone. A day is 24 hours of boot time, suspend included; what lies between two boots counts only by trusted wall time.
@@ -39,7 +39,7 @@ class Page(msgspec.Struct, frozen=True, array_like=True):
 
 
 class DayBook:
-    """One writer. `lost` says that what went today couldn't be read: every budget counts as used up until the day ends.
+    """`lost` says that what went today couldn't be read: every budget counts as used up until the day ends.
     A disk that fails stops nothing; `fault` says so. Without a twin it forgets at exit."""
 
     def __init__(self, twin: TwinRecord | None, clock: Clock, boot: str) -> None:
@@ -49,6 +49,8 @@ class DayBook:
         self._is_torn = False
         self._writing = threading.Lock()
         """Who gave up waiting for a claim leaves its thread behind, and a twin has one writer."""
+        self._counting = threading.Lock()
+        """What comes in is counted by the thread that reads it. Never held over a write."""
         self._clock = clock
         self._boot = boot
         self._gone: dict[str, int] = {}
@@ -80,7 +82,7 @@ class DayBook:
 
     def _lose(self, trouble: Exception) -> None:
         self.lost = True
-        self.fault = f"What went out today can't be read, so its budgets count as used up until it ends: {trouble}"
+        self.fault = f"What went today can't be read, so its budgets count as used up until it ends: {trouble}"
 
     def _take_up(self, page: Page) -> None:
         since_ns = max(0, self._began_ns - page.boot_ns) if page.boot == self._boot else 0
@@ -93,54 +95,60 @@ class DayBook:
 
     def gone(self, network: str, budget: int) -> int:
         """Bytes that count against today's budget."""
-        self._turn_page()
-        return self._gone.get(network, 0) + (budget if self.lost else 0)
+        with self._counting:
+            self._turn_page()
+            return self._gone.get(network, 0) + (budget if self.lost else 0)
 
     @property
     def ends_ns(self) -> int:
         """Boot time at which the day ends."""
-        self._turn_page()
-        return self._began_ns + DAY_NS
+        with self._counting:
+            self._turn_page()
+            return self._began_ns + DAY_NS
 
     # --- writing ---
 
     def add(self, network: str, size: int) -> None:
-        self._turn_page()
-        self._gone[network] = self._gone.get(network, 0) + size
+        with self._counting:
+            self._turn_page()
+            self._gone[network] = self._gone.get(network, 0) + size
 
-    def is_claimed(self, network: str) -> bool:
-        """Whether flash knows of all that went, or is about to."""
+    def is_claimed(self, network: str, ahead: int = 0) -> bool:
+        """Whether flash knows of all that went, and of so much more that is about to."""
         began_ns, claimed = self._claimed
         known = claimed.get(network, 0) if began_ns == self._began_ns else 0
-        return self._twin is None or self._gone.get(network, 0) <= known
+        return self._twin is None or self._gone.get(network, 0) + ahead <= known
 
-    def claim(self, network: str, budget: int) -> None:
-        """Writes down what went and a little more. It blocks; another day may begin meanwhile."""
-        began_ns, claimed = self._began_ns, dict(self._gone)
-        claimed[network] = claimed.get(network, 0) + budget // CLAIMS_A_DAY
-        try:
-            self._put(claimed)
-        except DiskError as error:
-            self.fault = f"What went out today can't be written down, and a restart may forget it: {error}"
-        else:
-            self._claimed, self.fault = (began_ns, claimed), ""
+    def claim(self, network: str, budget: int, ahead: int = 0) -> None:
+        """Writes down what went, what is about to, and a little more. It blocks; another day may begin meanwhile."""
+        with self._writing:  # the later claim is the one that knows more
+            with self._counting:
+                began_ns, claimed = self._began_ns, dict(self._gone)
+            claimed[network] = claimed.get(network, 0) + ahead + budget // CLAIMS_A_DAY
+            try:
+                self._put(claimed)
+            except DiskError as error:
+                self.fault = f"What went today can't be written down, and a restart may forget it: {error}"
+            else:
+                self._claimed, self.fault = (began_ns, claimed), ""
 
     def proven(self, wall_ns: int) -> None:
         """Wall time is proven now: a computer that was off for a day begins a new one. Within a boot it can't have
         been off: a clock that is set forward there is no day that passed."""
         now_ns = self._clock.boot_ns()
-        if self._began_wall_ns and self._proven_boot != self._boot:
-            if wall_ns - self._began_wall_ns < DAY_NS:
-                return
-            self._new_day(now_ns)
-        # It may have begun earlier, if the computer was off meanwhile; never later.
-        self._began_wall_ns = max(self._began_wall_ns, wall_ns - (now_ns - self._began_ns))
-        self._proven_boot = self._boot
+        with self._counting:
+            if self._began_wall_ns and self._proven_boot != self._boot:
+                if wall_ns - self._began_wall_ns < DAY_NS:
+                    return
+                self._new_day(now_ns)
+            # It may have begun earlier, if the computer was off meanwhile; never later.
+            self._began_wall_ns = max(self._began_wall_ns, wall_ns - (now_ns - self._began_ns))
+            self._proven_boot = self._boot
 
     def close(self) -> None:
         """Exactly what went, and how much of the day is over. It blocks."""
         if self._gone or self.lost:
-            with contextlib.suppress(DiskError):  # then what was claimed counts as gone
+            with contextlib.suppress(DiskError), self._writing:  # then what was claimed counts as gone
                 self._put(self._gone)
 
     def _put(self, gone: Mapping[str, int]) -> None:
@@ -152,12 +160,11 @@ class DayBook:
             self._proven_boot,
         )  # fmt: skip
         payload = msgspec.msgpack.encode(page)
-        with self._writing:
-            if self._is_torn:
-                self._twin.start_anew(payload)
-                self._is_torn = False
-            else:
-                self._twin.write(payload)
+        if self._is_torn:
+            self._twin.start_anew(payload)
+            self._is_torn = False
+        else:
+            self._twin.write(payload)
 
     def _turn_page(self) -> None:
         now_ns = self._clock.boot_ns()

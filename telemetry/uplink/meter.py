@@ -1,4 +1,4 @@
-"""What both ways out share of the network: whether something may go, how fast, how much at once, and in which turn.
+"""What all ways share of the network: whether something may go, how fast, how much at once, and in which turn.
 
 Records and objects ask the same Meter, so that a budget, a pace and the line are never promised twice. P0 waits for
 none of it but its own reserve of the day's bytes.
@@ -15,9 +15,11 @@ from typing import Final
 from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock
 from ecu.conditions import Network
 from ecu.network import NetworkSource, SettableNetwork
-from telemetry.links.link import LinkError, Unreachable
+from telemetry.links.link import LinkError
 from telemetry.records import Lane
+from telemetry.uplink.allowance import Held, lane_held
 from telemetry.uplink.daybook import DayBook
+from telemetry.uplink.downloads import Downloads, attempt_bytes
 from telemetry.uplink.networks import NetworkConfig, NetworkRule
 from telemetry.uplink.speed import SMALL_BYTES, Exchange, Speed
 
@@ -25,10 +27,9 @@ BLOCK_OVERHEAD_BYTES: Final = 400
 """A block's topic, acknowledgement and receipt, and what TLS adds to each."""
 SLICE_OVERHEAD_BYTES: Final = 1000
 """A slice's question and answer, without its bytes."""
-CONNECT_OVERHEAD_BYTES: Final = 8 * 1024
-"""Certificates both ways, the greeting, the subscription."""
-ATTEMPT_OVERHEAD_BYTES: Final = 500
-"""A name looked up, and a few packets that nobody answers."""
+KEEP_ALIVE_BYTES: Final = 204
+"""A PINGREQ and a PINGRESP of MQTT, 2 B each (section 3.12), in a TLS record of 22 B more, and an empty packet that
+acknowledges, with 52 B of IP, TCP and its timestamps each."""
 PACKETS_SHARE: Final = 25
 """Headers of IP and TCP are a 25th of a full packet, and no less than that is added."""
 OBJECTS_SHARE: Final = 7
@@ -39,14 +40,6 @@ EARLY: Final = 0.85
 """Of its time on the line; then the next may begin."""
 LOOK_NS: Final = 100 * MILLISECOND_NS
 WATCH_NS: Final = SECOND_NS
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Why nothing of a lane may go, in words; `until_ns` is the boot time at which that ends by itself, if it does."""
-
-    words: str
-    until_ns: int | None = None
 
 
 class Kind(Enum):
@@ -71,9 +64,9 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class MeterStatus:
-    """`gone_bytes` of today's `budget_bytes` over this network, which has no limit when that is 0; the day ends at
-    `day_ends_ns`, boot time. `bytes_per_s` is what the network was seen to carry, None while that isn't known. `held`
-    is by lane's name; `fault` what went wrong with keeping count."""
+    """`gone_bytes` of today's `budget_bytes` went and came over this network, which has no limit when that is 0; the
+    day ends at `day_ends_ns`, boot time. `bytes_per_s` is what the network was seen to carry, None while that isn't
+    known. `held` is by lane's name; `fault` what went wrong with keeping count."""
 
     network: str
     interface: str
@@ -100,6 +93,7 @@ class Meter:
         self._config = config or NetworkConfig()
         self._source = source or SettableNetwork(Network.NONE)
         self._days = days or DayBook(None, clock, "")
+        self.downloads = Downloads(self._config, self._source, self._days)
         self._speed = Speed()
         self._reach = self._source.now()
         self._looked_ns = clock.boot_ns()
@@ -126,6 +120,11 @@ class Meter:
     async def until_news(self, at_ns: int | None = None) -> None:
         """Until what may go may have changed, or boot time is `at_ns`."""
         await self.first(self._news, at_ns)
+
+    async def until_releases_let(self) -> None:
+        """Until releases may be fetched: over another network, or on another day."""
+        while (held := self.downloads.held()) is not None:
+            await self.until_news(held.until_ns)
 
     def after_ns(self, seconds: float) -> int:
         """Boot time so long from now, by this meter's clock."""
@@ -165,16 +164,7 @@ class Meter:
     def held(self, lane: Lane) -> Held | None:
         """Why this lane has to wait for another network or another day; None when it hasn't."""
         rule = self._rule()
-        if not rule.lets(lane):
-            return Held(f"{lane.name} waits for another network: {self._section} lanes doesn't name it.")
-        most, kind = rule.most_bytes(lane), self._reach.network.value
-        if most is None or self._days.gone(kind, rule.bytes_per_day) < most:
-            return None
-        what = "bytes and P0's reserve" if lane is Lane.P0 else "bytes"
-        words = (
-            f"{lane.name} waits until the day ends: its {most:,} {what} are used up ({self._section} bytes_per_day)."
-        )
-        return Held(words, self._days.ends_ns)
+        return lane_held(lane, self._reach.network, rule, self._days)
 
     def may_send(self, lane: Lane, size: int) -> bool:
         """Whether a block of records may go now."""
@@ -215,9 +205,13 @@ class Meter:
         """A status report of that size goes out."""
         self._spend(size + BLOCK_OVERHEAD_BYTES)
 
+    def kept_alive(self) -> None:
+        """A link that stands asked whether the other side is there."""
+        self._days.add(self._reach.network.value, KEEP_ALIVE_BYTES)
+
     def attempted(self, failure: LinkError | None = None) -> None:
         """A connection was tried: it costs little if nobody answered."""
-        self._spend(ATTEMPT_OVERHEAD_BYTES if type(failure) is Unreachable else CONNECT_OVERHEAD_BYTES)
+        self._spend(attempt_bytes(failure))
 
     def ended(self, passage: Passage) -> None:
         """It was answered."""
@@ -306,10 +300,6 @@ class Meter:
         )
 
     # --- inside ---
-
-    @property
-    def _section(self) -> str:
-        return f"[network.{self._reach.network.value}]"
 
     def _has_room(self, size: int) -> bool:
         """Something may always be on the line, however slow it is and long the block."""

@@ -21,14 +21,19 @@ LaneName = Annotated[Lane, BeforeValidator(_lane)]
 
 
 class NetworkRule(BaseModel):
-    """What may go over one kind of network. Objects go with P3."""
+    """What may go over one kind of network, and come. Objects go with P3."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     lanes: tuple[LaneName, ...] = Field(default=ALL_LANES, description="Lanes that may go; P0 always may.")
-    bytes_per_day: int = Field(default=0, ge=0, description="Most in 24 hours, overhead included; 0: no limit.")
+    bytes_per_day: int = Field(
+        default=0, ge=0, description="Most in 24 hours, both ways, overhead included; 0: no limit."
+    )
     p0_bytes_per_day: int = Field(
         default=2_000_000, ge=0, description="What P0 alone may take beyond bytes_per_day, bytes in 24 hours."
+    )
+    downloads: bool = Field(
+        default=True, description="Whether releases are fetched; campaigns always are, and the question what is new."
     )
     kbit_s: float = Field(default=0.0, ge=0, description="Fastest, kbit/s; P0 doesn't wait for it. 0: no limit.")
 
@@ -47,15 +52,21 @@ class MeteredRule(NetworkRule):
         default=(Lane.P0, Lane.P1, Lane.P2), description="Lanes that may go; P0 always may."
     )
     bytes_per_day: int = Field(
-        default=50_000_000, ge=0, description="Most in 24 hours, overhead included; 0: no limit."
+        default=50_000_000, ge=0, description="Most in 24 hours, both ways, overhead included; 0: no limit."
     )  # fmt: skip
+    downloads: bool = Field(
+        default=False, description="Whether releases are fetched; campaigns always are, and the question what is new."
+    )
 
 
 class RoamingRule(NetworkRule):
     lanes: tuple[LaneName, ...] = Field(default=(Lane.P0,), description="Lanes that may go; P0 always may.")
     bytes_per_day: int = Field(
-        default=1_000_000, ge=0, description="Most in 24 hours, overhead included; 0: no limit."
+        default=1_000_000, ge=0, description="Most in 24 hours, both ways, overhead included; 0: no limit."
     )  # fmt: skip
+    downloads: bool = Field(
+        default=False, description="Whether releases are fetched; campaigns always are, and the question what is new."
+    )
 
 
 class NetworkConfig(BaseModel):

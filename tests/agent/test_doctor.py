@@ -27,7 +27,8 @@ from telemetry.objects import ObjectCounts
 from telemetry.records import Lane
 from telemetry.signals import SignalStatus
 from telemetry.spool.counts import LaneCounts, SpoolCounts
-from telemetry.uplink.meter import Held, Meter
+from telemetry.uplink.allowance import Held
+from telemetry.uplink.meter import Meter
 from telemetry.uplink.status import Counts, UplinkState, UplinkStatus
 
 DAY_NS = 24 * 3600 * SECOND_NS
@@ -90,6 +91,15 @@ def test_what_is_held_back_is_said_with_when_it_goes() -> None:
 
     assert found(NOW_NS + DAY_NS // 2).startswith("It goes by itself in 12.0 hours")
     assert found(None).startswith("It goes by itself over a network that lets it")
+
+
+@pytest.mark.parametrize(("until_ns", "when"), [(NOW_NS + DAY_NS // 4, "in 6.0 hours, or"), (None, "over a network")])
+def test_a_release_that_waits_for_another_network_is_said_with_when_it_comes(until_ns: int | None, when: str) -> None:
+    waits = UpdatesStatus((), "", 0, 0, 1, Held("Releases wait for another network.", until_ns))
+    (finding,) = [one for one in diagnose(replace(HEALTHY, updates=waits)) if one.advice]
+    assert (finding.gravity, finding.subject) == (Gravity.NOTE, "updates")
+    assert finding.words == "Releases wait for another network."
+    assert finding.advice.startswith(f"What is missing is fetched by itself {when}")
 
 
 def test_a_count_of_the_days_bytes_that_is_not_kept_is_said() -> None:

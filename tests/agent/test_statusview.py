@@ -19,6 +19,7 @@ from ota.kinds import Kind
 from ota.machine import State
 from ota.slots import Installed
 from ota.updates import UpdateStatus
+from telemetry.uplink.allowance import Held
 from telemetry.uplink.status import UplinkState
 from tests.agent.test_doctor import (
     EXAMPLES,
@@ -110,6 +111,11 @@ def test_what_is_kept_tried_fetched_and_refused_is_told(capsys: pytest.CaptureFi
     assert "model: as shipped, committed" in told
     assert "fetched" not in told
     assert "nothing" not in told
+
+
+def test_a_release_that_waits_for_another_network_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    waits = UpdatesStatus((), "", 0, 0, 1, Held("Releases wait for another network.", None))
+    assert "update Releases wait for another network." in shown(replace(HEALTHY, updates=waits), capsys)
 
 
 def test_what_became_of_pictures_adds_up(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,8 +14,8 @@ from typing import Any, Final, Protocol
 from awscrt import exceptions, io, mqtt5
 
 from telemetry.links.aws.proof import Door, SdkError
+from telemetry.links.link import KEEP_ALIVE_S
 
-KEEP_ALIVE_S: Final = 30
 NEVER_MS: Final = 24 * 3600 * 1000
 """The client would connect again by itself after this long; it is stopped long before."""
 GOODBYE_S: Final = 2.0

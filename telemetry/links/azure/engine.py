@@ -28,11 +28,10 @@ from azure.iot.device.provisioning.pipeline.config import ProvisioningPipelineCo
 
 from telemetry.links.azure.messages import MAX_MESSAGE_BYTES
 from telemetry.links.azure.tls import HubDialer
-from telemetry.links.link import LinkError, Refused, Throttled, Unauthorized, Unreachable
+from telemetry.links.link import KEEP_ALIVE_S, LinkError, Refused, Throttled, Unauthorized, Unreachable
 from telemetry.links.tls import explained
 
 PORT: Final = 8883
-KEEP_ALIVE_S: Final = 30
 GOODBYE_S: Final = 1.0
 THROTTLED_S: Final = 10.0
 _QUIET: Final = {"auto_connect": False, "connection_retry": False, "keep_alive": KEEP_ALIVE_S}

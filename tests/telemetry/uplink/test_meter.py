@@ -15,13 +15,14 @@ from ecu.clock import SECOND_NS, SteppingClock
 from ecu.conditions import Network
 from ecu.crashdisk import CrashDisk
 from ecu.network import Reach, SettableNetwork
-from telemetry.links.link import Accepted, Unreachable
+from telemetry.links.link import KEEP_ALIVE_S, Accepted, Unreachable
 from telemetry.links.memory import MemoryLink, MemoryReceiver
 from telemetry.records import Lane
 from telemetry.uplink import Uplink, UplinkState
 from telemetry.uplink.daybook import DAY_NS, DayBook
+from telemetry.uplink.downloads import CONNECT_OVERHEAD_BYTES
 from telemetry.uplink.memory import MemoryBacklog
-from telemetry.uplink.meter import BLOCK_OVERHEAD_BYTES, CONNECT_OVERHEAD_BYTES, Meter, Passage
+from telemetry.uplink.meter import BLOCK_OVERHEAD_BYTES, KEEP_ALIVE_BYTES, Meter, Passage
 from telemetry.uplink.networks import MeteredRule, NetworkConfig, NetworkRule, RoamingRule
 from telemetry.uplink.speed import LONGEST_QUEUE_NS
 from telemetry.wire import MAX_BLOCK_BYTES
@@ -264,6 +265,20 @@ async def test_a_day_of_calls_that_nobody_answers_leaves_p0_its_reserve() -> Non
     assert uplink.status().counts.attempts > 200
     assert 0 < meter.status().gone_bytes < 300_000
     assert meter.held(Lane.P0) is None
+
+
+async def test_a_link_that_stands_all_day_pays_for_its_keep_alives() -> None:
+    # Mutation: half a megabyte a day that no budget knows of.
+    clock = SteppingClock()
+    meter = Meter(clock, NetworkConfig(), SettableNetwork(Network.METERED))
+    uplink = Uplink(MemoryLink(MemoryReceiver()), MemoryBacklog(), clock, Random(1), meter=meter)
+    async with running(uplink):
+        await idle()
+        before = meter.status().gone_bytes
+        for _ in range(2 * 60):
+            step(clock, KEEP_ALIVE_S)
+            await idle()
+        assert meter.status().gone_bytes - before == 120 * KEEP_ALIVE_BYTES
 
 
 async def test_a_start_after_each_connection_is_refunded_none_of_them() -> None:
