@@ -614,9 +614,9 @@ class Daemon:
     def _captured(self, record: Record) -> None:
         self._keep(self._pipeline.on_captured(record))
 
-    def _pictures_wanted(self, why: str, before: int, after: int) -> None:
+    def _pictures_wanted(self, why: str, t_ns: int, before: int, after: int) -> None:
         if self._side is not None:
-            self._side.want_clip(why, before, after)
+            self._side.want_clip(why, t_ns, before, after)
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
