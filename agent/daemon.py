@@ -12,7 +12,7 @@ import gc
 import importlib.metadata
 import os
 import platform
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -403,7 +403,12 @@ class Daemon:
     def _open_purger(self) -> Purger:
         """Who hands on comes before who gets: no record of a picture that is gone is kept."""
         erasers = (self._forget, self._room.forget, self._erase_pictures, self._learning.erase, self._keeper.erase)
-        return Purger(PurgeLog(self._disk, self._clock, os.urandom), self._held, erasers)
+        return Purger(PurgeLog(self._disk, self._clock, os.urandom), self._held, erasers, self._withhold)
+
+    def _withhold(self, purposes: Set[Purpose]) -> None:
+        self._keeper.withhold(purposes)
+        if self._gallery is not None:
+            self._gallery.withhold(purposes)
 
     async def _purge(self, names: list[str]) -> Purged:
         """Raises UsageFault, PurgeUnfinished."""

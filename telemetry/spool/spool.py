@@ -256,6 +256,11 @@ class Spool:
         with self._departures.lock:
             return self._shelf.next_unsent(lane, after)
 
+    def has_left(self, ref: BlockRef) -> bool:
+        """Whether nothing of it has to go any more."""
+        with self._departures.lock:
+            return self._shelf.find(ref.lane, ref.serial) is None or self._shelf.has_left(ref)
+
     def mark_sent(self, ref: BlockRef) -> None:
         """From here on a receipt for it is believed."""
         with self._departures.lock:
@@ -326,8 +331,7 @@ class Spool:
         """
         with self._departures.lock:
             segment = self._shelf.find(ref.lane, ref.serial)
-            left = segment is None or self._shelf.has_left(ref)
-        if segment is None or left:
+        if segment is None or self.has_left(ref):
             raise BadBlock(f"{ref.lane.name} {ref.base_seq}-{ref.end_seq - 1} has left the spool")
         try:
             cipher = self._vault.cipher(ref.lane, ref.purpose, segment.spool_id, segment.salt)
