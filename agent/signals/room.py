@@ -82,13 +82,15 @@ def _place_for(privacy: PrivacyPolicy) -> tuple[str, ...]:
 @dataclass(frozen=True, slots=True)
 class SignalRoomStatus:
     """A reading for status and doctor. `side` is None where nothing is to be done: no bus, no GNSS receiver, and no
-    campaign."""
+    campaign. `plan` is empty while the bus waits for one; `fault` is why the campaigns in force couldn't be kept,
+    `plan_fault` what is wrong with the newest plan."""
 
     bus: str
     plan: str
     fault: str
     side: SignalSideStatus | None
     gnss: str = ""
+    plan_fault: str = ""
 
 
 Signed = Callable[[Kind], Path | None]
@@ -185,10 +187,9 @@ class SignalRoom:
 
     def status(self) -> SignalRoomStatus:
         side = self._side.status() if self._is_on else None
-        fault = self._shelf.fault or self._plans.refused
-        if self._settings.bus and not self._plan and not fault:
-            fault = "The bus waits for a plan of its signals: [signals] plan, or a release that brings one."
-        return SignalRoomStatus(self._settings.bus, self._plan, fault, side, self._settings.gnss)
+        return SignalRoomStatus(
+            self._settings.bus, self._plan, self._shelf.fault, side, self._settings.gnss, self._plans.refused
+        )
 
     # --- in ---------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Final
 from ecu.clock import Clock
 from ecu.disk import Disk, WatchedDisk
 from telemetry.confirmations import Confirmation
+from telemetry.dictionaries import dictionary_fault
 from telemetry.records import Lane, Purpose, Record, RecordBatch, RecordsLeft, encode_one, first_of_run, record_of
 from telemetry.spool.aging import SpoolTime
 from telemetry.spool.assembly import assemble
@@ -88,6 +89,7 @@ class Spool:
         self._max_stored_size = max_stored_size(self._max_wire_bytes)
         self._segment_bytes = limits.segment_bytes
         self._last_refusal: str | None = None
+        self._dictionary_fault = dictionary_fault()
 
     @classmethod
     def open(
@@ -282,6 +284,7 @@ class Spool:
                 why_full=self.why_full,
                 untold=self._departures.untold.records,
                 copies=self._copies,
+                dictionary_fault=self._dictionary_fault,
             )
 
     def segments(self, lane: Lane) -> tuple[Segment, ...]:
