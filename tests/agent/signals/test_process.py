@@ -253,10 +253,35 @@ async def test_a_set_that_no_process_lives_with_is_barred_until_another_is_signe
         await scene.until(lambda: scene.values)
         side.look()
         assert (side.status().refused, side.status().revision, side.status().fault) == (BARRED, 0, "")
-        (tmp_path / "campaigns.json").write_bytes(campaigns(STEADY, CLIP))
+        (tmp_path / "campaigns.json").write_bytes(campaigns(STEADY, CLIP, revision=2))
         side.look()
-        await scene.until(lambda: len(scene.admissions) > DEADLY)
-        assert (side.status().refused, side.status().revision) == ("", 1)
+        await scene.until(lambda: scene.admissions[-1].revision == 2)
+        assert len(scene.admissions) == DEADLY + 1, "it wasn't asked for again"
+        assert (side.status().refused, side.status().revision) == ("", 2)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await side.stop()
+
+
+async def test_a_set_is_barred_for_no_ends_but_those_with_it(tmp_path: Path) -> None:
+    class Killing(Scene):
+        """Ends with the first set until one more would bar it, then once with the next."""
+
+        def on_admission(self, admission: Admission) -> None:
+            super().on_admission(admission)
+            if len(self.admissions) == DEADLY - 1:
+                (self.folder / "campaigns.json").write_bytes(campaigns(STEADY, revision=2))
+            if len(self.admissions) <= DEADLY:
+                os.kill(side.status().pid or 0, signal.SIGKILL)
+
+    scene = Killing(tmp_path, campaigns(STEADY), realtime=True)
+    side = scene.side()
+    running = asyncio.create_task(side.run())
+    try:
+        await scene.until(lambda: f"campaigns_refused: {BARRED}" in scene.health or len(scene.admissions) > DEADLY)
+        assert [admission.revision for admission in scene.admissions] == [1, 1, 2, 2]
+        assert side.status().refused == ""
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
