@@ -7,7 +7,7 @@ reads the record can be sure that there is one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 
 import structlog
@@ -83,6 +83,10 @@ class Gallery:
                 task.cancel()
         except DiskError as failure:
             log.error("objects_not_closed", reason=str(failure))
+
+    def withhold(self, purposes: Set[Purpose]) -> None:
+        """From now on no picture for these is handed to a link."""
+        self._keeper.withhold(purposes)
 
     async def erase(self, purpose: Purpose) -> int:
         """All that is kept for a purpose, and what is on its way: covered in memory, or waiting for flash. How many

@@ -6,7 +6,7 @@ import asyncio
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -171,7 +171,12 @@ class Parts:
     def _open_purger(self) -> Purger:
         """Who hands on comes before who gets: no record of a picture that is gone is kept."""
         erasers = (self._forget, self.room.forget, self._erase_pictures, self.learning.erase, self.keeper.erase)
-        return Purger(PurgeLog(self._disk, self.clock, os.urandom), self._held, erasers)
+        return Purger(PurgeLog(self._disk, self.clock, os.urandom), self._held, erasers, self._withhold)
+
+    def _withhold(self, purposes: Set[Purpose]) -> None:
+        self.keeper.withhold(purposes)
+        if self.gallery is not None:
+            self.gallery.withhold(purposes)
 
     async def _purge(self, names: list[str]) -> Purged:
         """Raises UsageFault, PurgeUnfinished."""
@@ -349,9 +354,9 @@ class Parts:
         assert self.gallery is not None
         self.gallery.take(picture)
 
-    def _pictures_wanted(self, why: str, before: int, after: int) -> None:
+    def _pictures_wanted(self, why: str, t_ns: int, before: int, after: int) -> None:
         if self.side is not None:
-            self.side.want_clip(why, before, after)
+            self.side.want_clip(why, t_ns, before, after)
 
     # --- perception and signals -------------------------------------------------------------------
 

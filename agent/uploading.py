@@ -158,6 +158,11 @@ def _flash(status: AgentStatus) -> Iterator[Finding]:
         )  # fmt: skip
     elif spool.fault is not None:
         yield Finding(Gravity.BAD, "flash", spool.fault, "Check the disk's health and its free space.")
+    if spool.dictionary_fault:
+        yield Finding(
+            Gravity.NOTE, "dictionary", f"Small blocks are packed without one, and longer: {spool.dictionary_fault}",
+            "Nothing is lost; it is looked for again when the agent starts.",
+        )  # fmt: skip
     for lane in spool.lanes:
         for reason, records in lane.dropped.items():
             yield Finding(

@@ -113,7 +113,7 @@ class _Replay:
         self._room = SignalRoom(
             scratch, signal_settings(config, realtime=False), lambda _: None, self._clock, lambda: 0,
             Supervision(Random(0), os.environ), lambda _t_ns, _values: None, lambda _record: None,
-            lambda _why, _before, _after: None, lambda what, detail: self._faults.append(f"{what}: {detail}"),
+            lambda _why, _t_ns, _before, _after: None, lambda what, detail: self._faults.append(f"{what}: {detail}"),
         )  # fmt: skip
         self._pipeline = Pipeline(config.camera.name, CaptureRules(config.capture), privacy)
 

@@ -7,10 +7,15 @@ told by the camera, not by it: an answer that can't be means that nothing it say
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from agent.redactor.messages import MAX_PICTURE_BYTES, REMEMBERED, Covered, Crop, Developed, Part
 from telemetry.privacy.pictures import RedactedCrop, RedactedPicture
+
+MOST_GONE: Final = 64
+"""Frames whose time is known although they aren't remembered any more; no clip has more pictures."""
 
 
 class Untrue(Exception):
@@ -60,9 +65,11 @@ class _Developing:
 
 
 class Orders:
-    """One redactor's, for its life."""
+    """One redactor's, for its life. `gone_ns` are times of frames that others covered, and that went with them."""
 
-    def __init__(self) -> None:
+    def __init__(self, gone_ns: Iterable[int] = ()) -> None:
+        self._gone_ns = deque(gone_ns, MOST_GONE)
+        self._held: deque[Shot] = deque()
         self._asked: deque[_Covering | _Developing] = deque()
         self._covered: OrderedDict[int, tuple[Shot, int]] = OrderedDict()
         self._cutting: _Cutting | None = None
@@ -75,8 +82,24 @@ class Orders:
     def pictures_waiting(self) -> int:
         return len(self._developing())
 
+    @property
+    def times_ns(self) -> list[int]:
+        """Of the frames that were to be covered last."""
+        return [*self._gone_ns, *(shot.t_ns for shot in self._held)]
+
+    def held_since(self, t_ns: int) -> list[Shot]:
+        """What it will remember of the frames captured from then on, when it gets to what it is asked next."""
+        return [shot for shot in self._held if shot.t_ns >= t_ns]
+
+    def gone_since(self, t_ns: int) -> int:
+        """How many frames captured from then on were covered, and won't be remembered then."""
+        return sum(gone_ns >= t_ns for gone_ns in self._gone_ns)
+
     def cover(self, shot: Shot, tracks: frozenset[int] = frozenset(), crop_px: int = 0) -> None:
         """`tracks` are to be cut out of it."""
+        self._held.append(shot)
+        if len(self._held) > REMEMBERED:
+            self._gone_ns.append(self._held.popleft().t_ns)
         self._asked.append(_Covering(shot, tracks, crop_px))
 
     def develop(self, frame_id: int, before: int, reason: str) -> None:
@@ -143,9 +166,9 @@ class Orders:
         return [asked for asked in self._asked if isinstance(asked, _Developing)]
 
     def _may_come(self, order: _Developing, answer: Part) -> bool:
-        """The next part of what was begun, or a picture of a later frame that it has covered: none is later than the
-        one asked for, since that must be answered before the next is covered."""
+        """The next part of what was begun, or a picture of a later frame that it has covered, up to the one asked
+        for."""
         if order.begun:
             return answer.frame_id == order.last_id
-        is_next = order.last_id < answer.frame_id and order.pictures < order.most
+        is_next = order.last_id < answer.frame_id <= order.frame_id and order.pictures < order.most
         return is_next and answer.frame_id in self._covered

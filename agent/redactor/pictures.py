@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import reduce
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +59,7 @@ class Why(StrEnum):
     NO_REDACTOR = "no_redactor"  # its process was down or still loading: nothing uncovered is ever kept
     REDACTOR_LOST = "redactor_lost"  # it died over it, or couldn't be believed
     TOO_MANY = "too_many"  # more than the hourly allowance
+    NOT_HELD = "not_held"  # a clip's frame was covered, and is remembered no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,23 @@ class Wish:
     def joined(self, other: Wish) -> Wish:
         """One picture that shows both."""
         return Wish(f"{self.reason}, {other.reason}"[:MOST_REASON], max(self.before, other.before))
+
+
+@dataclass(slots=True)
+class _Clip:
+    """`after` pictures are still to come, of covered frames captured from `t_ns` on; with the first of them `before` of
+    those that came before."""
+
+    reason: str
+    t_ns: int
+    before: int
+    after: int
+
+    def next_wish(self) -> Wish:
+        wish = Wish(self.reason, self.before)
+        self.before = 0
+        self.after -= 1
+        return wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +162,7 @@ class PictureSide:
         self._fault = ""
         self._complained = ""  # of what was told last: one that never gets ready is told of once
         self._wanted_next: Wish | None = None
-        self._wanted_later: deque[Wish] = deque()
+        self._clips: list[_Clip] = []
         self._orders = Orders()
         self._done: Callable[[], None] | None = None
         self._deadlines: deque[asyncio.TimerHandle] = deque()
@@ -182,8 +201,8 @@ class PictureSide:
         )
 
     def counts(self) -> PictureCounts:
-        waiting = (self._wanted_next is not None) + len(self._wanted_later) + self._orders.pictures_waiting
-        return PictureCounts(self._wanted, self._taken, self._pictures, dict(self._dropped), waiting)
+        waiting = (self._wanted_next is not None) + self._wanted_later + self._orders.pictures_waiting
+        return PictureCounts(self._wanted, self._taken, self._pictures, dict(+self._dropped), waiting)
 
     async def _live_once(self) -> None:
         self._restarts.begins()
@@ -226,22 +245,28 @@ class PictureSide:
             case _:
                 pass
 
-    def want_clip(self, reason: str, before: int, after: int) -> None:
-        """A picture of the next frame, `before` remembered ones with it, and pictures of later frames, as they are
-        remembered, so that there are `after` from now on. One event of the hourly allowance."""
+    def want_clip(self, reason: str, t_ns: int, before: int, after: int) -> None:
+        """Of the frames that are covered anyway the first `after` captured from `t_ns` on, and the last `before` from
+        before, whenever this is asked. One event of the hourly allowance."""
         if not self._want_more(after):
             return
-        wish = Wish(reason[:MOST_REASON], before)
-        if self._wanted_next is not None:
-            self._wanted -= 1  # one picture shows both
-            wish = self._wanted_next.joined(wish)
-        self._wanted_next = wish
-        self._wanted_later.extend(Wish(reason[:MOST_REASON], 0) for _ in range(after - 1))
+        gone = min(after, self._orders.gone_since(t_ns))
+        self._dropped[Why.NOT_HELD] += gone
+        clip = _Clip(reason[:MOST_REASON], t_ns, before, after - gone)
+        for shot in self._orders.held_since(t_ns)[: clip.after]:
+            self._develop(shot.frame_id, clip.next_wish())
+        if clip.after:
+            self._clips.append(clip)
+
+    @property
+    def _wanted_later(self) -> int:
+        """Pictures of clips that wait for their frames."""
+        return sum(clip.after for clip in self._clips)
 
     def _want_more(self, pictures: int) -> bool:
         """Whether that many may be taken; they are counted either way."""
         self._wanted += pictures
-        if len(self._wanted_later) + pictures <= MOST_LATER and self._allowed():
+        if self._wanted_later + pictures <= MOST_LATER and self._allowed():
             return True
         self._dropped[Why.TOO_MANY] += pictures
         return False
@@ -276,13 +301,10 @@ class PictureSide:
             self._show_ring(self._child, ring)
 
     def saw(self, frame: Filled, geometry: CameraHello, seen: Seen, done: Callable[[], None]) -> bool:
-        if self._wanted_next is None and frame.frame_id % self._settings.every == 0 and self._wanted_later:
-            self._wanted_next = self._wanted_later.popleft()
-        wanted = self._wanted_next
-        if wanted is None and frame.frame_id % self._settings.every:
+        if self._wanted_next is None and frame.frame_id % self._settings.every:
             return False
         if self._ready is None:
-            self._drop_wanted(Why.NO_REDACTOR)
+            self._dropped[Why.NO_REDACTOR] += len(self._taken_wishes(frame.t_ns))
             return False
         if self._orders.is_covering:
             return False  # what is wanted waits for the next frame, which shows nearly the same
@@ -293,11 +315,22 @@ class PictureSide:
         shot = Shot(frame.frame_id, frame.t_ns, geometry.width, geometry.height)
         self._orders.cover(shot, frozenset(cut.track_id for cut in cuts), crop_px)
         self._ask(Cover(frame.slot, frame.frame_id, geometry.width, geometry.height, things, cuts, crop_px))
-        if wanted is not None:
-            self._wanted_next = None
-            self._orders.develop(frame.frame_id, wanted.before, wanted.reason)
-            self._ask(Develop(frame.frame_id, wanted.before))
+        if wishes := self._taken_wishes(frame.t_ns):
+            self._wanted -= len(wishes) - 1  # one picture shows them all
+            self._develop(frame.frame_id, reduce(Wish.joined, wishes))
         return True
+
+    def _taken_wishes(self, t_ns: int) -> list[Wish]:
+        """What is wanted of the frame captured then, and from now on not any more."""
+        event, self._wanted_next = self._wanted_next, None
+        wishes = [] if event is None else [event]
+        wishes += [clip.next_wish() for clip in self._clips if clip.t_ns <= t_ns]
+        self._clips = [clip for clip in self._clips if clip.after]
+        return wishes
+
+    def _develop(self, frame_id: int, wish: Wish) -> None:
+        self._orders.develop(frame_id, wish.before, wish.reason)
+        self._ask(Develop(frame_id, wish.before))
 
     def _cuts(self, seen: Seen) -> tuple[Cut, ...]:
         if not self._settings.crop_px:
@@ -305,11 +338,6 @@ class PictureSide:
         lights = [track for track in seen.tracks if track.label == LIGHT and track.confirmed]
         self.lights_left_out += len(lights[MOST_CUTS:])
         return tuple(Cut(track.track_id, track.box) for track in lights[:MOST_CUTS])
-
-    def _drop_wanted(self, why: Why) -> None:
-        if self._wanted_next is not None:
-            self._wanted_next = None
-            self._dropped[why] += 1
 
     def _ask(self, question: Message) -> None:
         assert self._child is not None
@@ -377,7 +405,7 @@ class PictureSide:
         self._ready = None
         while self._deadlines:
             self._answered()
-        orders, self._orders = self._orders, Orders()
+        orders, self._orders = self._orders, Orders(self._orders.times_ns)
         for has_come in orders.unfinished():
             self._count(has_come)
         self._release()

@@ -67,7 +67,8 @@ class _Signals:
 
 class Capturing:
     """`wanted_values` are paths whose last values each step brings; `max_event_bytes` is the longest event that the
-    spool takes. `book` says what campaigns may still tell. `has_gnss`: a receiver's columns come, too."""
+    spool takes. `book` says what campaigns may still tell. `has_gnss`: a receiver's columns come, too; `has_camera`:
+    clips can be had."""
 
     def __init__(
         self,
@@ -79,6 +80,7 @@ class Capturing:
         wanted_values: Collection[str] = (),
         *,
         has_gnss: bool = False,
+        has_camera: bool = True,
     ) -> None:
         self.untaken = 0
         """Values that the agent told and that found no room."""
@@ -90,6 +92,7 @@ class Capturing:
         """Rows that no record could hold."""
         self._plan = plan
         self._gnss = GNSS_GROUPS if has_gnss else ()
+        self._has_camera = has_camera
         self._policy = policy
         self._floor = floor
         self._book = book
@@ -148,7 +151,7 @@ class Capturing:
         return _Signals(Schema((*steady, *groups)), {path: len(steady) + i for i, path in enumerate(foreign)})
 
     def _new_engine(self) -> CampaignEngine:
-        return CampaignEngine(self._signals.schema, self._packed, self._book)
+        return CampaignEngine(self._signals.schema, self._packed, self._book, has_camera=self._has_camera)
 
     def _packed(self, parts: Sequence[Columns]) -> list[Cut]:
         """Inline: a block can be read by itself, whatever becomes of the plan."""

@@ -12,7 +12,19 @@ from agent.signals.room import SignalRoomStatus
 
 def on_bus(room: SignalRoomStatus) -> Iterator[Finding]:
     told = room.side.told if room.side is not None else None
-    if told is None:
+    if room.plan_fault:
+        yield Finding(
+            Gravity.BAD,
+            "bus",
+            room.plan_fault,
+            "The one before it goes on, if any: tell whoever signs for the fleet.",
+        )
+    if not room.plan:
+        yield Finding(
+            Gravity.NOTE, "bus", f"{room.bus} waits for a plan of its signals.",
+            "It begins by itself once one is released; or name one with [signals] plan.",
+        )  # fmt: skip
+    elif told is None:
         yield Finding(Gravity.NOTE, "bus", f"Nothing has been heard of {room.bus} yet.")
     elif told.source:
         yield Finding(Gravity.BAD, "bus", told.source, "The agent opens it again by itself.")

@@ -23,7 +23,8 @@ class Work(Message, frozen=True, tag="work"):
     """All that a process begins with. `source` is a bus (a URL) or empty, then only what the agent tells comes in;
     `plan` is a file, or empty; `privacy` and `floor` are the owner's sections as JSON; `told` are the VSS paths that
     the agent wants as Values; `folder` is where the campaigns' book lies. Not `realtime` means lockstep from `from_ns`
-    on. `gnss` is a receiver's serial line, or empty; there is none in lockstep."""
+    on. `gnss` is a receiver's serial line, or empty; there is none in lockstep. Without `has_camera` no PicturesWanted
+    is said."""
 
     source: str
     plan: str
@@ -36,6 +37,7 @@ class Work(Message, frozen=True, tag="work"):
     from_ns: int
     gnss: str = ""
     gnss_baud: int = 9600
+    has_camera: bool = True
 
 
 class Wanted(Message, frozen=True, tag="wanted"):
@@ -111,7 +113,8 @@ class Captured(Message, frozen=True, tag="captured"):
 
 
 class PicturesWanted(Message, frozen=True, tag="pictures_wanted"):
-    """A campaign's trigger wants pictures of what the camera sees: so many from before, so many from now on."""
+    """A campaign's trigger wants pictures of what the camera sees: so many from before `t_ns`, boot time of the sample
+    that it came of, and so many from then on."""
 
     campaign: str
     number: int

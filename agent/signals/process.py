@@ -94,6 +94,7 @@ class SignalProcess:
             work.most_event_bytes,
             work.told,
             has_gnss=bool(work.gnss),
+            has_camera=work.has_camera,
         )
         line = serial_line(Path(work.gnss), work.gnss_baud) if work.gnss else None
         self._gnss = GnssSource(line, clock, rng, self._capturing.gnss_group) if line is not None else None

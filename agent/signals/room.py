@@ -39,7 +39,8 @@ OF_GNSS: Final = frozenset({vss.LATITUDE, vss.LONGITUDE, vss.HEADING, vss.ALTITU
 class SignalSettings:
     """`bus` is a URL of one, or empty; `plan` the owner's plan for it, `campaigns` the owner's own campaigns.json, each
     empty for none: what was signed goes before both. `told` are the paths that the agent's own rules look at;
-    `most_event_bytes` is the longest event that the spool takes; `gnss` a receiver's serial line, or empty."""
+    `most_event_bytes` is the longest event that the spool takes; `gnss` a receiver's serial line, or empty.
+    `has_camera`: somebody takes pictures for campaigns."""
 
     bus: str
     plan: str
@@ -50,6 +51,7 @@ class SignalSettings:
     most_event_bytes: int
     realtime: bool
     camera: str = "front"
+    has_camera: bool = True
     gnss: str = ""
     gnss_baud: int = 9600
 
@@ -66,6 +68,7 @@ def signal_settings(config: AgentConfig, *, realtime: bool) -> SignalSettings:
         most_event_bytes=max_event_bytes(max_wire_bytes(config.spool.segment_bytes)),
         realtime=realtime,
         camera=config.camera.name,
+        has_camera=config.objects.enabled and bool(config.camera.source),
         gnss=signals.gnss if realtime else "",
         gnss_baud=signals.gnss_baud,
     )
@@ -79,13 +82,15 @@ def _place_for(privacy: PrivacyPolicy) -> tuple[str, ...]:
 @dataclass(frozen=True, slots=True)
 class SignalRoomStatus:
     """A reading for status and doctor. `side` is None where nothing is to be done: no bus, no GNSS receiver, and no
-    campaign."""
+    campaign. `plan` is empty while the bus waits for one; `fault` is why the campaigns in force couldn't be kept,
+    `plan_fault` what is wrong with the newest plan."""
 
     bus: str
     plan: str
     fault: str
     side: SignalSideStatus | None
     gnss: str = ""
+    plan_fault: str = ""
 
 
 Signed = Callable[[Kind], Path | None]
@@ -94,7 +99,8 @@ Signed = Callable[[Kind], Path | None]
 
 class SignalRoom:
     """`on_values` hears what a bus says of the paths that were asked for, `on_captured` each record that a campaign
-    made, `on_pictures` a campaign's wish for pictures. `wall_s` is the time that is believed, 0 for none."""
+    made, `on_pictures` a campaign's wish for pictures: what for, from which instant on, and how many from before and
+    after it. `wall_s` is the time that is believed, 0 for none."""
 
     def __init__(
         self,
@@ -106,7 +112,7 @@ class SignalRoom:
         supervision: Supervision,
         on_values: Callable[[int, dict[str, float]], None],
         on_captured: Callable[[Record], None],
-        on_pictures: Callable[[str, int, int], None],
+        on_pictures: Callable[[str, int, int, int], None],
         on_health: Callable[[str, str], None],
     ) -> None:
         self._folder = state / FOLDER
@@ -181,10 +187,9 @@ class SignalRoom:
 
     def status(self) -> SignalRoomStatus:
         side = self._side.status() if self._is_on else None
-        fault = self._shelf.fault or self._plans.refused
-        if self._settings.bus and not self._plan and not fault:
-            fault = "The bus waits for a plan of its signals: [signals] plan, or a release that brings one."
-        return SignalRoomStatus(self._settings.bus, self._plan, fault, side, self._settings.gnss)
+        return SignalRoomStatus(
+            self._settings.bus, self._plan, self._shelf.fault, side, self._settings.gnss, self._plans.refused
+        )
 
     # --- in ---------------------------------------------------------------------------------------
 
@@ -211,7 +216,7 @@ class SignalRoom:
         self._on_captured(record)
 
     def on_pictures_wanted(self, wanted: PicturesWanted) -> None:
-        self._on_pictures(f"{wanted.campaign} {wanted.number}", wanted.before, wanted.after)
+        self._on_pictures(f"{wanted.campaign} {wanted.number}", wanted.t_ns, wanted.before, wanted.after)
 
     def on_admission(self, admission: Admission) -> None:
         if admission.refused:
@@ -251,6 +256,7 @@ class SignalRoom:
             from_ns=self._clock.boot_ns(),
             gnss=settings.gnss,
             gnss_baud=settings.gnss_baud,
+            has_camera=settings.has_camera,
         )
 
     def _told(self) -> tuple[str, ...]:

@@ -138,6 +138,7 @@ class SignalSide:
         self._asked: deque[bytes] = deque()
         self._newest = b""
         self._deaths = 0
+        self._suspect = b""
         self._barred: set[bytes] = set()
         self._changing = asyncio.Lock()
         """Lockstep: nobody replaces the process while a grant is out."""
@@ -200,10 +201,9 @@ class SignalSide:
 
     def _bar_deadly(self) -> None:
         """A set that nobody gets a process past isn't asked for again; the one before it is."""
-        if not self._restarts.quick_deaths or self._fault != ENDED or not self._newest:
-            self._deaths = 0
-            return
-        self._deaths += 1
+        is_unexplained = self._restarts.quick_deaths and self._fault == ENDED and self._newest
+        before = self._deaths if self._newest == self._suspect else 0
+        self._deaths, self._suspect = (before + 1 if is_unexplained else 0), self._newest
         if self._deaths >= DEADLY:
             self._deaths = 0
             self._barred.add(self._newest)

@@ -42,11 +42,16 @@ def read_dictionary(number: int, folder: Path = _FOLDER) -> bytes:
 
 
 @cache
+def dictionary_fault(folder: Path = _FOLDER) -> str:
+    """Why this process packs without a dictionary; empty where it doesn't."""
+    try:
+        read_dictionary(NEWEST_DICTIONARY, folder)
+    except EnvironmentFault as error:
+        return str(error)
+    return ""
+
+
 def dictionary_to_pack_with(folder: Path = _FOLDER) -> int:
     """NEWEST_DICTIONARY, or NO_DICTIONARY where its file is damaged: what a vehicle tells is kept all the same, only
     longer."""
-    try:
-        read_dictionary(NEWEST_DICTIONARY, folder)
-    except EnvironmentFault:
-        return NO_DICTIONARY
-    return NEWEST_DICTIONARY
+    return NO_DICTIONARY if dictionary_fault(folder) else NEWEST_DICTIONARY

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, ParamSpec, TypeVar
@@ -38,6 +38,7 @@ class ObjectKeeper:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._flash = ThreadPoolExecutor(1, thread_name_prefix="objects")
+        self._withheld: Set[Purpose] = frozenset()
         self._waiting = 0
         self._asked: deque[_Asked] = deque()
         self._came = asyncio.Event()
@@ -78,7 +79,7 @@ class ObjectKeeper:
     # --- out: what the uplink needs ---
 
     def oldest(self) -> ObjectRef | None:
-        return self._store.oldest()
+        return self._store.oldest(self._withheld)
 
     async def wait(self) -> None:
         """Until the next object came."""
@@ -87,6 +88,9 @@ class ObjectKeeper:
     async def read(self, ref: ObjectRef, offset: int, length: int) -> bytes:
         """Raises ObjectGone, or DiskError: try later."""
         return await self._on_flash(self._store.read, ref, offset, length)
+
+    def may_go(self, ref: ObjectRef) -> bool:
+        return ref.purpose not in self._withheld and self._store.holds(ref)
 
     async def stored(self, ref: ObjectRef) -> bool:
         return await self._on_flash(self._store.stored, ref)
@@ -98,6 +102,10 @@ class ObjectKeeper:
 
     def counts(self) -> ObjectCounts:
         return self._store.counts()
+
+    def withhold(self, purposes: Set[Purpose]) -> None:
+        """From now on nothing for these is handed to a link, and everything for others may be."""
+        self._withheld = purposes
 
     async def erase(self, purpose: Purpose) -> int:
         """How many objects of a purpose are unreadable for ever now. Raises DiskError; a later act finishes it."""

@@ -110,6 +110,9 @@ class MemoryObjects:
             raise ObjectGone(f"{ref} isn't here any more")
         return self._kept[ref.serial][1][offset : offset + length]
 
+    def may_go(self, ref: ObjectRef) -> bool:
+        return ref.serial in self._kept
+
     async def stored(self, ref: ObjectRef) -> bool:
         return self._kept.pop(ref.serial, None) is not None
 

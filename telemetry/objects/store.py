@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Final, TypeGuard, assert_never
 
@@ -132,10 +132,16 @@ class ObjectStore:
 
     # --- out ---
 
-    def oldest(self) -> ObjectRef | None:
-        """The next that has to go to the receiver."""
+    def oldest(self, withheld: Set[Purpose] = frozenset()) -> ObjectRef | None:
+        """The next that has to go to the receiver, for none of the withheld purposes."""
         with self._look:
-            return next((ref for serial, ref in self._kept.items() if serial not in self._aside), None)
+            there = (ref for serial, ref in self._kept.items() if serial not in self._aside)
+            return next((ref for ref in there if ref.purpose not in withheld), None)
+
+    def holds(self, ref: ObjectRef) -> bool:
+        """Whether it hasn't left. Never waits for flash."""
+        with self._look:
+            return ref.serial in self._kept
 
     def kept(self) -> tuple[ObjectRef, ...]:
         """All there is, the oldest first."""

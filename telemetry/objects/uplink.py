@@ -43,6 +43,10 @@ class Objects(Protocol):
         """Raises ObjectGone: go on with the next. Raises DiskError: try later."""
         ...
 
+    def may_go(self, ref: ObjectRef) -> bool:
+        """Asked from any thread, right before anything of it is handed to a link: not what has left, or is about to."""
+        ...
+
     async def stored(self, ref: ObjectRef) -> bool: ...
 
     async def refused(self, ref: ObjectRef, reason: str) -> bool: ...
@@ -184,7 +188,7 @@ class ObjectUplink:
         # Only now: what was erased while it waited its turn must not be in our hands.
         data = await self._objects.read(ref, part.start, part.size)
         await self._meter.written()
-        have = self._noted(await self._ask(hand, hand.link.send, ref.sha256, part, data))
+        have = self._noted(await self._ask(hand, ref, hand.link.send, ref.sha256, part, data))
         self._meter.ended(passage)
         self._board.count(slices_sent=1, bytes_sent=part.size)
         if have.stored or have.bytes > part.start:
@@ -204,7 +208,7 @@ class ObjectUplink:
         was_connected = hand.is_connected
         passage = self._meter.begin_question()
         try:
-            have = await self._ask(hand, hand.link.look, ref.sha256)
+            have = await self._ask(hand, ref, hand.link.look, ref.sha256)
         except BaseException:
             self._meter.failed(passage)
             raise
@@ -268,10 +272,16 @@ class ObjectUplink:
         self._enter(state, str(error))
         await self._away.after(error)
 
-    async def _ask(self, hand: _Hand, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """In the link's own thread, bounded as a whole."""
+    async def _ask(self, hand: _Hand, ref: ObjectRef, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """In the link's own thread, bounded as a whole. Raises ObjectGone for what left while it waited for that."""
+
+        def ask() -> T:
+            if not self._objects.may_go(ref):
+                raise ObjectGone(f"Object {ref.sha256} left while it was in hand.")
+            return act(*args, **kwargs)
+
         was_connected, hand.is_connected = hand.is_connected, False
-        call = asyncio.get_running_loop().run_in_executor(hand.network, lambda: act(*args, **kwargs))
+        call = asyncio.get_running_loop().run_in_executor(hand.network, ask)
         failure: LinkError | None = None
         try:
             async with asyncio.timeout(self._exchange_s):

@@ -216,7 +216,7 @@ class _Wire:
         self._drained_ns = int(stamps[-1])
         frames, counted = sorted_out(datagrams, stamps, self._number, self.status)
         dropped = self._dropped if datagrams.dropped is None else datagrams.dropped
-        missed = counted.missed + (dropped - self._dropped) % (1 << 32)
+        missed = counted.missed + drops_between(self._dropped, dropped)
         self._dropped = dropped
         self.status = replace(counted, missed=missed)
         return frames
@@ -238,6 +238,12 @@ def listen_closely(bus: socket.socket) -> None:
         bus.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
     except OSError:  # needs CAP_NET_ADMIN; without it, net.core.rmem_max is the most
         bus.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+
+
+def drops_between(before: int, now: int) -> int:
+    """Of two readings of the kernel's count of drops (SO_RXQ_OVFL): 32 bits, over a socket's life, and 0 after the
+    last."""
+    return (now - before) % (1 << 32)
 
 
 def boot_times(

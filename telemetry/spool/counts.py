@@ -239,6 +239,7 @@ class SpoolCounts:
     why_full: str | None
     untold: int = 0  # records that left without an acknowledgement, of which no durable record tells yet
     copies: int = 0  # of blocks in quarantine, kept to be looked at
+    dictionary_fault: str = ""  # why blocks are packed without one
 
     @property
     def holds(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -51,6 +51,7 @@ class SpoolKeeper:
         self._durable = asyncio.Event()
         self._some_left = asyncio.Event()
         self._after: dict[Lane, blocks.BlockRef] = {}
+        self._withheld: Set[Purpose] = frozenset()
         self._tellings = self._tellings_until_ns = 0
         self._closed = False
         self._ended = False
@@ -139,6 +140,10 @@ class SpoolKeeper:
     async def load(self, ref: BlockRef) -> bytes:
         return await self._in_writer(self._spool.load, _own(ref))
 
+    def may_go(self, ref: BlockRef) -> bool:
+        own = _own(ref)
+        return own.purpose not in self._withheld and not self._spool.has_left(own)
+
     async def acknowledge(self, receipt: Receipt) -> int:
         return await self._freeing(self._spool.acknowledge, receipt)
 
@@ -186,6 +191,10 @@ class SpoolKeeper:
         if self._spool.tell_what_left(self._clock.wall_ns(), self._private):
             self._tellings += 1
             self._wake_for_what_is_due()
+
+    def withhold(self, purposes: Set[Purpose]) -> None:
+        """From now on nothing for these is handed to a link, and everything for others may be."""
+        self._withheld = purposes
 
     async def erase(self, purpose: Purpose) -> int:
         """Drops what waits for a purpose and makes what lies on flash for it unreadable; the records that were.

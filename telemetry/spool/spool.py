@@ -12,6 +12,7 @@ from typing import Final
 from ecu.clock import Clock
 from ecu.disk import Disk, WatchedDisk
 from telemetry.confirmations import Confirmation
+from telemetry.dictionaries import dictionary_fault
 from telemetry.records import Lane, Purpose, Record, RecordBatch, RecordsLeft, encode_one, first_of_run, record_of
 from telemetry.spool.aging import SpoolTime
 from telemetry.spool.assembly import assemble
@@ -88,6 +89,7 @@ class Spool:
         self._max_stored_size = max_stored_size(self._max_wire_bytes)
         self._segment_bytes = limits.segment_bytes
         self._last_refusal: str | None = None
+        self._dictionary_fault = dictionary_fault()
 
     @classmethod
     def open(
@@ -264,6 +266,11 @@ class Spool:
         with self._departures.lock:
             return self._shelf.next_unsent(lane, after)
 
+    def has_left(self, ref: BlockRef) -> bool:
+        """Whether nothing of it has to go any more."""
+        with self._departures.lock:
+            return self._shelf.find(ref.lane, ref.serial) is None or self._shelf.has_left(ref)
+
     def mark_sent(self, ref: BlockRef) -> None:
         """From here on a receipt for it is believed."""
         with self._departures.lock:
@@ -285,6 +292,7 @@ class Spool:
                 why_full=self.why_full,
                 untold=self._departures.untold.records,
                 copies=self._copies,
+                dictionary_fault=self._dictionary_fault,
             )
 
     def segments(self, lane: Lane) -> tuple[Segment, ...]:
@@ -334,8 +342,7 @@ class Spool:
         """
         with self._departures.lock:
             segment = self._shelf.find(ref.lane, ref.serial)
-            left = segment is None or self._shelf.has_left(ref)
-        if segment is None or left:
+        if segment is None or self.has_left(ref):
             raise BadBlock(f"{ref.lane.name} {ref.base_seq}-{ref.end_seq - 1} has left the spool")
         try:
             cipher = self._vault.cipher(ref.lane, ref.purpose, segment.spool_id, segment.salt)

@@ -47,6 +47,10 @@ class Backlog(Protocol):
         then already quarantined); DiskStarved when it can't be read now, and may be later."""
         ...
 
+    def may_go(self, ref: BlockRef) -> bool:
+        """Asked right before a loaded block is handed to a link: not what has left meanwhile, or is about to."""
+        ...
+
     async def acknowledge(self, receipt: Receipt) -> int:
         """Frees what the receiver has stored, never beyond what was sent; the number of records freed by this call."""
         ...

@@ -158,6 +158,8 @@ class Connection:
         try:
             block = await self._backlog.load(ref)
             await self._meter.written()
+            if not self._backlog.may_go(ref):
+                raise BadBlock(f"{ref} left while it was in hand")
             await self._link.publish(ref.lane, block)
         except DiskStarved as short:
             # It is marked as sent: only the next connection, some time from now, takes it up again.

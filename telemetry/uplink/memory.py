@@ -88,6 +88,9 @@ class MemoryBacklog:
             raise
         return held.block
 
+    def may_go(self, ref: BlockRef) -> bool:
+        return _key(ref) in self._held
+
     async def acknowledge(self, receipt: Receipt) -> int:
         freed = sum(self._acknowledge_range(receipt, start, end) for start, end in receipt.ranges)
         self.freed += freed

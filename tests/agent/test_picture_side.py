@@ -58,6 +58,7 @@ class Table:
     crops: list[RedactedCrop] = field(default_factory=list)
     health: list[str] = field(default_factory=list)
     held: list[int] = field(default_factory=list)
+    developed: int = 0
     refused_starts: int = 0
     side: PictureSide = field(init=False)
 
@@ -136,26 +137,97 @@ async def test_an_event_gets_its_own_picture_and_the_one_before_as_the_camera_to
         assert (counts.wanted, counts.taken, counts.pictures, counts.dropped) == (1, 1, 2, {})
 
 
+def covers(table: Table, frame_id: int, brakes: bool = False) -> None:
+    """A frame, and what an honest redactor that remembers all that it may makes of it."""
+    if table.sees(frame_id, brakes):
+        table.says(Covered(frame_id, 0))
+        develops(table)
+
+
+def develops(table: Table) -> None:
+    """What the redactor was asked to show and hasn't shown yet."""
+    held = [cover.frame_id for cover in table.redactor.heard_of(Cover)][-REMEMBERED:]
+    for asked in table.redactor.heard_of(Develop)[table.developed :]:
+        earlier = [frame_id for frame_id in held if frame_id < asked.frame_id]
+        wanted = [*earlier[max(0, len(earlier) - asked.before) :], *({asked.frame_id} & set(held))]
+        table.says(*(Part(frame_id, len(JPEG), JPEG) for frame_id in wanted), Developed(asked.frame_id, len(wanted)))
+        table.developed += 1
+
+
+def clip_wanted_behind(frame_id: int, t_ns: int, before: int, after: int, brakes: int) -> list[int]:
+    """The frames of a clip whose wish comes behind that frame, of 150 frames of 10 ns; at one of them it brakes."""
+
+    async def play() -> list[int]:
+        async with laid() as table:
+            table.says(READY)
+            for seen in range(150):
+                covers(table, seen, brakes=seen == brakes)
+                if seen == frame_id:
+                    table.side.want_clip("clip", t_ns, before, after)
+                    develops(table)
+            assert table.side.counts().dropped == {}
+            return [picture.frame_id for picture in table.pictures if "clip" in picture.reason]
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(play())
+
+
+@given(st.integers(200, 500), st.integers(-20, 40), st.integers(0, 3), st.integers(1, 4))
+def test_a_clip_is_counted_from_its_triggers_instant_however_late_its_wish_comes(
+    t_ns: int, late: int, before: int, after: int
+) -> None:
+    brakes = 33
+    covered = sorted({*range(0, 150, 5), brakes})
+    first = next(n for n, frame_id in enumerate(covered) if frame_id * 10 >= t_ns)
+    frames = clip_wanted_behind(t_ns // 10 + late, t_ns, before, after, brakes)
+    # A brake that shares a picture with it brings the one before that, too.
+    asked = covered[max(0, first - before) : first + after]
+    assert frames == asked or (brakes in asked and set(frames) == {*asked, covered[covered.index(brakes) - 1]})
+
+
 @in_virtual_time
-async def test_a_clip_is_the_next_frame_what_was_remembered_before_it_and_the_next_ones_that_are_remembered() -> None:
+async def test_what_a_late_clip_wants_and_nobody_remembers_is_counted_and_nothing_else_is_shown_for_it() -> None:
     async with laid() as table:
         table.says(READY)
-        for remembered in (5, 10):
-            assert table.sees(remembered)
-            table.says(Covered(remembered, 0))
-        table.side.want_clip("harsh 3", before=2, after=3)
-        assert table.sees(12)
-        table.says(Covered(12, 0), *(Part(at, 1, b"j") for at in (5, 10, 12)), Developed(12, 3))
-        assert not table.sees(13)
-        for later in (15, 20):
-            assert table.sees(later)
-            table.says(Covered(later, 0), Part(later, 1, b"j"), Developed(later, 1))
-        assert table.sees(25)
-        table.says(Covered(25, 0))
-        assert [picture.frame_id for picture in table.pictures] == [5, 10, 12, 15, 20]
-        assert {picture.reason for picture in table.pictures} == {"harsh 3"}
+        for frame_id in range(0, 5 * (REMEMBERED + 3), 5):
+            covers(table, frame_id)
+        table.side.want_clip("late", 5 * 10, before=2, after=4)
+        develops(table)
+        assert [picture.frame_id for picture in table.pictures] == [15, 20]
         counts = table.side.counts()
-        assert (counts.wanted, counts.taken, counts.dropped) == (3, 3, {})
+        assert (counts.wanted, counts.taken, counts.dropped) == (4, 2, {Why.NOT_HELD: 2})
+        await table.starts_anew()
+        table.side.want_clip("of the one before", 90 * 10, before=2, after=4)
+        assert table.side.counts().dropped == {Why.NOT_HELD: 3}
+        for frame_id in (95, 100, 105):
+            table.sees(frame_id)
+            table.says(Covered(frame_id, 0), Part(frame_id, 1, b"j"), Developed(frame_id, 1))
+        assert [picture.frame_id for picture in table.pictures[2:]] == [95, 100, 105]
+
+
+@in_virtual_time
+async def test_two_clips_at_once_each_have_all_their_frames() -> None:
+    async with laid() as table:
+        table.says(READY)
+        table.side.want_clip("one", 50, before=0, after=2)
+        table.side.want_clip("other", 100, before=0, after=2)
+        for frame_id in (5, 10, 15, 20):
+            covers(table, frame_id)
+        told = [(picture.frame_id, picture.reason) for picture in table.pictures]
+        assert told == [(5, "one"), (10, "one, other"), (15, "other")]
+        assert table.side.counts().taken == 3
+
+
+@in_virtual_time
+async def test_a_redactor_shows_no_frame_after_the_one_that_a_clip_asks_for() -> None:
+    async with laid() as table:
+        table.says(READY)
+        for frame_id in (5, 10, 15):
+            covers(table, frame_id)
+        table.side.want_clip("clip", 100, before=1, after=1)
+        table.says(Part(15, len(JPEG), JPEG))
+        assert table.redactor.was_killed
+        assert table.pictures == []
 
 
 @in_virtual_time
@@ -163,7 +235,7 @@ async def test_a_clip_and_an_event_of_one_frame_share_its_picture_and_are_both_t
     async with laid() as table:
         table.says(READY)
         table.side.note(BRAKE)
-        table.side.want_clip("harsh 3", before=0, after=1)
+        table.side.want_clip("harsh 3", 70, before=0, after=1)
         assert table.sees(7)
         table.says(Covered(7, 0), Part(7, 1, b"j"), Developed(7, 1))
         assert [picture.reason for picture in table.pictures] == ["hard_brake, harsh 3"]
@@ -174,7 +246,7 @@ async def test_clips_beyond_what_can_wait_or_the_hourly_allowance_are_dropped_an
     async with laid(replace(SETTINGS, per_hour=5)) as table:
         table.says(READY)
         for _ in range(7):
-            table.side.want_clip("harsh", before=0, after=16)
+            table.side.want_clip("harsh", 0, before=0, after=16)
         assert table.side.counts().dropped == {Why.TOO_MANY: 3 * 16}
 
 
@@ -493,7 +565,7 @@ def test_whatever_a_redactor_says_or_doesnt_every_picture_is_counted_and_every_f
                     case "frame":
                         seen |= {len(seen)} if table.sees(len(seen), brakes=what) else set()
                     case "clip":
-                        table.side.want_clip("clip", before=what % 3, after=what)
+                        table.side.want_clip("clip", (len(seen) - what) * 10, before=what % 3, after=what)
                     case "honest":
                         honestly(table)
                     case "says":

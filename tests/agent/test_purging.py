@@ -190,7 +190,8 @@ async def test_a_purge_that_flash_refuses_is_said_and_finished_by_the_next() -> 
         refuses.append(False)
         erased.append(purpose)
 
-    purger = Purger(book, Held, (erase,))
+    withheld: list[tuple[bool, set[Purpose]]] = []
+    purger = Purger(book, Held, (erase,), lambda purposes: withheld.append((book.pending() is not None, set(purposes))))
     with pytest.raises(PurgeUnfinished, match=r"The medium failed\. What is left goes at the next start"):
         await purger.purge({Purpose.DRIVING})
     assert book.pending() is not None
@@ -199,4 +200,6 @@ async def test_a_purge_that_flash_refuses_is_said_and_finished_by_the_next() -> 
     assert erased == [Purpose.SAFETY, Purpose.DRIVING]
     assert purged.purposes == ("safety", "driving")
     assert book.pending() is None
+    # From before the intent is durable until all is erased, over a purge that wasn't finished.
+    assert withheld == [(False, {Purpose.DRIVING}), (True, {Purpose.DRIVING, Purpose.SAFETY}), (False, set())]
     assert isinstance(PurgeUnfinished("x"), OutriderError)

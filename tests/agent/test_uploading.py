@@ -8,6 +8,7 @@ import pytest
 
 from agent.doctor import Finding, Gravity, diagnose
 from agent.gallery import GalleryStatus
+from agent.signals.room import SignalRoomStatus
 from agent.status import AgentStatus, CloudStatus, PrivacyStatus
 from agent.uploading import _DROPPED, _EVICTED, _QUARANTINED, _WITHHELD
 from telemetry.objects.status import Counts as ObjectUplinkCounts
@@ -76,6 +77,22 @@ CAUSES: dict[str, tuple[AgentStatus, Gravity, str, str, str]] = {
     "spool full": (
         replace(HEALTHY, spool=replace(SPOOL, why_full="P1 disk_full: no space", fault="no space")),
         Gravity.BAD, "flash", "takes no more records: P1 disk_full", "Free space",
+    ),
+    "no dictionary": (
+        replace(HEALTHY, spool=replace(SPOOL, dictionary_fault="the file is gone: install Outrider again.")),
+        Gravity.NOTE, "dictionary", "longer: the file is gone: install Outrider again.", "Nothing is lost",
+    ),
+    "a bus that waits for its plan": (
+        replace(HEALTHY, campaigns=SignalRoomStatus("socketcan:can0", "", "", None)),
+        Gravity.NOTE, "bus", "socketcan:can0 waits for a plan of its signals.", "once one is released",
+    ),
+    "a plan that can't be used": (
+        replace(HEALTHY, campaigns=SignalRoomStatus("socketcan:can0", "", "", None, plan_fault="it is cut")),
+        Gravity.BAD, "bus", "it is cut", "whoever signs",
+    ),
+    "campaigns not kept": (
+        replace(HEALTHY, campaigns=SignalRoomStatus("", "", "the disk is full", None)),
+        Gravity.BAD, "campaigns", "couldn't be kept: the disk is full", "next start",
     ),
     "expired": (
         replace(HEALTHY, spool=replace(SPOOL, lanes=lane(Lane.P2, evicted={"expired": 9}))),

@@ -19,6 +19,7 @@ from telemetry.dictionaries import (
     NEWEST_DICTIONARY,
     NO_DICTIONARY,
     SHA256,
+    dictionary_fault,
     dictionary_to_pack_with,
     read_dictionary,
 )
@@ -67,6 +68,8 @@ def test_other_bytes_than_were_shipped_are_used_for_nothing(tmp_path: Path) -> N
     assert dictionary_to_pack_with(tmp_path) == NO_DICTIONARY
     assert dictionary_to_pack_with(tmp_path / "nowhere") == NO_DICTIONARY
     assert dictionary_to_pack_with() == NEWEST_DICTIONARY
+    assert "isn't the dictionary that was shipped" in dictionary_fault(tmp_path)
+    assert dictionary_fault() == ""
 
 
 def test_training_makes_a_dictionary_of_the_shipped_ones_kind() -> None:

@@ -52,9 +52,10 @@ class Told:
 
 
 class CampaignEngine:
-    """Runs what was admitted. Until `adopt` it wants nothing."""
+    """Runs what was admitted. Until `adopt` it wants nothing; without a camera no clips."""
 
-    def __init__(self, schema: Schema, pack: Pack, book: CampaignBook) -> None:
+    def __init__(self, schema: Schema, pack: Pack, book: CampaignBook, *, has_camera: bool = True) -> None:
+        self._has_camera = has_camera
         self.hot: frozenset[int] = frozenset()
         self.wanted: frozenset[int] = frozenset()
         self.idle: Mapping[str, Idle] = {}
@@ -201,7 +202,9 @@ class CampaignEngine:
 
     def _want_clip(self, runner: Runner, clip: Clip, number: int, t_ns: int) -> None:
         assert self._purse is not None
-        if self._purse.take_clip(runner.campaign, t_ns):
+        if not self._has_camera:
+            runner.counts.untold[Untold.NO_CAMERA] += 1
+        elif self._purse.take_clip(runner.campaign, t_ns):
             runner.counts.clips += 1
             name, revision = runner.campaign.name, runner.campaign.revision
             self._told.clips.append(ClipWanted(name, revision, number, t_ns, clip.before, clip.after))

@@ -20,6 +20,7 @@ class Untold(StrEnum):
     FETCHED = "fetched"  # triggers: this fetch was told before
     BOOK = "book"  # triggers and records: what was used is lost, or the flash doesn't take it, so nothing may be used
     CLIP_BUDGET = "clip_budget"  # clips: their pictures would be beyond the bytes of a day
+    NO_CAMERA = "no_camera"  # clips: nobody takes pictures on this vehicle; nothing is used up by them
     CUT_SHORT = "cut_short"  # samples: the ring was full before they could be told
     INCOMPLETE = "incomplete"  # samples: whoever decoded them left out what was wanted
     ENDED = "ended"  # samples: they came after `not_after`

@@ -130,7 +130,7 @@ async def test_a_receiver_alone_is_heard_by_an_agent_that_keeps_zones(tmp_path: 
     room = SignalRoom(
         tmp_path, signal_settings(config, realtime=True), lambda _: None, SystemClock(), lambda: 0,
         Supervision(Random(1), dict(os.environ)), lambda _, told: values.update(told), lambda _: None,
-        lambda _why, _before, _after: None, lambda what, detail: ill.append(f"{what}: {detail}"),
+        lambda _why, _t_ns, _before, _after: None, lambda what, detail: ill.append(f"{what}: {detail}"),
     )  # fmt: skip
     running = asyncio.create_task(room.run())
     try:

@@ -46,6 +46,7 @@ class Scene:
     plan: str = ""
     floor: CampaignFloor = FLOOR
     from_ns: int = 0
+    has_camera: bool = True
     records: list[Record] = field(default_factory=list)
     values: list[dict[str, float]] = field(default_factory=list)
     times: list[TimeHeard] = field(default_factory=list)
@@ -70,6 +71,7 @@ class Scene:
             source=self.source or f"frames:{source}", plan=self.plan or str(plan), privacy=OPEN.model_dump_json(),
             floor=self.floor.model_dump_json(), told=(SPEED,), folder=str(self.folder / "book"),
             most_event_bytes=90_000, realtime=self.realtime, from_ns=self.from_ns,
+            has_camera=self.has_camera,
         )  # fmt: skip
 
     async def until(self, reached: Callable[[], Any]) -> None:
@@ -137,6 +139,17 @@ async def test_lockstep_brings_the_same_however_far_each_grant_goes(tmp_path: Pa
     assert len(told_of(fine, SPEED)) == SECONDS * 50
     assert {type(record.event) for record in fine} == {SignalBlock, Triggered}
     assert {record.keep_s for record in fine} == {30 * 86_400}
+
+
+@pytest.mark.parametrize("has_camera", [True, False])
+async def test_in_lockstep_a_clip_is_of_its_triggers_instant_and_is_wanted_only_of_a_camera(
+    tmp_path: Path, has_camera: bool
+) -> None:
+    scene = Scene(tmp_path, campaigns(CLIP), has_camera=has_camera)
+    fired = [record.captured_ns for record in await in_lockstep(scene, 750) if isinstance(record.event, Triggered)]
+    wanted = [PicturesWanted("clip", number, t_ns, 2, 3) for number, t_ns in enumerate(fired, 1)]
+    assert fired
+    assert scene.clips == (wanted if has_camera else [])
 
 
 async def test_lockstep_waits_for_a_process_that_gets_no_time_and_loses_nothing_that_was_told(tmp_path: Path) -> None:
@@ -240,10 +253,35 @@ async def test_a_set_that_no_process_lives_with_is_barred_until_another_is_signe
         await scene.until(lambda: scene.values)
         side.look()
         assert (side.status().refused, side.status().revision, side.status().fault) == (BARRED, 0, "")
-        (tmp_path / "campaigns.json").write_bytes(campaigns(STEADY, CLIP))
+        (tmp_path / "campaigns.json").write_bytes(campaigns(STEADY, CLIP, revision=2))
         side.look()
-        await scene.until(lambda: len(scene.admissions) > DEADLY)
-        assert (side.status().refused, side.status().revision) == ("", 1)
+        await scene.until(lambda: scene.admissions[-1].revision == 2)
+        assert len(scene.admissions) == DEADLY + 1, "it wasn't asked for again"
+        assert (side.status().refused, side.status().revision) == ("", 2)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await side.stop()
+
+
+async def test_a_set_is_barred_for_no_ends_but_those_with_it(tmp_path: Path) -> None:
+    class Killing(Scene):
+        """Ends with the first set until one more would bar it, then once with the next."""
+
+        def on_admission(self, admission: Admission) -> None:
+            super().on_admission(admission)
+            if len(self.admissions) == DEADLY - 1:
+                (self.folder / "campaigns.json").write_bytes(campaigns(STEADY, revision=2))
+            if len(self.admissions) <= DEADLY:
+                os.kill(side.status().pid or 0, signal.SIGKILL)
+
+    scene = Killing(tmp_path, campaigns(STEADY), realtime=True)
+    side = scene.side()
+    running = asyncio.create_task(side.run())
+    try:
+        await scene.until(lambda: f"campaigns_refused: {BARRED}" in scene.health or len(scene.admissions) > DEADLY)
+        assert [admission.revision for admission in scene.admissions] == [1, 1, 2, 2]
+        assert side.status().refused == ""
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -19,9 +19,10 @@ from ecu.disk import DiskFault, DiskStarved
 from ecu.network import Reach, SettableNetwork
 from telemetry.links.link import LinkError, Refused, Throttled, Unauthorized, Unreachable
 from telemetry.objects.config import ObjectsConfig
+from telemetry.objects.format import ObjectRef
 from telemetry.objects.keeper import ObjectKeeper
 from telemetry.objects.link import Mismatch
-from telemetry.objects.memory import MemoryObjectLink, MemoryReceiver
+from telemetry.objects.memory import MemoryObjectLink, MemoryObjects, MemoryReceiver
 from telemetry.objects.status import ObjectUplinkState
 from telemetry.objects.uplink import ObjectUplink
 from telemetry.objects.wire import ByteRange, Have
@@ -219,6 +220,41 @@ def test_what_is_erased_while_it_waits_for_its_turn_is_not_sent_after_it() -> No
         stage.meter.records_wait(False)
         await stage.until(lambda: stage.uplink.status().state is ObjectUplinkState.IDLE)
         assert stage.link.sent_bytes == 1024
+
+    scene(act)
+
+
+async def test_what_leaves_while_it_is_in_hand_is_not_handed_to_the_link() -> None:
+    class Purged(MemoryObjects):
+        async def read(self, ref: ObjectRef, offset: int, length: int) -> bytes:
+            data = await super().read(ref, offset, length)
+            await self.stored(ref)
+            done.set()
+            return data
+
+    objects, link, done = Purged(), MemoryObjectLink(), asyncio.Event()
+    objects.add(content(0, 500))
+    uplink = ObjectUplink(link, objects, SteppingClock(), Random(1), CONFIG)
+    running = asyncio.create_task(uplink.run())
+    async with asyncio.timeout(10):
+        await done.wait()
+        while uplink.status().state is not ObjectUplinkState.IDLE:
+            await asyncio.sleep(0)
+    assert link.sent_bytes == 0
+    running.cancel()
+    await asyncio.wait((running,))
+
+
+def test_while_a_purge_runs_nothing_of_its_purpose_is_sent_not_even_its_name() -> None:
+    async def act(stage: Scene) -> None:
+        stage.keeper.withhold({Purpose.PERCEPTION})
+        await stage.until(lambda: stage.uplink.status().state is ObjectUplinkState.IDLE)
+        assert stage.keeper.oldest() is None
+        [ref] = stage.refs
+        assert not stage.keeper.may_go(ref)
+        stage.keeper.withhold(set())
+        assert stage.keeper.oldest() == ref
+        assert stage.keeper.may_go(ref)
 
     scene(act)
 

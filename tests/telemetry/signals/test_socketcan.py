@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import socket
 import struct
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from telemetry.signals.datagrams import SO_RXQ_OVFL, SO_TIMESTAMPNS, DatagramRea
 from telemetry.signals.farend import SourceLost
 from telemetry.signals.frames import ERROR, EXTENDED, REMOTE, Frames, no_frames
 from telemetry.signals.framesource import BatchLimits, FrameStatus
-from telemetry.signals.socketcan import SocketCan, boot_times, can_bus, listen_closely, sorted_out
+from telemetry.signals.socketcan import SocketCan, boot_times, can_bus, drops_between, listen_closely, sorted_out
 
 NOTHING = FrameStatus(connected=True, reason="")
 
@@ -206,6 +207,7 @@ class Down:
         self.times = times
         self.absent = absent
         self.opened = 0
+        self.near: socket.socket | None = None
         self.far: socket.socket | None = None
 
     def __call__(self) -> socket.socket:
@@ -213,7 +215,7 @@ class Down:
         if self.absent:
             self.absent -= 1
             raise SourceLost("CAN interface can0: no such device.")
-        near = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        near = self.near = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         near.setblocking(False)
         near.bind(("127.0.0.1", 0))
         if self.times:
@@ -246,6 +248,39 @@ async def test_an_interface_that_comes_up_later_is_read_then(times: int, absent:
     assert source.status().connected
     assert source.status().losses == 0
     source.close()
+    assert bus.far is not None
+    bus.far.close()
+
+
+@given(st.lists(st.integers(0, 2**32 - 1)))
+def test_the_kernels_count_of_drops_may_begin_anew_and_none_is_forgotten_or_counted_twice(drops: list[int]) -> None:
+    read = [total % 2**32 for total in itertools.accumulate(drops, initial=0)]
+    assert [drops_between(before, now) for before, now in itertools.pairwise(read)] == drops
+
+
+async def test_what_the_kernel_had_no_room_for_is_missed_once_over_all_sockets_of_a_bus() -> None:
+    # Mutations: the kernel's count taken for what is new; one socket's last count held against the next one's.
+    clock, bus, sent = SteppingClock(boot_ns=SECOND_NS), Down(0), 0
+    source = SocketCan([bus], clock, Random(1), BatchLimits(latency_ns=MILLISECOND_NS))
+    for _ in range(2):
+        async with contextlib.aclosing(source.batches()) as batches:
+            for flood in (200, 100, 1):  # the count comes with the next one that has room
+                coming = asyncio.ensure_future(anext(batches))
+                while not source.status().connected:
+                    await asyncio.sleep(0)
+                assert bus.near is not None
+                assert bus.far is not None
+                bus.near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                for _ in range(flood):
+                    bus.far.send(can_frame(5, b""))
+                sent += flood
+                while not coming.done():
+                    await asyncio.sleep(0)
+                    clock.advance(clock.boot_ns() + MILLISECOND_NS)
+                await coming
+        status = source.status()
+        assert status.missed > 0
+        assert status.received + status.missed == sent
     assert bus.far is not None
     bus.far.close()
 

@@ -263,6 +263,37 @@ async def test_a_ref_of_another_backlog_is_a_mistake(kept: Kept) -> None:
         kept.keeper.mark_sent(MemoryRef(Lane.P1, bytes(16), 0, 1, 100))
 
 
+async def test_after_a_purge_nothing_of_its_purpose_is_handed_to_a_link_and_a_late_receipt_changes_nothing(
+    kept: Kept,
+) -> None:
+    # Mutations: what is in hand is looked at only before it is loaded; a receipt counts again what was erased.
+    for purpose in (Purpose.DRIVING, Purpose.OPERATION):
+        kept.keeper.offer(record(1, purpose=purpose))
+    await kept.keeper.flush()
+    in_hand = []
+    while (ref := kept.keeper.next_unsent(Lane.P1)) is not None:
+        kept.keeper.mark_sent(ref)
+        assert await kept.keeper.load(ref)
+        in_hand.append(ref)
+    assert [kept.keeper.may_go(ref) for ref in in_hand] == [True, True]
+    kept.keeper.withhold({Purpose.DRIVING})
+    go_on = [ref.purpose is not Purpose.DRIVING for ref in in_hand]
+    assert [kept.keeper.may_go(ref) for ref in in_hand] == go_on, "from before it is durable"
+    assert await kept.keeper.erase(Purpose.DRIVING) == 1
+    kept.keeper.withhold(set())
+    assert [kept.keeper.may_go(ref) for ref in in_hand] == go_on, "and for ever"
+    [late] = [ref for ref in in_hand if ref.purpose is Purpose.DRIVING]
+    assert await kept.keeper.acknowledge(receipt_for(late)) == 0
+    counts = kept.keeper.counts()
+    assert counts.holds
+    assert (counts.lanes[Lane.P1].erased, counts.lanes[Lane.P1].acknowledged) == (1, 0)
+    kept.keeper.offer(record(2, purpose=Purpose.DRIVING))
+    await kept.keeper.flush()
+    fresh = kept.keeper.next_unsent(Lane.P1)
+    assert fresh is not None
+    assert kept.keeper.may_go(fresh), "what came after it may go"
+
+
 async def test_erasing_takes_what_waits_and_what_lies_on_flash(kept: Kept) -> None:
     kept.keeper.offer(record(1, purpose=Purpose.DRIVING))
     await kept.keeper.flush()

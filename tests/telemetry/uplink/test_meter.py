@@ -362,3 +362,16 @@ def test_blocks_of_any_size_keep_a_narrow_line_busy_and_its_queue_short(size: in
             meter.ended(passage)
     assert busy_ns / line_free_ns >= 0.95
     assert longest_ns <= max(LONGEST_QUEUE_NS, 1.3 * takes_ns)
+
+
+def test_what_one_network_carried_says_nothing_of_the_next() -> None:
+    clock, network = SteppingClock(), SettableNetwork(Network.WIFI)
+    meter = Meter(clock, NetworkConfig(), network)
+    passage = meter.begin(Lane.P2, MAX_BLOCK_BYTES)
+    step(clock, 0.1)
+    meter.ended(passage)
+    assert meter.status().bytes_per_s is not None
+    network.reach = Reach(Network.METERED, "wwan0")
+    step(clock, 1)
+    assert meter.may_send(Lane.P0, 1)
+    assert meter.status().bytes_per_s is None

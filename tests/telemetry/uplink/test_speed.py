@@ -110,3 +110,4 @@ def test_another_network_is_learned_anew() -> None:
     line.drain(10)
     line.speed.forget()
     assert (line.speed.bytes_per_s, line.speed.room_bytes) == (None, FIRST_BYTES)
+    assert not line.speed.knows_round_trip

@@ -18,7 +18,7 @@ from telemetry.uplink.backlog import BlockRef
 from telemetry.uplink.memory import MemoryBacklog, MemoryRef
 from telemetry.uplink.meter import Meter
 from telemetry.wire import unpack_block
-from tests.telemetry.uplink.scene import Move, ScriptedLink, a_block, idle, running, until
+from tests.telemetry.uplink.scene import Move, ScriptedLink, a_block, idle, key_of, running, until
 
 
 @pytest.fixture
@@ -316,6 +316,25 @@ async def test_cancelling_leaves_no_task_behind_wherever_it_strikes(
         assert uplink.status().state is UplinkState.STOPPED
         assert uplink.status().in_flight == 0
         assert asyncio.all_tasks() == mine
+
+
+async def test_a_block_that_leaves_while_it_is_in_hand_is_not_handed_to_the_link(clock: SteppingClock) -> None:
+    class Purged(MemoryBacklog):
+        async def load(self, ref: BlockRef) -> bytes:
+            block = await super().load(ref)
+            if ref.lane is Lane.P1:
+                self.evict(ref)
+            return block
+
+    backlog, receiver = Purged(), MemoryReceiver()
+    for lane in (Lane.P1, Lane.P2):
+        backlog.add(a_block(lane, 0))
+    uplink = Uplink(MemoryLink(receiver), backlog, clock, Random(1))
+    async with running(uplink):
+        await idle(100)
+        assert [key_of(block)[0] for block in receiver.stored("memory")] == [Lane.P2]
+        assert len(backlog) == 0
+        assert uplink.status().in_flight == 0
 
 
 async def test_what_becomes_durable_between_the_first_look_and_the_first_wait_is_not_overlooked(

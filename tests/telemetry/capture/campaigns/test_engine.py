@@ -261,6 +261,14 @@ def test_clips_are_wanted_at_once_and_within_their_share() -> None:
     assert vehicle.untold("fast", "clip_budget") == 8
 
 
+def test_a_clip_that_nobody_can_take_is_counted_and_uses_up_nothing() -> None:
+    vehicle = Vehicle(has_camera=False).adopt(campaign("fast", when(FAST), clip={"before": 1, "after": 2}))
+    vehicle.feed(1000, steady(0, 1000, 100))
+    assert vehicle.clips == []
+    assert vehicle.untold("fast", "no_camera") == vehicle.engine.counts()["fast"]["triggers"] == 1
+    assert all(vehicle.book.bytes_used(account, vehicle.now_ns) == 0 for account in (":clips", "fast:clips"))
+
+
 def test_a_restart_refunds_nothing() -> None:
     shelf = MemoryShelf()
     level = campaign("level", when(FAST, edge="level", cooldown_ms=0, max_per_day=5))

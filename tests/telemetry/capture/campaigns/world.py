@@ -110,9 +110,10 @@ class Vehicle:
     records: list[Record] = field(default_factory=list)
     clips: list[ClipWanted] = field(default_factory=list)
     now_ns: int = -1
+    has_camera: bool = True
 
     def __post_init__(self) -> None:
-        self.engine = CampaignEngine(SCHEMA, pack, self.book)
+        self.engine = CampaignEngine(SCHEMA, pack, self.book, has_camera=self.has_camera)
 
     def admitted(self, *those: Mapping[str, Any]) -> Admitted:
         return admit(campaigns(*those), SCHEMA, self.floor, self.privacy, None)
