@@ -27,7 +27,7 @@ from ota.updates import Notice
 from telemetry.uplink.daybook import DAY_NS, DayBook
 from telemetry.uplink.meter import Meter
 from telemetry.uplink.networks import MeteredRule, NetworkConfig
-from tests.agent.test_conduct import Judge
+from tests.agent.road import Judge
 from tests.agent.test_learningroom import BENCH
 from tests.agent.test_learningroom import Vehicle as Learner
 from tests.ota.fleet import HARDWARE, Fleet
