@@ -498,7 +498,7 @@ async def test_of_large_blocks_no_more_is_read_than_may_wait_for_the_disk(tmp_pa
     async with a_receiver(tmp_path) as receiver:
         with on_a_wire(receiver, await a_vehicle(receiver, tmp_path)) as (session, wire):
             session.data_received(mqtt5.ConnectPacket("x").write())
-            await until(lambda: session.phase is Phase.OPEN)
+            await until(lambda: session.phase is Phase.OPEN and wire.written != b"")
             wire.written = b""
             with contextlib.closing(sqlite3.connect(tmp_path / "receiver" / FILE, isolation_level=None)) as holder:
                 holder.execute("begin immediate")
