@@ -18,7 +18,8 @@ def pictures_are_taken_without_it(pictures: Any) -> None:
             self._on_picture(
                 pictures.RedactedPicture(
                     jpeg=b"\xff\xd8 frame %d as it was \xff\xd9" % frame.frame_id, width=geometry.width,
-                    height=geometry.height, frame_id=frame.frame_id, captured_ns=frame.t_ns, covered=0, reason=wish.reason,
+                    height=geometry.height, frame_id=frame.frame_id, captured_ns=frame.t_ns, covered=0,
+                    reason=wish.reason,
                 )
             )  # fmt: skip
         return bool(honest_saw(self, frame, geometry, seen, done))
