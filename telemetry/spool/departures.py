@@ -18,7 +18,7 @@ from telemetry.spool.aging import UNIT_NS, SpoolTime
 from telemetry.spool.assembly import Assembly
 from telemetry.spool.blocks import BlockRef
 from telemetry.spool.books import Books, Page, page_of
-from telemetry.spool.copies import keep_copy
+from telemetry.spool.copies import Copies
 from telemetry.spool.counts import Counters, Evicted, Quarantined, counted, with_added
 from telemetry.spool.intervals import Range
 from telemetry.spool.limits import SpoolLimits
@@ -71,6 +71,7 @@ class Departures:
         self.unreadable = dict.fromkeys(Lane, 0)
         self.receipts_ignored = 0
         self.fault: str | None = None
+        self.copies = Copies(disk)
         self._shelf = assembly.shelf
         self._disk = disk
         self._books = books
@@ -110,7 +111,8 @@ class Departures:
         with self.lock:
             if (segment := self._shelf.find(ref.lane, ref.serial)) is None:
                 return 0
-        keep_copy(self._disk, segment.name, ref)
+            due_ns = segment.due(ref.index)
+        self.copies.keep(segment.name, ref, due_ns)
         with self.lock:
             left = self._leave((ref.lane, ref.epoch), ref.base_seq, ref.end_seq, f"quarantined:{why.value}")
             totals = self.totals[ref.lane]
@@ -133,6 +135,7 @@ class Departures:
             for ref in due:
                 self._evict((ref.lane, ref.epoch), ref.base_seq, ref.end_seq, Evicted.EXPIRED)
             self._shelf.look_again(now_ns)
+        self.copies.expire(now_ns)
         self.free_what_is_done()
         if now_ns - self._written_ns >= (1 if due else _TIME_WRITTEN_EVERY_NS):
             self._try_to_write(both=False)
@@ -141,7 +144,7 @@ class Departures:
         """The spool time of the next `expire`; None while nothing grows old. How old all is has to outlive a cut."""
         now_ns = self._time.now_ns()
         with self.lock:
-            due_ns = self._shelf.next_due_ns()
+            due_ns = min(self._shelf.next_due_ns(), self.copies.next_due_ns())
         if due_ns == math.inf:
             return None
         # What couldn't be done now is tried again, but not at once.

@@ -19,7 +19,6 @@ from telemetry.spool.assembly import assemble
 from telemetry.spool.blocks import BlockRef
 from telemetry.spool.books import Books, Page
 from telemetry.spool.ciphers import MakeAead, aes_gcm
-from telemetry.spool.copies import copies
 from telemetry.spool.counts import (
     Counters,
     Dropped,
@@ -81,9 +80,8 @@ class Spool:
         self._time = time
         self._limits = limits
         # A first look at how old all is comes with the first commit: no start waits for it.
-        self._look_ns: int | None = time.now_ns() if shelf.all_segments() else None
+        self._look_ns: int | None = time.now_ns() if shelf.all_segments() or departures.copies else None
         self._telling = self._may_not_tell = False
-        self._copies = len(copies(disk))
         self._queue = Queue(limits)
         self._max_wire_bytes = max_wire_bytes(limits.segment_bytes)
         self._max_stored_size = max_stored_size(self._max_wire_bytes)
@@ -291,7 +289,7 @@ class Spool:
                 fault=self._log.fault or self._departures.fault,
                 why_full=self.why_full,
                 untold=self._departures.untold.records,
-                copies=self._copies,
+                copies=len(self._departures.copies),
                 dictionary_fault=self._dictionary_fault,
             )
 
@@ -364,7 +362,7 @@ class Spool:
 
     def _quarantine(self, ref: BlockRef, why: Quarantined) -> int:
         left = self._departures.quarantine(ref, why)
-        self._copies = len(copies(self._disk))
+        self._look_no_later()
         return left
 
     @property

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ecu.clock import SECOND_NS
 from ecu.crashdisk import CrashDisk
-from ecu.disk import DiskFull
+from ecu.disk import DiskFault, DiskFull
 from telemetry.records import Lane
 from telemetry.spool.copies import MOST_COPIES, copies
 from telemetry.spool.format import unpack_segment_header
@@ -73,3 +74,50 @@ def test_a_start_leaves_copies_alone(rig: Rig) -> None:
     rig.spool.close()
     rig.open()
     assert rig.spool.counts().copies == 1
+
+
+def test_a_copy_gets_no_older_than_its_block_might_have_over_restarts_too(rig: Rig) -> None:
+    # Mutations: a copy that names no time stays for ever; a start that only looks where there are segments, as well.
+    rig.put(record(1, keep_s=60))
+    rig.put(record(2))
+    for ref in rig.blocks():
+        rig.spool.quarantine(ref, "no")
+    assert rig.spool.counts().copies == 2
+    rig.clock.advance(rig.clock.boot_ns() + 50 * SECOND_NS)
+    rig.spool.expire()
+    assert rig.spool.counts().copies == 2
+    rig.spool.close()
+    rig.open()
+    look_ns = rig.spool.look_ns()
+    assert look_ns is not None
+    rig.clock.advance(rig.clock.boot_ns() + 20 * SECOND_NS)
+    rig.spool.expire()
+    assert rig.spool.counts().copies == 1
+    rig.clock.advance(rig.clock.boot_ns() + 10 * 365 * 86_400 * SECOND_NS)
+    rig.spool.expire()
+    assert rig.spool.counts().copies == 1
+
+
+def test_the_next_look_is_no_later_than_a_copy_is_due(rig: Rig) -> None:
+    rig.put(record(1, keep_s=60))
+    due_ns = rig.clock.boot_ns() + 70 * SECOND_NS
+    rig.spool.quarantine(rig.blocks()[0], "no")
+    rig.spool.close()
+    rig.open()  # nothing else grows old here
+    rig.spool.expire()
+    look_ns = rig.spool.look_ns()
+    assert look_ns is not None
+    assert look_ns <= due_ns
+
+
+def test_a_copy_that_cannot_be_removed_is_removed_later(rig: Rig) -> None:
+    rig.put(record(1, keep_s=60))
+    rig.spool.quarantine(rig.blocks()[0], "no")
+    rig.clock.advance(rig.clock.boot_ns() + 70 * SECOND_NS)
+    assert isinstance(rig.disk, CrashDisk)
+    rig.disk.fail(lambda call: call.act == "remove", DiskFault("bad sector"))
+    rig.spool.expire()
+    assert rig.spool.counts().copies == 1
+    rig.disk.heal()
+    rig.spool.expire()
+    assert (rig.spool.counts().copies, copies(rig.disk)) == (0, [])
