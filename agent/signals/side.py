@@ -142,7 +142,8 @@ class SignalSide:
         self._barred: set[bytes] = set()
         self._changing = asyncio.Lock()
         """Lockstep: nobody replaces the process while a grant is out."""
-        self._fault = ""
+        self._fault = self._why = ""
+        """Of its last end, until it is ready again; and what this process says of its own."""
         self._usage = self._of_plan = False
         self._complained = ""
         self._admission = Admission(0, "")
@@ -226,7 +227,7 @@ class SignalSide:
 
     async def _begin_life(self) -> None:
         self._restarts.begins()
-        self._usage = self._of_plan = False
+        self._usage, self._of_plan, self._why = False, False, ""
         self._ready = asyncio.get_running_loop().create_future()
         self._asked.clear()
         self._newest = b""
@@ -339,7 +340,8 @@ class SignalSide:
             case SignalsStatus():
                 self._told = message
             case SignalsFault():
-                self._fault, self._usage, self._of_plan = message.reason, message.usage, message.plan
+                self._why, self._usage, self._of_plan = message.reason, message.usage, message.plan
+                self._fault = self._why
             case Done():
                 if self._done is not None and not self._done.done():
                     self._done.set_result(None)
@@ -370,7 +372,7 @@ class SignalSide:
 
     def _closed(self, child: Child[FromSignals]) -> None:
         if child is self._child:
-            self._fault = self._fault or ENDED
+            self._fault = self._why or ENDED
             self._gone.set()
 
     def status(self) -> SignalSideStatus:

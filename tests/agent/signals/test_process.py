@@ -9,16 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from agent.perception.settings import Supervision
+from agent.children import Child
+from agent.perception.settings import StartsChildren, Supervision
 from agent.signals.campaigns import CampaignShelf
 from agent.signals.messages import Admission, PicturesWanted, TimeHeard, Work
-from agent.signals.side import BARRED, DEADLY, UNFINISHED, SignalSide
+from agent.signals.side import BARRED, DEADLY, ENDED, UNFINISHED, SignalSide
 from ecu.crashdisk import CrashDisk
-from ecu.errors import UsageFault
+from ecu.errors import EnvironmentFault, UsageFault
 from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.privacy.policy import PrivacyPolicy
 from telemetry.records import Purpose, Record, SignalBlock, Triggered
@@ -56,11 +57,11 @@ class Scene:
     unusable: list[str] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def side(self) -> SignalSide:
+    def side(self, start: StartsChildren = Child.start) -> SignalSide:
         file = self.folder / "campaigns.json"
         file.write_bytes(self.wanted)
         shelf = CampaignShelf(CrashDisk(), lambda: None, file)
-        return SignalSide(self._work, shelf, self, Supervision(Random(1), dict(os.environ)), self._ill)
+        return SignalSide(self._work, shelf, self, Supervision(Random(1), dict(os.environ), start=start), self._ill)
 
     def _work(self) -> Work:
         source, plan = self.folder / "bus.frames", self.folder / "signals.plan"
@@ -282,6 +283,29 @@ async def test_a_set_is_barred_for_no_ends_but_those_with_it(tmp_path: Path) -> 
         await scene.until(lambda: f"campaigns_refused: {BARRED}" in scene.health or len(scene.admissions) > DEADLY)
         assert [admission.revision for admission in scene.admissions] == [1, 1, 2, 2]
         assert side.status().refused == ""
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await side.stop()
+
+
+async def test_what_kept_one_process_from_beginning_is_not_said_of_the_end_of_the_next(tmp_path: Path) -> None:
+    # Mutation: a reason that outlives its process is told again, and such an end never bars a set.
+    reasons = ["no room for another process"]
+
+    async def start(*what: Any) -> Child[Any]:
+        if reasons:
+            raise EnvironmentFault(reasons.pop())
+        child = await Child.start(*what)
+        child.kill()
+        return child
+
+    scene = Scene(tmp_path, campaigns(STEADY), realtime=True)
+    side = scene.side(cast(StartsChildren, start))
+    running = asyncio.create_task(side.run())
+    try:
+        await scene.until(lambda: len(scene.health) == 2)
+        assert scene.health == ["signals_lost: no room for another process", f"signals_lost: {ENDED}"]
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
