@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from ecu.conditions import Network
 from telemetry.records import Lane
 from telemetry.uplink.daybook import DayBook
 from telemetry.uplink.networks import NetworkRule
+
+RELEASES_SHARE: Final = 2
+"""Of a day's bytes releases leave the other half to records, however large they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,8 @@ def releases_held(network: Network, rule: NetworkRule, days: DayBook) -> Held | 
     """Why releases have to; None when they haven't. What is small about them goes as P0 does."""
     if not rule.downloads:
         return Held(f"Releases wait for another network: {_section(network)} downloads is false.")
-    return _used_up("Releases wait", "bytes", rule.bytes_per_day or None, network, rule, days)
+    most = rule.bytes_per_day // RELEASES_SHARE if rule.bytes_per_day else None
+    return _used_up("Releases wait", "bytes for releases", most, network, rule, days)
 
 
 def _used_up(who: str, what: str, most: int | None, network: Network, rule: NetworkRule, days: DayBook) -> Held | None:

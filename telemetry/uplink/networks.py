@@ -54,9 +54,6 @@ class MeteredRule(NetworkRule):
     bytes_per_day: int = Field(
         default=50_000_000, ge=0, description="Most in 24 hours, both ways, overhead included; 0: no limit."
     )  # fmt: skip
-    downloads: bool = Field(
-        default=False, description="Whether releases are fetched; campaigns always are, and the question what is new."
-    )
 
 
 class RoamingRule(NetworkRule):

@@ -24,6 +24,7 @@ from ota.kinds import Kind
 from ota.layout import file_path
 from ota.trust import Vehicle as Whose
 from ota.updates import Notice
+from telemetry.records import Lane
 from telemetry.uplink.daybook import DAY_NS, DayBook
 from telemetry.uplink.meter import Meter
 from telemetry.uplink.networks import MeteredRule, NetworkConfig
@@ -83,7 +84,7 @@ def read(source: ReceiverSource, path: str, most: int, into: bytearray) -> None:
 
 async def test_a_release_stops_within_a_slice_of_the_days_budget_and_goes_on_the_day_after(tmp_path: Path) -> None:
     # Mutation: one question for the whole file, which comes to us whether we read it or not.
-    content, rule = os.urandom(3 * SLICE_BYTES + 77), MeteredRule(downloads=True, bytes_per_day=SLICE_BYTES * 3 // 2)
+    content, rule = os.urandom(3 * SLICE_BYTES + 77), MeteredRule(bytes_per_day=SLICE_BYTES * 3)
     async with on_the_road(tmp_path, rule) as road:
         path = file_path(road.fleet.release("1.0", 1, content=content).files[0].sha256)
         came, bulk = bytearray(), road.source.bulk()
@@ -91,7 +92,8 @@ async def test_a_release_stops_within_a_slice_of_the_days_budget_and_goes_on_the
             await asyncio.to_thread(read, bulk, path, len(content), came)
         assert held.value.until_ns == DAY_NS
         assert len(came) == 2 * SLICE_BYTES
-        assert len(came) < road.gone() < rule.bytes_per_day + SLICE_BYTES + OVERHEAD_BYTES
+        assert len(came) < road.gone() < rule.bytes_per_day // 2 + SLICE_BYTES + OVERHEAD_BYTES
+        assert road.meter.held(Lane.P2) is None, "records have the other half"
         assert road.durable() >= road.gone() - OVERHEAD_BYTES
         road.clock.advance(DAY_NS)
         await asyncio.to_thread(read, bulk, path, len(content), came)
@@ -99,7 +101,7 @@ async def test_a_release_stops_within_a_slice_of_the_days_budget_and_goes_on_the
 
 
 async def test_what_came_of_a_download_that_was_cut_counts_though_nobody_read_it(tmp_path: Path) -> None:
-    async with on_the_road(tmp_path, MeteredRule(downloads=True)) as road:
+    async with on_the_road(tmp_path, MeteredRule()) as road:
         path = file_path(road.fleet.release("1.0", 1, content=os.urandom(SLICE_BYTES)).files[0].sha256)
 
         def cut() -> None:
@@ -132,7 +134,7 @@ async def test_a_release_waits_for_another_network_and_comes_by_itself_and_a_cam
     tmp_path: Path,
 ) -> None:
     # Mutation: a wait until the next look, an hour from now; a campaign that waits with the rest.
-    async with on_the_road(tmp_path, MeteredRule()) as road:
+    async with on_the_road(tmp_path, MeteredRule(downloads=False)) as road:
         fleet, news, notices = road.fleet, asyncio.Event(), list[Notice]()
         fleet.assign(
             fleet.release("1.0", 1, kind=Kind.EVALUATION), fleet.release("1.0", 1, kind=Kind.CAMPAIGN), vehicle=CAR
