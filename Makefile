@@ -25,7 +25,7 @@ bench: $(VENV)/.dev
 	@for name in capture codec conditions dbc inference link replay spool uplink; do $(BIN)/outrider bench $$name; done
 
 soak: $(VENV)/.dev $(VENV)/azure
-	OUTRIDER_AZURE=$(VENV)/azure $(BIN)/pytest -m "soak or hypothesis" --hypothesis-profile=soak -p no:randomly $(TESTS)
+	OUTRIDER_AZURE=$(VENV)/azure $(BIN)/pytest -m "soak or hypothesis" --hypothesis-profile=soak --timeout=7200 -p no:randomly $(TESTS)
 
 models: $(VENV)/.dev
 	$(BIN)/python -m inference.build
