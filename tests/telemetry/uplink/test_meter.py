@@ -193,6 +193,23 @@ async def test_records_that_were_asked_for_patience_hold_no_object_back() -> Non
         assert turn.done()
 
 
+async def test_records_whose_link_broke_hold_no_object_back() -> None:
+    # Mutation: what wanted the line when its link broke keeps it from objects until the next link stands.
+    clock, backlog, receiver = SteppingClock(), MemoryBacklog(), MemoryReceiver()
+    meter = Meter(clock)
+    backlog.add(a_block(Lane.P2, 0))
+    uplink = Uplink(MemoryLink(receiver), backlog, clock, Random(1), meter=meter)
+    block = meter.begin(Lane.P2, MAX_BLOCK_BYTES)
+    async with running(uplink):
+        await idle()
+        assert meter.has_records_waiting
+        receiver.reachable = False
+        receiver.cut("memory")
+        await idle()
+        assert not meter.has_records_waiting
+    meter.failed(block)
+
+
 async def test_releases_go_once_their_network_is_back_however_short_it_was_away() -> None:
     # Mutation: who waits asks the computer, and who wakes it has another reading: it waits for ever.
     clock, network = SteppingClock(), SettableNetwork(Network.WIFI)
