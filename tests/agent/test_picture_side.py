@@ -548,7 +548,7 @@ ACTS = st.one_of(
     st.tuples(st.just("honest"), st.none()),
     st.tuples(st.just("says"), SAID),
     st.tuples(st.just("clip"), st.integers(1, 16)),
-    st.tuples(st.just("dies"), st.none()),
+    st.tuples(st.sampled_from(["dies", "purged"]), st.none()),
     st.tuples(st.just("waits"), st.floats(0.1, 20)),
 )
 
@@ -572,6 +572,8 @@ def test_whatever_a_redactor_says_or_doesnt_every_picture_is_counted_and_every_f
                         table.says(what)
                     case "dies":
                         table.redactor.dies()
+                    case "purged":
+                        table.side.forget()
                     case "waits":
                         await passes(what)
                 await settled()
