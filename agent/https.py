@@ -13,7 +13,7 @@ import io
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
@@ -171,7 +171,7 @@ class VehicleLine:
         connection = http.client.HTTPSConnection(self.host, self._port, timeout=self._timeout_s, context=self._context)
         # By itself it would connect again whenever it was closed, and nobody would look at the dates.
         connection.auto_open = 0
-        connection.response_class = functools.partial(_Answer, self._clock)  # type: ignore[assignment]
+        connection.response_class = functools.partial(_Answer, self._clock, self._pay)  # type: ignore[assignment]
         try:
             with explained(self.host, self._port):
                 connection.connect()
@@ -236,11 +236,13 @@ def _mark_bulk(wire: socket.socket) -> None:
 
 
 class _Answer(http.client.HTTPResponse):
-    """One that comes at a pace, with a head that ends."""
+    """One that comes at a pace, with a head that ends. `pay` is called while its connection can still be asked."""
 
-    def __init__(self, clock: Clock, wire: socket.socket, *arguments: Any, **named: Any) -> None:
+    def __init__(
+        self, clock: Clock, pay: Callable[[], None], wire: socket.socket, *arguments: Any, **named: Any
+    ) -> None:
         super().__init__(wire, *arguments, **named)
-        self._paced = _Paced(self.fp.detach(), clock)
+        self._paced = _Paced(self.fp.detach(), clock, pay)
         self.fp = io.BufferedReader(self._paced)
 
     def begin(self) -> None:
@@ -249,10 +251,11 @@ class _Answer(http.client.HTTPResponse):
 
 
 class _Paced(io.RawIOBase):
-    def __init__(self, raw: io.RawIOBase, clock: Clock) -> None:
+    def __init__(self, raw: io.RawIOBase, clock: Clock, pay: Callable[[], None]) -> None:
         self.is_head = True
         self._raw = raw
         self._clock = clock
+        self._pay = pay
         self._came = 0
         self._waited_ns = 0
 
@@ -271,6 +274,8 @@ class _Paced(io.RawIOBase):
         return count
 
     def close(self) -> None:
+        # Of an answer that is the connection's last this closes the wire, and with it the kernel's count.
+        self._pay()
         self._raw.close()
         super().close()
 

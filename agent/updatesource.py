@@ -80,12 +80,15 @@ class ReceiverSource:
             self._line.close()
             raise FetchError(f"{self._line.host} answered with other bytes of {path} than was asked for, or packed.")
         is_part = response.status == http.client.PARTIAL_CONTENT
-        most, skip = (size, 0) if is_part else (end - offset, offset)
+        most, skip, let = (size, 0, size) if is_part else (end - offset, offset, size)
         try:
             while most > 0 and (part := self._part(response)):
                 passed, skip = part[skip:][:most], max(0, skip - len(part))
                 most -= len(passed)
                 yield passed
+                if (let := let - len(part)) <= 0 < most:
+                    self._demand_let(SLICE_BYTES)
+                    let += SLICE_BYTES
         finally:
             self._line.leave(response)
 

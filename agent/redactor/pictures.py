@@ -47,6 +47,8 @@ ANSWER_WITHIN_S: Final = 10.0
 READY_WITHIN_S: Final = 60.0
 MOST_LATER: Final = 64
 """Pictures of clips that wait for their frames."""
+CLIP_WITHIN_NS: Final = 600 * SECOND_NS
+"""What is captured later after its trigger shows nothing of it: a camera was away, or covers next to nothing."""
 MOST_REASON: Final = 200
 LIGHT: Final = "traffic_light"
 FORGOTTEN: Final = "What the redactor remembered was purged, with its process; another is started."
@@ -60,6 +62,7 @@ class Why(StrEnum):
     REDACTOR_LOST = "redactor_lost"  # it died over it, or couldn't be believed
     TOO_MANY = "too_many"  # more than the hourly allowance
     NOT_HELD = "not_held"  # a clip's frame was covered, and is remembered no more
+    NO_FRAMES = "no_frames"  # of those that a clip wants none was covered in time
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ class Wish:
         return Wish(f"{self.reason}, {other.reason}"[:MOST_REASON], max(self.before, other.before))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Clip:
     """`after` pictures are still to come, of covered frames captured from `t_ns` on; with the first of them `before` of
     those that came before."""
@@ -248,6 +251,7 @@ class PictureSide:
     def want_clip(self, reason: str, t_ns: int, before: int, after: int) -> None:
         """Of the frames that are covered anyway the first `after` captured from `t_ns` on, and the last `before` from
         before, whenever this is asked. One event of the hourly allowance."""
+        self._give_up_clips(t_ns)
         if not self._want_more(after):
             return
         gone = min(after, self._orders.gone_since(t_ns))
@@ -257,6 +261,12 @@ class PictureSide:
             self._develop(shot.frame_id, clip.next_wish())
         if clip.after:
             self._clips.append(clip)
+
+    def _give_up_clips(self, t_ns: int) -> None:
+        """What is captured from then on is too late for some."""
+        late = [clip for clip in self._clips if t_ns - clip.t_ns > CLIP_WITHIN_NS]
+        self._dropped[Why.NO_FRAMES] += sum(clip.after for clip in late)
+        self._clips = [clip for clip in self._clips if clip not in late]
 
     @property
     def _wanted_later(self) -> int:
@@ -301,6 +311,7 @@ class PictureSide:
             self._show_ring(self._child, ring)
 
     def saw(self, frame: Filled, geometry: CameraHello, seen: Seen, done: Callable[[], None]) -> bool:
+        self._give_up_clips(frame.t_ns)
         if self._wanted_next is None and frame.frame_id % self._settings.every:
             return False
         if self._ready is None:

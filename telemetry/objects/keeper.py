@@ -65,8 +65,7 @@ class ObjectKeeper:
         if isinstance(asked.outcome, NotKept):
             raise asked.outcome
         assert asked.outcome is not None, "whoever put it wrote down what became of it"
-        self._came.set()
-        self._came = asyncio.Event()
+        self._wake_who_waits()
         return asked.outcome
 
     def _put_all(self) -> None:
@@ -82,8 +81,12 @@ class ObjectKeeper:
         return self._store.oldest(self._withheld)
 
     async def wait(self) -> None:
-        """Until the next object came."""
+        """Until the next object came, or others may go."""
         await self._came.wait()
+
+    def _wake_who_waits(self) -> None:
+        self._came.set()
+        self._came = asyncio.Event()
 
     async def read(self, ref: ObjectRef, offset: int, length: int) -> bytes:
         """Raises ObjectGone, or DiskError: try later."""
@@ -106,6 +109,7 @@ class ObjectKeeper:
     def withhold(self, purposes: Set[Purpose]) -> None:
         """From now on nothing for these is handed to a link, and everything for others may be."""
         self._withheld = purposes
+        self._wake_who_waits()
 
     async def erase(self, purpose: Purpose) -> int:
         """How many objects of a purpose are unreadable for ever now. Raises DiskError; a later act finishes it."""

@@ -36,7 +36,7 @@ class Objects(Protocol):
     def oldest(self) -> ObjectRef | None: ...
 
     async def wait(self) -> None:
-        """Until the next object came."""
+        """Until the next object came, or others may go."""
         ...
 
     async def read(self, ref: ObjectRef, offset: int, length: int) -> bytes:

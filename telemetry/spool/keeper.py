@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, ParamSpec, TypeVar
@@ -12,6 +13,8 @@ from telemetry.confirmations import Confirmation
 from telemetry.records import Lane, Purpose, Record, RecordBatch
 from telemetry.spool import blocks
 from telemetry.spool.counts import SpoolCounts
+from telemetry.spool.intervals import IntervalSet
+from telemetry.spool.shelf import Stream
 from telemetry.spool.spool import Spool
 from telemetry.uplink.backlog import BlockRef
 from telemetry.wire import Receipt
@@ -50,8 +53,12 @@ class SpoolKeeper:
         self._asleep_until_ns: int | None = None
         self._durable = asyncio.Event()
         self._some_left = asyncio.Event()
-        self._after: dict[Lane, blocks.BlockRef] = {}
         self._withheld: Set[Purpose] = frozenset()
+        # Over this connection: up to where each lane was looked through, where it was when something withheld was
+        # passed by first, and what was sent.
+        self._after: dict[Lane, blocks.BlockRef | None] = {}
+        self._before_withheld: dict[Lane, blocks.BlockRef | None] = {}
+        self._sent: defaultdict[Stream, IntervalSet] = defaultdict(IntervalSet)
         self._tellings = self._tellings_until_ns = 0
         self._closed = False
         self._ended = False
@@ -121,21 +128,29 @@ class SpoolKeeper:
         if any(lane.blocks for lane in written):
             if self._on_confirmed is not None:
                 self._on_confirmed(confirmed)
-            self._durable.set()
-            self._durable = asyncio.Event()
+            self._wake_who_waits()
 
     # --- out: the uplink's Backlog ---
 
     def next_unsent(self, lane: Lane) -> blocks.BlockRef | None:
-        return self._spool.next_unsent(lane, self._after.get(lane))
+        while (ref := self._spool.next_unsent(lane, self._after.get(lane))) is not None:
+            if ref.purpose in self._withheld:
+                self._before_withheld.setdefault(lane, self._after.get(lane))
+            elif not self._sent[lane, ref.epoch].covers(ref.base_seq, ref.end_seq):
+                return ref
+            self._after[lane] = ref
+        return None
 
     def mark_sent(self, ref: BlockRef) -> None:
         own = _own(ref)
         self._after[own.lane] = own
+        self._sent[own.lane, own.epoch].add(own.base_seq, own.end_seq)
         self._spool.mark_sent(own)
 
     def rewind(self) -> None:
         self._after.clear()
+        self._before_withheld.clear()
+        self._sent.clear()
 
     async def load(self, ref: BlockRef) -> bytes:
         return await self._in_writer(self._spool.load, _own(ref))
@@ -152,6 +167,10 @@ class SpoolKeeper:
 
     async def wait(self) -> None:
         await self._durable.wait()
+
+    def _wake_who_waits(self) -> None:
+        self._durable.set()
+        self._durable = asyncio.Event()
 
     # --- the rest ---
 
@@ -195,6 +214,10 @@ class SpoolKeeper:
     def withhold(self, purposes: Set[Purpose]) -> None:
         """From now on nothing for these is handed to a link, and everything for others may be."""
         self._withheld = purposes
+        # What was passed by may go now: it is looked for again.
+        self._after.update(self._before_withheld)
+        self._before_withheld.clear()
+        self._wake_who_waits()
 
     async def erase(self, purpose: Purpose) -> int:
         """Drops what waits for a purpose and makes what lies on flash for it unreadable; the records that were.

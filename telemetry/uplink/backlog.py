@@ -31,7 +31,8 @@ class Backlog(Protocol):
     """Blocks leave it by a receipt, by quarantine, or by the keeper's own eviction; nothing else frees one."""
 
     def next_unsent(self, lane: Lane) -> BlockRef | None:
-        """The lane's oldest block that wasn't sent over this connection, and is neither freed nor quarantined."""
+        """The lane's oldest block that wasn't sent over this connection, may go, and is neither freed nor
+        quarantined."""
         ...
 
     def mark_sent(self, ref: BlockRef) -> None:
@@ -60,5 +61,5 @@ class Backlog(Protocol):
         ...
 
     async def wait(self) -> None:
-        """Returns when something became durable after this was called."""
+        """Returns when something became durable after this was called, or may go now."""
         ...

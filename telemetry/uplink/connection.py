@@ -94,6 +94,7 @@ class Connection:
     def _next(self) -> BlockRef | None:
         """The block to send now, marked as sent; None when nothing may be sent."""
         if self._clock.boot_ns() < self._paused_until_ns:
+            self._meter.records_wait(False)  # not for the line: objects may have it
             return None
         heads = {lane: ref for lane, ref in self._heads().items() if self._meter.held(lane) is None}
         lane = self._pick({lane: ref.wire_bytes for lane, ref in heads.items()})

@@ -44,7 +44,7 @@ class DayBook:
 
     def __init__(self, twin: TwinRecord | None, clock: Clock, boot: str) -> None:
         self.lost = False
-        self.fault = ""
+        self._unread = self._unwritten = ""
         self._twin = twin
         self._is_torn = False
         self._writing = threading.Lock()
@@ -82,7 +82,7 @@ class DayBook:
 
     def _lose(self, trouble: Exception) -> None:
         self.lost = True
-        self.fault = f"What went today can't be read, so its budgets count as used up until it ends: {trouble}"
+        self._unread = f": {trouble}"
 
     def _take_up(self, page: Page) -> None:
         since_ns = max(0, self._began_ns - page.boot_ns) if page.boot == self._boot else 0
@@ -92,6 +92,13 @@ class DayBook:
         self._gone, self._claimed = dict(page.gone), (self._began_ns, dict(page.gone))
 
     # --- reading ---
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with keeping count, empty if nothing is."""
+        if self.lost and not self._unwritten:
+            return f"What went today can't be read, so its budgets count as used up until it ends{self._unread or '.'}"
+        return self._unwritten
 
     def gone(self, network: str, budget: int) -> int:
         """Bytes that count against today's budget."""
@@ -128,9 +135,9 @@ class DayBook:
             try:
                 self._put(claimed)
             except DiskError as error:
-                self.fault = f"What went today can't be written down, and a restart may forget it: {error}"
+                self._unwritten = f"What went today can't be written down, and a restart may forget it: {error}"
             else:
-                self._claimed, self.fault = (began_ns, claimed), ""
+                self._claimed, self._unwritten = (began_ns, claimed), ""
 
     def proven(self, wall_ns: int) -> None:
         """Wall time is proven now: a computer that was off for a day begins a new one. Within a boot it can't have
@@ -174,4 +181,4 @@ class DayBook:
     def _new_day(self, now_ns: int) -> None:
         self._began_ns, self._began_wall_ns, self._proven_boot = now_ns, 0, ""
         self._gone = {}
-        self.lost, self.fault = False, ""
+        self.lost, self._unread, self._unwritten = False, "", ""

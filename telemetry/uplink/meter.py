@@ -17,7 +17,7 @@ from ecu.conditions import Network
 from ecu.network import NetworkSource, SettableNetwork
 from telemetry.links.link import LinkError
 from telemetry.records import Lane
-from telemetry.uplink.allowance import Held, lane_held
+from telemetry.uplink.allowance import Held, lane_held, releases_held
 from telemetry.uplink.daybook import DayBook
 from telemetry.uplink.downloads import Downloads, attempt_bytes
 from telemetry.uplink.networks import NetworkConfig, NetworkRule
@@ -123,8 +123,13 @@ class Meter:
 
     async def until_releases_let(self) -> None:
         """Until releases may be fetched: over another network, or on another day."""
-        while (held := self.downloads.held()) is not None:
+        self._look()
+        # By the reading that news are told against: the computer's own may differ from it for a moment.
+        while (held := self._releases_held()) is not None:
             await self.until_news(held.until_ns)
+
+    def _releases_held(self) -> Held | None:
+        return releases_held(self._reach.network, self._rule(), self._days)
 
     def after_ns(self, seconds: float) -> int:
         """Boot time so long from now, by this meter's clock."""

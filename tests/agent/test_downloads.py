@@ -29,6 +29,7 @@ from telemetry.uplink.daybook import DAY_NS, DayBook
 from telemetry.uplink.meter import Meter
 from telemetry.uplink.networks import MeteredRule, NetworkConfig
 from tests.agent.road import Judge
+from tests.agent.test_https import a_rig, answer
 from tests.agent.test_learningroom import BENCH
 from tests.agent.test_learningroom import Vehicle as Learner
 from tests.ota.fleet import HARDWARE, Fleet
@@ -37,6 +38,8 @@ from tests.receiver.fleet import a_receiver, a_vehicle
 CAR = "veh-001"
 OVERHEAD_BYTES = 30_000
 """Of a connection and a handful of questions."""
+UNREAD_BYTES = 4 << 20
+"""What the kernels of both sides may hold of an answer that nobody reads on."""
 HASTY = TrialRules(poll_ns=3600 * SECOND_NS, shadow_frames=1, prove_frames=1, hints_apart_ns=0)
 
 
@@ -98,6 +101,31 @@ async def test_a_release_stops_within_a_slice_of_the_days_budget_and_goes_on_the
         road.clock.advance(DAY_NS)
         await asyncio.to_thread(read, bulk, path, len(content), came)
         assert bytes(came) == content
+
+
+async def test_who_answers_with_the_whole_file_doesnt_pass_the_days_budget_either(tmp_path: Path) -> None:
+    # Mutation: asked once for a slice, and behind a proxy that knows no parts all of a release comes.
+    clock, disk = SteppingClock(), CrashDisk()
+    days = DayBook.open(disk, "n", clock, "b")
+    config = NetworkConfig(metered=MeteredRule(bytes_per_day=4 * SLICE_BYTES))
+    meter = Meter(clock, config, SettableNetwork(Network.METERED), days)
+    async with a_rig(tmp_path) as rig:
+        vehicle = rig.vehicle
+        source = ReceiverSource(
+            vehicle.paired.host, rig.server.port, vehicle.context(), SystemClock(), 10, meter.downloads
+        )
+        came = bytearray()
+
+        def ask() -> None:
+            with pytest.raises(HeldBack):
+                read(source.bulk(), "files/whole", 8 * SLICE_BYTES, came)
+            source.close()
+
+        await rig.says([answer(200, os.urandom(8 * SLICE_BYTES))], act=ask)
+    assert len(came) == 2 * SLICE_BYTES
+    assert days.gone("metered", 0) < 3 * SLICE_BYTES + UNREAD_BYTES
+    known = DayBook.open(disk, "n", clock, "b").gone("metered", 0)
+    assert known >= len(came)
 
 
 async def test_what_came_of_a_download_that_was_cut_counts_though_nobody_read_it(tmp_path: Path) -> None:

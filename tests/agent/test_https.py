@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.https import MOST_HEAD_BYTES, PATIENCE_S, SLOWEST_BYTES_PER_S, VehicleLine
+from agent.https import MOST_HEAD_BYTES, PATIENCE_S, SLOWEST_BYTES_PER_S, Toll, VehicleLine
 from agent.updatesource import ReceiverSource
 from ecu.clock import SECOND_NS, Clock, OffsetClock, SystemClock
 from ota.errors import FetchError, NotThere
@@ -73,9 +73,11 @@ class Rig:
     vehicle: Vehicle
     server: Scripted
 
-    def line(self, clock: Clock | None = None, host: str = "", timeout_s: float = 5) -> VehicleLine:
+    def line(
+        self, clock: Clock | None = None, host: str = "", timeout_s: float = 5, toll: Toll | None = None
+    ) -> VehicleLine:
         host = host or self.vehicle.paired.host
-        return VehicleLine(host, self.server.port, self.vehicle.context(), clock or SystemClock(), timeout_s)
+        return VehicleLine(host, self.server.port, self.vehicle.context(), clock or SystemClock(), timeout_s, toll=toll)
 
     def source(self, clock: Clock | None = None) -> ReceiverSource:
         paired = self.vehicle.paired
@@ -116,6 +118,38 @@ def part(first: int, end: int, body: bytes | None = None, content_encoding: str 
     body = FILE[first:end] if body is None else body
     where = f"bytes {first}-{end - 1}/{len(FILE)}"
     return answer(206, body, content_range=where, content_encoding=content_encoding)
+
+
+@dataclass
+class Purse:
+    """A Toll that adds up."""
+
+    paid: int = 0
+
+    def carried(self, size: int) -> None:
+        self.paid += size
+
+    def failed(self, failure: LinkError) -> None:
+        raise AssertionError(failure)
+
+
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+async def test_what_came_is_paid_for_although_the_answer_was_its_connections_last(
+    tmp_path: Path, connection: str
+) -> None:
+    # Mutation: behind a proxy that hangs up after each answer a whole release costs nothing.
+    async with a_rig(tmp_path) as rig:
+        purse = Purse()
+        line = rig.line(toll=purse)
+
+        def read() -> None:
+            response = line.ask("GET", "/")
+            while line.read(response, 2 * len(FILE)):
+                pass
+
+        await rig.says([answer(200, FILE, connection=connection)], act=read)
+        line.close()
+        assert purse.paid > len(FILE)
 
 
 # --- answers to a question for a part ---------------------------------------------------------------

@@ -31,7 +31,7 @@ from agent.redactor.messages import (
     RedactorFault,
     RedactorReady,
 )
-from agent.redactor.pictures import ANSWER_WITHIN_S, READY_WITHIN_S, Why
+from agent.redactor.pictures import ANSWER_WITHIN_S, CLIP_WITHIN_NS, READY_WITHIN_S, Why
 from ecu.channel import Message
 from ecu.clock import SECOND_NS, Clock, SteppingClock
 from ecu.errors import EnvironmentFault
@@ -203,6 +203,24 @@ async def test_what_a_late_clip_wants_and_nobody_remembers_is_counted_and_nothin
             table.sees(frame_id)
             table.says(Covered(frame_id, 0), Part(frame_id, 1, b"j"), Developed(frame_id, 1))
         assert [picture.frame_id for picture in table.pictures[2:]] == [95, 100, 105]
+
+
+@in_virtual_time
+async def test_a_clip_shows_nothing_of_long_after_its_trigger_and_keeps_no_other_from_its_pictures() -> None:
+    # Mutations: a camera that was away for hours fills the clips of then; or those leave no room for one of now.
+    async with laid() as table:
+        table.says(READY)
+        for _ in range(4):
+            table.side.want_clip("then", 0, before=0, after=16)
+        later_ns = CLIP_WITHIN_NS + 10
+        table.side.want_clip("now", later_ns, before=0, after=1)
+        counts = table.side.counts()
+        assert (counts.dropped, counts.waiting) == ({Why.NO_FRAMES: 64}, 1)
+        table.side.want_clip("then", 0, before=0, after=3)
+        frame_id = 5 * (later_ns // 50 + 1)
+        assert table.sees(frame_id)
+        assert table.side.counts().dropped == {Why.NO_FRAMES: 67}
+        assert table.redactor.heard_of(Develop) == [Develop(frame_id, 0)]
 
 
 @in_virtual_time
@@ -548,7 +566,7 @@ ACTS = st.one_of(
     st.tuples(st.just("honest"), st.none()),
     st.tuples(st.just("says"), SAID),
     st.tuples(st.just("clip"), st.integers(1, 16)),
-    st.tuples(st.just("dies"), st.none()),
+    st.tuples(st.sampled_from(["dies", "purged"]), st.none()),
     st.tuples(st.just("waits"), st.floats(0.1, 20)),
 )
 
@@ -572,6 +590,8 @@ def test_whatever_a_redactor_says_or_doesnt_every_picture_is_counted_and_every_f
                         table.says(what)
                     case "dies":
                         table.redactor.dies()
+                    case "purged":
+                        table.side.forget()
                     case "waits":
                         await passes(what)
                 await settled()

@@ -255,6 +255,9 @@ def test_while_a_purge_runs_nothing_of_its_purpose_is_sent_not_even_its_name() -
         stage.keeper.withhold(set())
         assert stage.keeper.oldest() == ref
         assert stage.keeper.may_go(ref)
+        # Mutation: what came while it was withheld waits for the next picture, which may be days.
+        await stage.drained()
+        assert stage.arrived == {content(0, 3000)}
 
     scene(act)
 

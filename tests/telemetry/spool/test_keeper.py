@@ -294,6 +294,34 @@ async def test_after_a_purge_nothing_of_its_purpose_is_handed_to_a_link_and_a_la
     assert kept.keeper.may_go(fresh), "what came after it may go"
 
 
+async def test_what_comes_while_its_purpose_is_withheld_goes_over_the_same_connection_afterwards(kept: Kept) -> None:
+    # Mutations: it is offered, can't go and counts as sent; or what went meanwhile goes a second time; or nobody wakes.
+    def sent() -> list[Purpose]:
+        refs = []
+        while (ref := kept.keeper.next_unsent(Lane.P1)) is not None:
+            assert kept.keeper.may_go(ref)
+            kept.keeper.mark_sent(ref)
+            refs.append(ref.purpose)
+        return refs
+
+    kept.keeper.withhold({Purpose.DRIVING})
+    for number, purpose in enumerate((Purpose.DRIVING, Purpose.OPERATION) * 2):
+        kept.keeper.offer(record(number, purpose=purpose))
+        await kept.keeper.flush()
+    assert sent() == [Purpose.OPERATION] * 2, "nobody waits behind what is withheld"
+    waking = asyncio.ensure_future(kept.keeper.wait())
+    await asyncio.sleep(0)
+    kept.keeper.withhold(set())
+    async with asyncio.timeout(5):
+        await waking
+    assert sent() == [Purpose.DRIVING] * 2
+    kept.keeper.offer(record(9, purpose=Purpose.DRIVING))
+    await kept.keeper.flush()
+    assert sent() == [Purpose.DRIVING]
+    kept.keeper.rewind()
+    assert len(sent()) == 5
+
+
 async def test_erasing_takes_what_waits_and_what_lies_on_flash(kept: Kept) -> None:
     kept.keeper.offer(record(1, purpose=Purpose.DRIVING))
     await kept.keeper.flush()

@@ -109,12 +109,14 @@ def test_what_cannot_be_read_counts_as_all_used_up_until_the_day_ends_over_start
     assert (book.lost, book.gone("metered", BUDGET)) == (True, BUDGET)
     assert "used up" in book.fault
     spend(book, 50)
+    assert "used up" in book.fault, "also once the disk writes again"
     clock.advance(DAY_NS - 1)
     again = opened(disk, clock)
     assert again.gone("metered", BUDGET) >= BUDGET
+    assert "used up" in again.fault, "and after a restart"
     clock.advance(DAY_NS)
     assert again.gone("metered", BUDGET) == 0
-    assert not again.lost
+    assert (again.lost, again.fault) == (False, "")
 
 
 def test_a_disk_that_fails_is_said_and_stops_nothing() -> None:

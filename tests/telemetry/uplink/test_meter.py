@@ -15,7 +15,7 @@ from ecu.clock import SECOND_NS, SteppingClock
 from ecu.conditions import Network
 from ecu.crashdisk import CrashDisk
 from ecu.network import Reach, SettableNetwork
-from telemetry.links.link import KEEP_ALIVE_S, Accepted, Unreachable
+from telemetry.links.link import KEEP_ALIVE_S, Accepted, Throttled, Unreachable
 from telemetry.links.memory import MemoryLink, MemoryReceiver
 from telemetry.records import Lane
 from telemetry.uplink import Uplink, UplinkState
@@ -176,6 +176,56 @@ async def test_who_waits_behind_an_owed_slice_is_told_when_it_has_become_longer(
     assert not waiting.done()
     assert following.done()
     waiting.cancel()
+
+
+async def test_records_that_were_asked_for_patience_hold_no_object_back() -> None:
+    # Mutation: what wanted the line when its link was throttled keeps it from objects for the hour that it lasts.
+    clock, backlog = SteppingClock(), MemoryBacklog()
+    meter = Meter(clock)
+    for base in range(4):
+        backlog.add(a_block(Lane.P2, base, count=1, padding=60_000))
+    link = MemoryLink(MemoryReceiver(), failures=[Throttled("patience", after_s=3600)])
+    async with running(Uplink(link, backlog, clock, Random(1), meter=meter)):
+        await idle()
+        assert len(backlog) == 4
+        turn = asyncio.ensure_future(meter.slice_turn(10_000))
+        await idle()
+        assert turn.done()
+
+
+async def test_records_whose_link_broke_hold_no_object_back() -> None:
+    # Mutation: what wanted the line when its link broke keeps it from objects until the next link stands.
+    clock, backlog, receiver = SteppingClock(), MemoryBacklog(), MemoryReceiver()
+    meter = Meter(clock)
+    backlog.add(a_block(Lane.P2, 0))
+    uplink = Uplink(MemoryLink(receiver), backlog, clock, Random(1), meter=meter)
+    block = meter.begin(Lane.P2, MAX_BLOCK_BYTES)
+    async with running(uplink):
+        await idle()
+        waited = [meter.has_records_waiting]
+        receiver.reachable = False
+        receiver.cut("memory")
+        await idle()
+        assert [*waited, meter.has_records_waiting] == [True, False]
+    meter.failed(block)
+
+
+async def test_releases_go_once_their_network_is_back_however_short_it_was_away() -> None:
+    # Mutation: who waits asks the computer, and who wakes it has another reading: it waits for ever.
+    clock, network = SteppingClock(), SettableNetwork(Network.WIFI)
+    meter = Meter(clock, NetworkConfig(), network)
+    watching = asyncio.ensure_future(meter.watch())
+    await idle()
+    network.reach = Reach(Network.ROAMING, "wwan0")
+    waiting = asyncio.ensure_future(meter.until_releases_let())
+    await idle()
+    assert not waiting.done()
+    network.reach = Reach(Network.WIFI)
+    for _ in range(3):
+        step(clock, 1)
+        await idle()
+    assert waiting.done()
+    watching.cancel()
 
 
 async def test_a_network_that_does_not_let_objects_go_answers_who_waits_for_a_turn() -> None:
