@@ -60,7 +60,8 @@ class Told(Message, frozen=True, tag="told"):
 
 
 class Finish(Message, frozen=True, tag="finish"):
-    """The ignition is off: tell all that was captured, whole or not, and answer Done. Nothing is captured after it."""
+    """The ignition is off: tell all that was captured, whole or not, and answer Done. Nothing is captured after it; one
+    that comes again is answered again."""
 
     t_ns: int
 

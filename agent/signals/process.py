@@ -12,7 +12,7 @@ import contextlib
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -114,19 +114,18 @@ class SignalProcess:
     async def run(self) -> None:
         """Raises ChannelClosed once the agent is gone, OutriderError for what it can't go on with."""
         self._say(self._ready())
-        works: list[Coroutine[Any, Any, None]] = [self._listen(), self._speak()]
-        if self._work.realtime:
-            works += [self._tick()]
-            if self._source is not None:
-                works += [self._follow(self._source)]
-            if self._gnss is not None:
-                works += [self._follow_gnss(self._gnss)]
-        elif self._source is not None:
+        if self._source is not None and not self._work.realtime:
             await self._source.begin(self._work.from_ns)
         try:
             async with asyncio.TaskGroup() as group:
-                for work in works:
-                    group.create_task(work)
+                group.create_task(self._speak())
+                captures = [group.create_task(work) for work in self._captures()]
+                t_ns = await self._listen()
+                for capture in captures:
+                    capture.cancel()
+                self._take(self._capturing.close(t_ns), t_ns)
+                self._say(Done(t_ns))
+                await self._stand_still()
         except* (ChannelClosed, OutriderError) as ended:
             raise _first(ended) from ended
 
@@ -134,7 +133,18 @@ class SignalProcess:
         groups = self._plan.schema.groups if self._plan is not None else ()
         return SignalsReady(len(groups), sum(len(group.signals) for group in groups), self._clock.boot_ns())
 
-    async def _listen(self) -> None:
+    def _captures(self) -> Iterator[Coroutine[Any, Any, None]]:
+        """What goes on by itself at real speed."""
+        if not self._work.realtime:
+            return
+        yield self._tick()
+        if self._source is not None:
+            yield self._follow(self._source)
+        if self._gnss is not None:
+            yield self._follow_gnss(self._gnss)
+
+    async def _listen(self) -> int:
+        """Until the agent says Finish: up to when."""
         while True:
             match await self._agent.receive():
                 case Told(t_ns, values):
@@ -147,10 +157,18 @@ class SignalProcess:
                 case Advance(t_ns):
                     await self._advance(t_ns)
                 case Finish(t_ns):
-                    self._take(self._capturing.close(t_ns), t_ns)
-                    self._say(Done(t_ns))
+                    return t_ns
                 case Work():
                     raise UsageFault("The agent gave work twice: its version isn't this one's.")
+
+    async def _stand_still(self) -> None:
+        """Until the agent goes. One that was called off while it waited for Done asks again."""
+        while True:
+            match await self._agent.receive():
+                case Finish(t_ns):
+                    self._say(Done(t_ns))
+                case _:
+                    pass
 
     # --- time ---------------------------------------------------------------------------------------
 
