@@ -159,7 +159,7 @@ class SignalProcess:
                 case Finish(t_ns):
                     return t_ns
                 case Work():
-                    raise UsageFault("The agent gave work twice: its version isn't this one's.")
+                    raise AssertionError("the agent gives Work once")
 
     async def _stand_still(self) -> None:
         """Until the agent goes. One that was called off while it waited for Done asks again."""

@@ -23,6 +23,7 @@ from agent.signals.messages import (
     Finish,
     FromSignals,
     PicturesWanted,
+    SignalsFault,
     TimeHeard,
     Told,
     ToSignals,
@@ -30,7 +31,7 @@ from agent.signals.messages import (
     Work,
 )
 from agent.signals.process import SignalProcess
-from agent.signals.side import BARRED, DEADLY, ENDED, UNFINISHED, SignalSide
+from agent.signals.side import BARRED, DEADLY, ENDED, MODULE, UNFINISHED, SignalSide
 from ecu.channel import ChannelClosed, Done, Message, pair
 from ecu.clock import SteppingClock
 from ecu.crashdisk import CrashDisk
@@ -213,6 +214,23 @@ async def test_a_bus_that_cannot_be_read_is_the_owners_mistake_and_is_not_tried_
             await side.run()
         assert side.status().replaced == 0
         assert bool(scene.unusable) == bool(plan), "a plan isn't blamed for its bus"
+
+
+async def test_work_given_twice_is_our_bug_and_not_said_to_be_the_owners_mistake(tmp_path: Path) -> None:
+    said: list[FromSignals] = []
+    gone = asyncio.Event()
+    child: Child[FromSignals] = await Child.start(
+        MODULE, [], FromSignals, lambda _, message: said.append(message), lambda _: gone.set(), dict(os.environ)
+    )
+    work = Scene(tmp_path, b"").work()
+    try:
+        assert child.send(work)
+        assert child.send(work)
+        async with asyncio.timeout(30):
+            await gone.wait()
+    finally:
+        await child.stop()
+    assert not any(isinstance(message, SignalsFault) for message in said)
 
 
 async def test_at_real_speed_a_trigger_its_pictures_and_values_come_as_they_happen(tmp_path: Path) -> None:
