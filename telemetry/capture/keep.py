@@ -28,6 +28,6 @@ def samples_for(window_ms: int, batch_ms: int, highest_hz: float, most: int = MA
     return min(int((window_ms + batch_ms) * highest_hz / 1000) + 2, most)
 
 
-def ring_bytes(samples: int) -> int:
+def sample_ring_bytes(samples: int) -> int:
     """The memory that one path takes, but for a few hundred bytes."""
     return 2 * samples * BYTES_A_SAMPLE

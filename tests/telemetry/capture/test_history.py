@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry.capture.expressions import parse
-from telemetry.capture.history import MAX_SAMPLES, History, Keep, ring_bytes, samples_for
-from telemetry.capture.ring import Ring
+from telemetry.capture.history import MAX_SAMPLES, History, Keep, sample_ring_bytes, samples_for
+from telemetry.capture.samplering import SampleRing
 from telemetry.signals.schema import Columns, Form, Group, Schema, SignalSpec
 from tests.telemetry.capture.expressiongen import MILLISECOND_NS, PATHS, SCHEMA, SILENT, Grower, scene
 from tests.telemetry.capture.reference import Past, _sum
@@ -205,7 +205,7 @@ def test_what_reaches_back_to_a_sample_that_was_forgotten_is_missing() -> None:
 
 @given(st.integers(1, 30), st.lists(st.integers(0, 70), max_size=12))
 def test_a_ring_is_the_end_of_a_list(samples: int, batches: list[int]) -> None:
-    ring, told = Ring(samples, SECOND_NS), list[int]()
+    ring, told = SampleRing(samples, SECOND_NS), list[int]()
     for size in batches:
         coming = np.arange(len(told), len(told) + size, dtype=np.int64)
         ring.put(coming, coming.astype(np.float64))
@@ -223,7 +223,7 @@ def test_memory_is_what_was_reckoned_and_stays_so() -> None:
     for batch in range(30):
         of.put([columns(*((batch * 1000 + ms, 1.0) for ms in range(0, 1000, 10)))])
         assert of.starved == ()
-    assert _held_bytes(of) == before == of.bytes == 2 * ring_bytes(samples)
+    assert _held_bytes(of) == before == of.bytes == 2 * sample_ring_bytes(samples)
     assert samples_for(120_000, 1000, 1e9) == MAX_SAMPLES
 
 
@@ -234,7 +234,7 @@ def _held_bytes(of: History) -> int:
 
 def test_a_ring_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
-        Ring(0, SECOND_NS)
+        SampleRing(0, SECOND_NS)
 
 
 def test_a_condition_on_a_path_that_is_not_kept_is_a_bug_that_shows() -> None:

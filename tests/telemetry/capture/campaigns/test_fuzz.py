@@ -92,6 +92,6 @@ def test_none_of_a_hundred_thousand_texts_breaks_anything() -> None:
 
 
 def test_an_estimate_of_memory_that_is_too_low_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs, "ring_bytes", lambda most, columns: 100)
+    monkeypatch.setattr(costs, "row_ring_bytes", lambda most, columns: 100)
     with pytest.raises(AssertionError):
         tally(range(100))
