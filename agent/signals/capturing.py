@@ -16,7 +16,7 @@ import numpy as np
 from telemetry.capture.campaigns.admission import Admitted, admit
 from telemetry.capture.campaigns.book import CampaignBook
 from telemetry.capture.campaigns.campaign import Campaign, CampaignSet, OnAnomaly
-from telemetry.capture.campaigns.engine import CampaignEngine, Told
+from telemetry.capture.campaigns.engine import CampaignEngine, EngineOutput
 from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.capture.campaigns.gate import cut
 from telemetry.capture.campaigns.parsing import expression_of, parse_campaigns
@@ -51,9 +51,9 @@ class Output:
     clips: list[ClipWanted] = field(default_factory=list)
     values: dict[str, float] = field(default_factory=dict)
 
-    def add(self, told: Told) -> None:
-        self.records += told.records
-        self.clips += told.clips
+    def add(self, output: EngineOutput) -> None:
+        self.records += output.records
+        self.clips += output.clips
 
 
 @dataclass(frozen=True, slots=True)

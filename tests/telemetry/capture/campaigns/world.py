@@ -13,7 +13,7 @@ from ecu.clock import MILLISECOND_NS
 from telemetry.capture.campaigns.admission import Admitted, admit
 from telemetry.capture.campaigns.book import CampaignBook, MemoryShelf
 from telemetry.capture.campaigns.campaign import CampaignSet
-from telemetry.capture.campaigns.engine import CampaignEngine, Told
+from telemetry.capture.campaigns.engine import CampaignEngine, EngineOutput
 from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.capture.campaigns.telling import ClipWanted
 from telemetry.privacy.policy import Position, PrivacyPolicy
@@ -131,7 +131,7 @@ class Vehicle:
     def close(self) -> None:
         self._heard(self.engine.close(self.now_ns))
 
-    def _heard(self, told: Told) -> None:
+    def _heard(self, told: EngineOutput) -> None:
         self.records += told.records
         self.clips += told.clips
 
