@@ -235,7 +235,7 @@ class SignalProcess:
         items = [self._item(record) for record in output.records]
         while items:
             batch = _portion(items)
-            self._say(Captured(tuple(batch)), sum(len(item.event) for item in batch))
+            self._say(Captured(tuple(batch)))
             items = items[len(batch) :]
         for clip in output.clips:
             self._say(PicturesWanted(clip.campaign, clip.number, clip.t_ns, clip.before, clip.after))
@@ -254,8 +254,9 @@ class SignalProcess:
             record.keep_s or 0,
         )
 
-    def _say(self, message: Message, length: int = 0) -> None:
+    def _say(self, message: Message) -> None:
         """In order. What the agent doesn't take in time is bounded, and counted."""
+        length = _event_bytes(message)
         if isinstance(message, Captured) and self._waiting_bytes + length > MOST_WAITING_BYTES:
             self._unsaid += len(message.items)
             return
@@ -273,8 +274,7 @@ class SignalProcess:
             while self._waiting:
                 message = self._waiting.popleft()
                 await self._agent.send(message)
-                if isinstance(message, Captured):
-                    self._waiting_bytes -= sum(len(item.event) for item in message.items)
+                self._waiting_bytes -= _event_bytes(message)
 
     def _wall_offset_ns(self) -> int | None:
         return self._wall_s * SECOND_NS - self._clock.boot_ns() if self._wall_s else None
@@ -307,6 +307,10 @@ class SignalProcess:
 
 def _why_away(source: FrameStatus | GnssStatus | None) -> str:
     return "" if source is None or source.connected else source.reason
+
+
+def _event_bytes(message: Message) -> int:
+    return sum(len(item.event) for item in message.items) if isinstance(message, Captured) else 0
 
 
 def _portion(items: list[Item]) -> list[Item]:
