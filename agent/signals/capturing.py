@@ -26,6 +26,7 @@ from telemetry.columns.block import Naming
 from telemetry.columns.cutting import Cut, pack, room_for
 from telemetry.privacy.columns import ColumnPrivacy, rounded_times
 from telemetry.privacy.policy import PrivacyPolicy
+from telemetry.privacy.position import is_coordinate
 from telemetry.records import Record
 from telemetry.signals import vss
 from telemetry.signals.decode import Decoder
@@ -325,9 +326,7 @@ class Capturing:
     def _is_always_hot(self, group: int) -> bool:
         """The agent's own rules look at it, or it says where the vehicle is."""
         paths = {signal.path for signal in self._signals.schema.groups[group].signals}
-        return bool(paths & self._wanted_values) or any(
-            path.casefold().endswith((".latitude", ".longitude")) for path in paths
-        )
+        return bool(paths & self._wanted_values) or any(map(is_coordinate, paths))
 
 
 def _paths_of(campaign: Campaign) -> Iterator[str]:
