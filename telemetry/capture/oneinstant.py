@@ -44,9 +44,7 @@ def window_at(ring: SampleRing, function: Function, t_ns: int, ms: int) -> float
     begin, end = _until(ring, from_ns), _until(ring, t_ns)
     values = ring.values[begin:end]
     told = np.flatnonzero(values == values)
-    if function is Function.COUNT:
-        return float(len(told))
-    if len(told) == 0:
+    if len(told) == 0 and function is not Function.COUNT:
         return nan
     answer = _asked(ring, function, begin, end, told + begin)
     return answer if isfinite(answer) else nan

@@ -135,11 +135,6 @@ class CampaignEngine:
         told = {runner.campaign.name: runner.read_counts().as_numbers() for runner in self._runners}
         return {"": {**unfit, "book_failures": self._book.failures}, **told}
 
-    @property
-    def retained_bytes(self) -> int:
-        """The memory of all rings now; admission bounds it."""
-        return sum(runner.nbytes for runner in self._runners)
-
     # --- how ------------------------------------------------------------------------------------------
 
     def _install(self, running: list[Runner], admitted: Admitted) -> None:

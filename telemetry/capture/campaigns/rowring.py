@@ -34,10 +34,6 @@ class RowRing:
         return self._end - self._start
 
     @property
-    def nbytes(self) -> int:
-        return int(self._t.nbytes + sum(column.nbytes for column in self._values))
-
-    @property
     def t_ns(self) -> NDArray[np.int64]:
         return self._t[self._start : self._end]
 

@@ -89,12 +89,6 @@ class Runner:
         """A trigger that waits for groups that haven't got so far."""
         return self.teller.behind_ns if isinstance(self.teller, Windowed) else None
 
-    @property
-    def nbytes(self) -> int:
-        """What it retains takes in memory."""
-        streams = sum(stream.ring.nbytes for stream in self.teller.streams)
-        return streams + (self._history.bytes if self._history else 0)
-
     def has_ended(self, t_ns: int) -> bool:
         return self.end_ns is not None and t_ns >= self.end_ns
 
@@ -121,12 +115,9 @@ class Runner:
         self.counts.untold[Untold.CUT_SHORT] = sum(stream.ring.cut for stream in self.teller.streams)
         self.counts.untold[Untold.INCOMPLETE] = sum(stream.incomplete for stream in self.teller.streams)
         self.counts.untold[Untold.COOLDOWN] = self._edges.cooled if self._edges else 0
-        self.counts.untold[Untold.CONDITION] = self._history.dropped if self._history else 0
+        history = self.watch.history if self.watch else None
+        self.counts.untold[Untold.CONDITION] = history.dropped if history else 0
         return self.counts
-
-    @property
-    def _history(self) -> History | None:
-        return self.watch.history if self.watch else None
 
     def _until_end(self, part: Columns) -> Columns:
         assert self.end_ns is not None
@@ -209,7 +200,7 @@ def _limits(minimum: float | None, maximum: float | None) -> tuple[float, float]
 def _history(expression: Condition, signals: Signals) -> tuple[History, frozenset[int]]:
     """In the memory that admission summed up, and the groups that it needs."""
     keeps = {
-        path: Keep(history_samples(path, window_ms, signals), stale_after_ns(path, signals), window_ms)
+        path: Keep(history_samples(path, window_ms, signals), stale_after_ns(path, signals))
         for path, window_ms in expression.windows_ms.items()
     }
     groups = frozenset(group for path in expression.paths for group, _ in signals.sources[path])
