@@ -29,9 +29,9 @@ from ecu.clock import SECOND_NS, Clock
 from ecu.errors import UsageFault
 from receiver.config import HubSection
 from receiver.counters import Counters
-from receiver.intervals import IntervalSet
 from telemetry.links.azure.messages import HINT_METHOD, RECEIPT_METHOD, pack_answers
 from telemetry.records import Lane
+from telemetry.spool.intervals import IntervalSet
 from telemetry.wire import Receipt, Refusal
 
 API_VERSION: Final = "2021-04-12"
@@ -145,7 +145,7 @@ class Waiting:
     hints: list[str] = field(default_factory=list)
 
     def add(self, receipt: Receipt) -> bool:
-        if sum(len(known.ranges) for known in self.stored.values()) + len(receipt.ranges) > RANGES_KEPT:
+        if sum(len(known) for known in self.stored.values()) + len(receipt.ranges) > RANGES_KEPT:
             return False
         ranges = self.stored.setdefault((receipt.lane, receipt.epoch), IntervalSet())
         for start, end in receipt.ranges:
@@ -160,7 +160,7 @@ class Waiting:
 
     def calls(self) -> list[tuple[str, Any]]:
         """Method and payload, in the order in which they are made."""
-        receipts = [Receipt(lane, epoch, known.ranges) for (lane, epoch), known in self.stored.items()]
+        receipts = [Receipt(lane, epoch, tuple(known)) for (lane, epoch), known in self.stored.items()]
         answers = [(RECEIPT_METHOD, pack_answers(receipts, self.refusals))] if receipts or self.refusals else []
         return [*answers, *((HINT_METHOD, kind) for kind in self.hints)]
 

@@ -16,10 +16,10 @@ import msgspec
 from sqlalchemy import BigInteger, Connection, Executable, bindparam, delete, func, insert, select
 
 from receiver import admission, departed, journal
-from receiver.intervals import IntervalSet, Range
 from receiver.prepared import Inserter, Prepared, Values
 from receiver.tables import coverage, inbox, learning_queue, quarantine
 from telemetry.records import PLACES, Lane, Learned, RecordsLeft
+from telemetry.spool.intervals import IntervalSet, Range
 from telemetry.wire import BadBlock, BlockHeader, UnknownDictionary, unpack_body
 
 QUARANTINED_PER_VEHICLE = 256
@@ -166,7 +166,7 @@ def _shelves(connection: Connection, arrivals: Iterable[Arrival]) -> dict[Place,
 def _shelf(connection: Connection, place: Place, spans: set[Range]) -> Shelf:
     stored = IntervalSet(sorted(_near(connection, place, sorted(spans))))
     maybe = sorted({base for base, _ in spans if stored.covers(base, base + 1)})
-    return Shelf(stored, _digests(connection, place, maybe) if maybe else {}, stored.ranges)
+    return Shelf(stored, _digests(connection, place, maybe) if maybe else {}, tuple(stored))
 
 
 def _near(connection: Connection, place: Place, spans: list[Range]) -> set[Range]:
@@ -258,7 +258,7 @@ def _save_coverage(connection: Connection, shelves: Mapping[Place, Shelf]) -> No
     """Only the ranges that changed: usually one a stream, which grew."""
     gone, grown = list[Values](), list[Values]()
     for place, shelf in shelves.items():
-        was, now = set(shelf.before), set(shelf.stored.ranges)
+        was, now = set(shelf.before), set(shelf.stored)
         gone += [(*_key(place), first) for first, _ in was - now]
         grown += [(*_key(place), first, end) for first, end in now - was]
     _DELETE_RANGE.run(connection, *gone)

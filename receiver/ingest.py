@@ -15,10 +15,10 @@ from ecu.clock import Clock
 from receiver import inbox
 from receiver.counters import Counters
 from receiver.inbox import Answer, Arrival, Outcome, Place, Verdict
-from receiver.intervals import IntervalSet
 from receiver.quota import Quota
 from receiver.store import Store, StoreError
 from telemetry.records import Lane
+from telemetry.spool.intervals import IntervalSet
 from telemetry.wire import BadBlock, Receipt, inflated_size, unpack_block
 
 log = structlog.get_logger()
@@ -142,4 +142,4 @@ def receipts(arrivals: Sequence[Arrival], verdicts: Sequence[Verdict]) -> list[t
     for arrival, verdict in zip(arrivals, verdicts, strict=True):
         if verdict.is_stored:
             stored[arrival.place].add(arrival.header.base_seq, arrival.header.end_seq)
-    return [(place.vehicle, Receipt(place.lane, place.epoch, ranges.ranges)) for place, ranges in stored.items()]
+    return [(place.vehicle, Receipt(place.lane, place.epoch, tuple(ranges))) for place, ranges in stored.items()]

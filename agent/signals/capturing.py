@@ -16,7 +16,7 @@ import numpy as np
 from telemetry.capture.campaigns.admission import Admitted, admit
 from telemetry.capture.campaigns.book import CampaignBook
 from telemetry.capture.campaigns.campaign import Campaign, CampaignSet, OnAnomaly
-from telemetry.capture.campaigns.engine import CampaignEngine, Told
+from telemetry.capture.campaigns.engine import CampaignEngine, EngineOutput
 from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.capture.campaigns.gate import cut
 from telemetry.capture.campaigns.parsing import expression_of, parse_campaigns
@@ -26,6 +26,7 @@ from telemetry.columns.block import Naming
 from telemetry.columns.cutting import Cut, pack, room_for
 from telemetry.privacy.columns import ColumnPrivacy, rounded_times
 from telemetry.privacy.policy import PrivacyPolicy
+from telemetry.privacy.position import is_coordinate
 from telemetry.records import Record
 from telemetry.signals import vss
 from telemetry.signals.decode import Decoder
@@ -51,9 +52,9 @@ class Output:
     clips: list[ClipWanted] = field(default_factory=list)
     values: dict[str, float] = field(default_factory=dict)
 
-    def add(self, told: Told) -> None:
-        self.records += told.records
-        self.clips += told.clips
+    def add(self, output: EngineOutput) -> None:
+        self.records += output.records
+        self.clips += output.clips
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,9 +326,7 @@ class Capturing:
     def _is_always_hot(self, group: int) -> bool:
         """The agent's own rules look at it, or it says where the vehicle is."""
         paths = {signal.path for signal in self._signals.schema.groups[group].signals}
-        return bool(paths & self._wanted_values) or any(
-            path.casefold().endswith((".latitude", ".longitude")) for path in paths
-        )
+        return bool(paths & self._wanted_values) or any(map(is_coordinate, paths))
 
 
 def _paths_of(campaign: Campaign) -> Iterator[str]:

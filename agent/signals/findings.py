@@ -85,7 +85,7 @@ _LOST: Final[dict[str, tuple[str, str]]] = {
     "unsaid": ("messages of the signals process found no room", "The agent is too busy: look at what else runs."),
     "untaken": ("samples found no room before their time had come", "The signal source tells too much at once."),
     "short": ("frames were shorter than the plan says", "Compile it from the DBC files of this very vehicle."),
-    "late": ("frames came after others of a second later", "Look at the bus's clock, and what holds its frames up."),
+    "late": ("frames had a stamp that was told already", "Look at the bus's clock, and what holds its frames up."),
     "unfit": ("samples were too long for any record", "[spool] segment_bytes."),
     "book_failures": ("times the flash didn't take the campaigns' book", "Look at the disk: outrider spool verify."),
 }

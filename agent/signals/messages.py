@@ -60,7 +60,8 @@ class Told(Message, frozen=True, tag="told"):
 
 
 class Finish(Message, frozen=True, tag="finish"):
-    """The ignition is off: tell all that was captured, whole or not, and answer Done. Nothing is captured after it."""
+    """The ignition is off: tell all that was captured, whole or not, and answer Done. Nothing is captured after it; one
+    that comes again is answered again."""
 
     t_ns: int
 
@@ -113,8 +114,8 @@ class Captured(Message, frozen=True, tag="captured"):
 
 
 class PicturesWanted(Message, frozen=True, tag="pictures_wanted"):
-    """A campaign's trigger wants pictures of what the camera sees: so many from before `t_ns`, boot time of the sample
-    that it came of, and so many from then on."""
+    """A campaign's trigger wants pictures of what the camera sees: of so many frames from before `t_ns`, boot time of
+    the sample that it came of, 0 to 8, and of so many from then on, 1 to 16 (docs/formats/campaign.md)."""
 
     campaign: str
     number: int

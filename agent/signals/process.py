@@ -12,7 +12,7 @@ import contextlib
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -114,19 +114,18 @@ class SignalProcess:
     async def run(self) -> None:
         """Raises ChannelClosed once the agent is gone, OutriderError for what it can't go on with."""
         self._say(self._ready())
-        works: list[Coroutine[Any, Any, None]] = [self._listen(), self._speak()]
-        if self._work.realtime:
-            works += [self._tick()]
-            if self._source is not None:
-                works += [self._follow(self._source)]
-            if self._gnss is not None:
-                works += [self._follow_gnss(self._gnss)]
-        elif self._source is not None:
+        if self._source is not None and not self._work.realtime:
             await self._source.begin(self._work.from_ns)
         try:
             async with asyncio.TaskGroup() as group:
-                for work in works:
-                    group.create_task(work)
+                group.create_task(self._speak())
+                captures = [group.create_task(work) for work in self._captures()]
+                t_ns = await self._listen()
+                for capture in captures:
+                    capture.cancel()
+                self._take(self._capturing.close(t_ns), t_ns)
+                self._say(Done(t_ns))
+                await self._stand_still()
         except* (ChannelClosed, OutriderError) as ended:
             raise _first(ended) from ended
 
@@ -134,7 +133,18 @@ class SignalProcess:
         groups = self._plan.schema.groups if self._plan is not None else ()
         return SignalsReady(len(groups), sum(len(group.signals) for group in groups), self._clock.boot_ns())
 
-    async def _listen(self) -> None:
+    def _captures(self) -> Iterator[Coroutine[Any, Any, None]]:
+        """What goes on by itself at real speed."""
+        if not self._work.realtime:
+            return
+        yield self._tick()
+        if self._source is not None:
+            yield self._follow(self._source)
+        if self._gnss is not None:
+            yield self._follow_gnss(self._gnss)
+
+    async def _listen(self) -> int:
+        """Until the agent says Finish: up to when."""
         while True:
             match await self._agent.receive():
                 case Told(t_ns, values):
@@ -147,10 +157,18 @@ class SignalProcess:
                 case Advance(t_ns):
                     await self._advance(t_ns)
                 case Finish(t_ns):
-                    self._take(self._capturing.close(t_ns), t_ns)
-                    self._say(Done(t_ns))
+                    return t_ns
                 case Work():
-                    raise UsageFault("The agent gave work twice: its version isn't this one's.")
+                    raise AssertionError("the agent gives Work once")
+
+    async def _stand_still(self) -> None:
+        """Until the agent goes. One that was called off while it waited for Done asks again."""
+        while True:
+            match await self._agent.receive():
+                case Finish(t_ns):
+                    self._say(Done(t_ns))
+                case _:
+                    pass
 
     # --- time ---------------------------------------------------------------------------------------
 
@@ -217,7 +235,7 @@ class SignalProcess:
         items = [self._item(record) for record in output.records]
         while items:
             batch = _portion(items)
-            self._say(Captured(tuple(batch)), sum(len(item.event) for item in batch))
+            self._say(Captured(tuple(batch)))
             items = items[len(batch) :]
         for clip in output.clips:
             self._say(PicturesWanted(clip.campaign, clip.number, clip.t_ns, clip.before, clip.after))
@@ -236,8 +254,9 @@ class SignalProcess:
             record.keep_s or 0,
         )
 
-    def _say(self, message: Message, length: int = 0) -> None:
+    def _say(self, message: Message) -> None:
         """In order. What the agent doesn't take in time is bounded, and counted."""
+        length = _event_bytes(message)
         if isinstance(message, Captured) and self._waiting_bytes + length > MOST_WAITING_BYTES:
             self._unsaid += len(message.items)
             return
@@ -255,8 +274,7 @@ class SignalProcess:
             while self._waiting:
                 message = self._waiting.popleft()
                 await self._agent.send(message)
-                if isinstance(message, Captured):
-                    self._waiting_bytes -= sum(len(item.event) for item in message.items)
+                self._waiting_bytes -= _event_bytes(message)
 
     def _wall_offset_ns(self) -> int | None:
         return self._wall_s * SECOND_NS - self._clock.boot_ns() if self._wall_s else None
@@ -289,6 +307,10 @@ class SignalProcess:
 
 def _why_away(source: FrameStatus | GnssStatus | None) -> str:
     return "" if source is None or source.connected else source.reason
+
+
+def _event_bytes(message: Message) -> int:
+    return sum(len(item.event) for item in message.items) if isinstance(message, Captured) else 0
 
 
 def _portion(items: list[Item]) -> list[Item]:

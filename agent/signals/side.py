@@ -71,7 +71,7 @@ class SignalSideStatus:
 
 
 class Hears(Protocol):
-    """Who is told what comes of signals (the daemon)."""
+    """Who is told what comes of signals (agent/signals/room.py)."""
 
     def on_values(self, t_ns: int, values: dict[str, float]) -> None: ...
 
@@ -162,8 +162,8 @@ class SignalSide:
             self._bar_deadly()
 
     async def finish(self, t_ns: int, within_s: float) -> bool:
-        """The ignition is off: everything captured up to `t_ns` is heard; False when that took too long. Call it once
-        `run` has been cancelled, and `stop` after it."""
+        """What was captured up to `t_ns` is heard; False when that took too long. The process captures nothing after
+        it: `stop` it next."""
         if self._child is None or self._gone.is_set():
             return True
         self._done = asyncio.get_running_loop().create_future()

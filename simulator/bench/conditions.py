@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from simulator.bench.metric import Metric
 from telemetry.capture.expressions import Condition, parse
-from telemetry.capture.history import History, Keep, samples_for
+from telemetry.capture.history import History, Keep
 from telemetry.signals.schema import Columns, Group, Schema, SignalSpec
 
 PATHS: Final = ("Vehicle.Speed", "Vehicle.Chassis.Brake.PedalPosition", "Vehicle.Chassis.SteeringWheel.Angle")
@@ -41,8 +41,9 @@ def run() -> list[Metric]:
 def _driven() -> tuple[History, list[NDArray[np.float64]]]:
     """A history over four batches, and the columns of the last one."""
     schema = Schema((Group("bench", tuple(SignalSpec(path) for path in PATHS)),))
-    samples = samples_for(WINDOW_MS, BATCH * PERIOD_MS, 1000 / PERIOD_MS)
-    history = History(schema, dict.fromkeys(PATHS, Keep(samples, 500_000_000, WINDOW_MS)))
+    # The longest window is whole at every instant of a batch.
+    keep = Keep(WINDOW_MS // PERIOD_MS + BATCH + 2, 500_000_000)
+    history = History(schema, dict.fromkeys(PATHS, keep))
     rng = np.random.default_rng(1)
     columns: list[NDArray[np.float64]] = []
     for batch in range(4):

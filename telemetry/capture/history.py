@@ -8,17 +8,16 @@ from typing import Any, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from ecu.clock import MILLISECOND_NS
 from telemetry.capture.expressions.arrays import ARRAYS
 from telemetry.capture.expressions.condition import Condition
 from telemetry.capture.expressions.tree import Age, Leaf, Signal, Window
-from telemetry.capture.keep import MAX_SAMPLES, Keep, ring_bytes, samples_for
-from telemetry.capture.moment import age_at, signal_at, window_at
-from telemetry.capture.moments import ages_over, signals_over, windows_over
-from telemetry.capture.ring import NEVER_NS, Ring
+from telemetry.capture.keep import MAX_SAMPLES, Keep, sample_ring_bytes
+from telemetry.capture.manyinstants import ages_over, signals_over, windows_over
+from telemetry.capture.oneinstant import age_at, signal_at, window_at
+from telemetry.capture.samplering import SampleRing
 from telemetry.signals.schema import Columns, Schema, physical
 
-__all__ = ["MAX_SAMPLES", "History", "Keep", "ring_bytes", "samples_for"]
+__all__ = ["MAX_SAMPLES", "History", "Keep", "sample_ring_bytes"]
 
 
 class History:
@@ -30,8 +29,7 @@ class History:
 
     def __init__(self, schema: Schema, keeps: Mapping[str, Keep]) -> None:
         self._schema = schema
-        self._keeps = dict(keeps)
-        self._rings = {path: Ring(keep.samples, keep.stale_after_ns) for path, keep in keeps.items()}
+        self._rings = {path: SampleRing(keep.samples, keep.stale_after_ns) for path, keep in keeps.items()}
         self._arrived: dict[str, NDArray[np.int64]] = {}
         self._wanted = tuple(
             tuple((place, spec) for place, spec in enumerate(group.signals) if spec.path in self._rings)
@@ -39,24 +37,9 @@ class History:
         )
 
     @property
-    def bytes(self) -> int:
-        """The memory that its rings take."""
-        return sum(ring_bytes(keep.samples) for keep in self._keeps.values())
-
-    @property
     def dropped(self) -> int:
         """Samples that were no later than the one before of the same path."""
         return sum(ring.dropped for ring in self._rings.values())
-
-    @property
-    def starved(self) -> tuple[str, ...]:
-        """Paths that come so often that their ring doesn't hold their longest window now: it is missing."""
-        return tuple(path for path in self._rings if self._is_starved(path))
-
-    def _is_starved(self, path: str) -> bool:
-        ring = self._rings[path]
-        reaches_ns = ring.last_ns - self._keeps[path].window_ms * MILLISECOND_NS
-        return ring.forgotten_ns > max(reaches_ns, NEVER_NS)
 
     def put(self, batch: Iterable[Columns]) -> None:
         """Takes what came, of any groups in any order."""
@@ -88,7 +71,7 @@ class History:
         return answer if condition.leaves else np.full(len(instants_ns), answer)
 
 
-def _answer(ring: Ring, leaf: Leaf, t_ns: int) -> float:
+def _answer(ring: SampleRing, leaf: Leaf, t_ns: int) -> float:
     match leaf:
         case Signal():
             return signal_at(ring, t_ns)
@@ -100,7 +83,7 @@ def _answer(ring: Ring, leaf: Leaf, t_ns: int) -> float:
             assert_never(leaf)
 
 
-def _answers(ring: Ring, leaf: Leaf, instants_ns: NDArray[np.int64]) -> NDArray[np.float64]:
+def _answers(ring: SampleRing, leaf: Leaf, instants_ns: NDArray[np.int64]) -> NDArray[np.float64]:
     match leaf:
         case Signal():
             return signals_over(ring, instants_ns)

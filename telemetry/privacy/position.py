@@ -51,8 +51,12 @@ def split(path: str) -> tuple[str, str]:
 
 
 def places_of(paths: Iterable[str]) -> set[str]:
-    branches = {branch for branch, leaf in map(split, paths) if leaf in (LATITUDE, LONGITUDE)}
-    return {vss.LOCATION.casefold(), *branches}
+    return {vss.LOCATION.casefold(), *(split(path)[0] for path in paths if is_coordinate(path))}
+
+
+def is_coordinate(path: str) -> bool:
+    """It says where some place is."""
+    return split(path)[1] in (LATITUDE, LONGITUDE)
 
 
 def is_within(path: str, places: Iterable[str]) -> bool:

@@ -94,7 +94,8 @@ class GnssSource:
         )  # fmt: skip
 
     async def told(self) -> AsyncGenerator[GnssTold, None]:
-        """A lost line is counted, and opened again with full jitter. Closing the generator closes it."""
+        """A lost line is counted, and opened again with full jitter: whatever it does, nothing is raised. Closing the
+        generator closes it."""
         redial = Redial(self._clock, self._rng)
         while True:
             try:

@@ -36,6 +36,7 @@ class UnixBus:
         return replace(self._status, moved=moved)
 
     async def batches(self) -> AsyncGenerator[Frames, None]:
+        """For ever. Whatever the other end does, nothing is raised: it is dialled again."""
         redial = Redial(self._clock, self._rng)
         while True:
             try:

@@ -1,4 +1,5 @@
-"""Sets of record numbers as sorted half-open ranges: what was sent, what has left, what is missing between."""
+"""Sets of record numbers as sorted half-open ranges: what was sent, what is stored or has left, what is
+missing between, whatever the order it came in."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ class IntervalSet:
         return f"IntervalSet({list(self)})"
 
     def add(self, start: int, end: int) -> int:
-        """How many of start .. end-1 are new."""
+        """How many of start .. end-1 are new; none of a range that is empty."""
         if start >= end:
             return 0
         added = end - start - self.count(start, end)
@@ -47,6 +48,10 @@ class IntervalSet:
 
     def covers(self, start: int, end: int) -> bool:
         return self.count(start, end) == end - start
+
+    def touches(self, start: int, end: int) -> bool:
+        """At least one of start .. end-1 is in the set. Costs no more than finding it."""
+        return start < end and bisect_right(self._ends, start) < bisect_left(self._starts, end)
 
     def within(self, start: int, end: int) -> Iterator[Range]:
         """The ranges in the set, clipped to start .. end-1."""

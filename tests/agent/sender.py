@@ -47,8 +47,9 @@ async def send(folder: Path, port: int) -> None:
     first, second = (HttpsObjectLink(paired.host, port, context, clock) for _ in range(2))
     keeper = ObjectKeeper(opened(folder))
     sending = asyncio.ensure_future(ObjectUplink(first, keeper, clock, Random(), CONFIG, second=second).run())
-    while keeper.oldest() is not None:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(60):
+        while keeper.oldest() is not None:
+            await asyncio.sleep(0.01)
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
     await keeper.close()

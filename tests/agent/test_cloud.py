@@ -162,14 +162,15 @@ async def test_a_report_is_counted_and_of_counts_alone_waits_for_a_network_that_
             await until(lambda: state(side) is UplinkState.CONNECTED)
             connected = meter.status().gone_bytes
             await pass_minutes(1)
+            await until(lambda: meter.status().gone_bytes > connected)
             first = meter.status().gone_bytes - connected
             assert BLOCK_OVERHEAD_BYTES < first < 2 * BLOCK_OVERHEAD_BYTES, "one, whatever the network"
             await pass_minutes(3)
             assert meter.status().gone_bytes == connected + first
             network.reach = Reach(Network.WIFI)
-            await asyncio.sleep(0.15)
+            await until(lambda: meter.status().network == Network.WIFI.value)
             await pass_minutes(2)
-            assert meter.status().gone_bytes > BLOCK_OVERHEAD_BYTES
+            await until(lambda: meter.status().gone_bytes > BLOCK_OVERHEAD_BYTES)
 
 
 async def test_bulk_is_marked_as_what_may_go_last(tmp_path: Path) -> None:

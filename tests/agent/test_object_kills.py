@@ -39,8 +39,9 @@ async def test_a_kill_costs_no_more_than_the_slices_that_were_under_way(tmp_path
             for _ in range(KILLS):
                 process = await sender(folder, proxy.port)
                 at = proxy.counters.up_bytes + chance.randrange(8_000, 140_000)
-                while proxy.counters.up_bytes < at:
-                    await asyncio.sleep(0.002)
+                async with asyncio.timeout(30):
+                    while proxy.counters.up_bytes < at:
+                        await asyncio.sleep(0.002)
                 process.kill()
                 await process.wait()
             process = await sender(folder, proxy.port)

@@ -201,9 +201,10 @@ async def test_in_a_loop_one_busy_channel_leaves_turns_to_others(ends: Ends) -> 
     received, _ = await attached(ends[1], batch=4)
     for i in range(12):
         ends[0].send(Done(i))
-    while len(received) < 12:
-        await asyncio.sleep(0)
-        turns.append(len(received))
+    async with asyncio.timeout(10):
+        while len(received) < 12:
+            await asyncio.sleep(0)
+            turns.append(len(received))
     assert max(b - a for a, b in zip([0, *turns], turns, strict=False)) <= 4
     ends[1].close()
 

@@ -34,9 +34,12 @@ def temporary() -> Iterator[Path]:
 def test_a_place_where_no_report_can_be_is_named_before_the_drive(place: str, temporary: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     demo = started(["--fast", "--json", "--report", str(tmp_path / place)], temporary)
-    while demo.poll() is None:
+
+    def has_ended() -> bool:
         assert not any(temporary.glob("outrider-*")), "the drive has begun"
-        time.sleep(0.01)
+        return demo.poll() is not None
+
+    wait_until(has_ended, within_s=60.0)
     out, err = demo.communicate()
     assert demo.returncode in (2, EXIT_ENVIRONMENT)
     assert out == ""

@@ -73,7 +73,7 @@ class Shelf(Protocol):
 
 @dataclass(slots=True)
 class MemoryShelf:
-    """For replays, which begin anew each time."""
+    """A shelf that a test looks into: nothing of it outlives the process."""
 
     page: bytes | None = None
 

@@ -21,10 +21,10 @@ from telemetry.capture.campaigns.campaign import (
 from telemetry.capture.campaigns.events import TELL_WITHIN_MS
 from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.capture.campaigns.gate import hertz, most_rows
-from telemetry.capture.campaigns.ring import ring_bytes
+from telemetry.capture.campaigns.rowring import row_ring_bytes
 from telemetry.capture.campaigns.streams import StreamSpec
 from telemetry.capture.expressions import Condition
-from telemetry.capture.history import ring_bytes as history_bytes
+from telemetry.capture.history import sample_ring_bytes
 from telemetry.signals.schema import Schema
 
 DAY_S: Final = 86_400
@@ -197,14 +197,15 @@ def _samples_per_s(stream: StreamSpec, signals: Signals) -> float:
 
 
 def _retained_bytes(streams: Sequence[StreamSpec]) -> int:
-    return sum(ring_bytes(stream.most_rows, len(stream.columns)) for stream in streams)
+    return sum(row_ring_bytes(stream.most_rows, len(stream.columns)) for stream in streams)
 
 
 def _history_bytes(expression: Condition | None, signals: Signals) -> int:
     if expression is None:
         return 0
     return sum(
-        history_bytes(history_samples(path, window_ms, signals)) for path, window_ms in expression.windows_ms.items()
+        sample_ring_bytes(history_samples(path, window_ms, signals))
+        for path, window_ms in expression.windows_ms.items()
     )
 
 

@@ -44,8 +44,8 @@ Pack = Callable[[Sequence[Columns]], Sequence[Packed]]
 
 
 @dataclass(slots=True)
-class Told:
-    """In order. Clips are wanted at once, records when they are complete."""
+class EngineOutput:
+    """What a step brought, in order. Clips are wanted at once, records when they are complete."""
 
     records: list[Record] = field(default_factory=list)
     clips: list[ClipWanted] = field(default_factory=list)
@@ -68,11 +68,11 @@ class CampaignEngine:
         self._gates: dict[int, Gate] = {}
         self._hot_ns = self._all_ns = -1
         self._offset_ns: int | None = None
-        self._told = Told()
+        self._output = EngineOutput()
 
     # --- campaigns ------------------------------------------------------------------------------------
 
-    def adopt(self, admitted: Admitted, at_ns: int) -> Told:
+    def adopt(self, admitted: Admitted, at_ns: int) -> EngineOutput:
         """From `at_ns` on this set runs; everything up to then has been given. Campaigns that didn't change go on as if
         nothing had happened. The others tell what they have, and new ones begin with nothing."""
         if admitted.signals.schema.digest != self._schema.digest:
@@ -104,7 +104,7 @@ class CampaignEngine:
 
     # --- samples --------------------------------------------------------------------------------------
 
-    def feed(self, parts: Sequence[Columns], until_ns: int, *, hot_only: bool = False) -> Told:
+    def feed(self, parts: Sequence[Columns], until_ns: int, *, hot_only: bool = False) -> EngineOutput:
         """What came of any groups, each once and in order of time. With it everything up to `until_ns` has been given:
         of all groups, or with `hot_only` of the hot ones."""
         frontier_ns = self._hot_ns if hot_only else self._all_ns
@@ -120,7 +120,7 @@ class CampaignEngine:
         waiting = [runner.behind_ns for runner in self._runners if runner.hot]
         return min((t_ns for t_ns in waiting if t_ns is not None and t_ns > self._all_ns), default=None)
 
-    def close(self, at_ns: int) -> Told:
+    def close(self, at_ns: int) -> EngineOutput:
         """The orderly end: what is retained and due is told, and the book closed."""
         self._run([], at_ns, hot_only=False)
         self._tell((runner, tell) for runner in self._runners for tell in runner.teller.flush(at_ns))
@@ -134,11 +134,6 @@ class CampaignEngine:
             unfit.update({str(reason): count for reason, count in gate.unfit.items()})
         told = {runner.campaign.name: runner.read_counts().as_numbers() for runner in self._runners}
         return {"": {**unfit, "book_failures": self._book.failures}, **told}
-
-    @property
-    def retained_bytes(self) -> int:
-        """The memory of all rings now; admission bounds it."""
-        return sum(runner.nbytes for runner in self._runners)
 
     # --- how ------------------------------------------------------------------------------------------
 
@@ -207,7 +202,7 @@ class CampaignEngine:
         elif self._purse.take_clip(runner.campaign, t_ns):
             runner.counts.clips += 1
             name, revision = runner.campaign.name, runner.campaign.revision
-            self._told.clips.append(ClipWanted(name, revision, number, t_ns, clip.before, clip.after))
+            self._output.clips.append(ClipWanted(name, revision, number, t_ns, clip.before, clip.after))
         else:
             runner.counts.untold[Untold.CLIP_BUDGET] += 1
 
@@ -261,12 +256,12 @@ class CampaignEngine:
         counts.records += 1
         counts.bytes += amount
         keep_s = campaign.budget.keep_s
-        self._told.records.append(Record(campaign.lane, campaign.purpose, captured_ns, event, keep_s))
+        self._output.records.append(Record(campaign.lane, campaign.purpose, captured_ns, event, keep_s))
         return True
 
-    def _taken_out(self) -> Told:
-        told, self._told = self._told, Told()
-        return told
+    def _taken_out(self) -> EngineOutput:
+        output, self._output = self._output, EngineOutput()
+        return output
 
 
 def _fetches(runners: Iterable[Runner]) -> Iterator[tuple[Runner, Once]]:

@@ -1,4 +1,4 @@
-"""campaigns.json, read and written: closed, bounded, each refusal with its place, and one way to write it."""
+"""campaigns.json as it is read: closed, bounded, each refusal with its place."""
 
 from __future__ import annotations
 
@@ -37,12 +37,6 @@ def parse_campaigns(data: bytes) -> CampaignSet:
     if reasons:
         raise _refused(reasons)
     return campaigns
-
-
-def encode_campaigns(campaigns: CampaignSet) -> bytes:
-    """The one way to write it: JSON with sorted keys and no spaces, UTF-8, every default said."""
-    content = campaigns.model_dump(mode="json", by_alias=True)
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def expression_of(campaign: Campaign) -> tuple[str, str, Kind] | None:

@@ -29,12 +29,13 @@ from telemetry.capture.campaigns.laststate import LastStates
 from telemetry.capture.campaigns.streams import ChangeStream, Stream
 from telemetry.capture.campaigns.telling import Counts, Tell, Untold
 from telemetry.capture.campaigns.watches import (
+    AnomalyWatch,
     ConditionWatch,
-    RangeWatch,
-    RateWatch,
+    RangeTest,
+    RateTest,
     ResidualWatch,
     Samples,
-    StuckWatch,
+    StuckTest,
     Watch,
 )
 from telemetry.capture.expressions import Condition
@@ -88,12 +89,6 @@ class Runner:
         """A trigger that waits for groups that haven't got so far."""
         return self.teller.behind_ns if isinstance(self.teller, Windowed) else None
 
-    @property
-    def nbytes(self) -> int:
-        """What it retains takes in memory."""
-        streams = sum(stream.ring.nbytes for stream in self.teller.streams)
-        return streams + (self.watch.nbytes if self.watch else 0)
-
     def has_ended(self, t_ns: int) -> bool:
         return self.end_ns is not None and t_ns >= self.end_ns
 
@@ -120,7 +115,8 @@ class Runner:
         self.counts.untold[Untold.CUT_SHORT] = sum(stream.ring.cut for stream in self.teller.streams)
         self.counts.untold[Untold.INCOMPLETE] = sum(stream.incomplete for stream in self.teller.streams)
         self.counts.untold[Untold.COOLDOWN] = self._edges.cooled if self._edges else 0
-        self.counts.untold[Untold.CONDITION] = self.watch.untaken if self.watch else 0
+        history = self.watch.history if self.watch else None
+        self.counts.untold[Untold.CONDITION] = history.dropped if history else 0
         return self.counts
 
     def _until_end(self, part: Columns) -> Columns:
@@ -183,12 +179,12 @@ def _anomaly(trigger: OnAnomaly, task: Task, signals: Signals) -> Watch:
     samples = Samples(signals.sources[trigger.signal], signals.schema)
     match trigger.anomaly:
         case Stuck(for_ms=for_ms):
-            return StuckWatch(samples, for_ms, stale_after_ns(trigger.signal, signals))
+            return AnomalyWatch(samples, StuckTest(for_ms, stale_after_ns(trigger.signal, signals)))
         case OutOfRange() as anomaly:
             minimum, maximum = range_of(anomaly, trigger.signal, signals)
-            return RangeWatch(samples, *_limits(minimum, maximum))
+            return AnomalyWatch(samples, RangeTest(*_limits(minimum, maximum)))
         case ImplausibleRate(max_per_s=max_per_s):
-            return RateWatch(samples, max_per_s)
+            return AnomalyWatch(samples, RateTest(max_per_s))
         case Residual() as residual:
             assert task.expression is not None
             history, groups = _history(task.expression, signals)
@@ -204,7 +200,7 @@ def _limits(minimum: float | None, maximum: float | None) -> tuple[float, float]
 def _history(expression: Condition, signals: Signals) -> tuple[History, frozenset[int]]:
     """In the memory that admission summed up, and the groups that it needs."""
     keeps = {
-        path: Keep(history_samples(path, window_ms, signals), stale_after_ns(path, signals), window_ms)
+        path: Keep(history_samples(path, window_ms, signals), stale_after_ns(path, signals))
         for path, window_ms in expression.windows_ms.items()
     }
     groups = frozenset(group for path in expression.paths for group, _ in signals.sources[path])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecu.clock import MILLISECOND_NS
-from telemetry.capture.campaigns.ring import Ring
+from telemetry.capture.campaigns.rowring import RowRing
 from telemetry.signals.schema import Columns, Group, Values, physical
 
 LONG_AGO_NS: Final = -(1 << 62)
@@ -35,7 +35,7 @@ class Stream:
     def __init__(self, spec: StreamSpec, group: Group) -> None:
         self.spec = spec
         self.group = group
-        self.ring = Ring([group.signals[column].form.dtype for column in spec.columns], spec.most_rows)
+        self.ring = RowRing([group.signals[column].form.dtype for column in spec.columns], spec.most_rows)
         self.incomplete = 0
         self._last_ns = LONG_AGO_NS
 

@@ -45,7 +45,8 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class ClipWanted:
-    """Pictures around a trigger; the agent has its redactor make them."""
+    """Pictures around a trigger; the agent has its redactor make them. `t_ns` is boot time of the sample that it came
+    of; `before` and `after` count the camera's frames, within what Clip (campaign.py) allows."""
 
     campaign: str
     revision: int

@@ -37,18 +37,13 @@ class Watch(Protocol):
 
     groups: frozenset[int]
 
+    @property
+    def history(self) -> History | None:
+        """The samples that it remembers; None for one that does with the last ones."""
+        ...
+
     def states(self, parts: Sequence[Columns]) -> tuple[Instants, States]:
         """At each instant of these parts, all that came since the last call: 1 true, 0 false, -1 missing."""
-        ...
-
-    @property
-    def nbytes(self) -> int:
-        """The memory of what it remembers."""
-        ...
-
-    @property
-    def untaken(self) -> int:
-        """Samples that it couldn't take, so far."""
         ...
 
 
@@ -78,40 +73,38 @@ class Samples:
                 yield part.t_ns, physical(source[1], raw)
 
 
-class _Anomaly:
-    """Of one signal. Values that aren't finite are none."""
+class AnomalyTest(Protocol):
+    """What is odd about one signal's samples, each given once and in order of time, at least one a call."""
 
-    def __init__(self, samples: Samples) -> None:
+    def judged(self, t_ns: Instants, values: Numbers) -> NDArray[np.bool_]:
+        """Of each. Values are finite."""
+        ...
+
+
+class AnomalyWatch:
+    """What a test says of each sample. Values that aren't finite are none."""
+
+    def __init__(self, samples: Samples, test: AnomalyTest) -> None:
         self.groups = samples.groups
+        self.history = None
         self._samples = samples
+        self._test = test
 
     def states(self, parts: Sequence[Columns]) -> tuple[Instants, States]:
         t_ns, values = self._samples.of(parts)
-        return t_ns, self._judged(t_ns, values).view(np.int8) if len(t_ns) else _NO_STATES
-
-    @property
-    def nbytes(self) -> int:
-        return 0
-
-    @property
-    def untaken(self) -> int:
-        return 0
-
-    def _judged(self, t_ns: Instants, values: Numbers) -> NDArray[np.bool_]:
-        raise NotImplementedError
+        return t_ns, self._test.judged(t_ns, values).view(np.int8) if len(t_ns) else _NO_STATES
 
 
-class StuckWatch(_Anomaly):
+class StuckTest:
     """True from `for_ms` after the value changed last, as long as samples keep coming: a gap longer than half of that
     and than `gap_ns` begins anew."""
 
-    def __init__(self, samples: Samples, for_ms: int, gap_ns: int) -> None:
-        super().__init__(samples)
+    def __init__(self, for_ms: int, gap_ns: int) -> None:
         self._for_ns = for_ms * MILLISECOND_NS
         self._gap_ns = max(gap_ns, self._for_ns // 2)
         self._t_ns, self._value, self._since_ns = LONG_AGO_NS, np.nan, LONG_AGO_NS
 
-    def _judged(self, t_ns: Instants, values: Numbers) -> NDArray[np.bool_]:
+    def judged(self, t_ns: Instants, values: Numbers) -> NDArray[np.bool_]:
         changed = values != _shifted(values, self._value)
         changed |= t_ns - _shifted(t_ns, self._t_ns) > self._gap_ns
         since_ns = _carried(np.where(changed, t_ns, LONG_AGO_NS), self._since_ns)
@@ -119,26 +112,24 @@ class StuckWatch(_Anomaly):
         return t_ns - since_ns >= self._for_ns
 
 
-class RangeWatch(_Anomaly):
+class RangeTest:
     """True outside of the limits."""
 
-    def __init__(self, samples: Samples, minimum: float, maximum: float) -> None:
-        super().__init__(samples)
+    def __init__(self, minimum: float, maximum: float) -> None:
         self._minimum, self._maximum = minimum, maximum
 
-    def _judged(self, t_ns: Instants, values: Numbers) -> NDArray[np.bool_]:
+    def judged(self, t_ns: Instants, values: Numbers) -> NDArray[np.bool_]:
         return (values < self._minimum) | (values > self._maximum)
 
 
-class RateWatch(_Anomaly):
+class RateTest:
     """True where the way from the sample before is steeper than the limit; of two at the same time nothing is said."""
 
-    def __init__(self, samples: Samples, max_per_s: float) -> None:
-        super().__init__(samples)
+    def __init__(self, max_per_s: float) -> None:
         self._max_per_ns = max_per_s / 1e9
         self._t_ns, self._value = LONG_AGO_NS, np.nan
 
-    def _judged(self, t_ns: Instants, values: Numbers) -> NDArray[np.bool_]:
+    def judged(self, t_ns: Instants, values: Numbers) -> NDArray[np.bool_]:
         apart_ns = t_ns - _shifted(t_ns, self._t_ns)
         with np.errstate(over="ignore"):  # beyond all floats is steeper than any limit
             moved = np.abs(values - _shifted(values, self._value))
@@ -166,21 +157,13 @@ class ConditionWatch:
 
     def __init__(self, condition: Condition, history: History, groups: frozenset[int]) -> None:
         self.groups = groups
+        self.history = history
         self._condition = condition
-        self._history = history
 
     def states(self, parts: Sequence[Columns]) -> tuple[Instants, States]:
-        self._history.put(parts)
-        instants = self._history.instants(self._condition.paths)
-        return instants, self._condition.over(self._history, instants) if len(instants) else _NO_STATES
-
-    @property
-    def nbytes(self) -> int:
-        return self._history.bytes
-
-    @property
-    def untaken(self) -> int:
-        return self._history.dropped
+        self.history.put(parts)
+        instants = self.history.instants(self._condition.paths)
+        return instants, self._condition.over(self.history, instants) if len(instants) else _NO_STATES
 
 
 class ResidualWatch:
@@ -193,29 +176,21 @@ class ResidualWatch:
         self.groups = groups | samples.groups
         self._samples = samples
         self._expected = expected
-        self._history = history
+        self.history = history
         self._limit = residual.limit
         self._runs = Runs(residual.for_ms)
 
     def states(self, parts: Sequence[Columns]) -> tuple[Instants, States]:
-        self._history.put(parts)
+        self.history.put(parts)
         t_ns, values = self._samples.of(parts)
         if not len(t_ns):
             return t_ns, _NO_STATES
-        expected = self._expected.over(self._history, t_ns)
+        expected = self._expected.over(self.history, t_ns)
         with np.errstate(over="ignore", invalid="ignore"):  # what is missing is further than nothing
             differs = np.abs(values - expected) > self._limit
         states = self._runs.lasting(t_ns, differs).astype(np.int8)
         states[np.isnan(expected)] = MISSING
         return t_ns, states
-
-    @property
-    def nbytes(self) -> int:
-        return self._history.bytes
-
-    @property
-    def untaken(self) -> int:
-        return self._history.dropped
 
 
 def _shifted(array: NDArray[S], before: Any) -> NDArray[S]:

@@ -59,10 +59,6 @@ class Condition:
                 longest[leaf.path] = max(longest[leaf.path], leaf.ms)
         return MappingProxyType(longest)
 
-    @property
-    def longest_window_ms(self) -> int:
-        return max(self.windows_ms.values(), default=0)
-
     def scalar(self) -> Callable[..., bool | float | None]:
         """A function of the leaves' values, floats, NaN where missing (changed: 1.0 or 0.0); None when it is
         missing."""

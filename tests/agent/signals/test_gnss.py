@@ -54,8 +54,8 @@ class Receiving(Scene):
     gnss: str = ""
     alone: bool = False
 
-    def _work(self) -> Work:
-        work = super()._work()
+    def work(self) -> Work:
+        work = super().work()
         told = (vss.LATITUDE,) if self.alone else (SPEED, vss.LATITUDE)
         work = msgspec.structs.replace(work, gnss=self.gnss, told=told, privacy=EXACT.model_dump_json())
         return msgspec.structs.replace(work, source="", plan="") if self.alone else work

@@ -12,17 +12,34 @@ from random import Random
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from agent.children import Child
 from agent.perception.settings import StartsChildren, Supervision
 from agent.signals.campaigns import CampaignShelf
-from agent.signals.messages import Admission, PicturesWanted, TimeHeard, Work
-from agent.signals.side import BARRED, DEADLY, ENDED, UNFINISHED, SignalSide
+from agent.signals.messages import (
+    Admission,
+    Captured,
+    Finish,
+    FromSignals,
+    PicturesWanted,
+    SignalsFault,
+    TimeHeard,
+    Told,
+    ToSignals,
+    Wanted,
+    Work,
+)
+from agent.signals.process import SignalProcess
+from agent.signals.side import BARRED, DEADLY, ENDED, MODULE, UNFINISHED, SignalSide
+from ecu.channel import ChannelClosed, Done, Message, pair
+from ecu.clock import SteppingClock
 from ecu.crashdisk import CrashDisk
 from ecu.errors import EnvironmentFault, UsageFault
 from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.privacy.policy import PrivacyPolicy
 from telemetry.records import Purpose, Record, SignalBlock, Triggered
+from telemetry.signals.conversation import Conversation
 from telemetry.signals.plan import encode_plan
 from telemetry.signals.recording import encode_recording
 from tests.agent.signals.bus import BRAKING, MS, PEOPLE, PLAN, SEEN, SPEED, STEADY, campaign, campaigns, drive
@@ -61,9 +78,9 @@ class Scene:
         file = self.folder / "campaigns.json"
         file.write_bytes(self.wanted)
         shelf = CampaignShelf(CrashDisk(), lambda: None, file)
-        return SignalSide(self._work, shelf, self, Supervision(Random(1), dict(os.environ), start=start), self._ill)
+        return SignalSide(self.work, shelf, self, Supervision(Random(1), dict(os.environ), start=start), self._ill)
 
-    def _work(self) -> Work:
+    def work(self) -> Work:
         source, plan = self.folder / "bus.frames", self.folder / "signals.plan"
         if not source.exists():
             source.write_bytes(encode_recording(drive(SECONDS), level=1))
@@ -197,6 +214,23 @@ async def test_a_bus_that_cannot_be_read_is_the_owners_mistake_and_is_not_tried_
             await side.run()
         assert side.status().replaced == 0
         assert bool(scene.unusable) == bool(plan), "a plan isn't blamed for its bus"
+
+
+async def test_work_given_twice_is_our_bug_and_not_said_to_be_the_owners_mistake(tmp_path: Path) -> None:
+    said: list[FromSignals] = []
+    gone = asyncio.Event()
+    child: Child[FromSignals] = await Child.start(
+        MODULE, [], FromSignals, lambda _, message: said.append(message), lambda _: gone.set(), dict(os.environ)
+    )
+    work = Scene(tmp_path, b"").work()
+    try:
+        assert child.send(work)
+        assert child.send(work)
+        async with asyncio.timeout(30):
+            await gone.wait()
+    finally:
+        await child.stop()
+    assert not any(isinstance(message, SignalsFault) for message in said)
 
 
 async def test_at_real_speed_a_trigger_its_pictures_and_values_come_as_they_happen(tmp_path: Path) -> None:
@@ -348,6 +382,33 @@ async def test_a_process_that_was_let_go_is_followed_by_another_and_nothing_is_t
         await asyncio.gather(running, return_exceptions=True)
         await side.stop()
     assert await side.finish(1 << 62, within_s=0.0), "of a process that is gone nothing more is to be heard"
+
+
+async def test_after_finish_nothing_is_captured_and_who_asks_again_is_answered_again(tmp_path: Path) -> None:
+    seen = campaign("seen", {"kind": "periodic", "period_ms": 1000}, SEEN)
+    scene, clock = Scene(tmp_path, campaigns(seen)), SteppingClock()
+    ours, theirs = pair()
+    agent: Conversation[FromSignals] = Conversation(ours, FromSignals)
+    work = replace(scene.work(), source="", plan="", realtime=True)
+    running = asyncio.create_task(SignalProcess(Conversation(theirs, ToSignals), work, clock, Random(1)).run())
+
+    async def finished(t_ns: int, *before: Message) -> list[Message]:
+        for message in (*before, Finish(t_ns)):
+            await agent.send(message)
+        said: list[Message] = []
+        async with asyncio.timeout(30):
+            while not said or said[-1] != Done(t_ns):
+                said.append(await agent.receive())
+        return said
+
+    with theirs:
+        said = await finished(1000 * MS, Wanted(scene.wanted), Told(500 * MS, {SEEN: 1.0}))
+        assert sum(isinstance(message, Captured) for message in said) == 1
+        clock.advance(60_000 * MS)
+        assert await finished(60_000 * MS, Told(30_000 * MS, {SEEN: 2.0})) == [Done(60_000 * MS)]
+        agent.close()
+        with pytest.raises(ChannelClosed):
+            await running
 
 
 async def test_what_could_not_be_heard_before_the_end_is_said(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ async def test_all_that_is_captured_reaches_an_agent_that_hears_it_however_much_
     async with on_the_road(tmp_path, campaigns(STEADY)) as vehicle:
         for _ in range(MOST_WAITING_BYTES // (3 * 60_000) + 2):
             for batch in _portions([long] * 3):
-                vehicle.process._say(Captured(tuple(batch)), 60_000 * len(batch))
+                vehicle.process._say(Captured(tuple(batch)))
                 assert len((await vehicle.until(Captured)).items) == 1
         vehicle.clock.advance(BOOT_NS + SECOND_NS)
         assert (await vehicle.until(SignalsStatus)).counts["unsaid"] == 0

@@ -17,6 +17,7 @@ from telemetry.objects.status import ObjectUplinkState
 from telemetry.uplink.meter import Meter
 from telemetry.uplink.networks import NetworkConfig
 from telemetry.uplink.speed import Speed
+from tests.receiver.fleet import until
 
 FAST_BYTES_PER_S = 500_000.0
 
@@ -64,13 +65,11 @@ async def test_p0_gets_through_while_bulk_drains_and_alone_once_the_network_cost
             road.bulk()
         async with road.sending():
             sent = road.object_uplink.status
-            while sent().counts.slices_sent < 4:
-                await asyncio.sleep(0.01)
+            await until(lambda: sent().counts.slices_sent >= 4)
             alerts = [await bench.alert_s(road, number) for number in (1, 2)]
             network.reach = Reach(Network.METERED, "wwan0")
             began = sent().counts.bytes_sent
-            while sent().state is not ObjectUplinkState.HELD_BACK:
-                await asyncio.sleep(0.01)
+            await until(lambda: sent().state is ObjectUplinkState.HELD_BACK)
             alerts += [await bench.alert_s(road, number) for number in (3, 4, 5)]
             # No more than were under way: one on the line, and one whose answer was.
             assert sent().counts.bytes_sent - began <= 2 * 1.2 * FAST_BYTES_PER_S / 4

@@ -192,7 +192,7 @@ SCHEMA: Final = Schema(
 
 def scene(rng: Random, batches: int = 3) -> Scene:
     """A few batches: regular samples, bursts, gaps, stamps that repeat or go back, values that aren't numbers."""
-    keeps = {path: Keep(rng.choice((3, 40, 90, 400)), rng.choice((1, 30, 200, 5000)) * MILLISECOND_NS, 120_000)
+    keeps = {path: Keep(rng.choice((3, 40, 90, 400)), rng.choice((1, 30, 200, 5000)) * MILLISECOND_NS)
              for path in (*PATHS, SILENT)}  # fmt: skip
     history = History(SCHEMA, keeps)
     pasts = {path: Past(keep.samples, keep.stale_after_ns) for path, keep in keeps.items()}

@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry.capture.expressions import parse
-from telemetry.capture.history import MAX_SAMPLES, History, Keep, ring_bytes, samples_for
-from telemetry.capture.ring import Ring
+from telemetry.capture.history import History, Keep, sample_ring_bytes
+from telemetry.capture.samplering import SampleRing
 from telemetry.signals.schema import Columns, Form, Group, Schema, SignalSpec
 from tests.telemetry.capture.expressiongen import MILLISECOND_NS, PATHS, SCHEMA, SILENT, Grower, scene
 from tests.telemetry.capture.reference import Past, _sum
 
 SECOND_NS = 1000 * MILLISECOND_NS
 ONE = Schema((Group("one", (SignalSpec("x"),)), Group("other", (SignalSpec("y", Form.INT, 0.5, 1.0),))))
-PLENTY = Keep(4096, 500 * MILLISECOND_NS, 120_000)
+PLENTY = Keep(4096, 500 * MILLISECOND_NS)
 
 
 def columns(*samples: tuple[int, float], group: int = 0) -> Columns:
@@ -92,7 +92,7 @@ def test_a_change_is_one_from_the_value_before_even_where_that_lies_outside() ->
 def test_a_sum_is_cut_into_pieces_and_these_into_pieces_again(count: int) -> None:
     rng = Random(3)
     values = [rng.gauss(80, 30) for _ in range(count)]
-    of = history(*enumerate(values), keep=Keep(count, 1, 10_000))
+    of = history(*enumerate(values), keep=Keep(count, 1))
     for instant, ms in ((count - 1, count), (count - 1, 70), (count - 5, count - 40), (150, 120), (130, 33), (64, 32)):
         past = Past(count, 1, [(index, value) for index, value in enumerate(values)])
         inside = list(range(instant - min(ms, instant + 1) + 1, instant + 1))
@@ -192,20 +192,18 @@ def test_values_are_in_the_signals_unit() -> None:
 
 
 def test_what_reaches_back_to_a_sample_that_was_forgotten_is_missing() -> None:
-    keep = Keep(3, 10**12, 1000)
+    keep = Keep(3, 10**12)
     of = history((0, 1.0), (10, 2.0), (20, 3.0), (30, 4.0), (40, 5.0), keep=keep)
     assert asked("x", of, 10, 19, 20, 40) == [None, None, 3.0, 5.0]
     assert asked("count(x, 29)", of, 40) == [3.0]
     assert asked("count(x, 30)", of, 40) == [3.0]
     assert asked("count(x, 31)", of, 40) == [None]
     assert asked("avg(x, 31)", of, 40) == [None]
-    assert of.starved == ("x",)
-    assert history((0, 1.0), (10, 2.0), keep=keep).starved == ()
 
 
 @given(st.integers(1, 30), st.lists(st.integers(0, 70), max_size=12))
 def test_a_ring_is_the_end_of_a_list(samples: int, batches: list[int]) -> None:
-    ring, told = Ring(samples, SECOND_NS), list[int]()
+    ring, told = SampleRing(samples, SECOND_NS), list[int]()
     for size in batches:
         coming = np.arange(len(told), len(told) + size, dtype=np.int64)
         ring.put(coming, coming.astype(np.float64))
@@ -217,14 +215,12 @@ def test_a_ring_is_the_end_of_a_list(samples: int, batches: list[int]) -> None:
 
 
 def test_memory_is_what_was_reckoned_and_stays_so() -> None:
-    samples = samples_for(window_ms=5000, batch_ms=1000, highest_hz=100)
-    of = history(keep=Keep(samples, SECOND_NS, 5000))
+    samples = 602
+    of = history(keep=Keep(samples, SECOND_NS))
     before = _held_bytes(of)
     for batch in range(30):
         of.put([columns(*((batch * 1000 + ms, 1.0) for ms in range(0, 1000, 10)))])
-        assert of.starved == ()
-    assert _held_bytes(of) == before == of.bytes == 2 * ring_bytes(samples)
-    assert samples_for(120_000, 1000, 1e9) == MAX_SAMPLES
+    assert _held_bytes(of) == before == 2 * sample_ring_bytes(samples)
 
 
 def _held_bytes(of: History) -> int:
@@ -234,7 +230,7 @@ def _held_bytes(of: History) -> int:
 
 def test_a_ring_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
-        Ring(0, SECOND_NS)
+        SampleRing(0, SECOND_NS)
 
 
 def test_a_condition_on_a_path_that_is_not_kept_is_a_bug_that_shows() -> None:

@@ -86,12 +86,6 @@ class Scene:
         await self.keeper.close()
 
 
-async def settle() -> None:
-    """Lets threads and tasks do what they can without time going on."""
-    for _ in range(8):
-        await asyncio.sleep(0.0005)
-
-
 def scene(act: Callable[[Scene], Awaitable[None]], **more: object) -> None:
     async def play() -> None:
         stage = Scene(**more)  # type: ignore[arg-type]
@@ -135,7 +129,7 @@ def test_no_slice_begins_while_records_want_the_line_and_have_had_nothing_of_it(
         stage.meter.records_wait(True)
         await stage.until(lambda: stage.uplink.status().state is ObjectUplinkState.BEHIND_RECORDS)
         for _ in range(50):
-            await settle()
+            await stage.settled()
             stage.clock.advance(stage.clock.boot_ns() + SECOND_NS)
         assert stage.link.sent_bytes == 1024
         stage.meter.records_wait(False)
@@ -159,7 +153,7 @@ def test_records_that_never_end_leave_objects_an_eighth_of_the_line() -> None:
             if stage.meter.may_send(Lane.P1, 512):
                 stage.meter.ended(stage.meter.begin(Lane.P1, 512))
                 sent += 512
-            await settle()
+            await stage.settled()
             stage.clock.advance(stage.clock.boot_ns() + SECOND_NS // 8)
         assert sent >= 7 * 1976
 
@@ -428,10 +422,15 @@ def test_what_is_erased_while_it_is_sent_is_sent_no_further() -> None:
 
 
 async def test_cancelling_ends_it_at_once_whatever_the_network_does() -> None:
-    hangs = threading.Event()
-    link = MemoryObjectLink(failures=[hangs.wait])
+    asked, hangs = threading.Event(), threading.Event()
+
+    def held() -> None:
+        asked.set()
+        hangs.wait()
+
+    link = MemoryObjectLink(failures=[held])
     stage = Scene(link=link)
-    await settle()
+    assert await asyncio.to_thread(asked.wait, 10)
     stage.running.cancel()
     async with asyncio.timeout(1):
         await asyncio.gather(stage.running, return_exceptions=True)

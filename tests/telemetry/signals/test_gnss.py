@@ -79,9 +79,10 @@ async def test_a_line_that_ends_is_counted_and_opened_again() -> None:
     async with contextlib.aclosing(source.told()) as told:
         for life in range(3):
             hearing = asyncio.ensure_future(anext(told))
-            while len(far_ends) <= life:
-                clock.advance(clock.boot_ns() + SECOND_NS)
-                await asyncio.sleep(0)
+            async with asyncio.timeout(10):
+                while len(far_ends) <= life:
+                    clock.advance(clock.boot_ns() + SECOND_NS)
+                    await asyncio.sleep(0)
             os.write(far_ends[life], sentence(RMC))
             assert len((await hearing).columns) == 2
             assert (source.status().taken, source.status().losses) == (life + 1, life)

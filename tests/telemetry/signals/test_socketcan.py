@@ -237,12 +237,13 @@ async def test_an_interface_that_comes_up_later_is_read_then(times: int, absent:
     clock, bus = SteppingClock(boot_ns=SECOND_NS), Down(times, absent)
     source = SocketCan([bus], clock, Random(1), BatchLimits(latency_ns=MILLISECOND_NS))
     first = asyncio.ensure_future(anext(source.batches()))
-    while not first.done():
-        clock.advance(clock.boot_ns() + 10 * MILLISECOND_NS)
-        for _ in range(6):
-            await asyncio.sleep(0)
-        if bus.far is not None:
-            bus.far.send(can_frame(5, b"up"))
+    async with asyncio.timeout(10):
+        while not first.done():
+            clock.advance(clock.boot_ns() + 10 * MILLISECOND_NS)
+            for _ in range(6):
+                await asyncio.sleep(0)
+            if bus.far is not None:
+                bus.far.send(can_frame(5, b"up"))
     assert (await first).can_id.tolist() == [5] * len(await first)
     assert bus.opened == 4
     assert source.status().connected
@@ -266,17 +267,19 @@ async def test_what_the_kernel_had_no_room_for_is_missed_once_over_all_sockets_o
         async with contextlib.aclosing(source.batches()) as batches:
             for flood in (200, 100, 1):  # the count comes with the next one that has room
                 coming = asyncio.ensure_future(anext(batches))
-                while not source.status().connected:
-                    await asyncio.sleep(0)
+                async with asyncio.timeout(10):
+                    while not source.status().connected:
+                        await asyncio.sleep(0)
                 assert bus.near is not None
                 assert bus.far is not None
                 bus.near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 for _ in range(flood):
                     bus.far.send(can_frame(5, b""))
                 sent += flood
-                while not coming.done():
-                    await asyncio.sleep(0)
-                    clock.advance(clock.boot_ns() + MILLISECOND_NS)
+                async with asyncio.timeout(10):
+                    while not coming.done():
+                        await asyncio.sleep(0)
+                        clock.advance(clock.boot_ns() + MILLISECOND_NS)
                 await coming
         status = source.status()
         assert status.missed > 0
@@ -319,14 +322,16 @@ async def test_a_bus_read_before_another_tells_nothing_older_than_that_one_did()
         for bus, wall_ns in ((1, 0), (1, 0), (0, 2**62)):
             clock.set_wall(wall_ns)
             coming = asyncio.ensure_future(anext(batches))
-            while buses[bus].far is None:
-                await asyncio.sleep(0)
+            async with asyncio.timeout(10):
+                while buses[bus].far is None:
+                    await asyncio.sleep(0)
             far = buses[bus].far
             assert far is not None
             far.send(can_frame(5, b""))
-            while not coming.done():
-                await asyncio.sleep(0)
-                clock.advance(super(CreepingClock, clock).boot_ns() + MILLISECOND_NS)
+            async with asyncio.timeout(10):
+                while not coming.done():
+                    await asyncio.sleep(0)
+                    clock.advance(super(CreepingClock, clock).boot_ns() + MILLISECOND_NS)
             stamps += (await coming).t_ns.tolist()
     assert stamps == sorted(stamps)
     for down in buses:

@@ -160,9 +160,10 @@ async def test_a_lost_source_is_counted_and_connected_to_again_after_a_pause(
 ) -> None:
     async def next_reader() -> Conversation[ToSource]:
         waiting = asyncio.ensure_future(far.greeted())
-        while not waiting.done():
-            clock.advance(clock.boot_ns() + SECOND_NS)
-            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            while not waiting.done():
+                clock.advance(clock.boot_ns() + SECOND_NS)
+                await asyncio.sleep(0)
         return waiting.result()[0]
 
     far.absent = 3
@@ -184,8 +185,9 @@ async def test_a_source_that_babbles_is_lost_not_believed(
     async with listening(signals) as heard:
         end, _ = await far.greeted()
         await end.send(Begin(realtime=True, from_ns=0))
-        while "doesn't know" not in signals.status().reason:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            while "doesn't know" not in signals.status().reason:
+                await asyncio.sleep(0)
         clock.advance(clock.boot_ns() + SECOND_NS)
         end, _ = await far.greeted()
         await end.send(Signals(0, clock.boot_ns(), {}))

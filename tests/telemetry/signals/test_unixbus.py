@@ -58,9 +58,10 @@ class Rig:
 
     async def next_batch(self, batches: AsyncIterator[Frames]) -> Frames:
         coming = asyncio.ensure_future(anext(batches))
-        while not coming.done():
-            await asyncio.sleep(0)
-            self.clock.advance(self.clock.boot_ns() + MILLISECOND_NS // 4)
+        async with asyncio.timeout(10):
+            while not coming.done():
+                await asyncio.sleep(0)
+                self.clock.advance(self.clock.boot_ns() + MILLISECOND_NS // 4)
         return await coming
 
 
@@ -122,9 +123,10 @@ async def test_a_clock_that_jumps_makes_no_true_frame_late(rig: Rig, jump_s: int
         first = asyncio.ensure_future(anext(batches))
         end = await greeting
         await end.send(message_of(frames(NOW_NS), 0))
-        while not first.done():
-            await asyncio.sleep(0)
-            rig.clock.advance(rig.clock.boot_ns() + MILLISECOND_NS)
+        async with asyncio.timeout(10):
+            while not first.done():
+                await asyncio.sleep(0)
+                rig.clock.advance(rig.clock.boot_ns() + MILLISECOND_NS)
         for seq in range(1, 20):
             jump_ns = jump_s * SECOND_NS if 5 <= seq < 12 else 0
             sent_ns = rig.clock.boot_ns()
@@ -146,9 +148,10 @@ async def test_a_time_that_no_clock_can_have_is_a_lost_source(rig: Rig, hello_ns
             for stamp in (-(1 << 63), (1 << 63) - 1):
                 with contextlib.suppress(ChannelClosed):
                     await end.send(message_of(frames(stamp), 0))
-            while not coming.done() and rig.far.empty():
-                await asyncio.sleep(0)
-                rig.clock.advance(rig.clock.boot_ns() + MILLISECOND_NS)
+            async with asyncio.timeout(10):
+                while not coming.done() and rig.far.empty():
+                    await asyncio.sleep(0)
+                    rig.clock.advance(rig.clock.boot_ns() + MILLISECOND_NS)
             assert not coming.done()
         assert rig.bus.status().received == 0
         assert rig.bus.status().reason
@@ -163,9 +166,10 @@ async def test_what_came_before_a_bus_hung_up_isnt_lost(rig: Rig) -> None:
         for seq in range(3):
             await end.send(message_of(frames(NOW_NS + seq), seq))
         end.close()
-        while not first.done():
-            await asyncio.sleep(0)
-            rig.clock.advance(rig.clock.boot_ns() + MILLISECOND_NS)
+        async with asyncio.timeout(10):
+            while not first.done():
+                await asyncio.sleep(0)
+                rig.clock.advance(rig.clock.boot_ns() + MILLISECOND_NS)
         assert len(await first) == 3
 
 

@@ -1,3 +1,5 @@
+"""Laws of IntervalSet, against a plain set of numbers."""
+
 from __future__ import annotations
 
 import itertools
@@ -39,6 +41,12 @@ def test_what_is_within_and_what_is_missing_make_up_the_whole(
     assert outside == wanted - numbers(ranges)
     assert kept.count(*asked) == len(inside)
     assert kept.covers(*asked) == (wanted <= numbers(ranges))
+    assert kept.touches(*asked) == bool(wanted & numbers(ranges))
+
+
+@given(RANGES, st.data())
+def test_the_order_of_adding_makes_no_difference(ranges: list[tuple[int, int]], data: st.DataObject) -> None:
+    assert list(IntervalSet(data.draw(st.permutations(ranges)))) == list(IntervalSet(ranges))
 
 
 def test_a_copy_goes_its_own_way() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any, Final
 
 import numpy as np
 
+from telemetry.capture.campaigns.campaign import CampaignSet
 from telemetry.capture.campaigns.gate import cut
 from telemetry.signals.schema import Columns, Form
 from tests.telemetry.capture.campaigns.world import (
@@ -172,3 +174,9 @@ def between(part: Columns, after_ns: int, until_ns: int) -> Columns:
     """The rows later than the one, up to the other."""
     first, end = (int(part.t_ns.searchsorted(t_ns, "right")) for t_ns in (after_ns, until_ns))
     return cut(part, first, end)
+
+
+def encode_campaigns(campaigns: CampaignSet) -> bytes:
+    """As campaigns.json: every default said, and keys sorted."""
+    content = campaigns.model_dump(mode="json", by_alias=True)
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

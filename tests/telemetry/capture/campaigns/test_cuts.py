@@ -10,26 +10,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry.capture.campaigns.engine import CampaignEngine, Told
+from telemetry.capture.campaigns.engine import CampaignEngine, EngineOutput
 from telemetry.signals.schema import Columns
 from tests.telemetry.capture.campaigns import fleet
 from tests.telemetry.capture.campaigns.world import MS, Vehicle
 
 SPAN_MS = 12_000
 UNTIL_NS = SPAN_MS * MS
-Feeder = Callable[[CampaignEngine, list[Columns], Random], Iterator[Told]]
+Feeder = Callable[[CampaignEngine, list[Columns], Random], Iterator[EngineOutput]]
 
 
-def at_once(engine: CampaignEngine, parts: list[Columns], rng: Random) -> Iterator[Told]:
+def at_once(engine: CampaignEngine, parts: list[Columns], rng: Random) -> Iterator[EngineOutput]:
     yield engine.feed(parts, UNTIL_NS)
 
 
-def in_batches(engine: CampaignEngine, parts: list[Columns], rng: Random) -> Iterator[Told]:
+def in_batches(engine: CampaignEngine, parts: list[Columns], rng: Random) -> Iterator[EngineOutput]:
     for batch, until_ns in fleet.batches(rng, parts, UNTIL_NS):
         yield engine.feed(batch, until_ns)
 
 
-def lazily(engine: CampaignEngine, parts: list[Columns], rng: Random) -> Iterator[Told]:
+def lazily(engine: CampaignEngine, parts: list[Columns], rng: Random) -> Iterator[EngineOutput]:
     """The hot groups as they come, the others within a second or when a trigger waits for them."""
     hot = [part for part in parts if part.group in engine.hot]
     cold = [part for part in parts if part.group not in engine.hot]

@@ -8,7 +8,7 @@ import pytest
 from ecu.crashdisk import CrashDisk
 from telemetry.capture.campaigns.book import CampaignBook, MemoryShelf, open_book
 from telemetry.capture.campaigns.costs import Signals
-from telemetry.capture.campaigns.ring import Ring
+from telemetry.capture.campaigns.rowring import RowRing
 from telemetry.capture.campaigns.telling import ClipWanted
 from telemetry.records import LastKnownState, SignalBlock, Triggered
 from telemetry.signals.schema import Columns, Schema
@@ -412,7 +412,7 @@ def test_of_two_campaigns_the_earlier_trigger_wants_its_pictures_first() -> None
 
 
 def test_a_ring_counts_what_was_needed_and_had_to_go() -> None:
-    ring = Ring([np.dtype(np.int64)], 10)
+    ring = RowRing([np.dtype(np.int64)], 10)
     ring.keep_from_ns = 5
     times = np.arange(10, dtype=np.int64)
     ring.append(times, [times])

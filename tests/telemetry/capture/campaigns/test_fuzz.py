@@ -14,9 +14,9 @@ from telemetry.capture.campaigns.admission import Admitted, admit
 from telemetry.capture.campaigns.book import VEHICLE
 from telemetry.capture.campaigns.campaign import CampaignsRefused
 from telemetry.capture.campaigns.floor import CampaignFloor
-from telemetry.capture.campaigns.parsing import encode_campaigns, parse_campaigns
+from telemetry.capture.campaigns.parsing import parse_campaigns
 from tests.telemetry.capture.campaigns import fleet
-from tests.telemetry.capture.campaigns.world import OPEN, SCHEMA, Vehicle
+from tests.telemetry.capture.campaigns.world import OPEN, SCHEMA, Vehicle, retained_bytes
 
 SPAN_MS = 1500
 FLOORS = (
@@ -48,7 +48,7 @@ def outcome(seed: int) -> str:
         those = parse_campaigns(a_text(rng))
     except CampaignsRefused:
         return "unreadable"
-    assert parse_campaigns(encode_campaigns(those)) == those
+    assert parse_campaigns(fleet.encode_campaigns(those)) == those
     try:
         admitted = admit(those, SCHEMA, floor, OPEN, rng.choice((None, 1_900_000_000.0)))
     except CampaignsRefused:
@@ -63,7 +63,7 @@ def run(admitted: Admitted, floor: CampaignFloor, seed: int) -> str:
     for batch, until_ns in fleet.batches(Random(seed), fleet.drive(seed, SPAN_MS), SPAN_MS * 10**6):
         more = vehicle.engine.feed(batch, until_ns)
         told.records += more.records
-        assert vehicle.engine.retained_bytes <= admitted.cost.ring_bytes
+        assert retained_bytes(vehicle.engine) <= admitted.cost.ring_bytes
     told.records += vehicle.engine.close(SPAN_MS * 10**6).records
     assert vehicle.book.bytes_used(VEHICLE, 0) <= floor.bytes_per_day
     for task in admitted.tasks:
@@ -92,6 +92,6 @@ def test_none_of_a_hundred_thousand_texts_breaks_anything() -> None:
 
 
 def test_an_estimate_of_memory_that_is_too_low_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs, "ring_bytes", lambda most, columns: 100)
+    monkeypatch.setattr(costs, "row_ring_bytes", lambda most, columns: 100)
     with pytest.raises(AssertionError):
         tally(range(100))

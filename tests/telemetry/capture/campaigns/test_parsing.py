@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from telemetry.capture.campaigns.campaign import MAX_CAMPAIGNS_BYTES, CampaignsRefused
-from telemetry.capture.campaigns.parsing import encode_campaigns, parse_campaigns
+from telemetry.capture.campaigns.parsing import parse_campaigns
 from tests.telemetry.capture.campaigns import fleet
 from tests.telemetry.capture.campaigns.world import SPEED, anomaly, campaign, campaigns, periodic, when
 
@@ -30,10 +30,10 @@ def refused(data: bytes) -> tuple[str, ...]:
 def test_campaigns_are_read_as_they_were_written_and_written_in_one_way() -> None:
     for seed in range(20):
         those = campaigns(*fleet.some(Random(seed)))
-        data = encode_campaigns(those)
+        data = fleet.encode_campaigns(those)
         assert parse_campaigns(data) == those
-        assert encode_campaigns(parse_campaigns(data)) == data
-        assert encode_campaigns(parse_campaigns(json.dumps(json.loads(data), indent=1).encode())) == data
+        assert fleet.encode_campaigns(parse_campaigns(data)) == data
+        assert fleet.encode_campaigns(parse_campaigns(json.dumps(json.loads(data), indent=1).encode())) == data
 
 
 def changed(**changes: Any) -> bytes:

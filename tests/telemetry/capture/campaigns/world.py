@@ -13,9 +13,11 @@ from ecu.clock import MILLISECOND_NS
 from telemetry.capture.campaigns.admission import Admitted, admit
 from telemetry.capture.campaigns.book import CampaignBook, MemoryShelf
 from telemetry.capture.campaigns.campaign import CampaignSet
-from telemetry.capture.campaigns.engine import CampaignEngine, Told
+from telemetry.capture.campaigns.engine import CampaignEngine, EngineOutput
 from telemetry.capture.campaigns.floor import CampaignFloor
+from telemetry.capture.campaigns.rowring import RowRing
 from telemetry.capture.campaigns.telling import ClipWanted
+from telemetry.capture.samplering import SampleRing
 from telemetry.privacy.policy import Position, PrivacyPolicy
 from telemetry.records import Event, Purpose, Record, SignalBlock, Triggered
 from telemetry.signals.schema import Columns, Form, Group, Schema, SignalSpec
@@ -131,7 +133,7 @@ class Vehicle:
     def close(self) -> None:
         self._heard(self.engine.close(self.now_ns))
 
-    def _heard(self, told: Told) -> None:
+    def _heard(self, told: EngineOutput) -> None:
         self.records += told.records
         self.clips += told.clips
 
@@ -157,3 +159,17 @@ class Vehicle:
 
     def untold(self, name: str, reason: str) -> int:
         return self.engine.counts()[name].get(f"untold_{reason}", 0)
+
+
+def retained_bytes(engine: CampaignEngine) -> int:
+    """The memory that all rings take now; admission bounds it."""
+    rings: list[RowRing | SampleRing] = [stream.ring for runner in engine._runners for stream in runner.teller.streams]
+    watches = [runner.watch for runner in engine._runners if runner.watch is not None]
+    rings += [ring for watch in watches if watch.history is not None for ring in watch.history._rings.values()]
+    return sum(array.nbytes for ring in rings for array in _arrays_of(ring))
+
+
+def _arrays_of(ring: RowRing | SampleRing) -> Sequence[np.ndarray[Any, Any]]:
+    if isinstance(ring, RowRing):
+        return ring._t, *ring._values
+    return ring._t_ns, ring._values, ring._changed

@@ -15,7 +15,7 @@ FIXED_BYTES: Final = 512
 """Of one array, whatever it holds."""
 
 
-class Ring:
+class RowRing:
     """At most `most` rows. Beyond that the oldest go: those from `keep_from_ns` on are counted in `cut`, and of those
     before it the last stays as long as there is room."""
 
@@ -32,10 +32,6 @@ class Ring:
 
     def __len__(self) -> int:
         return self._end - self._start
-
-    @property
-    def nbytes(self) -> int:
-        return int(self._t.nbytes + sum(column.nbytes for column in self._values))
 
     @property
     def t_ns(self) -> NDArray[np.int64]:
@@ -94,7 +90,7 @@ def longest(most: int) -> int:
     return int(most * ROW_SLACK) + 1
 
 
-def ring_bytes(most: int, columns: int) -> int:
+def row_ring_bytes(most: int, columns: int) -> int:
     """The most memory that such a ring takes, its times included."""
     return (1 + columns) * (FIXED_BYTES + 8 * longest(most))
 

@@ -1,4 +1,4 @@
-"""What a ring says at many instants at once: bit for bit what moment.py says at each."""
+"""What a ring says at many instants at once: bit for bit what oneinstant.py says at each."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 
 from ecu.clock import MILLISECOND_NS, SECOND_NS
 from telemetry.capture.expressions.tree import Function
-from telemetry.capture.moment import PIECE
-from telemetry.capture.ring import Ring
+from telemetry.capture.oneinstant import PIECE
+from telemetry.capture.samplering import SampleRing
 
 Values = NDArray[np.float64]
 Instants = NDArray[np.int64]
 Indices = NDArray[np.intp]
 
 
-def signals_over(ring: Ring, instants_ns: Instants) -> Values:
+def signals_over(ring: SampleRing, instants_ns: Instants) -> Values:
     """The value that holds at each instant."""
     values, ages_ns = _held(ring, instants_ns)
     values[ages_ns > ring.stale_after_ns] = np.nan
     return values
 
 
-def ages_over(ring: Ring, instants_ns: Instants) -> Values:
+def ages_over(ring: SampleRing, instants_ns: Instants) -> Values:
     """Milliseconds since the sample whose value holds at each instant."""
     values, ages_ns = _held(ring, instants_ns)
     ages_ms = ages_ns / float(MILLISECOND_NS)
@@ -33,7 +33,7 @@ def ages_over(ring: Ring, instants_ns: Instants) -> Values:
     return ages_ms
 
 
-def _held(ring: Ring, instants_ns: Instants) -> tuple[Values, Instants]:
+def _held(ring: SampleRing, instants_ns: Instants) -> tuple[Values, Instants]:
     """Of each instant the last sample's value and its age."""
     if len(ring) == 0:
         return np.full(len(instants_ns), np.nan), np.zeros(len(instants_ns), np.int64)
@@ -59,7 +59,7 @@ class Spans:
     end: Indices
 
 
-def windows_over(ring: Ring, function: Function, instants_ns: Instants, ms: int) -> Values:
+def windows_over(ring: SampleRing, function: Function, instants_ns: Instants, ms: int) -> Values:
     """What `function` says of the window that ends at each instant."""
     if len(instants_ns) == 0:
         return np.empty(0)
@@ -76,7 +76,7 @@ def windows_over(ring: Ring, function: Function, instants_ns: Instants, ms: int)
     return answers
 
 
-def _spans(ring: Ring, from_ns: Instants, to_ns: Instants) -> Spans:
+def _spans(ring: SampleRing, from_ns: Instants, to_ns: Instants) -> Spans:
     begin, end = np.searchsorted(ring.t_ns, from_ns, "right"), np.searchsorted(ring.t_ns, to_ns, "right")
     lowest = int(begin[0])
     part = slice(lowest, int(end[-1]))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ecu.clock import MILLISECOND_NS, SECOND_NS
 from telemetry.capture.expressions.tree import Function
-from telemetry.capture.ring import Ring
+from telemetry.capture.samplering import SampleRing
 
 PIECE: Final = 32
 """Sums are cut where a sample's number is a multiple of this, so that no answer depends on who adds it up."""
@@ -18,7 +18,7 @@ PIECE: Final = 32
 Values = NDArray[np.float64]
 
 
-def signal_at(ring: Ring, t_ns: int) -> float:
+def signal_at(ring: SampleRing, t_ns: int) -> float:
     """The value that holds at `t_ns`."""
     if t_ns >= ring.last_ns:
         return ring.last if t_ns - ring.last_ns <= ring.stale_after_ns else nan
@@ -28,7 +28,7 @@ def signal_at(ring: Ring, t_ns: int) -> float:
     return float(ring.values[until - 1])
 
 
-def age_at(ring: Ring, t_ns: int) -> float:
+def age_at(ring: SampleRing, t_ns: int) -> float:
     """Milliseconds since the sample whose value holds."""
     until = _until(ring, t_ns)
     if until == 0 or ring.values[until - 1] != ring.values[until - 1]:
@@ -36,7 +36,7 @@ def age_at(ring: Ring, t_ns: int) -> float:
     return float(t_ns - int(ring.t_ns[until - 1])) / MILLISECOND_NS
 
 
-def window_at(ring: Ring, function: Function, t_ns: int, ms: int) -> float:
+def window_at(ring: SampleRing, function: Function, t_ns: int, ms: int) -> float:
     """What `function` says of the samples later than `ms` before `t_ns`, up to it."""
     from_ns = t_ns - ms * MILLISECOND_NS
     if ring.forgotten_ns > from_ns:
@@ -44,15 +44,13 @@ def window_at(ring: Ring, function: Function, t_ns: int, ms: int) -> float:
     begin, end = _until(ring, from_ns), _until(ring, t_ns)
     values = ring.values[begin:end]
     told = np.flatnonzero(values == values)
-    if function is Function.COUNT:
-        return float(len(told))
-    if len(told) == 0:
+    if len(told) == 0 and function is not Function.COUNT:
         return nan
     answer = _asked(ring, function, begin, end, told + begin)
     return answer if isfinite(answer) else nan
 
 
-def _asked(ring: Ring, function: Function, begin: int, end: int, told: NDArray[np.intp]) -> float:
+def _asked(ring: SampleRing, function: Function, begin: int, end: int, told: NDArray[np.intp]) -> float:
     match function:
         case Function.AVG:
             return _total(np.nan_to_num(ring.values[begin:end]).tolist(), ring.first + begin) / len(told)
@@ -90,13 +88,13 @@ def _sum(items: list[float]) -> float:
     return total
 
 
-def _rate(ring: Ring, first: int, last: int) -> float:
+def _rate(ring: SampleRing, first: int, last: int) -> float:
     if first == last:
         return nan
     rise = float(ring.values[last]) - float(ring.values[first])
     return rise / (int(ring.t_ns[last] - ring.t_ns[first]) / SECOND_NS)
 
 
-def _until(ring: Ring, t_ns: int) -> int:
+def _until(ring: SampleRing, t_ns: int) -> int:
     """How many of the samples held are not later than `t_ns`."""
     return len(ring) if t_ns >= ring.last_ns else int(ring.t_ns.searchsorted(t_ns, "right"))

@@ -11,7 +11,7 @@ NEVER_NS: Final = -(1 << 63)
 """Before any stamp that there is."""
 
 
-class Ring:
+class SampleRing:
     """Holds the newest `samples` samples, at least one; a value is believed for `stale_after_ns`. `forgotten_ns` is the
     stamp of the newest sample that it had to forget, `first` the number of the oldest that it holds: they are numbered
     from 0 as they are taken.
