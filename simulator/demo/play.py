@@ -95,7 +95,8 @@ class Play:
             # A picture that never arrives is for the judgement to tell.
             await self._holds_within(lambda: self._pictures_waiting() == 0, DRAIN_WITHIN_S)
             await self._stage.stop("agent")
-            told = await self._stage.run(["spool", "inspect", "--json", "--state", str(self._stage.places.agent)])
+            inspect = ["spool", "inspect", "--json", "--state", str(self._stage.places.agent)]
+            told = await self._stage.run(inspect, may_find_fault=True)
             law_1: Mapping[str, Any] = json.loads(told)
             if not any(lane["spooled"] for lane in law_1["lanes"]):
                 break

@@ -282,8 +282,9 @@ class Stage:
             await process.wait()
             raise StageFault(f"The {name} didn't stop within {STOP_WITHIN_S:.0f} s. {self._last_words(name)}") from None
 
-    async def run(self, verb: Sequence[str], patient: bool = False) -> str:
-        """One `outrider` command to its end; its standard output. A patient one lets every other process go first."""
+    async def run(self, verb: Sequence[str], patient: bool = False, may_find_fault: bool = False) -> str:
+        """One `outrider` command to its end; its standard output. A patient one lets every other process go first, and
+        one that may find fault (exit code 1) has its say all the same."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "outrider", *verb,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -297,7 +298,8 @@ class Stage:
             process.kill()
             await process.wait()
             raise
-        if process.returncode != 0:
+        found_fault = may_find_fault and process.returncode == 1 and out
+        if process.returncode != 0 and not found_fault:
             raise StageFault(f"`outrider {' '.join(verb)}` answered {process.returncode}: {errors.decode().strip()}")
         return out.decode()
 

@@ -12,7 +12,8 @@ CLAIM = "every picture told of is at the receiver once, its hash right"
 @after("telemetry.objects.uplink")
 def asked_is_as_good_as_stored(uplink: Any) -> None:
     async def deliver(self: Any, ref: Any) -> None:
-        await self._ask(self._link.look, ref.sha256)
+        hand = self._hands[0]
+        await self._ask(hand, ref, hand.link.look, ref.sha256)
         await self._objects.stored(ref)
 
     put(uplink.ObjectUplink, "_deliver", deliver)
