@@ -87,7 +87,7 @@ async def test_a_process_that_is_killed_is_said_and_the_next_one_works(tmp_path:
 
 
 async def test_what_takes_too_long_is_ended(tmp_path: Path) -> None:
-    pid = await long_worker(tmp_path, Jobs(begun_before, 1.0), cancel=False)
+    pid = await long_worker(tmp_path, Jobs(begun_before, 3.0), cancel=False)
     assert is_gone(pid)
 
 
