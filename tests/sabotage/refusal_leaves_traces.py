@@ -11,8 +11,8 @@ CLAIM = "forged and stale offers refused by name"
 
 @after("ota.updates")
 def refusals_are_remembered(updates: Any) -> None:
-    def refused(self: Any, refusal: Any) -> None:
-        honest(self, refusal)
+    def refused(self: Any, kind: Any, refusal: Any) -> None:
+        honest(self, kind, refusal)
         self._floors.raise_metadata({}, self._floors.signed_at_s + 1)
 
     honest = put(updates.Updates, "_refused", refused)
