@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Final, TypeGuard, assert_never
 
-from ecu.disk import Disk, DiskError, DiskFault, DiskFull, WatchedDisk, move_all_in, write_beside
+from ecu.disk import Disk, DiskError, DiskFault, DiskFull, WatchedDisk, lay_beside, move_all_in, sync_beside
 from telemetry.objects.books import Books
 from telemetry.objects.config import ObjectsConfig
 from telemetry.objects.counts import Damaged, Dropped, ObjectCounts, Totals, counted, reconcile
@@ -123,7 +123,7 @@ class ObjectStore:
         with self._turn:
             self._count(offered=len(pictures))
             laid = [self._lay_down(picture.jpeg, purpose) for picture, purpose in pictures]
-            return self._moved_in(laid)
+            return self._moved_in(self._made_durable(laid))
 
     def turn_away(self) -> NotKept:
         """A picture that nobody has time for: dropped, counted, and said so. Never waits."""
@@ -219,7 +219,7 @@ class ObjectStore:
     # --- within: one at a time ---
 
     def _lay_down(self, plain: bytes, purpose: Purpose) -> ObjectRef | NotKept:
-        """Durable under another name."""
+        """Written under another name."""
         sha256 = hashlib.sha256(plain).hexdigest()
         there = (ref for ref in (*self._kept.values(), *self._laid.values()) if ref.sha256 == sha256)
         if (known := next((ref for ref in there if ref.purpose is purpose), None)) is not None:
@@ -242,10 +242,21 @@ class ObjectStore:
         header = ObjectHeader(ref, self._entropy(SALT_BYTES))
         cipher = self._vault.cipher(LANE, ref.purpose, bytes.fromhex(ref.sha256), header.salt)
         try:
-            write_beside(self._disk, file_name(ref.serial), pack_object(header, cipher, plain))
+            lay_beside(self._disk, file_name(ref.serial), pack_object(header, cipher, plain))
         except DiskError:
             self._departures.never_came(ref.serial)
             raise
+
+    def _made_durable(self, outcomes: list[ObjectRef | NotKept]) -> list[ObjectRef | NotKept]:
+        """Those that were laid down, under their other names; what flash refuses isn't kept."""
+        for ref in tuple(self._laid.values()):
+            try:
+                sync_beside(self._disk, file_name(ref.serial))
+            except DiskError as error:
+                del self._laid[ref.serial]
+                self._departures.never_came(ref.serial)
+                outcomes = [self._flash_failed(o.bytes, error) if o is ref else o for o in outcomes]
+        return outcomes
 
     def _moved_in(self, outcomes: list[ObjectRef | NotKept]) -> list[ObjectRef | NotKept]:
         """All that were laid down under their own names, or none."""

@@ -507,3 +507,19 @@ def test_limits_that_hold_no_two_objects_are_no_limits() -> None:
     with pytest.raises(ValidationError, match="at least two objects"):
         ObjectsConfig(max_bytes=1999, object_bytes=1000)
     assert OVERHEAD_BYTES == 88
+
+
+def test_of_pictures_that_came_together_one_that_flash_refuses_costs_no_other() -> None:
+    # Mutation: moving in what was laid down but couldn't be made durable.
+    disk = CrashDisk()
+    rig = Rig(disk)
+    syncs = iter([False, True, False])
+    disk.fail(lambda call: call.act == "sync" and ".obj" in call.path and next(syncs), DiskFault("worn"))
+    outcomes = rig.store.put_many([(picture(number), Purpose.PERCEPTION) for number in range(3)])
+    disk.heal()
+    assert [isinstance(outcome, NotKept) for outcome in outcomes] == [False, True, False]
+    assert rig.contents() == {content(0, 300), content(2, 300)}
+    assert not [name for name in disk.names("") if name.endswith(".tmp")]
+    assert rig.counts().dropped == {"disk_fault": 1}
+    rig.open()
+    assert rig.contents() == {content(0, 300), content(2, 300)}
