@@ -500,7 +500,7 @@ async def test_a_hint_that_comes_while_it_looks_is_a_reason_to_look_again(fleet:
     fleet.assign(fleet.release("1.0", 1, bytes(2 * BLOCK_BYTES)))
     source = Gated(fleet.source())
     async with on_trial(tmp_path, fleet, source=source) as road:
-        await asyncio.to_thread(source.reached.wait, 30)
+        assert await asyncio.to_thread(source.reached.wait, 30)
         assert road.updates.status().fetched == BLOCK_BYTES
         road.updates.hint()
         source.go.set()
@@ -553,7 +553,7 @@ async def test_a_download_ends_with_the_agent_even_where_its_source_goes_on(flee
     fleet.assign(fleet.release("1.0", 1, bytes(8 * BLOCK_BYTES)))
     source = Gated(fleet.source())
     async with on_trial(tmp_path, fleet, source=source) as road:
-        await asyncio.to_thread(source.reached.wait, 30)
+        assert await asyncio.to_thread(source.reached.wait, 30)
         road.work.cancel()
         await asyncio.wait({road.work})
         source.go.set()
@@ -565,7 +565,7 @@ async def test_a_read_that_waits_is_let_go_at_the_end(fleet: Fleet, tmp_path: Pa
     fleet.assign(fleet.release("1.0", 1, bytes(2 * BLOCK_BYTES)))
     source = LetGo(fleet.source())
     async with on_trial(tmp_path, fleet, source=source) as road:
-        await asyncio.to_thread(source.reached.wait, 30)
+        assert await asyncio.to_thread(source.reached.wait, 30)
         road.work.cancel()
         await asyncio.wait({road.work})
         await the_thread_ends()

@@ -83,6 +83,25 @@ async def test_a_running_agent_erases_what_it_has_for_a_purpose_and_goes_on(tmp_
     assert [(line["event"], purged["name"] in line["detail"]) for line in lines] == [("purged", True)]
 
 
+async def test_what_an_agents_purger_withholds_its_uplink_is_not_offered(tmp_path: Path) -> None:
+    # Mutation: a purger that withholds nothing from the agent's own spool.
+    daemon = Daemon(CONFIG, tmp_path, {})
+    async with at_work(daemon):
+        drives(daemon)
+        await until(lambda: durable(daemon) == TOLD)
+        keeper, purger = daemon._parts.keeper, daemon._parts._purger
+
+        def offers_driving() -> bool:
+            heads = [keeper.next_unsent(lane) for lane in Lane]
+            return any(ref is not None and ref.purpose is Purpose.DRIVING for ref in heads)
+
+        assert offers_driving()
+        purger._withhold({Purpose.DRIVING})
+        assert not offers_driving()
+        purger._withhold(set())
+        assert offers_driving()
+
+
 async def test_what_waits_in_memory_for_its_commit_is_erased_too(tmp_path: Path) -> None:
     daemon = Daemon(CONFIG, tmp_path / "state", {})
     async with at_work(daemon):
