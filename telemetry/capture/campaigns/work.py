@@ -16,7 +16,7 @@ from telemetry.capture.expressions import Condition
 from telemetry.capture.expressions.tree import Leaf, Window
 
 STEPS_PER_S: Final = 50
-"""A source's frames wait for others for 20 ms."""
+"""Without a bus time goes on in steps of 20 ms; a source's frames wait for others for 40 ms."""
 WINDOW: Final = 8.0
 THOUSAND_SAMPLES: Final = 1.0
 ANOMALY: Final = 2.0
