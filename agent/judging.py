@@ -9,7 +9,7 @@ from typing import Final, assert_never
 
 from agent.children import Child
 from agent.perception.settings import StartsChildren
-from agent.updates import Opinion
+from agent.updates.judge import Opinion
 from ecu.errors import EnvironmentFault
 from inference.errors import Party
 from inference.messages import FromJudge, JudgeFault, JudgeProgress, JudgeVerdict

@@ -18,6 +18,7 @@ from ota.kinds import Kind
 
 _CAPACITY: Final = 16 * 1024
 _MOST_ROLES: Final = 128
+_BOOTABLE: Final = "bootable/"
 
 
 class FloorsLost(OtaError):
@@ -87,11 +88,23 @@ class Floors:
         if self._releases.read_both() is None:
             self._releases.write_both(msgspec.json.encode({}))
 
-    def raise_release(self, kind: Kind, release: int) -> None:
-        """Durable in both twins when it returns. Only at the commit: until then the old one must stay bootable."""
+    def raise_release(self, kind: Kind, release: int, bootable_from: int = 0) -> None:
+        """Durable in both twins when it returns. Only at the commit: until then the old one must stay bootable.
+
+        `bootable_from` is what the release says of its kind: below that number nothing boots any more.
+        """
         floors = self._read_releases()
-        if release > floors.get(kind, 0):
-            self._releases.write_both(msgspec.json.encode({**floors, kind.value: release}))
+        raised = {
+            **floors,
+            kind.value: max(release, floors.get(kind, 0)),
+            _BOOTABLE + kind: max(bootable_from, floors.get(_BOOTABLE + kind, 0)),
+        }
+        if any(number > floors.get(name, 0) for name, number in raised.items()):
+            self._releases.write_both(msgspec.json.encode({name: number for name, number in raised.items() if number}))
+
+    def bootable_from(self, kind: Kind) -> int:
+        """The least release of the kind that may boot; 0 where all may, the factory's too."""
+        return self._read_releases().get(_BOOTABLE + kind, 0)
 
     def _read_releases(self) -> dict[str, int]:
         try:

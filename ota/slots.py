@@ -41,12 +41,22 @@ class SlotDamaged(OtaError):
     """What lies in the slot isn't what was installed there."""
 
 
-class Installed(msgspec.Struct, frozen=True):
-    """A release that lies whole in a slot. `digest` is its manifest's."""
+class Installed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A release that lies whole in a slot. `digest` is its manifest's; once it is kept, nothing of its kind below the
+    release `minimum_bootable` boots any more."""
 
     digest: str
     release: int
     title: str
+    minimum_bootable: int = 0
+
+
+class Boot(msgspec.Struct, frozen=True):
+    """One start of a release under trial, by the launcher. `ended` is how, as far as the launcher saw it: "" for one
+    that is under way, or was cut off with the computer's power."""
+
+    boot_id: str
+    ended: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,8 @@ class Damage:
 
 class BootRecord(msgspec.Struct, frozen=True):
     """Which slot is good, and how far the trial of the other one got. `spent_ns` is powered time in this state;
-    `words` say how the last trial ended."""
+    `words` say how the last trial ended. Below the release `bootable_from` nothing boots but to be updated. `boots` are
+    the launcher's, of this trial, oldest first."""
 
     v: int = 1
     good: Slot = Slot.FACTORY
@@ -69,6 +80,8 @@ class BootRecord(msgspec.Struct, frozen=True):
     spent_ns: int = 0
     slots: dict[Slot, Installed] = {}
     words: str = ""
+    bootable_from: int = 0
+    boots: list[Boot] = []
 
     def installed(self, slot: Slot) -> Installed | None:
         return self.slots.get(slot)
@@ -77,6 +90,11 @@ class BootRecord(msgspec.Struct, frozen=True):
     def spare(self) -> Slot:
         """The slot that the next release goes into: never the good one."""
         return Slot.B if self.good is Slot.A else Slot.A
+
+
+def installed_of(manifest: BundleManifest, manifest_bytes: bytes) -> Installed:
+    """What the boot record says of a slot that holds it whole."""
+    return Installed(bundle_digest(manifest_bytes), manifest.release, manifest.title)
 
 
 class Slots:
@@ -155,7 +173,7 @@ class Slots:
                 f"{manifest.title} is fetched, and the disk was full before it was complete: {error} What was fetched "
                 "is removed again; the installed release goes on."
             ) from error
-        return Installed(bundle_digest(manifest_bytes), manifest.release, manifest.title)
+        return installed_of(manifest, manifest_bytes)
 
     def give_back(self, slot: Slot) -> None:
         """Removes what an unfinished download left, so that its space is free again."""
@@ -171,8 +189,7 @@ class Slots:
         """The slot to boot, re-hashed just now: the good one. Where it is damaged, which `damage` then says, another
         that was good once, or the factory's."""
         words, good = "", self.record.good
-        once_good = [slot for slot in self.record.slots if slot not in (good, self.record.trial)]
-        for slot in (good, *once_good, Slot.FACTORY):
+        for slot in (good, *self._once_good(), Slot.FACTORY):
             try:
                 self.demand_bootable(slot)
             except SlotDamaged as damage:
@@ -184,6 +201,11 @@ class Slots:
                     self.write(msgspec.structs.replace(self.record, good=slot, words=words))
                 return slot
         raise AssertionError("the factory's slot always boots")
+
+    def _once_good(self) -> list[Slot]:
+        """Newest first: what is below the least that may boot gives way to what isn't."""
+        slots = [slot for slot in self.record.slots if slot not in (self.record.good, self.record.trial)]
+        return sorted(slots, key=lambda slot: -self.record.slots[slot].release)
 
     def demand_bootable(self, slot: Slot) -> None:
         """Every byte is what was installed, and can be read. Raises SlotDamaged."""

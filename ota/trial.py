@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from ecu.clock import SECOND_NS
 from ecu.disk import DiskFault, DiskFull
+from ota.attempts import verdict
 from ota.denied import Denied
 from ota.floors import Floors, FloorsLost
 from ota.kinds import Kind
-from ota.machine import ATTEMPTS, DEADLINES_NS, RESTS, Effect, Event, State, step
+from ota.machine import ATTEMPTS, DEADLINES_NS, INWARD, RESTS, WAYS, Effect, Event, State, Way, step
 from ota.slots import BootRecord, Installed, Slot, SlotDamaged, Slots
 
 SAVE_EVERY_NS: Final = 10 * SECOND_NS
 """How much powered time a power cut may give back to a deadline."""
-
-_INWARD: Final = {Effect.COUNT_ATTEMPT, Effect.MARK_GOOD, Effect.RAISE_FLOOR, Effect.DENY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,7 @@ class Trial:
         self._floors = floors
         self._denied = denied
         self._kind = kind
+        self._way = WAYS[kind]
         self._unsaved_ns = 0
 
     @property
@@ -64,23 +64,36 @@ class Trial:
 
     # --- starts -----------------------------------------------------------------------------------
 
-    def begin(self) -> tuple[Slot, Step | None]:
+    def begin(self, running: Slot = Slot.FACTORY) -> tuple[Slot, Step | None]:
         """At every start of the agent: the slot to boot and the step that a trial takes by it. Both slots are re-hashed
-        before anything runs from them."""
+        before anything runs from them. Of a kind that only another start can try, `running` is what was started."""
         good = settled(self._slots, self._floors, self._kind)
         if self.state in RESTS:
             return good, None
         if self._was_found_worse():
             return good, self.handle(Event.UNFIT, "it was found worse just before the agent began again")
+        if self._way is Way.STARTED and running is self.record.trial:
+            return good, self.handle(Event.STARTED, "it was started")
+        return good, self._begin_again()
+
+    def _begin_again(self) -> Step:
+        damage = self._damage()
+        if self.state is State.TRIAL:
+            # What was started ended, and what was good before runs again.
+            return self.handle(Event.DAMAGED, damage) if damage else self.handle(*verdict(self.record.boots))
         again = self.handle(Event.RESTARTED, "the agent began again")
         if self.record.attempts > ATTEMPTS:
-            return good, self.handle(Event.EXHAUSTED, f"the agent began again in each of {ATTEMPTS} attempts")
+            return self.handle(Event.EXHAUSTED, f"the agent began again in each of {ATTEMPTS} attempts")
+        return self.handle(Event.DAMAGED, damage) if damage else again
+
+    def _damage(self) -> str:
+        """What flash did to what is tried, in words; "" where it is whole."""
         assert self.record.trial is not None
         try:
             self._slots.demand_bootable(self.record.trial)
         except SlotDamaged as damage:
-            return good, self.handle(Event.DAMAGED, str(damage))
-        return good, again
+            return str(damage)
+        return ""
 
     def _was_found_worse(self) -> bool:
         """Whether a power cut came between its denial and the record of it. What can't be read says no: then it is
@@ -92,50 +105,61 @@ class Trial:
     # --- steps ------------------------------------------------------------------------------------
 
     def stage(self, slot: Slot, installed: Installed) -> Step:
-        """A sealed slot begins its trial. Raises DiskFull, and none is begun, where it couldn't be denied or kept."""
+        """A sealed slot begins its trial, or is kept at once. Raises DiskFull, and nothing is begun, where it couldn't
+        be denied or kept."""
         self._denied.make_room()
         self._floors.make_room()
-        slots = {**self.record.slots, slot: installed}
-        effects = step(self.state, Event.DOWNLOADED)[1]
         before = self.state
-        self._write(state=State.STAGED, trial=slot, attempts=1, slots=slots, words="")
-        return Step(before, Event.DOWNLOADED, State.STAGED, installed, effects, "")
+        after, effects = step(self._way, before, Event.DOWNLOADED)
+        if Effect.MARK_GOOD in effects:
+            self._keep(slot, installed, after, "it is whole")
+        else:
+            # Each start of what only a start can try is counted by whoever starts it.
+            attempts = 0 if self._way is Way.STARTED else 1
+            slots = {**self.record.slots, slot: installed}
+            self._write(state=after, trial=slot, attempts=attempts, boots=[], slots=slots, words="")
+        return Step(before, Event.DOWNLOADED, after, installed, _outward(effects), self.record.words)
 
     def handle(self, event: Event, words: str) -> Step:
         """Takes the step. Raises NoSuchStep for a bug."""
         before, release = self.state, self.release
-        after, effects = step(before, event)
+        after, effects = step(self._way, before, event)
         if Effect.DENY in effects and release is not None:
             self._denied.add(release.digest)
-        attempts = self.record.attempts + (Effect.COUNT_ATTEMPT in effects)
-        if Effect.MARK_GOOD in effects:
-            self._write(state=after, good=self.record.trial, trial=None, words=words)
+        if Effect.MARK_GOOD in effects and release is not None and self.record.trial is not None:
+            self._keep(self.record.trial, release, after, words)
         elif after in RESTS:
-            self._write(state=after, slots=self._without_trial(), trial=None, words=words)
+            self._write(state=after, slots=self._without_trial(), trial=None, boots=[], words=words)
         else:
+            attempts = self.record.attempts + (Effect.COUNT_ATTEMPT in effects)
             self._write(state=after, attempts=attempts, words=words)
-        if Effect.RAISE_FLOOR in effects and release is not None:
-            _raise_floor(self._floors, self._kind, release)
-        return Step(before, event, after, release, tuple(e for e in effects if e not in _INWARD), words)
+        return Step(before, event, after, release, _outward(effects), words)
 
     def spend(self, powered_ns: int) -> Step | None:
-        """Powered time with frames coming in; the step when that was too much of it for the state."""
+        """Eligible powered time; the step when that was too much of it for the state."""
         if self.state in RESTS:
             return None
         self._unsaved_ns += powered_ns
         spent_ns = self.record.spent_ns + self._unsaved_ns
-        if spent_ns >= DEADLINES_NS[self.state]:
+        if spent_ns >= DEADLINES_NS[self._way][self.state]:
             return self.handle(Event.EXPIRED, f"{self.state} lasted {spent_ns // SECOND_NS} s")
         if self._unsaved_ns >= SAVE_EVERY_NS:
             self._slots.write(msgspec.structs.replace(self.record, spent_ns=spent_ns))
             self._unsaved_ns = 0
         return None
 
+    def _keep(self, slot: Slot, release: Installed, after: State, words: str) -> None:
+        """Its slot becomes the good one, and then the floors rise to it."""
+        least = max(self.record.bootable_from, release.minimum_bootable)
+        slots = {**self.record.slots, slot: release}
+        self._write(state=after, good=slot, trial=None, boots=[], slots=slots, bootable_from=least, words=words)
+        _raise_floor(self._floors, self._kind, release)
+
     def _without_trial(self) -> dict[Slot, Installed]:
         """What was good once: only that may ever be booted in the good slot's place."""
         return {slot: installed for slot, installed in self.record.slots.items() if slot is not self.record.trial}
 
-    def _write(self, **changes: object) -> None:
+    def _write(self, **changes: Any) -> None:
         entered = changes.get("state", self.state) is not self.state
         if entered:
             self._unsaved_ns = 0
@@ -154,7 +178,24 @@ def settled(slots: Slots, floors: Floors, kind: Kind) -> Slot:
     return slots.settle()
 
 
+def below_bootable(slots: Slots, floors: Floors, kind: Kind) -> str:
+    """Why what is good may not run but to be updated, in words; "" where it may."""
+    good = slots.record.installed(slots.record.good)
+    least = slots.record.bootable_from
+    with contextlib.suppress(FloorsLost):
+        least = max(least, floors.bootable_from(kind))
+    release = good.release if good is not None else 0
+    if release >= least:
+        return ""
+    what = good.title if good is not None else f"the factory's {kind}"
+    return f"What is left is {what}, and a release that was kept since says that none below {least} may run any more."
+
+
+def _outward(effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
+    return tuple(effect for effect in effects if effect not in INWARD)
+
+
 def _raise_floor(floors: Floors, kind: Kind, kept: Installed) -> None:
     # Lost floors refuse whatever comes next. What is good already boots all the same.
     with contextlib.suppress(FloorsLost):
-        floors.raise_release(kind, kept.release)
+        floors.raise_release(kind, kept.release, kept.minimum_bootable)

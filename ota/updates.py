@@ -21,18 +21,18 @@ from ota.errors import MOST_WORDS, Attack, TrustError
 from ota.fetch import Watch, fetch_bundle, fetch_manifest, seal_bundle
 from ota.floors import Floors
 from ota.kinds import Kind
-from ota.machine import RESTS, Event, State
+from ota.machine import RESTS, WAYS, Event, State, Way
 from ota.manifest import decode_manifest
-from ota.slots import BootRecord, Installed, Slot, Slots
+from ota.slots import Installed, Slot, Slots
 from ota.source import Source
-from ota.trial import Step, Trial, settled
+from ota.trial import Step, Trial, below_bootable
 from ota.trust import Offer, Roots, Trust, Vehicle
 
-TRIED: Final = (Kind.MODEL, Kind.STATE)
-"""Kinds that are tried beside the live release before they are kept."""
-TAKEN: Final = (Kind.EVALUATION, Kind.CROPS, Kind.PLAN, Kind.CONFIG, Kind.CAMPAIGN)
-"""Kinds that take effect as soon as they are whole: what others are tried with, what may be learned, what signals mean
-and what is told of them."""
+TRIED: Final = (Kind.MODEL, Kind.STATE, Kind.CONFIG, Kind.RUNTIME)
+"""Kinds that are tried before they are kept."""
+TAKEN: Final = tuple(kind for kind in Kind if WAYS[kind] is Way.AT_ONCE)
+"""Kinds that take effect as soon as they are whole: what others are tried with, what may be learned, and what is told
+of signals."""
 
 
 class Want(StrEnum):
@@ -80,7 +80,7 @@ class Updates:
         self._audit = Audit(disk, clock, vehicle.name)
         self._trust = Trust(disk, roots, vehicle, self._floors, clock)
         self._slots = {kind: Slots(disk, kind) for kind in (*TRIED, *TAKEN)}
-        self._trials = {kind: Trial(self._slots[kind], self._floors, self._denied, kind) for kind in TRIED}
+        self._trials = {kind: Trial(its, self._floors, self._denied, kind) for kind, its in self._slots.items()}
         self._notice = notice
         self._tried: set[str] = set()
         # Until the first look after a start nobody has said otherwise.
@@ -89,18 +89,20 @@ class Updates:
 
     # --- starts and trials ------------------------------------------------------------------------
 
-    def begin(self) -> dict[Kind, tuple[Slot, Step | None]]:
-        """At the start, once: of each kind that is tried the slot to boot, and the step that a trial takes by it. What
-        they are tried with is looked after first."""
-        for taken in TAKEN:
-            settled(self._slots[taken], self._floors, taken)
-            self._tell_damage(taken)
-        return {kind: self._begin(kind) for kind in TRIED}
+    def begin(self, running: Slot = Slot.FACTORY) -> dict[Kind, tuple[Slot, Step | None]]:
+        """At the start, once: of each kind the slot to boot, and the step that a trial takes by it. What they are tried
+        with is looked after first. `running` is the runtime's slot that this process was started from."""
+        return {kind: self._begin(kind, running) for kind in (*TAKEN, *TRIED)}
 
-    def _begin(self, kind: Kind) -> tuple[Slot, Step | None]:
-        slot, step = self._trials[kind].begin()
+    def _begin(self, kind: Kind, running: Slot) -> tuple[Slot, Step | None]:
+        slot, step = self._trials[kind].begin(running)
         self._tell_damage(kind)
         return slot, self._told(kind, step)
+
+    def below_bootable(self) -> str:
+        """Why this vehicle may do nothing but be updated, in words; "" where it may run."""
+        below = (below_bootable(self._slots[kind], self._floors, kind) for kind in TRIED)
+        return next((words for words in below if words), "")
 
     def handle(self, kind: Kind, event: Event, words: str) -> Step:
         step = self._trials[kind].handle(event, words)
@@ -139,7 +141,7 @@ class Updates:
         # One that was damaged here is whole again after the next download.
         if step.state is State.INCONCLUSIVE and step.event is not Event.DAMAGED and step.release is not None:
             self._tried.add(step.release.digest)
-        if step.before is not step.state:
+        if step.before is not step.state or step.event is Event.DOWNLOADED:
             self._say(Notice(step.state, kind, step.release, None, step.words or step.event))
         return step
 
@@ -166,7 +168,7 @@ class Updates:
         return tuple(sorted(new, key=lambda offer: offer.kind in TRIED))
 
     def install(self, source: Source, offer: Offer, watch: Watch) -> Step | None:
-        """Fetches and seals the release in the spare slot; the step of its trial, None where nothing is tried.
+        """Fetches and seals the release in the spare slot; the step that it takes by it.
 
         Raises TrustError for a bundle that isn't what was signed: nothing of it stays.
         """
@@ -182,10 +184,7 @@ class Updates:
             self._refused(offer.kind, refusal)
             raise
         self._refusals.pop(offer.kind, None)
-        if offer.kind in TRIED:
-            return self._told(offer.kind, self._trials[offer.kind].stage(slot, installed))
-        self._take(offer.kind, slot, installed)
-        return None
+        return self._told(offer.kind, self._trials[offer.kind].stage(slot, installed))
 
     @property
     def is_trial_wanted(self) -> bool:
@@ -216,12 +215,6 @@ class Updates:
             return Want.DENIED
         self._floors.demand_newer(offer.kind, offer.release, good.release if good is not None else 0)
         return Want.TRIED if offer.sha256 in self._tried else Want.NEW
-
-    def _take(self, kind: Kind, slot: Slot, installed: Installed) -> None:
-        slots = self._slots[kind]
-        slots.write(BootRecord(good=slot, slots={**slots.record.slots, slot: installed}))
-        self._floors.raise_release(kind, installed.release)
-        self._say(Notice(State.COMMITTED, kind, installed, None, "it is whole"))
 
     def _refused(self, kind: Kind | None, refusal: TrustError) -> None:
         """Of one release, or of the whole look. Once for the same words: a repository under attack is looked at again

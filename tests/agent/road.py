@@ -157,7 +157,7 @@ class Road:
     async def thread_idle(self) -> None:
         """Whatever the thread that looks and installs was asked for so far is done, and so is what comes of that."""
         for _ in range(3):
-            await self.updates._do(lambda: None)
+            await self.updates.do(lambda: None)
 
 
 @asynccontextmanager

@@ -17,13 +17,13 @@ import pytest
 from agent.updates import (
     HINTS_APART_NS,
     MOST_DOUBLINGS,
-    MOST_WORDS,
     TICK_NS,
     NoWayBack,
 )
+from agent.updates.conduct import MOST_WORDS
 from ecu.clock import SECOND_NS
 from ota.kinds import Kind
-from ota.machine import DEADLINES_NS, Event, State
+from ota.machine import DEADLINES_NS, Event, State, Way
 from ota.manifest import BLOCK_BYTES
 from ota.source import Source
 from tests.agent.puppets import PuppetWorker
@@ -182,7 +182,7 @@ async def test_a_computer_that_sleeps_spends_nothing_of_a_deadline(fleet: Fleet,
     fleet.assign(fleet.release("1.0", 1))
     async with on_trial(tmp_path, fleet) as road:
         await in_shadow(road)
-        await road.tick(2 * DEADLINES_NS[State.SHADOW])
+        await road.tick(2 * DEADLINES_NS[Way.BESIDE][State.SHADOW])
         road.judge.says(Event.UNDECIDED)
         await road.tick()
         assert "the judge says" in (await road.until_noticed("inconclusive")).words
@@ -196,7 +196,7 @@ async def test_a_state_lasts_as_long_as_its_deadline_in_seconds_with_frames(
     async with on_trial(tmp_path, fleet, [PuppetWorker.hangs]) as road:
         await road.until_noticed("staged")
         await road.tick()
-        for _ in range(DEADLINES_NS[State.STAGED] // SECOND_NS):
+        for _ in range(DEADLINES_NS[Way.BESIDE][State.STAGED] // SECOND_NS):
             assert road.told("inconclusive") is None
             await road.frames(int(flow))
             await road.tick()
@@ -209,7 +209,7 @@ async def test_a_word_that_comes_with_the_deadline_comes_too_late(fleet: Fleet, 
     fleet.assign(fleet.release("1.0", 1))
     async with on_trial(tmp_path, fleet, [PuppetWorker.hangs]) as road:
         await road.until_noticed("staged")
-        for _ in range(DEADLINES_NS[State.STAGED] // SECOND_NS - 1):
+        for _ in range(DEADLINES_NS[Way.BESIDE][State.STAGED] // SECOND_NS - 1):
             await road.frames(1)
             await road.tick()
         (watch,) = road.overheard.watches

@@ -12,14 +12,16 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from ecu.crashdisk import CrashDisk
 from ota.denied import Denied
+from ota.errors import MOST_WORDS
 from ota.floors import Floors
 from ota.kinds import Kind
 from ota.machine import Event, State
-from ota.slots import BootRecord, Installed, Slot, Slots
+from ota.slots import Boot, BootRecord, Installed, Slot, Slots
 from ota.trial import Trial
 
 VECTOR: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors/ota/boot-record.json").read_text())
@@ -33,6 +35,14 @@ RECORD = BootRecord(
         Slot.A: Installed("a" * 64, 4, "model drive 1.0 (release 4)"),
         Slot.B: Installed("b" * 64, 5, "model drive 1.1 (release 5)"),
     },
+)
+"""As the first version of it wrote it."""
+WHOLE = msgspec.structs.replace(
+    RECORD,
+    state=State.TRIAL,
+    bootable_from=3,
+    boots=[Boot("0f7ee2a6-7a0f-4a5e-9f0c-0a4d1c9b2a11", "exit 1"), Boot("0f7ee2a6-7a0f-4a5e-9f0c-0a4d1c9b2a11")],
+    slots={**RECORD.slots, Slot.B: Installed("b" * 64, 5, "model drive 1.1 (release 5)", 3)},
 )
 
 
@@ -53,7 +63,7 @@ def on_disk(payload: bytes) -> CrashDisk:
 
 def test_what_is_written_is_the_golden_vector() -> None:
     disk = CrashDisk()
-    Slots(disk, Kind.MODEL).write(RECORD)
+    Slots(disk, Kind.MODEL).write(WHOLE)
     for number in (0, 1):
         written = disk.read(f"model/boot.{number}")
         assert written == block(VECTOR["payload"].encode(), number)
@@ -62,13 +72,24 @@ def test_what_is_written_is_the_golden_vector() -> None:
 
 def test_every_write_goes_to_both_files() -> None:
     disk = on_disk(b"{}")
-    Slots(disk, Kind.MODEL).write(RECORD)
+    Slots(disk, Kind.MODEL).write(WHOLE)
     assert all(VECTOR["payload"].encode() in disk.read(f"model/boot.{number}") for number in (0, 1))
 
 
-def test_the_golden_vector_is_read() -> None:
-    slots = Slots(on_disk(VECTOR["payload"].encode()), Kind.MODEL)
-    assert (slots.record, slots.lost) == (RECORD, False)
+@pytest.mark.parametrize(("vector", "record"), [("payload", WHOLE), ("earlier", RECORD)])
+def test_the_golden_vectors_are_read(vector: str, record: BootRecord) -> None:
+    slots = Slots(on_disk(VECTOR[vector].encode()), Kind.MODEL)
+    assert (slots.record, slots.lost) == (record, False)
+
+
+def test_the_longest_record_there_can_be_fits_its_block() -> None:
+    disk = CrashDisk()
+    its = Installed("f" * 64, 1 << 53, "x" * 160, 1 << 53)
+    boots = [Boot("f" * 36, "x" * 64)] * 8
+    words = "\U0001f697" * 5_000
+    record = msgspec.structs.replace(WHOLE, slots={Slot.A: its, Slot.B: its}, boots=boots, words=words)
+    Slots(disk, Kind.MODEL).write(record)
+    assert len(Slots(disk, Kind.MODEL).record.words) == MOST_WORDS
 
 
 def test_the_page_shows_the_golden_vectors_heads() -> None:
@@ -81,17 +102,18 @@ def test_the_page_shows_the_golden_vectors_heads() -> None:
 def test_what_a_later_release_added_is_ignored_and_what_an_earlier_one_lacked_has_its_value() -> None:
     payload = json.loads(VECTOR["payload"]) | {"mood": "sunny"}
     payload["slots"]["a"]["colour"] = "red"
-    assert Slots(on_disk(json.dumps(payload).encode()), Kind.MODEL).record == RECORD
+    assert Slots(on_disk(json.dumps(payload).encode()), Kind.MODEL).record == WHOLE
     bare = Slots(on_disk(b"{}"), Kind.MODEL).record
     assert (bare.v, bare.good, bare.trial, bare.state) == (1, Slot.FACTORY, None, State.COMMITTED)
     assert (bare.attempts, bare.spent_ns, bare.slots, bare.words) == (0, 0, {}, "")
+    assert (bare.bootable_from, bare.boots) == (0, [])
 
 
 @pytest.mark.parametrize(
     "words", ["x" * 100_000, "\x00" * 5_000, "\U0001f697" * 5_000, "\udcff\x1b[2J\n", '"\\' * 5_000]
 )
 def test_whatever_a_trial_ends_with_its_end_is_recorded(words: str) -> None:
-    disk = on_disk(VECTOR["payload"].encode())
+    disk = on_disk(VECTOR["earlier"].encode())
     slots = Slots(disk, Kind.MODEL)
     Trial(slots, Floors(disk), Denied(disk), Kind.MODEL).handle(Event.FAILED, words)
     record = Slots(disk, Kind.MODEL).record
@@ -101,7 +123,7 @@ def test_whatever_a_trial_ends_with_its_end_is_recorded(words: str) -> None:
 
 
 def test_whoever_empties_a_slot_under_trial_ends_its_trial() -> None:
-    disk = on_disk(VECTOR["payload"].encode())
+    disk = on_disk(VECTOR["earlier"].encode())
     Slots(disk, Kind.MODEL).empty(Slot.B)
     record = Slots(disk, Kind.MODEL).record
     assert (record.trial, record.state, set(record.slots)) == (None, State.INCONCLUSIVE, {Slot.A})

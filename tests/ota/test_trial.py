@@ -10,7 +10,7 @@ from ecu.crashdisk import CrashDisk
 from ota.denied import Denied
 from ota.floors import Floors
 from ota.kinds import Kind
-from ota.machine import DEADLINES_NS, RESTS, Effect, Event, State
+from ota.machine import DEADLINES_NS, RESTS, Effect, Event, State, Way
 from ota.slots import Installed, Slots
 from ota.trial import SAVE_EVERY_NS, Step, Trial
 
@@ -29,7 +29,7 @@ def staged(disk: CrashDisk) -> Trial:
 
 
 def spent_until_it_expires(trial: Trial, powered_ns: int) -> tuple[int, Step]:
-    for spent_ns in range(powered_ns, 2 * max(DEADLINES_NS.values()), powered_ns):
+    for spent_ns in range(powered_ns, 2 * max(DEADLINES_NS[Way.BESIDE].values()), powered_ns):
         if (step := trial.spend(powered_ns)) is not None:
             return spent_ns, step
     raise AssertionError("it never expires")
@@ -47,7 +47,7 @@ def test_a_state_is_left_when_its_powered_time_is_spent_and_not_before(state: St
     assert trial.state is state
     spent_ns, step = spent_until_it_expires(trial, seconds * SECOND_NS)
     assert (step.event, step.state) == (Event.EXPIRED, State.INCONCLUSIVE)
-    assert spent_ns - seconds * SECOND_NS < DEADLINES_NS[state] <= spent_ns
+    assert spent_ns - seconds * SECOND_NS < DEADLINES_NS[Way.BESIDE][state] <= spent_ns
     assert RELEASE.digest not in Denied(disk)
 
 
@@ -62,7 +62,7 @@ def test_a_kill_gives_back_no_more_than_what_wasnt_saved(seconds: int, before: i
     again = opened(disk)
     saved_ns = again.record.spent_ns
     assert spent_ns - SAVE_EVERY_NS < saved_ns <= spent_ns
-    assert spent_until_it_expires(again, SECOND_NS)[0] == DEADLINES_NS[State.STAGED] - saved_ns
+    assert spent_until_it_expires(again, SECOND_NS)[0] == DEADLINES_NS[Way.BESIDE][State.STAGED] - saved_ns
 
 
 def test_a_rest_spends_nothing_and_writes_nothing() -> None:
@@ -70,7 +70,7 @@ def test_a_rest_spends_nothing_and_writes_nothing() -> None:
     trial = staged(disk)
     trial.handle(Event.CANCELLED, "")
     calls = len(disk.calls)
-    assert trial.spend(10 * max(DEADLINES_NS.values())) is None
+    assert trial.spend(10 * max(DEADLINES_NS[Way.BESIDE].values())) is None
     assert len(disk.calls) == calls
 
 

@@ -9,6 +9,6 @@ from tests.sabotage.afterimport import after, put
 CLAIM = "a signed release tried beside the live model"
 
 
-@after("agent.updates")
-def nothing_is_ever_proven(updates: Any) -> None:
-    put(updates.UpdateSide, "_proof", lambda self: None)
+@after("agent.updates.beside")
+def nothing_is_ever_proven(beside: Any) -> None:
+    put(beside.Beside, "seen", lambda self, ground, state: None)

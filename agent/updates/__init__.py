@@ -1,0 +1,30 @@
+"""Releases on the vehicle: side.py looks, fetches and makes each step durable. What a trial takes beyond flash is for
+conductors, one a way of trying: beside.py, applied.py, started.py.
+"""
+
+from agent.updates.applied import Applied, Use, User
+from agent.updates.beside import Beside
+from agent.updates.conduct import HINTS_APART_NS, TICK_NS, Attempt, Conductor, NoWayBack, TrialRules
+from agent.updates.judge import Judge, Opinion
+from agent.updates.side import MOST_DOUBLINGS, SMALL, UpdateSide
+from agent.updates.started import Started, Starter
+
+__all__ = [
+    "HINTS_APART_NS",
+    "MOST_DOUBLINGS",
+    "SMALL",
+    "TICK_NS",
+    "Applied",
+    "Attempt",
+    "Beside",
+    "Conductor",
+    "Judge",
+    "NoWayBack",
+    "Opinion",
+    "Started",
+    "Starter",
+    "TrialRules",
+    "UpdateSide",
+    "Use",
+    "User",
+]
