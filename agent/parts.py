@@ -52,7 +52,8 @@ from agent.redactor.pictures import ANSWER_WITHIN_S
 from agent.report import report_of
 from agent.signals.room import SignalRoom, signal_settings
 from agent.status import AgentStatus
-from agent.updates import TrialRules, UpdateSide
+from agent.updates import Applied, TrialRules, UpdateSide
+from agent.uses import Use
 from ecu.clock import MILLISECOND_NS, SECOND_NS, OffsetClock, SteppingClock, SystemClock, boot_id
 from ecu.disk import RealDisk, state_folder
 from ecu.keys import FileKeyStore
@@ -255,6 +256,7 @@ class Parts:
             self._hears.on_update,
             source.bulk(),
             cloud.until_releases_let,
+            [Applied(Kind.CONFIG, self)],
         )
 
     def factory(self) -> dict[Kind, Path]:
@@ -272,8 +274,12 @@ class Parts:
         """What tells states; None where the owner wants none, and then whatever was released isn't run, either."""
         return self._package(Kind.STATE) if self.config.perception.states else None
 
-    def _signed(self, kind: Kind) -> Path | None:
-        return self.updates.taken(kind) if self.updates is not None else None
+    def _signed(self, kind: Kind) -> tuple[Path, ...]:
+        return self.updates.taken(kind) if self.updates is not None else ()
+
+    def use_of(self, folder: Path) -> tuple[Use, str]:
+        """Of a config's release, by who uses it."""
+        return self.room.use_of(folder)
 
     # --- learning ---------------------------------------------------------------------------------
 
@@ -301,8 +307,7 @@ class Parts:
         return self.privacy.forbids(Learned) is None
 
     def _plan_file(self) -> Path | None:
-        folder = self.updates.taken(Kind.PLAN) if self.updates is not None else None
-        return None if folder is None else folder / PLAN_FILE
+        return next((folder / PLAN_FILE for folder in self._signed(Kind.PLAN)), None)
 
     # --- pictures ---------------------------------------------------------------------------------
 

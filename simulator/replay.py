@@ -111,7 +111,7 @@ class _Replay:
         )
         privacy = Privacy(config.privacy, same_each_time)
         self._room = SignalRoom(
-            scratch, signal_settings(config, realtime=False), lambda _: None, self._clock, lambda: 0,
+            scratch, signal_settings(config, realtime=False), lambda _: (), self._clock, lambda: 0,
             Supervision(Random(0), os.environ), lambda _t_ns, _values: None, lambda _record: None,
             lambda _why, _t_ns, _before, _after: None, lambda what, detail: self._faults.append(f"{what}: {detail}"),
         )  # fmt: skip

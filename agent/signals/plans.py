@@ -1,66 +1,58 @@
-"""Which signal plan is in use: the one that was signed last, of those that the signals process could use.
+"""Which signal plan is in use: of the signed ones the first that the signals process can use, else the owner's own.
 
-As with campaigns, a release that can't be used leaves its predecessor in use, over restarts too; the owner's own file
-counts until something is signed.
+A release is tried by being used (kind `config`): the one under trial goes before the one that was kept.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
-
-from ecu.disk import DiskError, RealDisk, replace_file
 
 PLAN_FILE: Final = "signals.plan"
 
 
 class PlanShelf:
-    """`signed` is the newest release's folder, None before the first; `own` the owner's file, empty for none. `folder`
-    holds what was in use last. `refused` says why the newest isn't, empty when it is."""
+    """`signed` are the folders of the releases to use, in their order; `own` the owner's file, empty for none."""
 
-    def __init__(self, folder: Path, signed: Callable[[], Path | None], own: str) -> None:
-        self.refused = ""
-        self._folder = folder
+    def __init__(self, signed: Callable[[], Sequence[Path]], own: str) -> None:
         self._signed = signed
         self._own = own
-        self._refused = {b""}
-        """Digests of those that can't be used; of none at all, too."""
+        self._ready = b""
+        self._refused: dict[bytes, str] = {b"": "it holds no signals.plan that can be read"}
+        """Why they can't be used, by digest; also of none at all."""
 
     def path(self) -> str:
         """The file to use now; empty where there is none yet."""
-        signed = (path for path in (self._newest(), self._kept) if path is not None)
-        return next((str(path) for path in signed if _digest(path) not in self._refused), self._own)
+        return next((str(path) for path in self._paths() if _digest(path) not in self._refused), self._own)
+
+    @property
+    def refused(self) -> str:
+        """Why the first isn't in use; empty when it is, and when it wasn't looked at yet."""
+        return next((self._refused.get(_digest(path), "") for path in self._paths()), "")
 
     def refuse(self, path: str, why: str) -> bool:
         """It can't be used. False for the owner's own: then it is his to mend."""
-        if path not in (str(self._newest()), str(self._kept)):
+        if path not in map(str, self._paths()):
             return False
-        self._refused.add(_digest(Path(path)))
-        self.refused = why
+        self._refused[_digest(Path(path))] = why
         return True
 
     def settle(self, path: str) -> None:
-        """It is in use: if it was signed, it is kept beside, since its release's folder is written over one day."""
-        newest = self._newest()
-        if newest is None or path != str(newest):
-            return
-        self.refused = ""
-        if _digest(newest) == _digest(self._kept):
-            return
-        try:
-            replace_file(RealDisk(self._folder), PLAN_FILE, newest.read_bytes())
-        except (DiskError, OSError) as error:
-            self.refused = f"The plan in use couldn't be kept: {error}"
+        """Its process is ready."""
+        self._ready = _digest(Path(path))
 
-    @property
-    def _kept(self) -> Path:
-        return self._folder / PLAN_FILE
+    def is_ready(self, folder: Path) -> bool:
+        """Whether the plan in that folder is the one that a process was last ready with."""
+        return self._ready == _digest(folder / PLAN_FILE) != b""
 
-    def _newest(self) -> Path | None:
-        folder = self._signed()
-        return None if folder is None else folder / PLAN_FILE
+    def why_not(self, folder: Path) -> str:
+        """Why the plan in that folder can't be used; empty where it can, or nobody has tried."""
+        return self._refused.get(_digest(folder / PLAN_FILE), "")
+
+    def _paths(self) -> list[Path]:
+        return [folder / PLAN_FILE for folder in self._signed()]
 
 
 def _digest(path: Path) -> bytes:

@@ -4,7 +4,7 @@ goes."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from agent.signals.messages import Admission, PicturesWanted, TimeHeard, Work
 from agent.signals.plans import PlanShelf
 from agent.signals.seen import SeenSignals
 from agent.signals.side import SignalSide, SignalSideStatus
+from agent.uses import Use
 from ecu.clock import SECOND_NS, Clock
 from ecu.disk import RealDisk, state_folder
 from inference.messages import Seen
@@ -93,8 +94,8 @@ class SignalRoomStatus:
     plan_fault: str = ""
 
 
-Signed = Callable[[Kind], Path | None]
-"""Where the signed release of that kind lies; None before the first."""
+Signed = Callable[[Kind], Sequence[Path]]
+"""Where the signed releases of that kind lie, in the order in which they are to be used; none before the first."""
 
 
 class SignalRoom:
@@ -126,11 +127,11 @@ class SignalRoom:
         state_folder(self._folder)
         self._shelf = CampaignShelf(
             RealDisk(self._folder),
-            partial(signed, Kind.CAMPAIGN),
+            lambda: next(iter(signed(Kind.CAMPAIGN)), None),
             Path(settings.campaigns) if settings.campaigns else None,
         )
         self._seen = SeenSignals(settings.camera)
-        self._plans = PlanShelf(self._folder, partial(signed, Kind.CONFIG), settings.plan)
+        self._plans = PlanShelf(partial(signed, Kind.CONFIG), settings.plan)
         self._plan = self._plans.path()
         self._side = SignalSide(self._work, self._shelf, self, supervision, on_health)
         self._is_on = False
@@ -184,6 +185,12 @@ class SignalRoom:
         for said in values:
             self._on_values(said.t_ns, said.values)
         return records
+
+    def use_of(self, folder: Path) -> tuple[Use, str]:
+        """How far the plan in that release's folder has got."""
+        if why := self._plans.why_not(folder):
+            return Use.REFUSED, why
+        return (Use.USED if self._plans.is_ready(folder) else Use.AWAITED), ""
 
     def status(self) -> SignalRoomStatus:
         side = self._side.status() if self._is_on else None

@@ -2,7 +2,7 @@
 conductors, one a way of trying: beside.py, applied.py, started.py.
 """
 
-from agent.updates.applied import Applied, Use, User
+from agent.updates.applied import Applied, User
 from agent.updates.beside import Beside
 from agent.updates.conduct import HINTS_APART_NS, TICK_NS, Attempt, Conductor, NoWayBack, TrialRules
 from agent.updates.judge import Judge, Opinion
@@ -25,6 +25,5 @@ __all__ = [
     "Starter",
     "TrialRules",
     "UpdateSide",
-    "Use",
     "User",
 ]

@@ -5,22 +5,14 @@ Whoever uses it says whether it can, and goes on with the one before where it ca
 
 from __future__ import annotations
 
-from enum import Enum, auto
 from pathlib import Path
 from typing import Protocol
 
 from agent.updates.conduct import Ground
+from agent.uses import Use
 from ecu.clock import SECOND_NS
 from ota.kinds import Kind
 from ota.machine import Effect, Event, State
-
-
-class Use(Enum):
-    """How far whoever uses releases of the kind has got with one of them."""
-
-    AWAITED = auto()  # it hasn't looked yet, or isn't running
-    REFUSED = auto()  # it can't be used
-    USED = auto()
 
 
 class User(Protocol):

@@ -37,7 +37,7 @@ from telemetry.uplink.allowance import Held
 MOST_DOUBLINGS: Final = 4
 """Of the pause between two looks, while each fetches what is then refused or has no room: somebody pays for it."""
 SMALL: Final = (Kind.CAMPAIGN,)
-"""Kinds that wait for no other network: one may take a danger away."""
+"""Kinds that wait for no other network, and for no trial: one may take a danger away."""
 _JUDGED_BY: Final = {Kind.MODEL: Kind.EVALUATION, Kind.STATE: Kind.CROPS}
 
 log = structlog.get_logger()
@@ -115,12 +115,13 @@ class UpdateSide:
         """The good slot's: what perception starts with, and a candidate is compared to."""
         return self._released(kind, self.record(kind).good) or self._factory[kind]
 
-    def taken(self, kind: Kind) -> Path | None:
-        """The folder of the release that whoever uses that kind is to use now: the one under trial where it is tried
-        by being applied, else the good one; None before the first."""
+    def taken(self, kind: Kind) -> tuple[Path, ...]:
+        """The folders of the releases that whoever uses that kind is to use now, in this order: the one under trial
+        where it is tried by being applied, and the good one."""
         record = self.record(kind)
         applied = record.trial if WAYS[kind] is Way.APPLIED else None
-        return self._released(kind, applied or record.good)
+        folders = (self._released(kind, slot) for slot in (applied, record.good) if slot is not None)
+        return tuple(folder for folder in folders if folder is not None)
 
     def below_bootable(self) -> str:
         """Why this vehicle is to do nothing but to be updated, in words; "" where it may run."""
@@ -212,7 +213,7 @@ class UpdateSide:
     async def _install(self, offer: Offer) -> None:
         async with self._one_step:
             # A trial's steps can't wait for a download, and what it is judged by stays what it was.
-            if self._state in RESTS:
+            if self._state in RESTS or offer.kind in SMALL:
                 self._kind = offer.kind if offer.kind in self._conductors else self._kind
                 source = self._source if offer.kind in SMALL else self._bulk
                 await self._act(await self.do(self._updates.install, source, offer, self._watch))
@@ -285,6 +286,9 @@ class UpdateSide:
             # The audit told whoever reports.
             if effect is not Effect.REPORT:
                 await self._conductors[self._kind].act(self, self._kind, effect)
+        if step.before not in RESTS and step.state in RESTS:
+            # What waited for the end of this trial can come now.
+            self.hint()
 
     # --- as the conductors' Ground ----------------------------------------------------------------
 
@@ -316,7 +320,7 @@ class UpdateSide:
     def evaluation(self, kind: Kind) -> Path | None:
         slots = self._updates.slots(_JUDGED_BY[kind])
         slots.demand_bootable(slots.record.good)
-        return self.taken(_JUDGED_BY[kind])
+        return self._released(_JUDGED_BY[kind], slots.record.good)
 
     # --- inside -----------------------------------------------------------------------------------
 

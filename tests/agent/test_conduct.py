@@ -69,7 +69,7 @@ async def test_what_tells_states_is_tried_beside_the_live_model_and_judged_by_cr
     async with on_trial(tmp_path, fleet) as road:
         await taken_over(road)
         live, candidate, judged_by = road.judge.asked[0]
-        assert (live, judged_by) == (tmp_path, road.updates.taken(Kind.CROPS))
+        assert (live, judged_by) == (tmp_path, *road.updates.taken(Kind.CROPS))
         # The objects are found by what finds them for the live worker, too.
         tried = road.candidate
         assert tried.states == candidate == tmp_path / "updates/state/a/files"
@@ -127,11 +127,25 @@ async def test_a_trial_whose_kind_the_owner_turned_off_is_given_up_but_not_denie
 async def test_a_plan_takes_effect_as_soon_as_it_is_whole(fleet: Fleet, tmp_path: Path) -> None:
     fleet.assign(fleet.release("1.0", 1, kind=Kind.PLAN, files={"plan.json": b"{}"}))
     async with on_trial(tmp_path, fleet) as road:
-        assert road.updates.taken(Kind.PLAN) is None
+        assert road.updates.taken(Kind.PLAN) == ()
         await road.until_noticed("committed", "plan")
-        folder = road.updates.taken(Kind.PLAN)
-        assert folder is not None
+        (folder,) = road.updates.taken(Kind.PLAN)
         assert (folder / "plan.json").read_bytes() == b"{}"
+
+
+async def test_a_campaign_waits_for_no_trial_and_leaves_it_as_it_is(fleet: Fleet, tmp_path: Path) -> None:
+    one = fleet.release("1.0", 1)
+    fleet.assign(one)
+    async with on_trial(tmp_path, fleet) as road:
+        await in_shadow(road, "1.0")
+        fleet.assign(one, fleet.release("1.0", 1, kind=Kind.CAMPAIGN), fleet.release("1.0", 1, kind=Kind.PLAN))
+        await road.look_again()
+        await road.until_noticed("committed", "campaign")
+        assert road.told("committed", "plan") is None
+        road.judge.says(Event.UNDECIDED)
+        await road.until_noticed("inconclusive", "1.0")
+        await road.look_again()
+        await road.until_noticed("committed", "plan")
 
 
 async def test_a_trial_isnt_put_away_with_the_one_before_it(fleet: Fleet, tmp_path: Path) -> None:

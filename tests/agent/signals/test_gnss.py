@@ -128,7 +128,7 @@ async def test_a_receiver_alone_is_heard_by_an_agent_that_keeps_zones(tmp_path: 
     values: dict[str, float] = {}
     ill: list[str] = []
     room = SignalRoom(
-        tmp_path, signal_settings(config, realtime=True), lambda _: None, SystemClock(), lambda: 0,
+        tmp_path, signal_settings(config, realtime=True), lambda _: (), SystemClock(), lambda: 0,
         Supervision(Random(1), dict(os.environ)), lambda _, told: values.update(told), lambda _: None,
         lambda _why, _t_ns, _before, _after: None, lambda what, detail: ill.append(f"{what}: {detail}"),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which plan is in use: the one that was signed last and could be used, whatever becomes of later ones."""
+"""Which plan is in use: of the signed ones the first that can be used, and the owner's own where none can."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ from pathlib import Path
 import pytest
 
 from agent.signals.plans import PLAN_FILE, PlanShelf
+from telemetry.signals import plan
 
 
 class Releases:
-    """Two slots, written over in turn."""
+    """Folders of releases, the one under trial first."""
 
     def __init__(self, root: Path) -> None:
-        self.newest: Path | None = None
+        self.folders: list[Path] = []
         self._root = root
-        self._number = 0
 
-    def sign(self, plan: bytes) -> None:
-        self.newest = self._root / "ab"[self._number % 2]
-        self._number += 1
-        self.newest.mkdir(exist_ok=True)
-        (self.newest / PLAN_FILE).write_bytes(plan)
-
-    def where(self) -> Path | None:
-        return self.newest
+    def sign(self, plan: bytes | None) -> Path:
+        folder = self._root / f"release-{len(self.folders)}"
+        folder.mkdir()
+        if plan is not None:
+            (folder / PLAN_FILE).write_bytes(plan)
+        self.folders.insert(0, folder)
+        return folder
 
 
 @pytest.fixture
@@ -33,13 +32,16 @@ def releases(tmp_path: Path) -> Releases:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path, releases: Releases) -> PlanShelf:
-    (tmp_path / "kept").mkdir()
-    return PlanShelf(tmp_path / "kept", releases.where, "own.plan")
+def shelf(releases: Releases) -> PlanShelf:
+    return PlanShelf(lambda: releases.folders, "own.plan")
 
 
 def in_use(shelf: PlanShelf) -> bytes:
     return Path(shelf.path()).read_bytes()
+
+
+def test_the_file_has_the_name_that_plans_have() -> None:
+    assert plan.PLAN_FILE == PLAN_FILE
 
 
 def test_the_owners_file_counts_until_something_is_signed(shelf: PlanShelf, releases: Releases) -> None:
@@ -49,51 +51,41 @@ def test_the_owners_file_counts_until_something_is_signed(shelf: PlanShelf, rele
     assert in_use(shelf) == b"one"
 
 
-def test_one_that_cannot_be_used_leaves_the_last_one_in_use_over_a_start(
-    shelf: PlanShelf, releases: Releases, tmp_path: Path
-) -> None:
-    releases.sign(b"one")
-    shelf.settle(shelf.path())
-    releases.sign(b"bad")
+def test_one_that_cannot_be_used_leaves_the_last_one_in_use(shelf: PlanShelf, releases: Releases) -> None:
+    one = releases.sign(b"one")
+    bad = releases.sign(b"bad")
+    assert not shelf.is_ready(bad)
     assert shelf.refuse(shelf.path(), "group 0: no CAN id")
     assert (in_use(shelf), shelf.refused) == (b"one", "group 0: no CAN id")
-    again = PlanShelf(tmp_path / "kept", releases.where, "own.plan")
+    assert (shelf.why_not(bad), shelf.why_not(one)) == ("group 0: no CAN id", "")
+    again = PlanShelf(lambda: releases.folders, "own.plan")
     assert in_use(again) == b"bad", "a later version may take it"
-    assert again.refuse(again.path(), "no")
-    assert in_use(again) == b"one"
+
+
+def test_a_plan_is_in_use_once_its_process_is_ready_and_not_before(shelf: PlanShelf, releases: Releases) -> None:
+    one = releases.sign(b"one")
+    assert not shelf.is_ready(one)
+    shelf.settle(shelf.path())
+    assert shelf.is_ready(one)
+    two = releases.sign(b"two")
+    assert shelf.is_ready(one)
+    assert not shelf.is_ready(two)
 
 
 def test_the_next_release_is_tried_although_the_one_before_was_refused(shelf: PlanShelf, releases: Releases) -> None:
-    for plan in (b"one", b"bad", b"two"):
-        releases.sign(plan)
-        if plan == b"bad":
-            shelf.refuse(shelf.path(), "no")
-        else:
-            shelf.settle(shelf.path())
-            assert (in_use(shelf), shelf.refused) == (plan, "")
-
-
-def test_a_first_release_that_cannot_be_used_leaves_the_owners_own(shelf: PlanShelf, releases: Releases) -> None:
     releases.sign(b"bad")
-    assert shelf.refuse(shelf.path(), "no")
+    shelf.refuse(shelf.path(), "no")
+    releases.sign(b"two")
+    assert (in_use(shelf), shelf.refused) == (b"two", "")
+
+
+@pytest.mark.parametrize("plan", [b"bad", None])
+def test_a_first_release_that_cannot_be_used_leaves_the_owners_own(
+    shelf: PlanShelf, releases: Releases, plan: bytes | None
+) -> None:
+    folder = releases.sign(plan)
+    if plan is not None:
+        assert shelf.refuse(shelf.path(), "no")
     assert shelf.path() == "own.plan"
-
-
-def test_one_that_was_kept_and_is_damaged_by_now_leaves_the_owners_own(shelf: PlanShelf, releases: Releases) -> None:
-    releases.sign(b"one")
-    shelf.settle(shelf.path())
-    releases.sign(b"bad")
-    assert shelf.refuse(shelf.path(), "no")
-    kept = Path(shelf.path())
-    kept.write_bytes(b"rotten")
-    assert shelf.refuse(str(kept), "rotten")
-    assert (shelf.path(), shelf.refused) == ("own.plan", "rotten")
-
-
-def test_what_is_kept_is_written_once_however_often_its_process_begins(shelf: PlanShelf, releases: Releases) -> None:
-    releases.sign(b"one")
-    shelf.settle(shelf.path())
-    kept = releases.where().parent / "kept" / PLAN_FILE  # type: ignore[union-attr]
-    before = kept.stat().st_ino
-    shelf.settle(shelf.path())
-    assert (kept.stat().st_ino, kept.read_bytes()) == (before, b"one")
+    assert shelf.why_not(folder)
+    assert not shelf.is_ready(folder)

@@ -26,7 +26,7 @@ def test_where_there_are_zones_the_agent_hears_where_the_vehicle_is_whatever_it_
 def test_a_clip_is_asked_for_as_of_its_triggers_instant(tmp_path: Path) -> None:
     asked: list[tuple[str, int, int, int]] = []
     room = SignalRoom(
-        tmp_path, signal_settings(AgentConfig(), realtime=True), lambda kind: None, SteppingClock(9_000), lambda: 0,
+        tmp_path, signal_settings(AgentConfig(), realtime=True), lambda kind: (), SteppingClock(9_000), lambda: 0,
         Supervision(Random(1), {}), lambda t_ns, values: None, lambda record: None,
         lambda why, t_ns, before, after: asked.append((why, t_ns, before, after)), lambda what, detail: None,
     )  # fmt: skip
