@@ -1,12 +1,12 @@
 """The disk that loses power: a `Disk` in memory that lists every state a power cut could leave behind.
 
 `disk.py` is the disk with its faults, `effects.py` what a program does to it, `cuts.py` the model of what a cut leaves
-of that; `laws.py` asks a law about all of it.
+of that, `steps.py` the same in another order; `laws.py` asks a law about all of it.
 """
 
 from __future__ import annotations
 
 from ecu.crashdisk.disk import Call, CrashDisk, CrashState
-from ecu.crashdisk.laws import unnoticed_without, violation
+from ecu.crashdisk.laws import unnoticed_when_swapped, unnoticed_without, violation
 
-__all__ = ["Call", "CrashDisk", "CrashState", "unnoticed_without", "violation"]
+__all__ = ["Call", "CrashDisk", "CrashState", "unnoticed_when_swapped", "unnoticed_without", "violation"]

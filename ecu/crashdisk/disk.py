@@ -9,6 +9,7 @@ from typing import Literal
 
 from ecu.crashdisk.cuts import Choice, Replay
 from ecu.crashdisk.effects import ROOT, Effect, Image, Link, Mark, Move, Resize, Rot, Sync, Unlink, Write, label
+from ecu.crashdisk.steps import Step, can_swap, steps, swapped
 from ecu.disk import DiskDenied, DiskError
 
 Act = Literal[
@@ -197,6 +198,22 @@ class CrashDisk:
     def flip_bit(self, path: str, bit: int) -> None:
         """The medium forgets: bit `bit` % 8 of byte `bit` // 8 is flipped, durably, without anybody writing."""
         self._do(Rot(self._file(path), path, bit))
+
+    @property
+    def steps(self) -> list[Step]:
+        """What it was used for until now, cut where something became durable."""
+        return steps(self._log)
+
+    def with_swapped(self, n: int) -> CrashDisk | None:
+        """As if the n-th of `steps` had been done after the one that follows it; None where nobody could have done so,
+        or both are about the same file."""
+        first, second = self.steps[n : n + 2]
+        if not can_swap(first, second):
+            return None
+        other = CrashDisk()
+        other.calls, other._start, other._live = self.calls, self._start, self._live
+        other._inodes, other._log = self._inodes, swapped(self._log, first, second)
+        return other
 
     def after_shutdown(self) -> CrashDisk:
         """A fresh disk with everything on it, all durable: the power was cut after an orderly end."""

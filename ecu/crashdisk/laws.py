@@ -17,6 +17,10 @@ def violation(scenario: Scenario, law: Law, disk: CrashDisk) -> str | None:
     The law says no with an AssertionError, or by letting an error of ours or of the disk through.
     """
     scenario(disk)
+    return _first_no(law, disk)
+
+
+def _first_no(law: Law, disk: CrashDisk) -> str | None:
     for state in disk.after_crash():
         try:
             law(state)
@@ -40,4 +44,18 @@ def unnoticed_without(scenario: Scenario, law: Law, prepare: Callable[[], CrashD
         mutant.without_sync(n)
         if violation(scenario, law, mutant) is None:
             unnoticed.append(f"sync {n}: {call.act} {call.path!r}")
+    return unnoticed
+
+
+def unnoticed_when_swapped(scenario: Scenario, law: Law, prepare: Callable[[], CrashDisk] = CrashDisk) -> list[str]:
+    """The neighbouring steps of `scenario` that could be done the other way round without `law` ever noticing: their
+    order doesn't matter, or the law is weak. Told without the numbers of temporary files."""
+    disk = prepare()
+    before = len(disk.steps)
+    scenario(disk)
+    unnoticed = []
+    for n in range(before, len(disk.steps) - 1):
+        mutant = disk.with_swapped(n)
+        if mutant is not None and _first_no(law, mutant) is None:
+            unnoticed.append(f"{disk.steps[n].label} <-> {disk.steps[n + 1].label}")
     return unnoticed
