@@ -512,7 +512,8 @@ class Launcher:
         wrong = damage(self._home / record["trial"], digest_in(record, record["trial"]))
         if wrong:
             self._say(f"slot {record['trial']} isn't tried: {wrong}")
-            self._note_end("damaged")
+            # They stay so: the other attempts are used up with this one.
+            self._note_end("damaged", {"attempts": ATTEMPTS})
         return not wrong
 
     def _try(self, record: Record) -> None:
@@ -527,11 +528,11 @@ class Launcher:
         self._say(f"attempt {attempt} of slot {record['trial']} has ended: {how}")
         self._note_end(how)
 
-    def _note_end(self, how: str) -> None:
+    def _note_end(self, how: str, more: Record | None = None) -> None:
         """Unless the release itself has ended its trial, kept or not."""
         record = ended(self._read(self._record), how)
         if record is not None:
-            self._write(self._record, record)
+            self._write(self._record, record | (more or {}))
 
     def _too_much(self, has_room: bool) -> str:
         """What a release under trial uses that it must not."""
