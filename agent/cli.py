@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -13,7 +13,7 @@ import typer
 
 from agent.folders import SOCKET_NAME
 from ecu.clock import SystemClock
-from ecu.errors import OutriderError, UsageFault
+from ecu.errors import OutriderError, UsageFault, shown
 
 DEFAULT_STATE: Final = Path("outrider-state")
 """Where the agent keeps everything, below the folder it is started in, unless --state says otherwise."""
@@ -26,10 +26,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, n
 
 
 @app.command()
-def run(state: State = DEFAULT_STATE, config: Config = None) -> None:
-    """Ride along until SIGTERM: everything pending is durable when it ends."""
+def run(
+    state: State = DEFAULT_STATE,
+    config: Config = None,
+    rescue: Annotated[bool, typer.Option("--rescue", help="Only look for signed updates.")] = False,
+) -> None:
+    """Ride along until SIGTERM: everything pending is durable when it ends. It ends with 75 to be started again."""
     command = [sys.executable, "-m", "agent.process", "--state", str(state)]
-    os.execv(sys.executable, [*command, "--config", str(config)] if config is not None else command)
+    command += ["--config", str(config)] if config is not None else []
+    os.execv(sys.executable, [*command, "--rescue"] if rescue else command)
 
 
 @app.command()
@@ -40,10 +45,28 @@ def status(state: State = DEFAULT_STATE, as_json: AsJson = False) -> None:
     answer = ask_status(state / SOCKET_NAME)
     if as_json:
         typer.echo(msgspec.json.encode(answer).decode())
+    elif "rescue" in answer:
+        for line in rescue_lines(answer):
+            typer.echo(line)
     else:
         from agent.statusview import show_status
 
         show_status(answer)
+
+
+def rescue_lines(status: Any) -> Iterator[str]:
+    """A status in rescue mode, for people. Words of others are escaped."""
+    yield f"RESCUE MODE: {shown(status['rescue'])}"
+    yield f"  agent     {shown(status['version'])} from slot {shown(status['slot'] or 'unknown')}, pid {status['pid']}"
+    yield (
+        f"  paired    {shown(status['vehicle'])} with {shown(status['paired_with'])}"
+        if status["vehicle"]
+        else ("  paired    no: outrider pair FILE")
+    )
+    for kind in status["updates"]:
+        release = kind["trial"] or kind["good"]
+        yield f"  {kind['kind']:<9} {kind['state']} {shown(release['title'] if release else 'as shipped')}"
+    yield f"  looks     {status['looks']}{': ' + shown(status['trouble']) if status['trouble'] else ''}"
 
 
 @app.command()
@@ -102,6 +125,8 @@ def doctor(state: State = DEFAULT_STATE, as_json: AsJson = False) -> None:
     from agent.statusview import show_findings
 
     answer: Any = ask_status(state / SOCKET_NAME)
+    if "rescue" in answer:
+        raise OutriderError("\n".join(rescue_lines(answer)))
     findings = diagnose(msgspec.convert(answer, AgentStatus))
     if as_json:
         typer.echo(msgspec.json.encode(findings).decode())

@@ -10,7 +10,7 @@ import http.client
 import re
 import ssl
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from agent.https import TIMEOUT_S, VehicleLine
@@ -20,7 +20,10 @@ from ota.layout import UPDATES_PATH
 from ota.manifest import BLOCK_BYTES
 from ota.source import PART_BYTES
 from telemetry.links.link import LinkError
-from telemetry.uplink.downloads import Downloads
+
+if TYPE_CHECKING:
+    # Rescue mode has a source and no uplink.
+    from telemetry.uplink.downloads import Downloads
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-\d{1,19}/(?:\d{1,19}|\*)", re.ASCII)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 EXIT_NO = 1
 EXIT_USAGE = 2
 EXIT_ENVIRONMENT = 3
+EXIT_AGAIN = 75
+"""Of the agent: start me again (EX_TEMPFAIL, sysexits.h). Its launcher does so at once, and it isn't a crash."""
 
 
 class OutriderError(Exception):

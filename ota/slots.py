@@ -22,6 +22,7 @@ import msgspec
 from ecu.disk import Disk, DiskDenied, DiskFault, DiskFull, replace_file
 from ecu.errors import shown
 from ecu.twin import TwinLost, TwinRecord
+from ota.attempts import Boot
 from ota.errors import MOST_WORDS, NoRoomForUpdate, OtaError, TrustError
 from ota.kinds import Kind
 from ota.machine import State
@@ -49,14 +50,6 @@ class Installed(msgspec.Struct, frozen=True, omit_defaults=True):
     release: int
     title: str
     minimum_bootable: int = 0
-
-
-class Boot(msgspec.Struct, frozen=True):
-    """One start of a release under trial, by the launcher. `ended` is how, as far as the launcher saw it: "" for one
-    that is under way, or was cut off with the computer's power."""
-
-    boot_id: str
-    ended: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,13 @@ import msgspec
 import pytest
 
 from ecu.crashdisk import CrashDisk
+from ota.attempts import Boot
 from ota.denied import Denied
 from ota.errors import MOST_WORDS
 from ota.floors import Floors
 from ota.kinds import Kind
 from ota.machine import Event, State
-from ota.slots import Boot, BootRecord, Installed, Slot, Slots
+from ota.slots import BootRecord, Installed, Slot, Slots
 from ota.trial import Trial
 
 VECTOR: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors/ota/boot-record.json").read_text())
