@@ -111,6 +111,20 @@ class UpdatesSection(Section):
     hardware: str = Field(default="", description="What a release must be made for; empty: this processor's kind.")
     shadow_frames: int = Field(default=100, ge=1, description="Frames a candidate sees beside the live model.")
     prove_frames: int = Field(default=500, ge=1, description="Frames it sees while live before it is kept.")
+    prove_s: float = Field(
+        default=60.0,
+        gt=0,
+        le=3600,
+        description="A config or a runtime is in use for so long before it is kept, seconds.",
+    )
+    needs_parked: bool = Field(
+        default=True, description="A new runtime is started while parked; false on benches without signals."
+    )
+    parked_s: float = Field(default=120.0, ge=0, description="Standing for so long counts as parked, seconds.")
+    power: PowerWanted = Field(
+        default=PowerWanted.NOT_BATTERY,
+        description="What the computer must live on for that: external, not_battery or any.",
+    )
 
 
 class LearningSection(LearningFloor):

@@ -46,6 +46,8 @@ class Daemon:
         self._environment = environment
         self._views: list[Seen] = []
         self._drive_ended = False
+        self.is_to_begin_again = False
+        """Whether it ended to be started again: what its launcher starts next is another release."""
         self._parts = Parts(config, state, environment, self)
 
     # --- life -------------------------------------------------------------------------------------
@@ -53,6 +55,7 @@ class Daemon:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set. Raises OutriderError for what ends the daemon in words; anything else is a bug."""
         forbid_core_dumps()
+        self._stop = stop
         await self._parts.api.start()
         try:
             notify("READY=1", self._environment)
@@ -213,6 +216,10 @@ class Daemon:
         log.info("update", what=report.what, title=report.title, words=report.words)
         self.keep(self._parts.pipeline.on_update(self._parts.clock.boot_ns(), report))
         self._parts.api.publish("update", report)
+
+    def on_restart(self) -> None:
+        self.is_to_begin_again = True
+        self._stop.set()
 
     def on_anchor(self, anchor: ClockAnchor) -> None:
         self.keep(self._parts.pipeline.on_clock(anchor.boot_ns, anchor))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -30,6 +30,8 @@ from agent.folders import (
 from agent.frames import FrameAccount
 from agent.gallery import Gallery
 from agent.judging import ProcessJudge
+from agent.launched import Launched
+from agent.launcherslot import slot_in
 from agent.learning.room import LearningRoom, Surroundings
 from agent.links import Trust
 from agent.pairing import KEYS_FOLDER, NotPaired, load_paired
@@ -50,17 +52,20 @@ from agent.purging import Purger
 from agent.redactor import PictureSettings, PictureSide
 from agent.redactor.pictures import ANSWER_WITHIN_S
 from agent.report import report_of
+from agent.rescue import UpdatesOnly
 from agent.signals.room import SignalRoom, signal_settings
 from agent.status import AgentStatus
-from agent.updates import Applied, TrialRules, UpdateSide
+from agent.updates import Applied, Conductor, Started, TrialRules, UpdateSide
 from agent.uses import Use
 from ecu.clock import MILLISECOND_NS, SECOND_NS, OffsetClock, SteppingClock, SystemClock, boot_id
+from ecu.conditions import Network
 from ecu.disk import RealDisk, state_folder
 from ecu.keys import FileKeyStore
 from ecu.ledger import Ledger
 from inference.messages import Seen
 from inference.package import find_package
 from ota.kinds import Kind
+from ota.slots import Slot
 from ota.trust import Vehicle
 from ota.updates import Notice
 from telemetry.capture import CaptureRules
@@ -76,6 +81,9 @@ from telemetry.signals import SocketSignals, unix_dial
 from telemetry.spool import LEDGER_NAMES, Spool, SpoolKeeper
 from telemetry.uplink.status import UplinkState
 
+FLOW_NS: Final = 10 * SECOND_NS
+"""Frames come in for as long as there was one within so much time."""
+
 log = structlog.get_logger()
 
 
@@ -87,6 +95,8 @@ class Hears(Protocol):
     def on_health(self, what: str, detail: str) -> None: ...
 
     def on_update(self, notice: Notice) -> None: ...
+
+    def on_restart(self) -> None: ...
 
     def on_anchor(self, anchor: ClockAnchor) -> None: ...
 
@@ -118,6 +128,7 @@ class Parts:
         self.version = importlib.metadata.version("outrider")
         self.privacy = Privacy(config.privacy, same_each_time if config.run.lockstep else os.urandom)
         self.crops_hidden = 0
+        self._flow = (0, 0)
         self.pipeline = Pipeline(config.camera.name, CaptureRules(config.capture), self.privacy, self._heard)
         self.api = LocalApi(state / SOCKET_NAME, self._hears.status, self._purge)
         self.witness = ConfirmationSocket(Path(config.witness.socket)) if config.witness.socket else None
@@ -242,8 +253,15 @@ class Parts:
         if cloud is None or cloud.roots is None or not self.config.updates.enabled:
             return None
         settings, source = self.config.updates, cloud.update_source()
-        rules = TrialRules(int(settings.poll_s * SECOND_NS), settings.shadow_frames, settings.prove_frames)
-        return UpdateSide(
+        rules = TrialRules(
+            int(settings.poll_s * SECOND_NS), settings.shadow_frames, settings.prove_frames,
+            prove_ns=int(settings.prove_s * SECOND_NS),
+        )  # fmt: skip
+        running = slot_in(self._environment)
+        others: list[Conductor] = [Applied(Kind.CONFIG, self)]
+        if running is not None:
+            others.append(Started(self._launched(running)))
+        updates = UpdateSide(
             self._state / UPDATES_FOLDER,
             cloud.roots,
             Vehicle(cloud.vehicle, settings.hardware or platform.machine()),
@@ -256,8 +274,35 @@ class Parts:
             self._hears.on_update,
             source.bulk(),
             cloud.until_releases_let,
-            [Applied(Kind.CONFIG, self)],
+            others,
+            running or Slot.FACTORY,
         )
+        if why := updates.below_bootable():
+            raise UpdatesOnly(why)
+        return updates
+
+    def _launched(self, running: Slot) -> Launched:
+        settings = self.config.updates
+        return Launched(
+            running,
+            settings.parked_s if settings.needs_parked else None,
+            settings.power,
+            lambda: self.learning.world(),
+            self._is_well,
+            lambda: self.learning.conditions.now().network is not Network.NONE,
+            self._hears.on_restart,
+        )
+
+    def _is_well(self) -> str:
+        """What this runtime has shown since it began, once it is enough: frames come in, and it finds its updates."""
+        if self.updates is None or not self.updates.looks_held:
+            return ""
+        if self.perception is None:
+            return "it found its updates"
+        seen, now_ns = self.perception.status().frames.processed, self.clock.boot_ns()
+        if seen > self._flow[0]:
+            self._flow = (seen, now_ns)
+        return "frames come in, and it found its updates" if seen and now_ns - self._flow[1] < FLOW_NS else ""
 
     def factory(self) -> dict[Kind, Path]:
         """What ships, of each kind that runs here: none without a camera."""

@@ -32,15 +32,16 @@ THREADS_TAKE_TURNS_S: Final = 0.001
 NEW_THREADS_STEP_BACK_S: Final = 1.0
 
 
-def run(state: Path, config: Path | None) -> None:
-    """Rides along until SIGTERM or SIGINT. Raises OutriderError for what ends it in words."""
+def run(state: Path, config: Path | None) -> int:
+    """The exit code: rides along until SIGTERM or SIGINT, or until another release is to be started. Raises
+    OutriderError for what ends it in words."""
     from agent.config import load_config
 
     log_to_standard_error()
     settings = load_config(config)
     if not settings.run.lockstep:
         _go_first()
-    asyncio.run(_run(settings, state))
+    return EXIT_AGAIN if asyncio.run(_run(settings, state)) else 0
 
 
 def _go_first() -> None:
@@ -74,13 +75,16 @@ def _stop() -> asyncio.Event:
     return stop
 
 
-async def _run(config: AgentConfig, state: Path) -> None:
+async def _run(config: AgentConfig, state: Path) -> bool:
+    """Whether it ended to be started again."""
     from agent.daemon import Daemon
 
     stop = _stop()
     going_first = asyncio.create_task(_keep_going_first(config))
     try:
-        await Daemon(config, state, os.environ).run(stop)
+        daemon = Daemon(config, state, os.environ)
+        await daemon.run(stop)
+        return daemon.is_to_begin_again
     finally:
         going_first.cancel()
         # The loop waits for the threads of its executor, and these for a network that may not answer.
@@ -105,10 +109,7 @@ def main() -> None:
     code = 0
     try:
         check()
-        if why:
-            code = rescue(arguments.state, arguments.config, why)
-        else:
-            run(arguments.state, arguments.config)
+        code = rescue(arguments.state, arguments.config, why) if why else run(arguments.state, arguments.config)
     except UpdatesOnly as only:
         # Anew: what is open by now must not stand in its way.
         again = [sys.executable, "-m", "agent.process", *sys.argv[1:]]

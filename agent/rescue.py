@@ -24,6 +24,7 @@ import structlog
 
 from agent.api import LocalApi
 from agent.folders import SOCKET_NAME, UPDATES_FOLDER
+from agent.launcherslot import slot_in
 from agent.pairing import (
     KEYS_FOLDER,
     NotPaired,
@@ -45,6 +46,7 @@ from ecu.process import forbid_core_dumps, notify
 from ota.errors import FetchError, NoRoomForUpdate, OtaError, TrustError
 from ota.kinds import Kind
 from ota.machine import RESTS, Event, State
+from ota.slots import Slot
 from ota.source import Source
 from ota.trust import Offer, Roots, Vehicle
 from ota.updates import Notice, Updates, UpdateStatus
@@ -117,6 +119,7 @@ class Rescue:
         self._why = shown(why)
         self._settings = settings
         self._environment = environment
+        self._running = slot_in(environment)
         self._is_armed = is_armed
         self._rng = Random(os.urandom(16))
         self._disk = state_folder(state)
@@ -148,7 +151,7 @@ class Rescue:
             rescue=self._why,
             version=_version(),
             pid=os.getpid(),
-            slot=self._environment.get("OUTRIDER_SLOT", ""),
+            slot=self._running or "",
             paired_with=self._paired.host if self._paired is not None else None,
             vehicle=self._paired.vehicle if self._paired is not None else None,
             updates=self._updates.status() if self._updates is not None else (),
@@ -217,20 +220,27 @@ class Rescue:
         roots = Roots(paired.director_root.encode(), paired.image_root.encode())
         vehicle = Vehicle(paired.vehicle, self._settings.hardware or platform.machine())
         updates = Updates(state_folder(self._folder), roots, vehicle, self._wall, _tell)
-        for kind, (_, step) in updates.begin().items():
+        for kind, (_, step) in updates.begin(self._running or Slot.FACTORY).items():
             if kind in _SEEN_KINDS and step is not None and step.state not in RESTS:
                 updates.handle(kind, Event.CANCELLED, "rescue mode has no frames to try it on")
+        self._arm(updates)
         updates.audit().note("rescue_mode", self._why)
         return updates
 
     def _take(self, updates: Updates, source: Source) -> None:
         """What is wrong with one release keeps no other from its place. Raises for what is wrong with all."""
         for offer in self._offers(updates, source):
-            if offer.kind not in _SEEN_KINDS:
+            if offer.kind not in _SEEN_KINDS and (offer.kind is not Kind.RUNTIME or self._running is not None):
                 try:
                     updates.install(source, offer, lambda progress: None)
+                    self._arm(updates)
                 except (TrustError, FetchError, NoRoomForUpdate) as trouble:
                     self._told(trouble)
+
+    def _arm(self, updates: Updates) -> None:
+        """A runtime that waits to be started waits for nothing here: there is no drive to be disturbed."""
+        if self._running is not None and updates.slots(Kind.RUNTIME).record.state is State.STAGED:
+            updates.handle(Kind.RUNTIME, Event.ALLOWED, "rescue mode disturbs no drive")
 
     def _offers(self, updates: Updates, source: Source) -> tuple[Offer, ...]:
         try:

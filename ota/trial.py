@@ -82,7 +82,8 @@ class Trial:
             # What was started ended, and what was good before runs again.
             return self.handle(Event.DAMAGED, damage) if damage else self.handle(*verdict(self.record.boots))
         again = self.handle(Event.RESTARTED, "the agent began again")
-        if self.record.attempts > ATTEMPTS:
+        # What only a start can try has begun as often as it was counted; what is tried here begins once more just now.
+        if self.record.attempts + (self._way is Way.STARTED) > ATTEMPTS:
             return self.handle(Event.EXHAUSTED, f"the agent began again in each of {ATTEMPTS} attempts")
         return self.handle(Event.DAMAGED, damage) if damage else again
 

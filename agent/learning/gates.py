@@ -58,8 +58,8 @@ class World:
 _Open = Callable[[World, GateRules, float], bool]
 
 
-def _has_power(world: World, rules: GateRules) -> bool:
-    match rules.power:
+def has_power(world: World, wanted: PowerWanted) -> bool:
+    match wanted:
         case PowerWanted.ANY:
             return True
         case PowerWanted.NOT_BATTERY:
@@ -68,15 +68,16 @@ def _has_power(world: World, rules: GateRules) -> bool:
             return world.power is Power.EXTERNAL
 
 
-def _is_parked(world: World, rules: GateRules) -> bool:
-    if rules.parked_s is None:
+def is_parked(world: World, parked_s: float | None) -> bool:
+    """Whether it has stood for so long; True where nobody asks (None)."""
+    if parked_s is None:
         return True
-    return world.standing_ns is not None and world.standing_ns >= rules.parked_s * SECOND_NS
+    return world.standing_ns is not None and world.standing_ns >= parked_s * SECOND_NS
 
 
 OPEN: Final[dict[Gate, _Open]] = {
-    Gate.PARKED: lambda world, rules, _: _is_parked(world, rules),
-    Gate.POWER: lambda world, rules, _: _has_power(world, rules),
+    Gate.PARKED: lambda world, rules, _: is_parked(world, rules.parked_s),
+    Gate.POWER: lambda world, rules, _: has_power(world, rules.power),
     Gate.HEAT: lambda world, rules, _: world.heat is Heat.COOL,
     Gate.CLOCK: lambda world, rules, _: world.trusted_s is not None,
     Gate.PLAN_ENDED: lambda world, rules, not_after: world.trusted_s is None or world.trusted_s <= not_after,

@@ -74,7 +74,7 @@ class LearningRoom:
         self._standing = Standing()
         self._is_time_proven = False
         network = open_network(config.network)
-        self._conditions = LinuxConditions(parked=self._is_still, network=lambda: network.now().network)
+        self.conditions = LinuxConditions(parked=self._is_still, network=lambda: network.now().network)
         self._fault = ""
         self._is_unwanted = False
         """What an earlier start kept still lies here, and nobody agrees to it any more."""
@@ -162,7 +162,7 @@ class LearningRoom:
         ports = Ports(
             plan=around.plan,
             package=around.package,
-            world=self._world,
+            world=self.world,
             sign=around.keys.sign,
             private=around.private,
             keep=SpoolOutbox(around.keeper),
@@ -200,8 +200,8 @@ class LearningRoom:
 
     # --- how things are ---------------------------------------------------------------------------
 
-    def _world(self) -> World:
-        conditions = self._conditions.now()
+    def world(self) -> World:
+        conditions = self.conditions.now()
         return World(self._standing.for_ns(self._around.drive.boot_ns()), conditions.power, conditions.heat,
                      self._trusted_s())  # fmt: skip
 

@@ -97,6 +97,7 @@ class UpdateSide:
         self._waits: Held | None = None
         self._in_vain = 0
         self._looks = 0
+        self._looks_held = 0
         self._conductors = {kind: conductor for conductor in others for kind in conductor.kinds}
         self._kind = Kind.MODEL
         self._begun: Step | None = None
@@ -122,6 +123,11 @@ class UpdateSide:
         applied = record.trial if WAYS[kind] is Way.APPLIED else None
         folders = (self._released(kind, slot) for slot in (applied, record.good) if slot is not None)
         return tuple(folder for folder in folders if folder is not None)
+
+    @property
+    def looks_held(self) -> int:
+        """Looks that came to an end without trouble since this start."""
+        return self._looks_held
 
     def below_bootable(self) -> str:
         """Why this vehicle is to do nothing but to be updated, in words; "" where it may run."""
@@ -229,6 +235,7 @@ class UpdateSide:
             else:
                 log.error("updates_refused", reason=str(trouble))
         self._trouble = str(troubles[0]) if troubles else ""
+        self._looks_held += not troubles
         if any(isinstance(trouble, (TrustError, NoRoomForUpdate)) for trouble in troubles):
             self._in_vain += 1
         elif not troubles:

@@ -147,8 +147,7 @@ async def test_a_config_that_nobody_looks_at_is_given_up_and_not_denied(fleet: F
     release(fleet, 1)
     async with a_car(fleet, tmp_path / "car", Bus()) as car:
         await car.until("staged")
-        for _ in range(DEADLINES_NS[Way.APPLIED][State.STAGED] // SECOND_NS):
-            await car.tick(1)
+        await car.tick(DEADLINES_NS[Way.APPLIED][State.STAGED] // SECOND_NS)
         await car.until("inconclusive")
         assert car.content() == []
         assert len(Denied(RealDisk(tmp_path / "car"))) == 0

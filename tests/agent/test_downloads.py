@@ -204,4 +204,4 @@ def test_learning_knows_the_network_that_the_computer_is_on(tmp_path: Path) -> N
     vehicle = Learner(tmp_path, BENCH, more={"network": {"interfaces": {"*": "metered"}}})
     expected = open_network(vehicle.config.network).now().network
     assert expected in (Network.METERED, Network.NONE)
-    assert vehicle.room._conditions.now().network is expected
+    assert vehicle.room.conditions.now().network is expected
