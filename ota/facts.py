@@ -1,8 +1,8 @@
 """What a release says of itself besides its files: where it comes from, how good it is, what can run it.
 
-All of it may be missing. What a model package's own manifest says (docs/formats/model-package.md: precision, calibration
-data, golden canvases, accuracy, licence) isn't said here again; here stands what the vehicle must know before it has the
-package, and what the one who signs wants to see.
+All of it may be missing. What a model package's own manifest says (docs/formats/model-package.md: precision,
+calibration data, golden canvases, accuracy, licence) isn't said here again; here stands what the vehicle must know
+before it has the package, and what the one who signs wants to see.
 """
 
 from __future__ import annotations

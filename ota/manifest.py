@@ -123,9 +123,9 @@ class BundleManifest(Part):
         files = {entry.path: entry for entry in self.files}
         if self.golden is not None and self.golden.file not in files:
             raise ValueError(f"its golden file {self.golden.file} isn't one of its files")
-        if self.sbom is not None and (same := files.get(self.sbom.name)) is not None:
-            if (same.sha256, same.size) != (self.sbom.sha256, self.sbom.size):
-                raise ValueError(f"its bill of materials {self.sbom.name} isn't its file of that name")
+        same = files.get(self.sbom.name) if self.sbom is not None else None
+        if self.sbom and same and (same.sha256, same.size) != (self.sbom.sha256, self.sbom.size):
+            raise ValueError(f"its bill of materials {self.sbom.name} isn't its file of that name")
         if self.minimum_bootable is not None and self.minimum_bootable > self.release:
             raise ValueError(f"below release {self.minimum_bootable} nothing may boot, and it is {self.release}")
         its = self.runtime

@@ -347,7 +347,8 @@ def test_a_release_that_says_all_it_can_is_taken_and_one_that_says_a_default_has
     [
         ("lineage", {"parent": "A" * 64}), ("lineage", {"parent": "a" * 63}), ("lineage", {"datasets": ["b" * 64] * 2}),
         ("lineage", {"datasets": ["c" * 64, "b" * 64]}), ("lineage", {"datasets": [f"{n:064x}" for n in range(65)]}),
-        ("lineage", {"training_run": ""}), ("lineage", {"training_run": "a\nb"}), ("lineage", {"training_run": "x" * 201}),
+        ("lineage", {"training_run": ""}), ("lineage", {"training_run": "a\nb"}),
+        ("lineage", {"training_run": "x" * 201}),
         ("lineage", {"training_run": "\u202egnp"}), ("lineage", {"git_commit": "d" * 39}),
         ("lineage", {"federated_round": -1}), ("lineage", {"federated_round": True}), ("lineage", {"who": "x"}),
         ("quantization", {}), ("quantization", {"scheme": "int8", "per_channel": 1}),
