@@ -8,7 +8,7 @@ from ota.desk.checking import verify
 from ota.desk.keys import init, keygen
 from ota.desk.publishing import publish
 from ota.desk.releases import add, inspect
-from ota.desk.signing import sign
+from ota.desk.signing import rotate, sign
 
 app = typer.Typer(
     help="The signing desk: keys, releases, and what each vehicle is to have.",
@@ -16,5 +16,5 @@ app = typer.Typer(
     add_completion=False,
 )
 
-for verb in (keygen, init, add, sign, publish, inspect, verify):
+for verb in (keygen, init, add, sign, publish, rotate, inspect, verify):
     app.command()(verb)

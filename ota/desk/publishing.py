@@ -8,9 +8,9 @@ import typer
 
 from ota.desk.arguments import AsJson, Keys, Repo, founded, target_of, writing
 from ota.desk.console import now, say, say_json
+from ota.desk.secrets import PinFile, key_folder
 from ota.errors import RepositoryFault
 from ota.repository.desk import Published
-from ota.repository.keys import KeyFolder
 from ota.repository.tables import published_tables
 
 
@@ -26,6 +26,7 @@ def publish(
     ] = None,
     withdraw: Annotated[bool, typer.Option("--withdraw", help="The vehicles are to have nothing (more).")] = False,
     leave_drafts: Annotated[bool, typer.Option("--leave-drafts", help="Don't publish them, signed or not.")] = False,
+    pin_file: PinFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Make signed drafts current and let all that is published last longer; with --vehicle and --target, from now on
@@ -37,5 +38,5 @@ def publish(
         )
     desk = founded(repo)
     with writing(repo):
-        published: Published = desk.publish(KeyFolder(keys), vehicles, targets, with_drafts=not leave_drafts)
+        published: Published = desk.publish(key_folder(keys, pin_file), vehicles, targets, with_drafts=not leave_drafts)
     return say_json(published) if as_json else say(published_tables(published, now()))
