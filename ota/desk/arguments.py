@@ -19,6 +19,7 @@ from ota.kinds import Kind
 from ota.repository.alone import alone
 from ota.repository.desk import Desk
 from ota.repository.keys import Owners
+from ota.repository.travel import SIGNED
 
 Repo = Annotated[Path, typer.Option("--repo", help="The repository's folder.")]
 Keys = Annotated[Path, typer.Option("--keys", help="The folder of the private keys that are needed for this.")]
@@ -48,6 +49,18 @@ def kind_of(name: str) -> Kind:
     likely = nearest(name, list(Kind))
     hint = f" Did you mean {likely}?" if likely else ""
     raise RepositoryFault(f"{shown(name)} is no kind.{hint} The kinds are {', '.join(Kind)}.")
+
+
+def role_of(name: str) -> str:
+    """What is signed in drafts: a kind, or whose keys sign what."""
+    if name in SIGNED:
+        return name
+    likely = nearest(name, SIGNED)
+    hint = f" Did you mean {likely}?" if likely else ""
+    others = ", ".join(role for role in SIGNED if role not in set(Kind))
+    raise RepositoryFault(
+        f"{shown(name)} is nothing that is signed.{hint} The kinds are {', '.join(Kind)}; else there are {others}."
+    )
 
 
 def target_of(name: str) -> str:

@@ -8,11 +8,10 @@ from typing import Annotated
 
 import typer
 from rich.console import RenderableType
-from securesystemslib.signer import Signer
 
 from ecu.disk import RealDisk, replace_file
 from ecu.errors import shown
-from ota.desk.arguments import AsJson, Repo, founded, on_the_disk_of, writing
+from ota.desk.arguments import AsJson, Repo, founded, on_the_disk_of, role_of, writing
 from ota.desk.console import now, say, say_json
 from ota.desk.secrets import PinFile, key_folder
 from ota.errors import RepositoryFault
@@ -56,15 +55,15 @@ def sign(
     """Sign a role's draft, and say how many of its signatures it has. Only its own keys can. Several people sign one
     after the other here, or each elsewhere: --send it to them, they --draft it, then --import what they send back."""
     if draft is not None:
-        return _sign_there(draft, digest, _signers(keys, pin_file, key), as_json)
+        folder = key_folder(keys, pin_file) if keys is not None else None
+        return _sign_there(draft, digest, folder, key or [], as_json)
     if repo is None:
         raise RepositoryFault("Name the repository with --repo, or a draft that came with --draft.")
     desk = founded(repo)
     with writing(repo):
         if take:
             return _take(desk, take, as_json)
-        if role not in SIGNED:
-            raise RepositoryFault(f"--role {shown(role)} is nothing that is signed. There are: {', '.join(SIGNED)}.")
+        role = role_of(role or "")
         if renew and role in set(Kind):
             desk.images.renew(Kind(role))
         if send is not None:
@@ -114,16 +113,16 @@ def rotate(
 # --- where there is no repository ---------------------------------------------------------------------
 
 
-def _sign_there(path: Path, digest: str | None, signers: Sequence[Signer], as_json: bool) -> None:
+def _sign_there(path: Path, digest: str | None, keys: KeyFolder | None, names: Sequence[str], as_json: bool) -> None:
     """Shows a draft that came, and signs it if that is what was shown."""
     waits = _came(path)
-    if digest is None and signers:
+    if keys is not None and (digest is None or not names):
         raise RepositoryFault(
-            f"Look at the draft first: outrider ota sign --draft {shown(path)}. Then give its --digest, as the desk says "
-            "it."
+            f"Look at the draft first: outrider ota sign --draft {shown(path)}. Then sign it with --keys, the --key "
+            "that is yours, and the --digest that the desk tells you."
         )
-    if digest is not None:
-        travel.sign_there(waits, digest, signers)
+    if keys is not None and digest is not None:
+        travel.sign_there(waits, digest, keys.signers(names))
         with on_the_disk_of(path.parent):
             replace_file(RealDisk(path.parent), path.name, travel.encode(waits))
     signed_by = sorted(waits.draft.signatures)
@@ -131,16 +130,8 @@ def _sign_there(path: Path, digest: str | None, signers: Sequence[Signer], as_js
         its = {"role": waits.role, "digest": waits.digest, "draft": _described(waits), "signed_by": signed_by}
         return say_json(its)
     say(travelling_tables(waits, _described(waits), now()))
-    done = "It is signed: send the file back." if digest else f"Digest, to compare with the desk's: {waits.digest}"
+    done = "It is signed: send the file back." if keys else f"Digest, to compare with the desk's: {waits.digest}"
     return say([done])
-
-
-def _signers(keys: Path | None, pin_file: Path | None, names: Sequence[str] | None) -> list[Signer]:
-    if keys is None:
-        return []
-    if not names:
-        raise RepositoryFault("Name the key that signs with --key.")
-    return key_folder(keys, pin_file).signers(list(names))
 
 
 def _came(path: Path) -> Waiting:
