@@ -87,7 +87,7 @@ class BootRecord(msgspec.Struct, frozen=True):
 
 def installed_of(manifest: BundleManifest, manifest_bytes: bytes) -> Installed:
     """What the boot record says of a slot that holds it whole."""
-    return Installed(bundle_digest(manifest_bytes), manifest.release, manifest.title)
+    return Installed(bundle_digest(manifest_bytes), manifest.release, manifest.title, manifest.minimum_bootable or 0)
 
 
 class Slots:
