@@ -23,7 +23,7 @@ from ecu.clock import SECOND_NS, Clock
 from ecu.disk import DiskError, DiskFault, state_folder
 from ecu.errors import EnvironmentFault, shown
 from ota.errors import FetchError, HeldBack, NoRoomForUpdate, OtaError, TrustError
-from ota.fetch import Progress
+from ota.landing import Progress
 from ota.kinds import Kind
 from ota.machine import RESTS, TRANSITIONS, Effect, Event, State
 from ota.slots import Slot, SlotDamaged

@@ -7,6 +7,7 @@ one, a judge) is for whoever asked: `Step.effects`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -18,11 +19,13 @@ from ecu.errors import shown
 from ota.audit import Audit
 from ota.denied import Denied
 from ota.errors import MOST_WORDS, Attack, TrustError
-from ota.fetch import Watch, fetch_bundle, fetch_manifest, seal_bundle
+from ota.deltafetch import Breaks
+from ota.fetch import fetch_bundle, fetch_manifest, seal_bundle
 from ota.floors import Floors
 from ota.kinds import Kind
 from ota.machine import RESTS, Event, State
-from ota.manifest import decode_manifest
+from ota.landing import Progress, Watch
+from ota.manifest import BundleManifest, decode_manifest
 from ota.slots import BootRecord, Installed, Slot, Slots
 from ota.source import Source
 from ota.trial import Step, Trial, settled
@@ -70,10 +73,17 @@ class UpdateStatus:
 
 
 class Updates:
-    """In `disk`, a folder of its own. `notice` is told every audited event. Raises OtaError and DiskError."""
+    """In `disk`, a folder of its own. `notice` is told every audited event; `syncs` brings blocks to flash while the
+    next ones come, or each waits for its own. Raises OtaError and DiskError."""
 
     def __init__(
-        self, disk: Disk, roots: Roots, vehicle: Vehicle, clock: Clock, notice: Callable[[Notice], None]
+        self,
+        disk: Disk,
+        roots: Roots,
+        vehicle: Vehicle,
+        clock: Clock,
+        notice: Callable[[Notice], None],
+        syncs: Executor | None = None,
     ) -> None:
         self._floors = Floors(disk)
         self._denied = Denied(disk)
@@ -82,6 +92,8 @@ class Updates:
         self._slots = {kind: Slots(disk, kind) for kind in (*TRIED, *TAKEN)}
         self._trials = {kind: Trial(self._slots[kind], self._floors, self._denied, kind) for kind in TRIED}
         self._notice = notice
+        self._syncs = syncs
+        self._breaks = Breaks()
         self._tried: set[str] = set()
         # Until the first look after a start nobody has said otherwise.
         self._wanted = {trial.release.digest for trial in self._trials.values() if trial.release is not None}
@@ -176,7 +188,9 @@ class Updates:
             manifest_bytes = fetch_manifest(source, offer)
             slots.empty(slot)
             with _given_back_if_refused(slots, slot):
-                fetch_bundle(source, decode_manifest(manifest_bytes), slots, slot, watch)
+                manifest = decode_manifest(manifest_bytes)
+                came = fetch_bundle(source, manifest, slots, slot, watch, self._syncs, self._breaks)
+                self._tell_unfit(manifest, came)
                 installed = seal_bundle(manifest_bytes, slots, slot)
         except TrustError as refusal:
             self._refused(offer.kind, refusal)
@@ -222,6 +236,12 @@ class Updates:
         slots.write(BootRecord(good=slot, slots={**slots.record.slots, slot: installed}))
         self._floors.raise_release(kind, installed.release)
         self._say(Notice(State.COMMITTED, kind, installed, None, "it is whole"))
+
+    def _tell_unfit(self, manifest: BundleManifest, came: Progress) -> None:
+        """Deltas are believed in nothing, so one that is wrong keeps nothing from its place; it is written down."""
+        if came.unfit:
+            words = f"{manifest.title}: {came.unfit} blocks came as they are, since a delta wasn't right. {came.words}"
+            self._audit.note("delta_unfit", shown(words)[:MOST_WORDS])
 
     def _refused(self, kind: Kind | None, refusal: TrustError) -> None:
         """Of one release, or of the whole look. Once for the same words: a repository under attack is looked at again

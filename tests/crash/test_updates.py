@@ -7,7 +7,8 @@ from functools import cache
 from ecu.crashdisk import CrashDisk, CrashState, violation
 from ecu.disk import Disk
 from ota.denied import Denied
-from ota.fetch import Progress, fetch_bundle
+from ota.fetch import fetch_bundle
+from ota.landing import Progress
 from ota.floors import Floors
 from ota.kinds import Kind
 from ota.machine import ATTEMPTS, RESTS, Event, State
