@@ -138,7 +138,8 @@ class UpdateSide:
         until_let: Callable[[], Coroutine[Any, Any, object]] | None = None,
     ) -> None:
         self._notices: deque[Notice] = deque()
-        self._updates = Updates(state_folder(folder), roots, vehicle, clock, self._notices.append)
+        self._flash = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flash")
+        self._updates = Updates(state_folder(folder), roots, vehicle, clock, self._notices.append, self._flash)
         self._source = source
         self._bulk = bulk or source
         self._until_let = until_let or asyncio.Event().wait

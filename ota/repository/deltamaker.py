@@ -8,7 +8,7 @@ from __future__ import annotations
 import bz2
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,13 @@ import zstandard
 
 from ota.delta import (
     BITS,
+    BLOCK,
     ESCAPE_BYTES,
     MAX_ESCAPES,
     MAX_INDEX_BYTES,
     MAX_RUNS,
     NOWHERE,
     OF_ITSELF,
-    BLOCK,
     RUN,
     Codec,
     Ends,
@@ -32,7 +32,7 @@ from ota.delta import (
 )
 from ota.manifest import BLOCK_BYTES
 from ota.repository.files import Watch
-from ota.repository.initializers import NotOnnx, Span, initializers
+from ota.repository.initializers import NotOnnx, Read, Span, initializers
 
 WORTH_IT: Final = 0.6
 """Of the full file: a delta above that isn't kept."""
@@ -40,6 +40,7 @@ WORTH_IT: Final = 0.6
 _BZ2_GAIN: Final = 0.95
 """A vehicle takes twenty times as long for bzip2: it has to be that much smaller."""
 _QUICK: Final = zstandard.ZstdCompressionParameters.from_level(1, write_content_size=True, write_checksum=False)
+_GENERAL: Final = zstandard.ZstdCompressionParameters.from_level(9, write_content_size=True, write_checksum=False)
 _THOROUGH: Final = zstandard.ZstdCompressionParameters(
     strategy=zstandard.STRATEGY_BTOPT,
     window_log=20,
@@ -72,10 +73,10 @@ class Aligned:
 # --- alignment ------------------------------------------------------------------------------------
 
 
-def aligned(old: BinaryIO, new: BinaryIO, old_size: int, new_size: int) -> list[Aligned]:
+def aligned(old: Read, new: Read, old_size: int, new_size: int) -> list[Aligned]:
     """The whole new file, in order: by place, or weight by weight where both are ONNX and their weights moved."""
     try:
-        olds, news = initializers(old), initializers(new)
+        olds, news = initializers(old, old_size), initializers(new, new_size)
     except NotOnnx:
         return _clipped([Aligned(0, new_size, 0)], old_size)
     pairs = [(span, olds[name]) for name, span in news.items() if name in olds and olds[name].length == span.length]
@@ -137,7 +138,7 @@ def runs_of(stretches: Sequence[Aligned], begin: int, end: int) -> tuple[Run, ..
 # --- the delta ------------------------------------------------------------------------------------
 
 
-def make(old: BinaryIO, new: BinaryIO, ends: Ends, bodies: Put, watch: Watch) -> bytes | None:
+def make(old: Read, new: Read, ends: Ends, bodies: Put, watch: Watch) -> bytes | None:
     """Hands on the body of each block in order, and returns the head that goes before them; None, after some bodies,
     where the delta isn't worth it. `watch` is told the bytes of every block that was dealt with."""
     stretches = aligned(old, new, ends.old_size, ends.new_size)
@@ -145,7 +146,7 @@ def make(old: BinaryIO, new: BinaryIO, ends: Ends, bodies: Put, watch: Watch) ->
     written = entries = 0
     for number in range(ends.count):
         begin, size = number * BLOCK_BYTES, ends.block_bytes(number)
-        codec, runs, body = smallest(_read(new, begin, size), runs_of(stretches, begin, begin + size), old)
+        codec, runs, body = smallest(new(begin, size), runs_of(stretches, begin, begin + size), old)
         bodies(body)
         blocks.append((codec, runs, len(body)))
         written += len(body)
@@ -156,9 +157,9 @@ def make(old: BinaryIO, new: BinaryIO, ends: Ends, bodies: Put, watch: Watch) ->
     return encode_head(ends, blocks)
 
 
-def smallest(block: bytes, runs: tuple[Run, ...], old: BinaryIO) -> tuple[Codec, tuple[Run, ...], bytes]:
+def smallest(block: bytes, runs: tuple[Run, ...], old: Read) -> tuple[Codec, tuple[Run, ...], bytes]:
     """Codec, runs and body of the least bytes, at a fair price for the vehicle."""
-    under = under_runs(runs, lambda offset, length: _read(old, offset, length))
+    under = under_runs(runs, old)
     if under == block:
         return Codec.SAME, runs, b""
     differences = np.frombuffer(block, np.uint8) - np.frombuffer(under, np.uint8)
@@ -176,7 +177,7 @@ def _tried(block: bytes, differences: _Bytes) -> Iterator[tuple[Codec, bytes]]:
     yield Codec.BYTES_ZSTD, _zipped(differences.tobytes(), _QUICK)
     if not packings:
         # Nothing of the old one is in it: it is what it is.
-        yield Codec.ZSTD, _zipped(block, _THOROUGH)
+        yield Codec.ZSTD, _zipped(block, _GENERAL)
         return
     likely = min(quick, key=lambda codec: len(quick[codec]))
     if len(quick[likely]) > _NEAR * _entropy_bytes(counts):
@@ -219,7 +220,3 @@ def _packed(differences: _Bytes, counts: npt.NDArray[np.intp], bits: int) -> byt
 def _zipped(data: bytes, how: zstandard.ZstdCompressionParameters) -> bytes:
     return zstandard.ZstdCompressor(compression_params=how).compress(data)
 
-
-def _read(file: BinaryIO, offset: int, length: int) -> bytes:
-    file.seek(offset)
-    return file.read(length)

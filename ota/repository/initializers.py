@@ -5,17 +5,20 @@ Field numbers: onnx/onnx.proto of the ONNX specification; wire format: protobuf.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import Final
 
 _GRAPH: Final = 7  # of a ModelProto
 _INITIALIZER: Final = 5  # of a GraphProto
 _NAME, _RAW_DATA = 8, 9  # of a TensorProto
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_MOST_VARINT: Final = 10
 _MAX_NAME: Final = 4096
 _MAX_TENSORS: Final = 100_000
+
+Read = Callable[[int, int], bytes]
+"""(offset, length) -> these bytes of a file."""
 
 
 class NotOnnx(Exception):
@@ -34,9 +37,8 @@ class Span:
         return self.offset + self.length
 
 
-def initializers(file: BinaryIO) -> dict[str, Span]:
+def initializers(file: Read, size: int) -> dict[str, Span]:
     """Name -> where its raw data lies; in the file's order. Raises NotOnnx."""
-    size = file.seek(0, io.SEEK_END)
     found = dict[str, Span]()
     for graph in _fields(file, Span(0, size), _GRAPH):
         for tensor in _fields(file, graph, _INITIALIZER):
@@ -50,22 +52,21 @@ def initializers(file: BinaryIO) -> dict[str, Span]:
     return found
 
 
-def _named(file: BinaryIO, tensor: Span) -> tuple[str, Span | None]:
+def _named(file: Read, tensor: Span) -> tuple[str, Span | None]:
     name, data = "", None
     for number, span in _all_fields(file, tensor):
         if number == _NAME and span.length <= _MAX_NAME:
-            file.seek(span.offset)
-            name = file.read(span.length).decode(errors="replace")
+            name = file(span.offset, span.length).decode(errors="replace")
         elif number == _RAW_DATA:
             data = span
     return name, data
 
 
-def _fields(file: BinaryIO, within: Span, number: int) -> Iterator[Span]:
+def _fields(file: Read, within: Span, number: int) -> Iterator[Span]:
     return (span for found, span in _all_fields(file, within) if found == number)
 
 
-def _all_fields(file: BinaryIO, within: Span) -> Iterator[tuple[int, Span]]:
+def _all_fields(file: Read, within: Span) -> Iterator[tuple[int, Span]]:
     """(number, where) of each length-delimited field of a message; others are passed over."""
     at = within.offset
     while at < within.end:
@@ -88,11 +89,10 @@ def _all_fields(file: BinaryIO, within: Span) -> Iterator[tuple[int, Span]]:
         at += length
 
 
-def _varint(file: BinaryIO, at: int) -> tuple[int, int]:
+def _varint(file: Read, at: int) -> tuple[int, int]:
     """The number at that offset, and the offset after it."""
-    file.seek(at)
     value = 0
-    for shift, byte in enumerate(file.read(10)):
+    for shift, byte in enumerate(file(at, _MOST_VARINT)):
         value |= (byte & 0x7F) << (7 * shift)
         if not byte & 0x80:
             return value, at + shift + 1
