@@ -21,7 +21,7 @@ from ota.layout import delta_path
 from ota.manifest import BLOCK_BYTES, FileEntry
 from ota.source import Source
 
-LEAST_BYTES: Final = 64 * 1024
+LEAST_BYTES: Final = 8 * 1024
 """Of a file that is missing: below that a delta isn't asked for."""
 MOST_BREAKS: Final = 2
 """How often a delta may break off before the file is fetched without it. One cut link is nobody's fault, and a source

@@ -166,15 +166,17 @@ def _blocks(source: Source, entry: FileEntry, first: int, count: int) -> Iterato
     """Verified blocks. Raises TrustError for one that isn't what was signed, FetchError when they end early."""
     begin = first * BLOCK_BYTES
     end = min(entry.size, (first + count) * BLOCK_BYTES)
-    waiting, index = bytearray(), first
+    waiting, have, index = list[bytes](), 0, first
     for part in source.read(file_path(entry.sha256), begin, end - begin):
-        waiting += part
-        if len(waiting) > _MOST_WAITING:
+        waiting.append(part)
+        have += len(part)
+        if have > _MOST_WAITING:
             raise TrustError(Attack.ENDLESS_DATA, f"{entry.path} goes on beyond what was asked for")
-        while index < first + count and len(waiting) >= entry.block_bytes(index):
+        while index < first + count and have >= entry.block_bytes(index):
             size = entry.block_bytes(index)
-            block = bytes(waiting[:size])
-            del waiting[:size]
+            came = b"".join(waiting)
+            block, rest = (came, b"") if have == size else (came[:size], came[size:])
+            waiting, have = [rest], len(rest)
             if hashlib.sha256(block).hexdigest() != entry.blocks[index]:
                 raise TrustError(Attack.TAMPERED, f"block {index} of {entry.path} isn't what was signed")
             yield index, block
