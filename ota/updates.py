@@ -7,6 +7,7 @@ one, a judge) is for whoever asked: `Step.effects`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -16,12 +17,14 @@ from ecu.clock import Clock
 from ecu.disk import Disk
 from ecu.errors import shown
 from ota.audit import Audit
+from ota.deltafetch import Breaks
 from ota.denied import Denied
 from ota.errors import MOST_WORDS, Attack, DoesNotFit, TrustError
-from ota.fetch import Watch, fetch_bundle, fetch_manifest, seal_bundle
+from ota.fetch import fetch_bundle, fetch_manifest, seal_bundle
 from ota.fitness import Held, Host, conflicts_of, fits
 from ota.floors import Floors
 from ota.kinds import Kind
+from ota.landing import Progress, Watch
 from ota.machine import RESTS, WAYS, Event, State, Way
 from ota.manifest import BundleManifest, decode_manifest
 from ota.slots import Installed, Slot, Slots
@@ -72,7 +75,8 @@ class UpdateStatus:
 
 class Updates:
     """In `disk`, a folder of its own. `notice` is told every audited event; `host` is what would run a release, None
-    where nobody asks. Raises OtaError and DiskError."""
+    where nobody asks; `syncs` brings blocks to flash while the next ones come, or each waits for its own. Raises
+    OtaError and DiskError."""
 
     def __init__(
         self,
@@ -82,6 +86,7 @@ class Updates:
         clock: Clock,
         notice: Callable[[Notice], None],
         host: Host | None = None,
+        syncs: Executor | None = None,
     ) -> None:
         self._floors = Floors(disk)
         self._denied = Denied(disk)
@@ -91,6 +96,8 @@ class Updates:
         self._trials = {kind: Trial(its, self._floors, self._denied, kind) for kind, its in self._slots.items()}
         self._notice = notice
         self._host = host
+        self._syncs = syncs
+        self._breaks = Breaks()
         self._tried: set[str] = set()
         # Until the first look after a start nobody has said otherwise.
         self._wanted = {trial.release.digest for trial in self._trials.values() if trial.release is not None}
@@ -189,7 +196,9 @@ class Updates:
             self._demand_fits(decode_manifest(manifest_bytes))
             slots.empty(slot)
             with _given_back_if_refused(slots, slot):
-                fetch_bundle(source, decode_manifest(manifest_bytes), slots, slot, watch)
+                manifest = decode_manifest(manifest_bytes)
+                came = fetch_bundle(source, manifest, slots, slot, watch, self._syncs, self._breaks)
+                self._tell_unfit(manifest, came)
                 installed = seal_bundle(manifest_bytes, slots, slot)
         except TrustError as refusal:
             self._refused(offer.kind, refusal)
@@ -240,6 +249,12 @@ class Updates:
     def _kept(self, kind: Kind) -> BundleManifest | None:
         slots = self._slots[kind]
         return slots.manifest(slots.record.good) if slots.record.good is not Slot.FACTORY else None
+
+    def _tell_unfit(self, manifest: BundleManifest, came: Progress) -> None:
+        """Deltas are believed in nothing, so one that is wrong keeps nothing from its place; it is written down."""
+        if came.unfit:
+            words = f"{manifest.title}: {came.unfit} blocks came as they are, since a delta wasn't right. {came.words}"
+            self._audit.note("delta_unfit", shown(words)[:MOST_WORDS])
 
     def _refused(self, kind: Kind | None, refusal: TrustError) -> None:
         """Of one release, or of the whole look. Once for the same words: a repository under attack is looked at again

@@ -24,9 +24,9 @@ from agent.updates.judge import Judge
 from ecu.clock import Clock
 from ecu.disk import DiskError, DiskFault, state_folder
 from ota.errors import DoesNotFit, FetchError, HeldBack, NoRoomForUpdate, OtaError, TrustError
-from ota.fetch import Progress
 from ota.fitness import Host
 from ota.kinds import Kind
+from ota.landing import Progress
 from ota.machine import INWARD, RESTS, TRANSITIONS, WAYS, Effect, Event, State, Way, can_happen
 from ota.slots import BootRecord, Slot, SlotDamaged
 from ota.source import Source
@@ -77,7 +77,10 @@ class UpdateSide:
         host: Host | None = None,
     ) -> None:
         self._notices: deque[Notice] = deque()
-        self._updates = Updates(state_folder(folder), roots, vehicle, clock, self._notices.append, host)
+        self._flash = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flash")
+        self._updates = Updates(
+            state_folder(folder), roots, vehicle, clock, self._notices.append, host, self._flash
+        )  # fmt: skip
         self._source = source
         self._bulk = bulk or source
         self._until_let = until_let or asyncio.Event().wait
@@ -155,7 +158,8 @@ class UpdateSide:
             # A read that waits for the network must not hold up the ignition, nor may a download go on behind it.
             self._is_over = True
             self._source.close()
-            self._thread.shutdown(wait=False, cancel_futures=True)
+            for thread in (self._thread, self._flash):
+                thread.shutdown(wait=False, cancel_futures=True)
 
     def hint(self) -> None:
         """Somebody says that there is something new. That is all a hint can say."""
