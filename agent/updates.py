@@ -23,8 +23,8 @@ from ecu.clock import SECOND_NS, Clock
 from ecu.disk import DiskError, DiskFault, state_folder
 from ecu.errors import EnvironmentFault, shown
 from ota.errors import FetchError, HeldBack, NoRoomForUpdate, OtaError, TrustError
-from ota.landing import Progress
 from ota.kinds import Kind
+from ota.landing import Progress
 from ota.machine import RESTS, TRANSITIONS, Effect, Event, State
 from ota.slots import Slot, SlotDamaged
 from ota.source import Source

@@ -17,14 +17,14 @@ from ecu.clock import Clock
 from ecu.disk import Disk
 from ecu.errors import shown
 from ota.audit import Audit
+from ota.deltafetch import Breaks
 from ota.denied import Denied
 from ota.errors import MOST_WORDS, Attack, TrustError
-from ota.deltafetch import Breaks
 from ota.fetch import fetch_bundle, fetch_manifest, seal_bundle
 from ota.floors import Floors
 from ota.kinds import Kind
-from ota.machine import RESTS, Event, State
 from ota.landing import Progress, Watch
+from ota.machine import RESTS, Event, State
 from ota.manifest import BundleManifest, decode_manifest
 from ota.slots import BootRecord, Installed, Slot, Slots
 from ota.source import Source

@@ -219,4 +219,3 @@ def _packed(differences: _Bytes, counts: npt.NDArray[np.intp], bits: int) -> byt
 
 def _zipped(data: bytes, how: zstandard.ZstdCompressionParameters) -> bytes:
     return zstandard.ZstdCompressor(compression_params=how).compress(data)
-

@@ -19,7 +19,7 @@ from ota.source import PART_BYTES
 from tests.ota.changed import Open
 from tests.ota.weights import fine_tuned, weights
 
-SIZE = 3 * BLOCK_BYTES + 4_321
+SIZE = 2 * BLOCK_BYTES + 14_321
 
 
 @cache
@@ -48,7 +48,11 @@ def the_delta() -> bytes:
     bodies = list[bytes]()
     ends = Ends(hashlib.sha256(new).hexdigest(), len(new), hashlib.sha256(old).hexdigest(), len(old))
     head = make(
-        lambda at, size: old[at : at + size], lambda at, size: new[at : at + size], ends, bodies.append, lambda size: None
+        lambda at, size: old[at : at + size],
+        lambda at, size: new[at : at + size],
+        ends,
+        bodies.append,
+        lambda size: None,
     )
     assert head is not None
     return head + b"".join(bodies)

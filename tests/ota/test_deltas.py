@@ -65,9 +65,7 @@ def test_a_vehicle_that_has_the_old_release_takes_the_new_one_as_its_difference(
     assert Floors(RealDisk(state)).release(Kind.MODEL) == 2
 
 
-def test_a_delta_that_somebody_changed_is_written_down_and_the_release_is_installed(
-    fleet: Fleet, state: Path
-) -> None:
+def test_a_delta_that_somebody_changed_is_written_down_and_the_release_is_installed(fleet: Fleet, state: Path) -> None:
     old, new = released(fleet, 1), released(fleet, 2)
     make(fleet, old, new)
     (path,) = (fleet.repo / "image/deltas").iterdir()

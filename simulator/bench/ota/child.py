@@ -55,9 +55,7 @@ def zeros_manifest(size: int) -> BundleManifest:
         whole.update(block)
     hashes = (hashlib.sha256(block).hexdigest(),) * block_count(size)
     entry = FileEntry(path="zeros.bin", size=size, sha256=whole.hexdigest(), blocks=hashes)
-    return BundleManifest(
-        kind=Kind.MODEL, name="zeros", version="1.0", release=1, hardware=("any",), files=(entry,)
-    )
+    return BundleManifest(kind=Kind.MODEL, name="zeros", version="1.0", release=1, hardware=("any",), files=(entry,))
 
 
 def taken(slots: Slots, source: Source, manifest: BundleManifest) -> Taken:

@@ -158,7 +158,9 @@ def _release(name: str, old: Mapping[str, bytes], new: Mapping[str, bytes], how:
     takes = {file: _takes(old.get(file), data) for file, data in new.items()}
     whole = sum(map(len, new.values()))
     files = ", ".join(
-        f"{file} {100 * size / max(1, len(new[file])):.0f}" for file, size in takes.items() if file.endswith((".onnx", ".bin"))
+        f"{file} {100 * size / max(1, len(new[file])):.0f}"
+        for file, size in takes.items()
+        if file.endswith((".onnx", ".bin"))
     )
     return [Metric(f"{name}: of the full release", 100 * sum(takes.values()) / whole, "%",
                    f"{how}; {whole:,} bytes; by file, %: {files}")]  # fmt: skip

@@ -53,7 +53,9 @@ def _beside_rauc() -> list[Metric]:
             "bare": lambda: _copied(payload, folder / "copy.img"),
         }
         if missing := Rauc.missing():
-            print(f"rauc's numbers are absent: no {', '.join(missing)} here (apt-get install rauc dbus).", file=sys.stderr)
+            print(
+                f"rauc's numbers are absent: no {', '.join(missing)} here (apt-get install rauc dbus).", file=sys.stderr
+            )
         else:
             ways["rauc"] = stack.enter_context(Rauc(folder / "rauc", payload)).install
         walls = {way: list[float]() for way in ways}
@@ -135,5 +137,7 @@ def _large() -> list[Metric]:
     how = f"most that a process grew by, {LARGE_BYTES >> 30} GiB in one file"
     return [
         Metric("install: memory that it takes", taken.grown_mib, "MiB", how, GROWN_BAR_MIB),
-        Metric("install: CPU a GiB", taken.cpu_s / (LARGE_BYTES >> 30), "s", "verified, written and synced, not read back"),
+        Metric(
+            "install: CPU a GiB", taken.cpu_s / (LARGE_BYTES >> 30), "s", "verified, written and synced, not read back"
+        ),
     ]

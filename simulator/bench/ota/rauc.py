@@ -18,7 +18,8 @@ _WAIT_S: Final = 20.0
 _BUS: Final = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig><type>system</type><listen>unix:path={folder}/bus</listen><auth>EXTERNAL</auth>
-<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy>
+<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/>
+<allow own="*"/></policy>
 </busconfig>
 """
 _SYSTEM: Final = """[system]
@@ -107,7 +108,9 @@ class Rauc:
                 file.truncate(self._payload.stat().st_size)
         certificate = ["-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem", "-subj", "/O=bench/CN=bench"]
         self._run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *certificate])
-        self._run(["rauc", f"--cert={folder}/cert.pem", f"--key={folder}/key.pem", "bundle", str(inside), str(self._bundle)])
+        self._run(
+            ["rauc", f"--cert={folder}/cert.pem", f"--key={folder}/key.pem", "bundle", str(inside), str(self._bundle)]
+        )
 
     def _start(self, command: list[str], appears: Path | None) -> None:
         quiet = subprocess.DEVNULL

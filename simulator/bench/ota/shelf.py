@@ -66,7 +66,9 @@ def reader(data: bytes) -> Callable[[int, int], bytes]:
     return lambda offset, length: data[offset : offset + length]
 
 
-def stocked(folder: Path, manifest: BundleManifest, files: Mapping[str, bytes], delta: bytes | None, ends: Ends) -> Shelf:
+def stocked(
+    folder: Path, manifest: BundleManifest, files: Mapping[str, bytes], delta: bytes | None, ends: Ends
+) -> Shelf:
     shelf = Shelf(folder)
     for entry in manifest.files:
         shelf.put(file_path(entry.sha256), files[entry.path])
