@@ -1,4 +1,4 @@
-"""A delta gives back the new file to the last byte, whatever the two are; and nothing it says costs more than it may."""
+"""A delta gives back the new file to the last byte, whatever the two are, and can't cost more than it may."""
 
 from __future__ import annotations
 
