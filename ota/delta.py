@@ -2,8 +2,9 @@
 
     byte of the new file = (byte of the old file + difference) mod 256
 
-A fine-tuned integer network moves its weights by nothing, one up or one down, in place. So a block's differences are few
-values, which take two or four bits each before they are compressed. Layout and golden vector: docs/formats/delta.md.
+A fine-tuned integer network moves its weights by nothing, one up or one down, in place. So a block's differences are
+few values, which take two or four bits each before they are compressed. Layout and golden vector:
+docs/formats/delta.md.
 
 A delta is believed in nothing: whoever applies it holds every block that it gives against the hash that was signed. The
 caps here keep it from costing more than that: of memory one block, of work what one block takes.

@@ -67,7 +67,7 @@ class DeltaFetch:
         except DeltaUnfit as unfit:
             self._give_up(str(unfit))
         except NotThere:
-            self._breaks[self._path] = MOST_BREAKS
+            pass  # one may be made yet, before the next look
         except HeldBack:
             raise
         except FetchError:

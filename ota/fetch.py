@@ -14,7 +14,7 @@ from functools import partial
 from itertools import groupby
 from typing import Final
 
-from ecu.disk import DiskFull
+from ecu.disk import DiskFault, DiskFull
 from ota.deltafetch import Breaks, DeltaFetch, Old
 from ota.errors import Attack, FetchError, NoRoomForUpdate, TrustError
 from ota.landing import InTurn, Landing, Progress, Watch
@@ -104,12 +104,24 @@ def _not_in_the_good_slot(missing: Sequence[Block], slots: Slots, landing: Landi
     held = slots.manifest(good) if missing else None
     places = {sha256: (old, at) for old in (held.files if held else ()) for at, sha256 in enumerate(old.blocks)}
     for entry, index in missing:
-        place = places.get(entry.blocks[index])
-        if place is not None and slots.has_block(good, *place):
-            landing.keep(entry, index, slots.block(good, *place))
-        else:
+        data = _still_there(slots, good, places.get(entry.blocks[index]))
+        if data is None:
             left.append((entry, index))
+        else:
+            landing.keep(entry, index, data)
     return left
+
+
+def _still_there(slots: Slots, slot: Slot, place: Block | None) -> bytes | None:
+    """A block, as it was installed; None where it isn't any more."""
+    if place is None:
+        return None
+    try:
+        data = slots.block(slot, *place)
+    except (FileNotFoundError, DiskFault):
+        return None
+    entry, index = place
+    return data if hashlib.sha256(data).hexdigest() == entry.blocks[index] else None
 
 
 def _not_by_deltas(

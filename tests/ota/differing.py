@@ -19,7 +19,7 @@ from ota.source import PART_BYTES
 from tests.ota.changed import Open
 from tests.ota.weights import fine_tuned, weights
 
-SIZE = 3 * BLOCK_BYTES + 4_321
+SIZE = 2 * BLOCK_BYTES + 14_321
 
 
 @cache

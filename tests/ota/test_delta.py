@@ -1,8 +1,9 @@
-"""A delta gives back the new file to the last byte, whatever the two are; and nothing it says can cost more than it may."""
+"""A delta gives back the new file to the last byte, whatever the two are, and can't cost more than it may."""
 
 from __future__ import annotations
 
 import bz2
+import contextlib
 import hashlib
 import json
 import struct
@@ -85,7 +86,8 @@ def test_what_was_made_gives_back_every_byte(seed: int, size: int, edits: int, g
 
 
 @pytest.mark.parametrize(
-    ("sigma", "codec", "share"), [(0.0, Codec.SAME, 0.001), (0.005, Codec.PAIRS_ZSTD, 0.12), (0.05, Codec.NIBBLES_ZSTD, 0.4)]
+    ("sigma", "codec", "share"),
+    [(0.0, Codec.SAME, 0.001), (0.005, Codec.PAIRS_ZSTD, 0.12), (0.05, Codec.NIBBLES_ZSTD, 0.4)],
 )  # fmt: skip
 def test_the_further_weights_moved_the_more_a_delta_takes(sigma: float, codec: Codec, share: float) -> None:
     old, new = weights(2 * BLOCK_BYTES + 999, seed=1), fine_tuned(2 * BLOCK_BYTES + 999, seed=1, sigma=sigma)
@@ -168,8 +170,8 @@ ENDS = Ends("0" * 64, SIZE, "1" * 64, SIZE)
 PLACE = (Run(0, SIZE),)
 
 
-def zipped(data: bytes, **how: bool) -> bytes:
-    return zstandard.ZstdCompressor(level=19, **how).compress(data)
+def zipped(data: bytes, write_content_size: bool = True) -> bytes:
+    return zstandard.ZstdCompressor(level=19, write_content_size=write_content_size).compress(data)
 
 
 def opened(codec: Codec, body: bytes, runs: Sequence[Run] = PLACE) -> bytes:
@@ -275,14 +277,10 @@ def test_an_index_that_is_too_long_isnt_even_read() -> None:
 @given(st.binary(max_size=200))
 def test_whatever_is_read_as_a_head_is_read_or_refused(data: bytes) -> None:
     for ends in (ENDS, Ends("0" * 64, 0, "1" * 64, 0)):
-        try:
+        with contextlib.suppress(DeltaUnfit):
             index_bytes(data, ends)
-        except DeltaUnfit:
-            pass
-        try:
+        with contextlib.suppress(DeltaUnfit):
             assert len(decode_index(data, ends)) == ends.count
-        except DeltaUnfit:
-            pass
 
 
 @given(seed=st.integers(0, 1 << 32), codec=st.sampled_from(list(Codec)))
@@ -298,7 +296,5 @@ def test_a_body_with_flipped_bits_gives_a_block_of_that_size_or_is_refused(seed:
     for _ in range(3 if body else 0):
         body[rng.randrange(len(body))] ^= 1 << rng.randrange(8)
     runs = () if codec in (Codec.RAW, Codec.ZSTD) else PLACE
-    try:
+    with contextlib.suppress(DeltaUnfit):
         assert len(opened(codec, bytes(body), runs)) == SIZE
-    except DeltaUnfit:
-        pass

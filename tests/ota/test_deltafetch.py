@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from ecu.crashdisk import CrashDisk
 from ecu.disk import DiskFault
 from ota.delta import HEADER, MAX_INDEX_BYTES
-from ota.deltafetch import MOST_BREAKS, MOST_UNFIT, Breaks
+from ota.deltafetch import MOST_BREAKS, Breaks
 from ota.errors import FetchError, HeldBack
 from ota.fetch import fetch_bundle, seal_bundle
 from ota.kinds import Kind
@@ -79,7 +80,7 @@ def flipped(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :]
 
 
-FIRST_BODY = HEADER.size + 4 * (7 + 12)
+FIRST_BODY = HEADER.size + 3 * (7 + 12)
 HOSTILE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda data: b"",
     "a page of words": lambda data: b"<html>not found</html>" * 30,
@@ -152,7 +153,7 @@ def test_an_old_file_that_cant_be_read_keeps_no_release_from_its_place(disk: Cra
     old = "model/a/files/model.onnx"
     disk.fail(lambda call: call.act == "read_at" and call.path == old, DiskFault("worn out"))
     came = installed(disk, Shop(the_delta()))
-    assert (came.by_delta, came.unfit) == (0, min(4, MOST_UNFIT))
+    assert (came.by_delta, came.unfit) == (0, 3)
 
 
 # --- cuts -------------------------------------------------------------------------------------------
@@ -179,30 +180,65 @@ def test_a_delta_that_always_breaks_off_keeps_no_release_from_its_place(disk: Cr
 def test_a_network_that_may_carry_nothing_now_isnt_held_against_a_delta(disk: CrashDisk) -> None:
     class Held(Shop):
         def read(self, path: str, offset: int, most: int) -> Iterator[bytes]:
+            yield from super().read(path, offset, min(most, 10))
             raise HeldBack("not on this network")
-            yield b""
 
     breaks = Breaks()
     for _ in range(3 * MOST_BREAKS):
         with pytest.raises(HeldBack):
-            installed(disk, Held(), breaks)
+            installed(disk, Held(the_delta()), breaks)
     assert installed(disk, Shop(the_delta()), breaks).by_delta == SIZE
+
+
+HEAD = {"delta": 4_096, "files": 0}
+"""What is asked for again to know where to go on."""
+
+
+def all_of(whole: CrashDisk, way: str) -> int:
+    shop = Shop(the_delta() if way == "delta" else None)
+    installed(whole.after_shutdown(), shop)
+    return sum(shop.given.values())
+
+
+def cut_once(whole: CrashDisk, way: str, after: int) -> int:
+    """The bytes that came in all, when the link was cut after so many of them."""
+    delta, disk, breaks = the_delta() if way == "delta" else None, whole.after_shutdown(), Breaks()
+    first, again = Cut(Shop(delta), after), Cut(Shop(delta), 1 << 40)
+    with pytest.raises(FetchError):
+        installed(disk, first, breaks)
+    opened(disk).empty(Slot.B)
+    installed(disk, again, breaks)
+    return first.given + again.given
 
 
 @pytest.mark.parametrize("way", ["delta", "files"])
 def test_after_a_cut_at_any_byte_no_more_than_a_block_comes_again(whole: CrashDisk, way: str) -> None:
-    delta = the_delta() if way == "delta" else None
-    once = Shop(delta)
-    installed(whole.after_shutdown(), once)
-    all_bytes = sum(once.given.values())
-    edges = [HEADER.size, 4_096, FIRST_BODY, *(all_bytes * part // 7 for part in range(7)), all_bytes - 1]
-    for after in edges if way == "delta" else [*edges[3:], BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1]:
-        disk = whole.after_shutdown()
-        first, breaks = Cut(Shop(delta), after), Breaks()
-        with pytest.raises(FetchError):
-            installed(disk, first, breaks)
-        again = Cut(Shop(delta), 1 << 40)
-        opened(disk).empty(Slot.B)
-        installed(disk, again, breaks)
-        head = 4_096 if way == "delta" else 0
-        assert first.given + again.given - all_bytes <= BLOCK_BYTES + head, f"cut after {after} bytes"
+    all_bytes = all_of(whole, way)
+    edges = {HEADER.size, 4_096, FIRST_BODY, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, all_bytes - 1}
+    edges |= {all_bytes * part // 5 for part in range(5)}
+    for after in edges if way == "files" else {edge for edge in edges if edge < all_bytes}:
+        assert cut_once(whole, way, after) - all_bytes <= BLOCK_BYTES + HEAD[way], f"cut after {after} bytes"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("way", ["delta", "files"])
+def test_after_three_hundred_cuts_at_chance_no_more_than_a_block_comes_again(whole: CrashDisk, way: str) -> None:
+    rng, all_bytes = Random(5), all_of(whole, way)
+    for after in (rng.randrange(all_bytes) for _ in range(300)):
+        assert cut_once(whole, way, after) - all_bytes <= BLOCK_BYTES + HEAD[way], f"cut after {after} bytes"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_two_thousand_damaged_deltas_install_what_was_signed(whole: CrashDisk) -> None:
+    rng, right = Random(6), the_delta()
+    for _ in range(2_000):
+        data = bytearray(right)
+        for _ in range(rng.randrange(1, 6)):
+            data[rng.choice((rng.randrange(FIRST_BODY), rng.randrange(len(data))))] = rng.randrange(256)
+        wrong = bytes(data[: rng.randrange(len(data))]) if rng.random() < 0.2 else bytes(data)
+        shop = Shop(wrong)
+        came = installed(whole.after_shutdown(), shop)
+        assert came.kept + came.fetched == came.whole
+        assert came.delta_bytes <= len(right) + 5_000

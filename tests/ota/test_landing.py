@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 
 import pytest
 
-from ecu.crashdisk import CrashDisk, CrashState, violation
+from ecu.crashdisk import CrashDisk, CrashState, unnoticed_without, violation
 from ecu.disk import DiskFault, DiskFull, RealDisk
 from ota.errors import NoRoomForUpdate
 from ota.fetch import fetch_bundle, seal_bundle
@@ -48,32 +48,78 @@ def small(*sizes: int) -> tuple[BundleManifest, tuple[bytes, ...]]:
     return made, data
 
 
-@pytest.mark.parametrize("syncs", [InTurn(), Late()])
-def test_at_any_power_cut_what_was_named_is_whole_and_what_wasnt_can_be_finished(syncs: Executor) -> None:
-    manifest, data = small(BLOCK_BYTES + 5, 0, 77)
+class Install:
+    """Three files into slot a, and what has to hold of it at any power cut."""
 
-    def installs(disk: CrashDisk) -> None:
+    def __init__(self, syncs: Executor, *sizes: int) -> None:
+        self.syncs = syncs
+        self.manifest, self.data = small(*sizes)
+
+    def __call__(self, disk: CrashDisk) -> None:
         slots = Slots(disk, Kind.MODEL)
         slots.empty(Slot.A)
-        fetch_bundle(Held(*data), manifest, slots, Slot.A, unwatched, syncs)
+        self.fetch(slots)
         disk.mark("fetched")
-        installed = seal_bundle(encode_manifest(manifest), slots, Slot.A)
+        installed = seal_bundle(encode_manifest(self.manifest), slots, Slot.A)
         slots.write(BootRecord(good=Slot.A, slots={Slot.A: installed}))
         disk.mark("named")
 
-    def holds(state: CrashState) -> None:
+    def fetch(self, slots: Slots) -> None:
+        fetch_bundle(Held(*self.data), self.manifest, slots, Slot.A, unwatched, self.syncs)
+
+    def holds(self, state: CrashState) -> None:
         slots = Slots(state.disk, Kind.MODEL)
         if "fetched" in state.acknowledged:
-            assert all(slots.has_block(Slot.A, *block) for block in manifest.blocks()), "after it, all is durable"
+            there = all(slots.has_block(Slot.A, *block) for block in self.manifest.blocks())
+            assert there, "what was fetched stays, as slow as flash may be"
         if Slot.A in slots.record.slots:
             slots.demand_bootable(Slot.A)
-        else:
-            assert "named" not in state.acknowledged
-            slots.empty(Slot.A)
-            fetch_bundle(Held(*data), manifest, slots, Slot.A, unwatched, syncs)
-            seal_bundle(encode_manifest(manifest), slots, Slot.A)
+            return
+        assert "named" not in state.acknowledged
+        slots.empty(Slot.A)
+        self.fetch(slots)
+        seal_bundle(encode_manifest(self.manifest), slots, Slot.A)
 
-    assert violation(installs, holds, CrashDisk()) is None
+
+@pytest.mark.parametrize("syncs", [InTurn(), Late()])
+def test_at_any_power_cut_what_was_named_is_whole_and_what_wasnt_can_be_finished(syncs: Executor) -> None:
+    install = Install(syncs, BLOCK_BYTES + 5, 0, 77)
+    assert violation(install, install.holds, CrashDisk()) is None
+
+
+def test_a_sync_of_a_download_that_is_left_out_is_noticed() -> None:
+    install = Install(Late(), 300, 77)
+
+    def fetches(disk: CrashDisk) -> None:
+        slots = Slots(disk, Kind.MODEL)
+        slots.empty(Slot.A)
+        install.fetch(slots)
+        disk.mark("fetched")
+
+    # The folder is synced as each file comes into it: of two files the first one's is made up for.
+    assert unnoticed_without(fetches, install.holds) == ["sync 0: sync_folder 'model/a/files'"]
+
+
+def test_a_sync_of_a_seal_over_what_a_killed_download_left_in_memory_is_noticed() -> None:
+    install = Install(InTurn(), 300, 77)
+
+    def killed() -> CrashDisk:
+        disk = CrashDisk()
+        slots = Slots(disk, Kind.MODEL)
+        slots.empty(Slot.A)
+        for entry, data in zip(install.manifest.files, install.data, strict=True):
+            disk.create(path := f"{slots.path(Slot.A)}/{entry.path}")
+            disk.write_at(path, 0, data)
+        return disk
+
+    def seals(disk: CrashDisk) -> None:
+        slots = Slots(disk, Kind.MODEL)
+        installed = slots.seal(Slot.A, encode_manifest(install.manifest))
+        slots.write(BootRecord(good=Slot.A, slots={Slot.A: installed}))
+        disk.mark("named")
+
+    its_own = [sync for sync in unnoticed_without(seals, install.holds, killed) if "model/a/" in sync]
+    assert its_own == []
 
 
 def test_a_power_cut_during_a_delta_takes_nothing_from_the_slot_it_is_made_of() -> None:

@@ -90,7 +90,7 @@ def _ratio(name: str, walls: dict[str, list[float]], other: str, bar: float | No
 
 def _published(root: Path, release: Path) -> SigningDesk:
     desk = SigningDesk(root, SystemClock())
-    desk.assign([_CAR], [desk.release(release, Kind.CONFIG, "payload", "1.0", 1)])
+    desk.assign([_CAR], [desk.release(release, Kind.EVALUATION, "payload", "1.0", 1)])
     return desk
 
 
@@ -98,7 +98,7 @@ def _vehicle(state: Path, desk: SigningDesk, flash: Executor) -> Updates:
     """One that runs, as rauc's service does, and has nothing yet: what there was would only have to be fetched less
     of."""
     state.mkdir()
-    updates = Updates(RealDisk(state), desk.roots, Vehicle(_CAR, "any"), SystemClock(), lambda _: None, flash)
+    updates = Updates(RealDisk(state), desk.roots, Vehicle(_CAR, "any"), SystemClock(), lambda _: None, syncs=flash)
     updates.begin()
     return updates
 
@@ -107,7 +107,7 @@ def _installed(vehicle: Updates, desk: SigningDesk) -> None:
     source = FolderSource(desk.fleet, _CAR)
     (offer,) = vehicle.check(source)
     vehicle.install(source, offer, _unwatched)
-    record = vehicle.slots(Kind.CONFIG).record
+    record = vehicle.slots(Kind.EVALUATION).record
     if record.installed(record.good) is None:
         raise AssertionError("an install that wasn't committed counts for nothing")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -41,7 +42,7 @@ def _layers() -> tuple[NDArray[np.float64], ...]:
     rng = np.random.default_rng(0)
     return tuple(
         rng.standard_normal((after, before, 3, 3)) * np.sqrt(2 / (before * 9))
-        for before, after in zip(CHANNELS, CHANNELS[1:], strict=False)
+        for before, after in itertools.pairwise(CHANNELS)
     )
 
 

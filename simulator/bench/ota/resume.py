@@ -28,28 +28,28 @@ HEAD_BYTES: Final = 4096
 def rows() -> list[Metric]:
     old, new = fine_tuned(0.0), fine_tuned(SIGMA)
     return [
-        _worst("files", old, new, None, 0),
-        _worst("a delta", old, new, made(old, new), HEAD_BYTES),
+        worst("files", old, new, None, 0),
+        worst("a delta", old, new, made(old, new), HEAD_BYTES),
     ]
 
 
-def _worst(over: str, old: bytes, new: bytes, delta: bytes | None, head: int) -> Metric:
+def worst(over: str, old: bytes, new: bytes, delta: bytes | None, head: int, cuts: int = CUTS) -> Metric:
     with tempfile.TemporaryDirectory(prefix="outrider-bench-") as name:
         folder, manifest = Path(name), bundle({FILE: new}, 2)
         (folder / "state").mkdir()
         vehicle(RealDisk(folder / "state"), bundle({FILE: old}, 1), {FILE: old})
         stocked(folder / "shelf", manifest, {FILE: new}, delta, ends_of(old, new))
         whole = _given(folder, manifest, 1 << 62)[1]
-        again = [sum(_given(folder, manifest, cut)) - whole - head for cut in _cuts(whole)]
+        again = [sum(_given(folder, manifest, cut)) - whole - head for cut in _cuts(whole, cuts)]
     how = f"{whole:,} bytes over {over}, cut at {len(again)} places and begun again: the most that came twice"
     return Metric(f"resume: fetched again, over {over}", max(again), "bytes", how, BLOCK_BYTES)
 
 
-def _cuts(whole: int) -> list[int]:
+def _cuts(whole: int, count: int) -> list[int]:
     """At chance, and where a block nearly came."""
     rng = Random(1)
     near = [BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, whole - 1]
-    return [*(cut for cut in near if 0 < cut < whole), *(rng.randrange(1, whole) for _ in range(CUTS))]
+    return [*(cut for cut in near if 0 < cut < whole), *(rng.randrange(1, whole) for _ in range(count))]
 
 
 def _given(folder: Path, manifest: BundleManifest, cut: int) -> tuple[int, int]:

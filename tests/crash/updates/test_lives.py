@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
-from itertools import islice
-
 import pytest
 
-from ecu.crashdisk import CrashDisk, unnoticed_when_swapped, unnoticed_without
+from ecu.crashdisk import CrashDisk
 from ota.kinds import Kind
 from ota.machine import WAYS, Way
 from ota.updates import TAKEN, TRIED
@@ -16,6 +13,7 @@ from tests.crash.updates.vehicle import Diary, Life, Lived, can_be_finished, hol
 
 ONE_A_WAY = (Kind.MODEL, Kind.CONFIG, Kind.RUNTIME, Kind.CAMPAIGN)
 ALL = (*TRIED, *TAKEN)
+LIVES = (changes, resumes, gives_up, is_mended)
 
 
 def lived(life: Lived, kind: Kind) -> tuple[CrashDisk, Diary]:
@@ -24,9 +22,15 @@ def lived(life: Lived, kind: Kind) -> tuple[CrashDisk, Diary]:
     return disk, diary
 
 
-@pytest.mark.parametrize("kind", ONE_A_WAY)
-def test_at_any_instant_of_a_change_the_laws_hold(kind: Kind) -> None:
-    disk, diary = lived(changes, kind)
+def cases(kinds: tuple[Kind, ...]) -> list[tuple[Lived, Kind]]:
+    return [(life, kind) for life in LIVES for kind in kinds if life is not gives_up or WAYS[kind] is not Way.AT_ONCE]
+
+
+@pytest.mark.parametrize(("life", "kind"), cases(ONE_A_WAY))
+def test_at_any_instant_the_laws_hold(life: Lived, kind: Kind) -> None:
+    disk, diary = lived(life, kind)
     for number, state in enumerate(disk.after_crash()):
-        if number % 5 == 0:
+        if number % 7 == 0:
             holds(diary, state)
+        if number % 70 == 0:
+            can_be_finished(diary, state)

@@ -1,5 +1,5 @@
-"""A vehicle whose power may go at any instant: releases of one kind, installed and tried by ota/updates.py, and what must
-hold after a cut.
+"""A vehicle whose power may go at any instant: releases of one kind, installed and tried by ota/updates.py, and what
+must hold after a cut.
 
 Every public step of a life is followed by a mark, and the mark knows what the vehicle has promised by then. The laws
 are the invariants of docs/updates.md: (1) an allowed release boots, whole; (2) no half slot is named; (3) a retry
@@ -18,6 +18,7 @@ from ecu.clock import SECOND_NS, SteppingClock
 from ecu.crashdisk import CrashDisk, CrashState
 from ecu.disk import Disk
 from ota import launcher
+from ota.audit import Audit
 from ota.denied import Denied
 from ota.floors import Floors
 from ota.kinds import Kind
@@ -134,12 +135,18 @@ class Promise:
     denied: frozenset[int] = frozenset()
     tried: int = 0
     attempts: int = 0
+    state: State = State.COMMITTED
+    told: tuple[str, ...] = ()
+    """What the audit says that happened, in this order."""
     damaged: bool = False
     """Flash forgot a bit of what lies in a slot: then it may be named, and isn't whole."""
 
+    kept: int = 0
+    """The highest that ever was good."""
+
     @property
     def bootable_from(self) -> int:
-        return 3 if self.good >= 3 else 0
+        return 3 if self.kept >= 3 else 0
 
 
 @dataclass
@@ -174,7 +181,11 @@ class Life:
     def start(self, running: Slot = Slot.FACTORY) -> None:
         """The agent begins."""
         self.updates = Updates(
-            self.disk, Roots(b"", b""), Vehicle("car-1", "x86_64"), SteppingClock(wall_ns=SECOND_NS), lambda notice: None
+            self.disk,
+            Roots(b"", b""),
+            Vehicle("car-1", "x86_64"),
+            SteppingClock(wall_ns=SECOND_NS),
+            lambda notice: None,
         )
         self.updates.begin(running)
 
@@ -226,9 +237,9 @@ class Life:
             assert launcher.is_to_be_tried(record)
             twin.write(launcher.packed(launcher.begun(record, "boot-1")))
             self.promise(attempts=self.promised.attempts + 1)
-            record = launcher.ended(launcher.unpacked(twin.read()), ended)
-            if ended and record is not None:
-                twin.write(launcher.packed(record))
+            its_end = launcher.ended(launcher.unpacked(twin.read()), ended)
+            if ended and its_end is not None:
+                twin.write(launcher.packed(its_end))
                 self.promise()
         record = launcher.unpacked(twin.read())
         is_tried = not ends[-1]
@@ -262,7 +273,10 @@ class Life:
         return self.diary.promises[self._step]
 
     def promise(self, **changes: object) -> None:
-        promise = replace(self.promised, **changes)  # type: ignore[arg-type]
+        record = Slots(self.disk.after_shutdown(), self.kind).record
+        told = tuple(entry.event for entry in self.updates.audit().entries())
+        promise = replace(self.promised, state=record.state, told=told, **changes)  # type: ignore[arg-type]
+        promise = replace(promise, kept=max(promise.good, self.promised.kept))
         self._step += 1
         if not self._is_written:
             self.diary.promises.append(promise)
@@ -323,18 +337,36 @@ def _demand(diary: Diary, was: Promise, may: Promise, disk: CrashDisk) -> None:
         assert raw.state not in RESTS
         assert was.attempts <= raw.attempts <= max(was.attempts, may.attempts), "an attempt was refunded"
     assert raw.attempts <= ATTEMPTS + 1
+    if not may.damaged:
+        assert raw.state in (was.state, may.state), f"{raw.state}, and it was {was.state}"
+        _demand_told(was, may, disk)
+    _demand_raw_floors(was, disk.after_shutdown(), kind)
     trial_, slots, floors, denied = opened(disk, kind)
     running = raw.trial if raw.trial is not None and raw.state is State.TRIAL else Slot.FACTORY
     slot, _ = trial_.begin(running)
     booted = booted_release(slots, slot, disk, large)
     assert booted in {was.good, may.good}, f"release {booted} boots"
-    assert was.good <= floors.release(kind) <= max(was.good, may.good)
+    assert was.kept <= floors.release(kind) <= max(was.kept, may.kept)
     assert floors.release(kind) >= booted
     assert floors.bootable_from(kind) >= was.bootable_from, "what may boot sank"
     assert slots.record.bootable_from >= was.bootable_from
     wrong = {release for release, digest in digests.items() if (digest in denied) != (release in was.denied)}
     assert wrong <= was.denied ^ may.denied, f"denied or not: {wrong}"
     assert trial_.release is None or trial_.release.digest not in denied
+
+
+def _demand_told(was: Promise, may: Promise, disk: CrashDisk) -> None:
+    audit = Audit(disk.after_shutdown(), SteppingClock(), "car-1")
+    told = tuple(entry.event for entry in audit.entries())
+    assert told[: len(was.told)] == was.told, "the audit forgot"
+    assert audit.first_break() is None
+
+
+def _demand_raw_floors(was: Promise, disk: CrashDisk, kind: Kind) -> None:
+    """Before a start mends anything."""
+    floors = Floors(disk)
+    assert floors.release(kind) >= was.kept, "the floor of releases sank"
+    assert floors.bootable_from(kind) >= was.bootable_from, "what may boot sank"
 
 
 def _demand_whole_slots(disk: CrashDisk, kind: Kind) -> None:
