@@ -18,7 +18,7 @@ from ota.manifest import FileEntry
 from ota.slots import Slot, Slots
 
 MOST_UNSYNCED: Final = 16
-"""Blocks: what a power cut may take of what came, where the link is faster than flash."""
+"""Blocks that wait while others are on their way to flash: where the link is faster, a power cut may take both."""
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -151,6 +151,7 @@ class CrashDisk:
 
     def forget(self, path: str) -> None:
         """It has one memory only, and shows what was written."""
+        self._file(path)
 
     def sync_folder(self, folder: str) -> None:
         self._entries(folder)

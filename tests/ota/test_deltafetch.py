@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from ecu.crashdisk import CrashDisk
 from ecu.disk import DiskFault
-from ota.delta import HEADER, MAX_INDEX_BYTES
-from ota.deltafetch import MOST_BREAKS, Breaks
+from ota.delta import HEADER, MAX_INDEX_BYTES, Codec, DeltaBlock, Ends, encode_head, made
+from ota.deltafetch import MOST_BREAKS, Breaks, DeltaFetch, Old
 from ota.errors import FetchError, HeldBack
 from ota.fetch import fetch_bundle, seal_bundle
 from ota.kinds import Kind
-from ota.landing import Progress
+from ota.landing import InTurn, Landing, Progress
 from ota.manifest import BLOCK_BYTES, encode_manifest
-from ota.slots import Slot, Slots
+from ota.slots import Slot, SlotDamaged, Slots
 from tests.ota.changed import Cut
 from tests.ota.differing import SIZE, Shop, contents, manifest_of, the_delta, the_path, unwatched, with_release_1
 
@@ -80,6 +80,7 @@ def flipped(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :]
 
 
+ENDS = Ends(manifest_of(2).files[1].sha256, SIZE, manifest_of(1).files[1].sha256, SIZE)
 FIRST_BODY = HEADER.size + 3 * (7 + 12)
 HOSTILE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda data: b"",
@@ -96,6 +97,10 @@ HOSTILE: dict[str, Callable[[bytes], bytes]] = {
     "a codec nobody knows": lambda data: data[:88] + b"\x63" + data[89:],
     "a flipped body": lambda data: flipped(data, FIRST_BODY + 50),
     "zeros for bodies": lambda data: data[:FIRST_BODY] + bytes(len(data) - FIRST_BODY),
+    "raw blocks of its own": lambda data: (
+        encode_head(ENDS, [(Codec.RAW, (), ENDS.block_bytes(number)) for number in range(ENDS.count)])
+        + (b"evil" * (SIZE // 4 + 1))[:SIZE]
+    ),
     "more than there should be": lambda data: data + bytes(100),
 }
 
@@ -106,7 +111,7 @@ def test_a_delta_that_isnt_right_costs_its_bytes_and_nothing_else(disk: CrashDis
     came = installed(disk, shop)
     assert came.kept + came.fetched == came.whole
     assert came.fetched - came.by_delta == shop.given["files"]
-    assert came.delta_bytes <= len(the_delta()) + 5_000
+    assert came.delta_bytes <= max(len(the_delta()), SIZE) + 5_000
     if what != "more than there should be":
         assert came.unfit > 0
         assert came.words.startswith(the_path())
@@ -154,6 +159,27 @@ def test_an_old_file_that_cant_be_read_keeps_no_release_from_its_place(disk: Cra
     disk.fail(lambda call: call.act == "read_at" and call.path == old, DiskFault("worn out"))
     came = installed(disk, Shop(the_delta()))
     assert (came.by_delta, came.unfit) == (0, 3)
+
+
+def test_without_its_hash_a_hostile_block_would_be_in_the_slot(disk: CrashDisk) -> None:
+    """What the tests above look at would show it."""
+
+    class Gullible(DeltaFetch):
+        def _made(self, index: int, block: DeltaBlock, body: bytes) -> bytes:
+            return made(block, body, self._old.read)
+
+    slots, entry, old = opened(disk), manifest_of(2).files[1], manifest_of(1).files[1]
+    its = Old(old.sha256, old.size, lambda offset, length: slots.part(Slot.A, old, offset, length))
+    raw = HOSTILE["raw blocks of its own"](the_delta())
+    for kind, lies_there in ((DeltaFetch, False), (Gullible, True)):
+        slots.give_back(Slot.B)
+        slots.put_block(Slot.B, manifest_of(2).files[0], 0, contents(2)["labels.txt"])
+        with Landing(slots, Slot.B, Progress(SIZE, 0, 0), unwatched, InTurn()) as landing:
+            kind(Shop(raw), entry, its, landing, Breaks()).fetch([0, 1, 2])
+        path = "model/b/files/model.onnx"
+        assert (disk.exists(path) and disk.read_at(path, 0, 4) == b"evil") is lies_there
+    with pytest.raises(SlotDamaged):
+        slots.seal(Slot.B, encode_manifest(manifest_of(2)))
 
 
 # --- cuts -------------------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ def _peer(name: str, percent: float, made_s: float, applied_s: float) -> list[Me
 
 def _child_cpu_s(command: list[str]) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
