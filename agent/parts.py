@@ -255,6 +255,7 @@ class Parts:
             self._hears.on_update,
             source.bulk(),
             cloud.until_releases_let,
+            Path(settings.media) if settings.media else None,
         )
 
     def factory(self) -> dict[Kind, Path]:

@@ -248,6 +248,15 @@ class ImageRepository:
         """All that are published."""
         yield from (self.manifest(path) for path in self.targets())
 
+    def metadata(self) -> Iterator[str]:
+        """The files of all metadata that is current, roots first."""
+        view = self._current.view()
+        yield from self.roots.paths()
+        for role in (Targets.type, *Kind):
+            yield f"{METADATA}/{view.version(role)}.{role}.json"
+        yield f"{METADATA}/{view.snapshot.signed.version}.{Snapshot.type}.json"
+        yield timestamp_path()
+
     def standings(self) -> tuple[Standing, ...]:
         """Of every role, as it is published."""
         view = self._current.view()
