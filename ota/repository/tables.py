@@ -12,8 +12,10 @@ from rich.table import Table
 
 from ecu.errors import shown
 from ota.manifest import bundle_digest, encode_manifest
-from ota.repository.desk import Note, Published, Release
+from ota.repository.desk import Note, Published
 from ota.repository.director import Assignment
+from ota.repository.notetables import release_tables
+from ota.repository.releasenote import Release, note_of
 from ota.repository.rotation import KeysDraft
 from ota.repository.targets import Draft
 from ota.repository.travel import Waiting, releases_of
@@ -91,7 +93,8 @@ def travelling_tables(waits: Waiting, draft: Draft | KeysDraft, now: datetime) -
     yield drafts_table([draft])
     for manifest in releases_of(waits):
         digest = bundle_digest(encode_manifest(manifest))
-        yield from release_tables(Release(manifest.target, manifest, digest, draft.standing.signed_by))
+        release = Release(manifest.target, manifest, digest, draft.standing.signed_by)
+        yield from release_tables(note_of(release, (), ()))
 
 
 def vehicles_table(title: str, assignments: Sequence[Assignment], now: datetime) -> Table:
@@ -101,30 +104,6 @@ def vehicles_table(title: str, assignments: Sequence[Assignment], now: datetime)
         what = "\n".join(map(escape, map(shown, its.targets))) or "nothing"
         table.add_row(escape(its.vehicle), what, str(its.version), until(its.expires, now))
     return table
-
-
-def release_tables(release: Release) -> Iterator[RenderableType]:
-    """One release: its facts, then its files."""
-    manifest = release.manifest
-    facts = Table("", "", show_header=False, box=None)
-    facts.columns[1].overflow = "fold"
-    for name, value in (
-        ("target", release.target),
-        ("kind", manifest.kind),
-        ("name", manifest.name),
-        ("version", manifest.version),
-        ("release", str(manifest.release)),
-        ("hardware", ", ".join(manifest.hardware)),
-        ("digest", f"sha256:{release.digest}"),
-        ("signed by", key_ids(release.signed_by)),
-    ):
-        facts.add_row(f"[bold]{name}[/bold]", escape(value))
-    yield facts
-    files = Table("file", "bytes", "blocks", "SHA-256", title=f"{len(manifest.files)} files, {manifest.size:,} bytes")
-    files.columns[3].overflow = "fold"
-    for entry in manifest.files:
-        files.add_row(escape(entry.path), f"{entry.size:,}", str(len(entry.blocks)), entry.sha256)
-    yield files
 
 
 def published_tables(published: Published, now: datetime) -> Iterator[RenderableType]:
