@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from ota.desk.checking import verify
+from ota.desk.deltas import delta
 from ota.desk.keys import init, keygen
 from ota.desk.publishing import export, publish
 from ota.desk.releases import add, inspect
@@ -16,5 +17,5 @@ app = typer.Typer(
     add_completion=False,
 )
 
-for verb in (keygen, init, add, sign, publish, rotate, inspect, verify, export):
+for verb in (keygen, init, add, sign, publish, rotate, inspect, verify, delta, export):
     app.command()(verb)

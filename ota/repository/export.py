@@ -5,6 +5,7 @@ A vehicle believes it no more than what comes over a network: all signatures and
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from ota.repository.desk import Desk
 from ota.repository.files import stored_path
 
 DELTAS: Final = "image/deltas"
+_DELTA: Final = re.compile(r"([0-9a-f]{64})\.[0-9a-f]{64}", re.ASCII)
 _ZIP_64_FROM: Final = 1 << 31
 _NO_DATE: Final = (1980, 1, 1, 0, 0, 0)
 
@@ -76,7 +78,8 @@ def _deltas(disk: Disk, manifests: Sequence[BundleManifest]) -> Iterator[str]:
     """All that there are to the files of these releases."""
     wanted = {entry.sha256 for manifest in manifests for entry in manifest.files}
     names = disk.names(DELTAS) if disk.exists(DELTAS) else []
-    return (f"{DELTAS}/{name}" for name in names if name.partition(".")[0] in wanted)
+    whole = (found for name in names if (found := _DELTA.fullmatch(name)))
+    return (f"{DELTAS}/{found[0]}" for found in whole if found[1] in wanted)
 
 
 def _blocks(disk: Disk, path: str) -> Iterator[bytes]:

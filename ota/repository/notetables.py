@@ -121,9 +121,10 @@ def _measured(metric: Metric) -> str:
 
 def _files(changes: Sequence[FileChange], manifest: BundleManifest, before: Release | None) -> Table:
     more = f", {manifest.size - before.manifest.size:+,} against before" if before is not None else ""
-    table = Table("file", "", "bytes", "SHA-256", title=f"{len(manifest.files)} files, {manifest.size:,} bytes{more}")
-    table.columns[0].overflow = table.columns[3].overflow = "fold"
-    table.columns[2].justify = "right"
+    title = f"{len(manifest.files)} files, {manifest.size:,} bytes{more}"
+    table = Table("file", "", "bytes", "change", "SHA-256", title=title)
+    table.columns[0].overflow = table.columns[4].overflow = "fold"
+    table.columns[2].justify = table.columns[3].justify = "right"
     for its in changes:
         if before is None:
             fate = ""
@@ -133,7 +134,7 @@ def _files(changes: Sequence[FileChange], manifest: BundleManifest, before: Rele
             fate = its.fate.value
         colour = _COLOURS.get(its.fate, "default")
         size = "" if its.fate is Fate.GONE else f"{its.size:,}"
-        if its.fate is Fate.CHANGED:
-            size += f"\n{its.size - its.size_before:+,}"
-        table.add_row(escape(its.path), f"[{colour}]{fate}[/]" if fate else "", size, its.sha256[:_ID_CHARACTERS])
+        change = f"{its.size - its.size_before:+,}" if its.fate is Fate.CHANGED else ""
+        fate = f"[{colour}]{fate}[/]" if fate else ""
+        table.add_row(escape(its.path), fate, size, change, its.sha256[:_ID_CHARACTERS])
     return table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -51,7 +51,7 @@ def note_tables(note: Note, now: datetime) -> Iterator[RenderableType]:
     yield vehicles_table("What each vehicle is to have", note.vehicles, now)
 
 
-def drafts_table(drafts: Iterable[Draft]) -> Table:
+def drafts_table(drafts: Sequence[Draft]) -> Table:
     """Whoever signs reads the manifests' digests here: they are what the signature is for."""
     table = Table("kind", "signatures", "changes", "release", "SHA-256 of the manifest", "expires", title="Drafts")
     for column in table.columns:
@@ -63,7 +63,9 @@ def drafts_table(drafts: Iterable[Draft]) -> Table:
         for change in draft.changes:
             digest = change.sha256 or "[red]taken out[/red]"
             table.add_row("", "", escape(shown(change.target)), str(change.release), digest)
-        table.add_row("", "", "digest of the draft", "", draft.digest)
+    # Below, where there is room for all of it: it is what a signature is for, and whoever signs elsewhere is told it.
+    table.caption = "\n".join(f"{draft.kind}: digest {draft.digest}" for draft in drafts)
+    table.caption_justify = "left"
     return table
 
 

@@ -72,7 +72,7 @@ def merged(here: Waiting, came: Waiting) -> tuple[str, ...]:
 
 def sign_there(waits: Waiting, digest: str, signers: Sequence[Signer]) -> None:
     """Adds signatures where there is no repository. Raises RepositoryFault unless `digest` is what was shown: at least
-    the first 16 characters of the draft's."""
+    the first 32 characters of the draft's."""
     if len(digest) < _SHOWN or not waits.digest.startswith(digest):
         raise RepositoryFault(
             f"This draft's digest is {waits.digest}, and not {shown(digest)}. Sign what you were shown and nothing "
@@ -126,7 +126,7 @@ def keys_draft(waits: Waiting) -> KeysDraft:
     return root_draft(waits.role, waits.draft, waits.before.signed)
 
 
-_SHOWN: Final = 16
+_SHOWN: Final = 32
 
 
 def _waiting(content: dict[str, Any]) -> Waiting:

@@ -87,7 +87,7 @@ def test_a_model_signed_in_a_token_is_installed_by_a_vehicle(
     model = fleet.keys.key_id("model")
     told(capsys, "rotate", "model", "--repo", repo, "--remove", model[:16], "--add", keys / "anna.uri")
     told(capsys, "sign", "--repo", repo, "--keys", online, "--role", "targets")
-    sign = ["sign", "--repo", repo, "--keys", keys, "--role", "model", "--key", "anna"]
+    sign: list[str | Path] = ["sign", "--repo", repo, "--keys", keys, "--role", "model", "--key", "anna"]
     assert told(capsys, *sign, "--pin-file", pin)["is_signed"]
     fleet.publish()
     folder = tmp_path / "in"
