@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -54,6 +55,8 @@ class ZipSource:
     def __init__(self, path: Path, vehicle: str) -> None:
         self._path = path
         self._vehicle = vehicle
+        # A number that was closed is another file's soon: no read may be under way then.
+        self._lock = threading.Lock()
         self._fd = _opened(path)
         try:
             self._members = self._listed()
@@ -72,9 +75,10 @@ class ZipSource:
             yield part
 
     def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        with self._lock:
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)
 
     # --- what is in it ----------------------------------------------------------------------------
 
@@ -204,7 +208,8 @@ class ZipSource:
 
     def _pread(self, length: int, at: int) -> bytes:
         try:
-            return os.pread(self._fd, length, at)
+            with self._lock:
+                return os.pread(self._fd, length, at)
         except (OSError, OverflowError) as error:
             raise FetchError(f"Can't read {self._path}: {error}. Check the medium.") from error
 

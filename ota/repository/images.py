@@ -185,6 +185,9 @@ class ImageRepository:
         draft, top = self._demand_waiting(kind), self.delegations.coming()
         self._demand_plain(kind, draft)
         published = self._current.of(kind)
+        if not standing(published, top, kind, kind).is_signed:
+            # By keys that are to go: whoever signs next is shown all, and not what differs from what these signed.
+            published = Metadata(Targets(version=published.signed.version, expires=published.signed.expires))
         changed = (
             target for path, target in draft.signed.targets.items() if published.signed.targets.get(path) != target
         )

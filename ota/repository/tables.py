@@ -14,6 +14,7 @@ from ecu.errors import shown
 from ota.manifest import bundle_digest, encode_manifest
 from ota.repository.desk import Note, Published
 from ota.repository.director import Assignment
+from ota.repository.metadata import digest_of
 from ota.repository.notetables import release_tables
 from ota.repository.releasenote import Release, note_of
 from ota.repository.rotation import KeysDraft
@@ -91,6 +92,8 @@ def travelling_tables(waits: Waiting, draft: Draft | KeysDraft, now: datetime) -
     """A draft that came from elsewhere, for whoever is to sign it."""
     if isinstance(draft, KeysDraft):
         yield from keys_draft_tables(draft, now)
+        before = waits.before
+        yield f"Against version {before.signed.version}, digest {digest_of(before)}: is it the one that you know?"
         return
     yield drafts_table([draft])
     for manifest in releases_of(waits):

@@ -24,7 +24,7 @@ from ecu.errors import shown
 from ota.errors import RepositoryFault, TrustError
 from ota.kinds import Kind
 from ota.manifest import BundleManifest, bundle_digest, decode_manifest
-from ota.repository.metadata import digest_of
+from ota.repository.metadata import digest_of, standing
 from ota.repository.rotation import KeysDraft, delegations_draft, demand_among, keys_of, root_draft, root_signers
 
 MOST_BYTES: Final = 64 << 20
@@ -138,6 +138,8 @@ def _waiting(content: dict[str, Any]) -> Waiting:
         return Waiting(role, draft, before, by, root_signers(draft.signed, before.signed), manifests)
     _demand(Targets, draft, before)
     _demand(Root if role == Targets.type else Targets, by)
+    if cast(Targets, before.signed).targets and not standing(before, by.signed, role, "What is published").is_signed:
+        raise ValueError("what it says is published isn't signed, so it could hide a release")
     return Waiting(role, draft, before, by, keys_of(by.signed, role), manifests)
 
 
