@@ -276,6 +276,7 @@ class Parts:
             cloud.until_releases_let,
             others,
             running or Slot.FACTORY,
+            media=Path(settings.media) if settings.media else None,
         )
         if why := updates.below_bootable():
             raise UpdatesOnly(why)

@@ -183,6 +183,10 @@ class Updates:
         self._refusals = {kind: words for kind, words in self._refusals.items() if kind in offered}
         return tuple(sorted(new, key=lambda offer: offer.kind in TRIED))
 
+    def refuse(self, refusal: TrustError) -> None:
+        """Of a source that can't even be opened: audited and told, and nothing else changes."""
+        self._refused(None, refusal)
+
     def install(self, source: Source, offer: Offer, watch: Watch) -> Step | None:
         """Fetches and seals the release in the spare slot; the step that it takes by it.
 

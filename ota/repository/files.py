@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from ecu.disk import Disk, DiskError, beside, move_in, remove_beside
+from ecu.disk import Disk, DiskError, beside, move_in, remove_beside, replace_file
 from ecu.errors import shown
 from ota.errors import RepositoryFault
 from ota.layout import file_path
@@ -68,6 +68,15 @@ def take(disk: Disk, path: Path, entry: FileEntry, watch: Watch) -> None:
             raise
         move_in(disk, stored)
     # Also of one that was there: whoever brought it may have been killed before its name was durable.
+    disk.sync_folder(FOLDER)
+
+
+def keep(disk: Disk, data: bytes) -> None:
+    """Durable under its hash, as `take`, for what is in memory. Raises DiskError."""
+    path = f"image/{file_path(hashlib.sha256(data).hexdigest())}"
+    disk.make_folder(FOLDER)
+    if not disk.exists(path) or disk.read(path) != data:
+        replace_file(disk, path, data)
     disk.sync_folder(FOLDER)
 
 
