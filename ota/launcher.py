@@ -251,18 +251,19 @@ def why_rescue(starts: list[Record], boot_id: str, now_s: float) -> str:
 
     It lasts for this boot, or until somebody stops it in order. Another boot tries again, and one crash is enough then.
     """
+    over = [start["ran_s"] >= WITHIN_S or bool(start["rescue"] and start["ended"] == "stopped") for start in starts]
     last = starts[-1] if starts else None
     if last and last["boot_id"] == boot_id and last["rescue"] and last["ended"] != "stopped":
         return str(last["rescue"])
-    well = max((i for i, start in enumerate(starts) if start["ran_s"] >= WITHIN_S), default=-1)
-    crashes = [start for start in starts[well + 1 :] if is_crash(start)]
+    since = starts[len(over) - over[::-1].index(True) :] if True in over else starts
+    crashes = [start for start in since if is_crash(start)]
     here = [start for start in crashes if start["boot_id"] == boot_id and now_s - start["at_s"] < WITHIN_S]
     # How long ago another boot was nobody knows.
     before = [start for start in crashes if start["boot_id"] != boot_id and now_s < WITHIN_S]
     if len(here) + min(len(before), CRASHES - 1) >= CRASHES:
         ends = ", ".join(start["ended"] or "cut" for start in [*before, *here][-CRASHES:])
         return f"it ended {CRASHES} times within ten minutes: {ends}"
-    if len(starts) >= CUTS and not any(start["ended"] for start in starts[-CUTS:]):
+    if len(since) >= CUTS and not any(start["ended"] for start in since[-CUTS:]):
         return f"its last {CUTS} starts were cut before it was ready"
     return ""
 

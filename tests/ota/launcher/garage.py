@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import json
@@ -39,7 +40,7 @@ class Started:
             self.line.sendall(python.encode() + b"\n")
 
     def says(self) -> Any:
-        return json.loads(_read_line(self.line))
+        return ast.literal_eval(_read_line(self.line).decode())
 
     def gone(self) -> None:
         """Returns once it has ended."""
@@ -130,7 +131,7 @@ class Garage:
         line, _ = self._door.accept()
         line.settimeout(WITHIN_S)
         self._lines.append(line)
-        slot, trial, rescue, pid, folder = json.loads(_read_line(line))
+        slot, trial, rescue, pid, folder = ast.literal_eval(_read_line(line).decode())
         return Started(slot, trial, rescue, pid, Path(folder), line)
 
     def end(self) -> str:
@@ -142,9 +143,8 @@ class Garage:
 
     def close(self) -> None:
         for launcher in self.launchers:
-            if launcher.poll() is None:
-                launcher.kill()
-            launcher.communicate(timeout=WITHIN_S)
+            launcher.kill()
+            print(launcher.communicate(timeout=WITHIN_S)[1])
         for line in (self._door, *self._lines):
             line.close()
 

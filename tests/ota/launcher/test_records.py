@@ -213,7 +213,9 @@ def test_rescue_mode_lasts_for_its_boot_unless_it_is_stopped_in_order() -> None:
     rescued = start("exit 75", rescue="it crashed", ran_s=5000.0)
     assert why_rescue([rescued], "now", 9000.0) == "it crashed"
     assert not why_rescue([rescued], "next", 20.0)
-    assert not why_rescue([{**rescued, "ended": "stopped"}], "now", 9000.0)
+    crashes = [start("exit 1", at_s=8999.0)] * 3
+    assert why_rescue([*crashes, rescued], "now", 9000.0)
+    assert not why_rescue([*crashes, {**rescued, "ended": "stopped"}], "now", 9000.0)
 
 
 def test_pauses_between_starts_grow_to_a_minute_and_the_first_is_none() -> None:
