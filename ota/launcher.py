@@ -241,6 +241,16 @@ def kept(record: Record) -> list[str]:
     return [*([good] if good in ("a", "b") else []), *(others if good in ("a", "b") else []), "factory"]
 
 
+def why_only_updates(record: Record, slot: str) -> str:
+    """Empty unless a release that was kept says that the one in the slot may not run any more, but to be updated."""
+    slots, least = record.get("slots"), record.get("bootable_from")
+    installed = slots.get(slot) if isinstance(slots, dict) else None
+    release = installed.get("release") if isinstance(installed, dict) else 0
+    if not isinstance(least, int) or (isinstance(release, int) and release >= least):
+        return ""
+    return f"what is left is release {release}, and one that was kept since lets none below {least} run"
+
+
 def is_crash(start: Record) -> bool:
     """Whether a start of what is good ended by itself, or was cut before it was ready."""
     return start["ended"] not in ("ready", "stopped", "again")
@@ -564,6 +574,7 @@ class Launcher:
             return
         in_vain = sum(bool(start["rescue"]) for start in here) if why else 0
         slot = slots[min(in_vain, len(slots) - 1)]
+        why = why or why_only_updates(record, slot)
         if why:
             self._say(f"slot {slot} is started in rescue mode: {why}")
         self._starts.append({"boot_id": self._boot_id, "of": of, "rescue": why, "began_s": _now_s()})

@@ -138,7 +138,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "digest"]), inner),
     max_leaves=6,
 )
-KEYS = ("good", "trial", "state", "attempts", "slots", "boots")
+KEYS = ("good", "trial", "state", "attempts", "slots", "boots", "bootable_from")
 
 
 @settings(max_examples=60, deadline=None)
@@ -147,6 +147,7 @@ KEYS = ("good", "trial", "state", "attempts", "slots", "boots")
 def test_whatever_a_record_holds_something_is_started(record: dict[str, Any]) -> None:
     assert unpacked(packed(record)) == record
     assert kept(record)[-1] == "factory"
+    assert all(isinstance(launcher.why_only_updates(record, slot), str) for slot in kept(record))
     assert all(slot == "factory" or launcher.digest_in(record, slot) or slot == record["good"] for slot in kept(record))
     if is_to_be_tried(record):
         assert record["trial"] in ("a", "b")
@@ -218,6 +219,14 @@ def test_rescue_mode_lasts_for_its_boot_unless_it_is_stopped_in_order() -> None:
     assert not why_rescue([*crashes, {**rescued, "ended": "stopped"}], "now", 9000.0)
 
 
+def test_below_the_least_that_may_run_there_is_only_rescue_mode() -> None:
+    record = {"slots": {"a": {"release": 4}, "b": {"release": 5}}, "bootable_from": 5}
+    assert launcher.why_only_updates(record, "a")
+    assert launcher.why_only_updates(record, "factory")
+    assert not launcher.why_only_updates(record, "b")
+    assert not launcher.why_only_updates({}, "factory")
+
+
 def test_pauses_between_starts_grow_to_a_minute_and_the_first_is_none() -> None:
     pauses = [launcher.backoff_s(crashes, 1.0) for crashes in range(40)]
     assert pauses[:4] == [0.0, 2.0, 4.0, 8.0]
@@ -252,7 +261,7 @@ def test_the_launcher_needs_nothing_but_pythons_own_library() -> None:
     assert {name.partition(".")[0] for name in imported} <= sys.stdlib_module_names
 
 
-FROZEN = "767daf5b0616c62f192e226cbe5ed5e17fad51c4647be63a6064841a11cf25e5"
+FROZEN = "3c638c156d32f2b328348d794a5a1be993647d29f677cc8018e376b9c998069e"
 
 
 def test_the_launcher_is_frozen() -> None:

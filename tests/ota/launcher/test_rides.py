@@ -262,6 +262,13 @@ def test_a_manifest_that_says_nonsense_is_damage_and_no_crash(garage: Garage) ->
         assert damage(garage.home / "b", hashlib.sha256(nonsense).hexdigest())
 
 
+def test_what_may_not_run_any_more_is_started_to_be_updated(garage: Garage) -> None:
+    garage.install("a")
+    garage.write(good="a", bootable_from=2)
+    garage.launch()
+    assert "lets none below 2 run" in ready(garage.next()).rescue
+
+
 def test_where_both_records_are_damaged_what_was_shipped_runs(garage: Garage) -> None:
     garage.install("a")
     garage.write(good="a")
