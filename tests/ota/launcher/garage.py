@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import selectors
 import signal
 import socket
 import subprocess
@@ -60,7 +61,7 @@ def _read_line(line: socket.socket) -> bytes:
 
 
 class Garage:
-    """`options` are the launcher's."""
+    """`options` are the launcher's; it runs `under` another program, where there is one."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.state = folder / "state"
@@ -78,6 +79,7 @@ class Garage:
         self._slots: dict[str, dict[str, Any]] = {}
         self._lines: list[socket.socket] = []
         self.launchers: list[subprocess.Popen[str]] = []
+        self.under: list[str] = []
 
     # --- slots and record ---
 
@@ -116,7 +118,17 @@ class Garage:
     # --- processes ---
 
     def launch(self, **environment: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-I", "-S", str(LAUNCHER), "--state", str(self.state), *self._options, "--"]
+        command = [
+            *self.under,
+            sys.executable,
+            "-I",
+            "-S",
+            str(LAUNCHER),
+            "--state",
+            str(self.state),
+            *self._options,
+            "--",
+        ]
         process = subprocess.Popen(
             [*command, sys.executable, "-S", "-m", "runtime"],
             env=self._environment | environment,
@@ -133,6 +145,18 @@ class Garage:
         self._lines.append(line)
         slot, trial, rescue, pid, folder = ast.literal_eval(_read_line(line).decode())
         return Started(slot, trial, rescue, pid, Path(folder), line)
+
+    def next_or_none(self) -> Started | None:
+        """As `next`; None once the last launcher has ended."""
+        with selectors.DefaultSelector() as selector:
+            over = os.pidfd_open(self.launchers[-1].pid)
+            selector.register(over, selectors.EVENT_READ)
+            selector.register(self._door, selectors.EVENT_READ)
+            try:
+                ready = {key.fileobj for key, _ in selector.select(WITHIN_S)}
+            finally:
+                os.close(over)
+        return self.next() if self._door in ready else None
 
     def end(self) -> str:
         """Ignition off; what the last launcher said."""

@@ -91,6 +91,49 @@ def test_no_sync_of_a_count_is_needless() -> None:
     assert needless == {"sync 1: sync_folder 'runtime'"}
 
 
+def tried_again_and_again(disk: CrashDisk) -> int:
+    """As the launcher does, with a release that always ends; how often it was started."""
+    twin, starts = Twin(disk, "runtime/boot"), 0
+    while is_to_be_tried(record := unpacked(twin.read())):
+        twin.write(packed(begun(record, "boot-1")))
+        starts += 1
+        disk.mark(f"started {starts}")
+        over = ended(unpacked(twin.read()), "exit 1")
+        assert over is not None
+        twin.write(packed(over))
+    return starts
+
+
+def test_no_power_cut_gives_a_release_a_fourth_attempt_or_makes_it_look_better() -> None:
+    def law(state: CrashState) -> None:
+        before = len(state.acknowledged)
+        assert before + tried_again_and_again(state.disk) <= 3
+        boots = [Boot(**boot) for boot in read(state.disk)["boots"]]
+        assert len(boots) == 3
+        # What was cut proves nothing; what came after it ended by itself, and counts.
+        assert sum(not boot.is_fault for boot in boots) <= 1
+        assert verdict(boots)[0] is Event.UNFIT
+
+    def scenario(disk: CrashDisk) -> None:
+        assert tried_again_and_again(disk) == 3
+
+    assert violation(scenario, law, armed()) is None
+
+
+def test_an_attempt_that_could_not_be_counted_leaves_a_record_that_reads_as_before_or_after() -> None:
+    whole = armed()
+    count(whole)
+    for at in range(len(armed().calls), len(whole.calls)):
+        disk = armed()
+        disk.fail(at, OSError(28, "no space"))
+        try:
+            count(disk)
+        except OSError:
+            disk.heal()
+            for state in (disk, disk.after_shutdown()):
+                assert read(state) in (ARMED, begun(ARMED, "boot-1"))
+
+
 def test_the_first_write_is_whole_or_never_was_whenever_the_power_goes() -> None:
     def write(disk: CrashDisk) -> None:
         Twin(disk, "runtime/launcher").write(b"first")
