@@ -190,7 +190,7 @@ def unpacked(payload: bytes | None) -> Record:
     """{} for what isn't a record: then all of it has the value of one that was never written."""
     try:
         record = json.loads(payload or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
 
@@ -211,7 +211,7 @@ def is_to_be_tried(record: Record) -> bool:
         record.get("state") in ("armed", "trial")
         and bool(digest_in(record, record.get("trial")))
         and isinstance(attempts, int)
-        and attempts < ATTEMPTS
+        and 0 <= attempts < ATTEMPTS
     )
 
 
@@ -249,6 +249,19 @@ def why_only_updates(record: Record, slot: str) -> str:
     if not isinstance(least, int) or (isinstance(release, int) and release >= least):
         return ""
     return f"what is left is release {release}, and one that was kept since lets none below {least} run"
+
+
+def starts_of(book: Record, release: str) -> list[Record]:
+    """Those that the launcher noted of a release, the oldest first. Whatever else the book holds was never there."""
+    starts = book.get("starts")
+    return [
+        start
+        for start in (starts if isinstance(starts, list) else [])
+        if isinstance(start, dict)
+        and start.get("of") == release
+        and all(isinstance(start.get(key), str) for key in ("boot_id", "rescue", "ended"))
+        and all(isinstance(start.get(key), (int, float)) for key in ("began_s", "at_s", "ran_s"))
+    ]
 
 
 def is_crash(start: Record) -> bool:
@@ -296,7 +309,7 @@ def damage(folder: Path, digest: str) -> str:
         if set(there) != set(wanted):
             return f"other files lie there than were installed, such as {min(set(there) ^ set(wanted))}"
         return next((f"{name} isn't as it was" for name in sorted(there) if _hash(there[name]) != wanted[name]), "")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return f"it can't be read: {error}"
 
 
@@ -375,10 +388,12 @@ class Family:
         environment["NOTIFY_SOCKET"] = "@" + self._hears.getsockname()[1:].decode()
         parent = os.getpid()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        self.pid = os.fork()
-        if self.pid == 0:
-            _become(command, environment, parent, processes)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                _become(command, environment, parent, processes)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def fileno(self) -> int:
         return self._hears.fileno()
@@ -555,7 +570,10 @@ class Launcher:
         return ended(self._read(self._record), "") is not None
 
     def _free(self) -> int:
-        room = os.statvfs(self._home)
+        try:
+            room = os.statvfs(self._home)
+        except OSError:
+            return FREE_BYTES
         return room.f_bavail * room.f_frsize
 
     def _empty_scratch(self) -> None:
@@ -566,8 +584,7 @@ class Launcher:
     def _ride(self, record: Record) -> None:
         slots = [slot for slot in kept(record) if self._is_whole(record, slot)]
         of = f"{slots[0]} {digest_in(record, slots[0])}".strip()
-        told = self._read(self._book).get("starts", [])
-        self._starts = [start for start in told if start["of"] == of]
+        self._starts = starts_of(self._read(self._book), of)
         why = why_rescue(self._starts, self._boot_id, _now_s())
         here = [start for start in self._starts if start["boot_id"] == self._boot_id and is_crash(start)]
         if self._wait(backoff_s(len(here), self._options.backoff_s)):
@@ -708,8 +725,9 @@ class Launcher:
             end.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
 
     def _say(self, words: str) -> None:
-        sys.stderr.write("launcher: " + "".join(c if c.isprintable() else "?" for c in words) + "\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # whoever reads them may be gone
+            sys.stderr.write("launcher: " + "".join(c if c.isprintable() else "?" for c in words) + "\n")
+            sys.stderr.flush()
 
 
 def _now_s() -> float:

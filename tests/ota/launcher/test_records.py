@@ -224,6 +224,32 @@ def test_only_an_end_of_its_own_is_held_against_a_release(ends: list[str]) -> No
     assert words
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "starts": JSON
+            | st.lists(
+                st.fixed_dictionaries(
+                    {"of": st.just("a")},
+                    optional=dict.fromkeys(
+                        ("boot_id", "rescue", "ended", "began_s", "at_s", "ran_s"), JSON | st.just("x") | st.just(1.0)
+                    ),
+                )
+            )
+        },
+    )
+)
+def test_whatever_the_book_of_starts_holds_something_is_started(book: dict[str, Any]) -> None:
+    """A release may have written into it."""
+    why_rescue(launcher.starts_of(book, "a"), "now", 20.0)
+
+
+def test_nothing_that_nests_too_deep_stops_the_launcher() -> None:
+    assert unpacked(b"[" * 4000) == unpacked(b'{"a":' * 800) == {}
+
+
 def start(ended: str, boot: str = "now", at_s: float = 0.0, **others: Any) -> dict[str, Any]:
     return {"boot_id": boot, "ended": ended, "at_s": at_s, "ran_s": 1.0, "rescue": "", **others}
 
@@ -304,7 +330,7 @@ def test_the_launcher_needs_nothing_but_pythons_own_library() -> None:
     assert {name.partition(".")[0] for name in imported} <= sys.stdlib_module_names
 
 
-FROZEN = "3c638c156d32f2b328348d794a5a1be993647d29f677cc8018e376b9c998069e"
+FROZEN = "08d5e53d97c510055c5c912d22a2da6e9087f21c60fcf1a1d7fab7f29f04ec05"
 
 
 def test_the_launcher_is_frozen() -> None:
