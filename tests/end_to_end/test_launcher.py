@@ -19,11 +19,10 @@ import pytest
 
 from agent.apiclient import ask_status
 from agent.folders import SOCKET_NAME
-from ecu.clock import SECOND_NS, SystemClock, boot_id
 from ecu.disk import RealDisk
 from ecu.ownership import NAMES
 from ecu.twin import TwinRecord
-from tests.ota.launcher.garage import LAUNCHER
+from tests.ota.launcher.garage import LAUNCHER, note_starts
 
 HOUSE = Path(__file__).parents[2]
 WITHIN_S = 60.0
@@ -59,13 +58,6 @@ class Vehicle:
 
     def write(self, **record: Any) -> None:
         self._record.write_both(json.dumps({"v": 1, "attempts": 0, "state": "committed", **record}).encode())
-
-    def has_crashed(self, slot: str, digest: str, times: int) -> None:
-        """In this boot, just now: a start of an agent takes its time."""
-        now_s = SystemClock().boot_ns() / SECOND_NS
-        crash = {"of": f"{slot} {digest}", "boot_id": boot_id(), "rescue": "", "ended": "exit 1", "began_s": now_s}
-        starts = [{**crash, "at_s": now_s, "ran_s": 0.0}] * times
-        TwinRecord(RealDisk(self.home), "launcher").write_both(json.dumps({"starts": starts}).encode())
 
     def record(self) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(TwinRecord(RealDisk(self.home), "boot").peek() or b"{}")
@@ -113,7 +105,7 @@ def vehicle(tmp_path: Path) -> Iterator[Vehicle]:
 def test_an_agent_whose_perception_is_broken_goes_on_in_rescue_mode(vehicle: Vehicle) -> None:
     broken = unpack(vehicle.home / "a", {"agent/perception/__init__.py": "import nothing_there"})
     vehicle.write(good="a", slots={"a": broken})
-    vehicle.has_crashed("a", broken["digest"], times=2)
+    note_starts(vehicle.home, f"a {broken['digest']}", "exit 1", times=2)
     vehicle.launch()
     status = vehicle.ready()
     assert status["rescue"] == "it ended 3 times within ten minutes: exit 1, exit 1, exit 1"

@@ -17,12 +17,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ecu.clock import SECOND_NS, SystemClock, boot_id
 from ecu.disk import RealDisk
 from ecu.twin import TwinRecord
 
 LAUNCHER = Path(__file__).parents[3] / "ota" / "launcher.py"
 RUNTIME = (Path(__file__).parent / "runtime.py").read_text()
 WITHIN_S = 20.0
+
+
+def note_starts(home: Path, of: str, ended: str, times: int) -> None:
+    """As the launcher does, of this boot and just now: each start takes its time."""
+    now_s = SystemClock().boot_ns() / SECOND_NS
+    start = {
+        "of": of,
+        "boot_id": boot_id(),
+        "rescue": "",
+        "ended": ended,
+        "began_s": now_s,
+        "at_s": now_s,
+        "ran_s": 0.0,
+    }
+    book = json.dumps({"starts": [start] * times}).encode()
+    TwinRecord(RealDisk(home), "launcher").write_both(book)
 
 
 @dataclass(frozen=True)
