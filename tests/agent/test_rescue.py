@@ -15,8 +15,11 @@ import pytest
 from agent.apiclient import ask_status
 from agent.cli import rescue_lines
 from agent.folders import SOCKET_NAME
+from agent.pairing import KEYS_FOLDER
 from agent.rescue import Rescue, Settings, is_runtime_armed, settings_in
-from ecu.clock import SystemClock
+from ecu.clock import SECOND_NS, OffsetClock, SystemClock
+from ecu.disk import RealDisk
+from ecu.keys import FileKeyStore
 from ota.kinds import Kind
 from ota.machine import State
 from ota.updates import Updates
@@ -26,6 +29,7 @@ from tests.ota.fleet import HARDWARE, Fleet
 from tests.receiver.fleet import VEHICLE, a_receiver
 
 WHY = "it ended 3 times within ten minutes: exit 1, exit 1, exit 1"
+DAY_NS = 24 * 3600 * SECOND_NS
 EVERY_SECOND = Settings(hardware=HARDWARE, poll_s=0.05)
 MAY_BREAK = (
     "agent.config", "agent.daemon", "agent.parts", "agent.perception", "agent.signals", "agent.learning",
@@ -56,12 +60,13 @@ def test_rescue_mode_loads_nothing_that_may_be_why_it_runs() -> None:
 @contextlib.asynccontextmanager
 async def rescued(state: Path, settings: Settings = EVERY_SECOND, **how: Any) -> AsyncIterator[Rescue]:
     stop = asyncio.Event()
-    rescue = Rescue(state, settings, WHY, {"OUTRIDER_SLOT": "a"}, how.get("is_armed", is_runtime_armed))
+    wall = OffsetClock(SystemClock(), how.get("days_off", 0) * DAY_NS)
+    rescue = Rescue(state, settings, WHY, {"OUTRIDER_SLOT": "a"}, is_runtime_armed, wall)
     running = asyncio.create_task(rescue.run(stop))
     try:
         yield rescue
         stop.set()
-        assert await running is how.get("again", False)
+        assert not await running
     finally:
         running.cancel()
 
@@ -109,4 +114,30 @@ async def test_once_a_release_is_armed_it_asks_to_be_started_again(tmp_path: Pat
 
         stop = asyncio.Event()
         async with asyncio.timeout(30):
-            assert await Rescue(state, EVERY_SECOND, WHY, {}, has_plan).run(stop)
+            assert await Rescue(state, EVERY_SECOND, WHY, {}, has_plan, OffsetClock(SystemClock())).run(stop)
+
+
+async def test_a_computer_whose_clock_is_wrong_takes_the_receivers_signed_time(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path / "fleet", SystemClock())
+    async with a_receiver(tmp_path, updates=str(fleet.repo)) as receiver:
+        state = tmp_path / "state"
+        await asyncio.to_thread(paired_in, state, await receiver.operator.enrol(VEHICLE))
+        fleet.assign(fleet.release("1.0", 1, kind=Kind.PLAN), vehicle=VEHICLE)
+        async with rescued(state, days_off=-9000) as rescue:
+            await until(lambda: rescue.status().looks > 0)
+            assert rescue.status().trouble == ""
+            assert any(of.kind is Kind.PLAN and of.good is not None for of in rescue.status().updates)
+
+
+async def test_a_certificate_is_renewed_in_rescue_mode_too(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path / "fleet", SystemClock())
+    fleet.assign(fleet.release("1.0", 1, kind=Kind.PLAN), vehicle=VEHICLE)
+    async with a_receiver(tmp_path, updates=str(fleet.repo)) as receiver:
+        state = tmp_path / "state"
+        await asyncio.to_thread(paired_in, state, await receiver.operator.enrol(VEHICLE))
+        before = FileKeyStore(RealDisk(state / KEYS_FOLDER)).certificate()
+        async with rescued(state, days_off=10) as rescue:
+            await until(lambda: rescue.status().looks > 0)
+        keys = FileKeyStore(RealDisk(state / KEYS_FOLDER))
+        assert keys.certificate() != before
+        assert keys.previous_certificate() is None
