@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -58,10 +57,10 @@ def test_rescue_mode_loads_nothing_that_may_be_why_it_runs() -> None:
 
 
 @contextlib.asynccontextmanager
-async def rescued(state: Path, settings: Settings = EVERY_SECOND, **how: Any) -> AsyncIterator[Rescue]:
+async def rescued(state: Path, days_off: int = 0) -> AsyncIterator[Rescue]:
     stop = asyncio.Event()
-    wall = OffsetClock(SystemClock(), how.get("days_off", 0) * DAY_NS)
-    rescue = Rescue(state, settings, WHY, {"OUTRIDER_SLOT": "a"}, is_runtime_armed, wall)
+    wall = OffsetClock(SystemClock(), days_off * DAY_NS)
+    rescue = Rescue(state, EVERY_SECOND, WHY, {"OUTRIDER_SLOT": "a"}, is_runtime_armed, wall)
     running = asyncio.create_task(rescue.run(stop))
     try:
         yield rescue
@@ -81,60 +80,46 @@ async def test_one_that_was_never_paired_says_so_and_waits_for_it(tmp_path: Path
         assert len(list(rescue_lines(status))) >= 4
 
 
-async def test_a_signed_release_comes_in_and_nothing_is_written_but_updates(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path / "fleet", SystemClock())
-    async with a_receiver(tmp_path, updates=str(fleet.repo)) as receiver:
-        state = tmp_path / "state"
+@contextlib.asynccontextmanager
+async def paired(folder: Path) -> AsyncIterator[Path]:
+    """The state of a vehicle whose receiver has something for it."""
+    fleet, state = Fleet(folder / "fleet", SystemClock()), folder / "state"
+    fleet.assign(fleet.release("1.0", 1, kind=Kind.PLAN), fleet.release("1.0", 1), vehicle=VEHICLE)
+    async with a_receiver(folder, updates=str(fleet.repo)) as receiver:
         await asyncio.to_thread(paired_in, state, await receiver.operator.enrol(VEHICLE))
-        plan = fleet.release("1.0", 1, kind=Kind.PLAN, files={"plan.json": b"{}"})
-        fleet.assign(plan, fleet.release("1.0", 1), vehicle=VEHICLE)
-        async with rescued(state) as rescue:
-            await until(lambda: rescue.status().looks > 0)
-            status = rescue.status()
-            assert (status.trouble, status.vehicle) == ("", VEHICLE)
-            kinds = {of.kind: of for of in status.updates}
-            good = kinds[Kind.PLAN].good
-            assert good is not None
-            assert good.title == plan.title
-            # What would be tried on frames waits until there are some.
-            assert kinds[Kind.MODEL].state is State.COMMITTED
-            assert kinds[Kind.MODEL].good is None
-        assert {path.name for path in state.iterdir()} <= {"keys", "paired.json", "updates", "update-audit"}
+        yield state
+
+
+async def test_a_signed_release_comes_in_and_nothing_is_written_but_updates(tmp_path: Path) -> None:
+    async with paired(tmp_path) as state, rescued(state) as rescue:
+        await until(lambda: rescue.status().looks > 0)
+        status = rescue.status()
+        assert (status.trouble, status.vehicle) == ("", VEHICLE)
+        kinds = {of.kind: of for of in status.updates}
+        assert kinds[Kind.PLAN].good is not None
+        # What would be tried on frames waits until there are some.
+        assert (kinds[Kind.MODEL].state, kinds[Kind.MODEL].good) == (State.COMMITTED, None)
+        assert {path.name for path in state.iterdir()} == {"keys", "paired.json", "updates", SOCKET_NAME}
 
 
 async def test_once_a_release_is_armed_it_asks_to_be_started_again(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path / "fleet", SystemClock())
-    async with a_receiver(tmp_path, updates=str(fleet.repo)) as receiver:
-        state = tmp_path / "state"
-        await asyncio.to_thread(paired_in, state, await receiver.operator.enrol(VEHICLE))
-        fleet.assign(fleet.release("1.0", 1, kind=Kind.PLAN), vehicle=VEHICLE)
+    def has_plan(updates: Updates) -> bool:
+        return updates.slots(Kind.PLAN).record.good != "factory"
 
-        def has_plan(updates: Updates) -> bool:
-            return updates.slots(Kind.PLAN).record.good != "factory"
-
-        stop = asyncio.Event()
-        async with asyncio.timeout(30):
-            assert await Rescue(state, EVERY_SECOND, WHY, {}, has_plan, OffsetClock(SystemClock())).run(stop)
+    async with paired(tmp_path) as state, asyncio.timeout(30):
+        rescue = Rescue(state, EVERY_SECOND, WHY, {}, has_plan, OffsetClock(SystemClock()))
+        assert await rescue.run(asyncio.Event())
 
 
 async def test_a_computer_whose_clock_is_wrong_takes_the_receivers_signed_time(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path / "fleet", SystemClock())
-    async with a_receiver(tmp_path, updates=str(fleet.repo)) as receiver:
-        state = tmp_path / "state"
-        await asyncio.to_thread(paired_in, state, await receiver.operator.enrol(VEHICLE))
-        fleet.assign(fleet.release("1.0", 1, kind=Kind.PLAN), vehicle=VEHICLE)
-        async with rescued(state, days_off=-9000) as rescue:
-            await until(lambda: rescue.status().looks > 0)
-            assert rescue.status().trouble == ""
-            assert any(of.kind is Kind.PLAN and of.good is not None for of in rescue.status().updates)
+    async with paired(tmp_path) as state, rescued(state, days_off=-9000) as rescue:
+        await until(lambda: rescue.status().looks > 0)
+        assert rescue.status().trouble == ""
+        assert any(of.kind is Kind.PLAN and of.good is not None for of in rescue.status().updates)
 
 
 async def test_a_certificate_is_renewed_in_rescue_mode_too(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path / "fleet", SystemClock())
-    fleet.assign(fleet.release("1.0", 1, kind=Kind.PLAN), vehicle=VEHICLE)
-    async with a_receiver(tmp_path, updates=str(fleet.repo)) as receiver:
-        state = tmp_path / "state"
-        await asyncio.to_thread(paired_in, state, await receiver.operator.enrol(VEHICLE))
+    async with paired(tmp_path) as state:
         before = FileKeyStore(RealDisk(state / KEYS_FOLDER)).certificate()
         async with rescued(state, days_off=10) as rescue:
             await until(lambda: rescue.status().looks > 0)

@@ -134,6 +134,16 @@ def test_an_attempt_that_could_not_be_counted_leaves_a_record_that_reads_as_befo
                 assert read(state) in (ARMED, begun(ARMED, "boot-1"))
 
 
+@pytest.mark.parametrize("twin", ["runtime/boot.0", "runtime/boot.1"])
+def test_no_flipped_bit_refunds_an_attempt_or_names_another_slot(twin: str) -> None:
+    disk = armed()
+    count(disk)
+    for bit in range(0, 8 * 1200, 7):
+        disk.flip_bit(twin, bit)
+        assert read(disk) == begun(ARMED, "boot-1")
+        disk.flip_bit(twin, bit)
+
+
 def test_the_first_write_is_whole_or_never_was_whenever_the_power_goes() -> None:
     def write(disk: CrashDisk) -> None:
         Twin(disk, "runtime/launcher").write(b"first")
