@@ -422,10 +422,12 @@ class Family:
 
     def end(self) -> None:
         """None of it runs any more when this returns, but what the kernel itself won't let go."""
-        end_all(os.getpid())
         until = time.monotonic() + 10.0
+        # Again and again: one whose parent ended while it was looked for may have been missed.
         while descendants(os.getpid()) and time.monotonic() < until:
+            end_all(os.getpid())
             time.sleep(0.01)
+            self.reap()
         self.reap()
         self._hears.close()
 

@@ -340,7 +340,7 @@ def test_the_launcher_needs_nothing_but_pythons_own_library() -> None:
     assert {name.partition(".")[0] for name in imported} <= sys.stdlib_module_names
 
 
-FROZEN = "08d5e53d97c510055c5c912d22a2da6e9087f21c60fcf1a1d7fab7f29f04ec05"
+FROZEN = "a592648fe827bde37e5181b9cd9a588fd4243a37b6b1de80f483add719c203e5"
 
 
 def test_the_launcher_is_frozen() -> None:
