@@ -128,6 +128,11 @@ class BundleManifest(Part):
             raise ValueError(f"its bill of materials {self.sbom.name} isn't its file of that name")
         if self.minimum_bootable is not None and self.minimum_bootable > self.release:
             raise ValueError(f"below release {self.minimum_bootable} nothing may boot, and it is {self.release}")
+        folders = {folder for path in files for folder in parents(path)}
+        if folders and self.kind is not Kind.RUNTIME:
+            raise ValueError(f"only a runtime has folders, and it has {min(folders)}")
+        if clash := folders & set(files):
+            raise ValueError(f"{min(clash)} is a file and a folder")
         its = self.runtime
         if self.kind is not Kind.RUNTIME and (its.abi or its.dependencies or its.brings_dependencies):
             raise ValueError(f"only a runtime has an ABI and dependencies, and it is of kind {self.kind}")
@@ -136,6 +141,12 @@ class BundleManifest(Part):
     def blocks(self) -> Iterator[tuple[FileEntry, int]]:
         """Every block, file by file: the entry and the block's index in it."""
         return ((entry, index) for entry in self.files for index in range(len(entry.blocks)))
+
+
+def parents(path: str) -> Iterator[str]:
+    """The folders that a file of a bundle lies in, the innermost first."""
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def block_count(size: int) -> int:

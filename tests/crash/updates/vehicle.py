@@ -57,15 +57,20 @@ LEFT = {
 
 
 @cache
-def contents(release: int, large: bool = False) -> Mapping[str, bytes]:
-    """Two files that differ from release to release, one that doesn't, and an empty one."""
+def contents(kind: Kind, release: int, large: bool = False) -> Mapping[str, bytes]:
+    """Two files that differ from release to release, one that doesn't, and an empty one. A runtime's lie in folders,
+    which come and go: one is a file in every third release."""
     size = BLOCK_BYTES + 600 if large else 600
-    return {
+    files = {
         "empty": b"",
         "labels": b"car\n" * 50,
         "model.json": f"release {release}".encode() * 60,
         "model.onnx": bytes([release]) * size,
     }
+    if kind is not Kind.RUNTIME:
+        return files
+    tree = {f"agent/{name}" if release % 2 else f"agent/inner/{name}": data for name, data in files.items()}
+    return tree | ({"part": b"a file"} if release % 3 == 0 else {"part/file": b"in a folder"})
 
 
 def cut(content: bytes) -> Iterator[bytes]:
@@ -75,7 +80,7 @@ def cut(content: bytes) -> Iterator[bytes]:
 @cache
 def manifest_of(kind: Kind, release: int, large: bool = False) -> BundleManifest:
     """Below release 3 nothing boots once 3 was kept."""
-    files = tuple(file_entry(name, cut(data)) for name, data in sorted(contents(release, large).items()))
+    files = tuple(file_entry(name, cut(data)) for name, data in sorted(contents(kind, release, large).items()))
     return BundleManifest(
         kind=kind,
         name="drive",
@@ -100,7 +105,7 @@ class Shelf(Open):
         for release in range(1, 10):
             manifest = manifest_of(kind, release, large)
             self._files[target_path(manifest.target, digest_of(kind, release, large))] = encode_manifest(manifest)
-            for data in contents(release, large).values():
+            for data in contents(kind, release, large).values():
                 self._files[file_path(hashlib.sha256(data).hexdigest())] = data
 
     def read(self, path: str, offset: int, most: int) -> Iterator[bytes]:
@@ -261,7 +266,8 @@ class Life:
     def lose_a_bit(self, to: int) -> None:
         """Of what is good, whose place release `to` takes at the next start."""
         good = self.updates.slots(self.kind).record.good
-        self.disk.flip_bit(f"{self.kind}/{good}/files/model.onnx", 80)
+        name = next(name for name in contents(self.kind, self.promised.good, self.large) if "model.onnx" in name)
+        self.disk.flip_bit(f"{self.kind}/{good}/files/{name}", 80)
         self.promise(good=to, damaged=True)
         self.start()
         self.promise()
@@ -295,13 +301,23 @@ def opened(disk: Disk, kind: Kind) -> tuple[Trial, Slots, Floors, Denied]:
     return Trial(slots, floors, denied, kind), slots, floors, denied
 
 
-def booted_release(slots: Slots, slot: Slot, disk: Disk, large: bool) -> int:
+def booted_release(diary: Diary, slots: Slots, slot: Slot, disk: Disk) -> int:
     """The release whose every byte lies in that slot; 0 for the factory's."""
     if slot is Slot.FACTORY:
         return 0
-    folder = str(slots.path(slot))
-    found = {name: disk.read(f"{folder}/{name}") for name in disk.names(folder)}
-    return next(release for release in range(1, 10) if contents(release, large) == found)
+    found = files_below(disk, str(slots.path(slot)))
+    return next(release for release in range(1, 10) if contents(diary.kind, release, diary.large) == found)
+
+
+def files_below(disk: Disk, folder: str, prefix: str = "") -> dict[str, bytes]:
+    found = dict[str, bytes]()
+    for name in disk.names(folder):
+        inside = f"{folder}/{name}"
+        if disk.is_folder(inside):
+            found |= files_below(disk, inside, f"{prefix}{name}/")
+        else:
+            found[prefix + name] = disk.read(inside)
+    return found
 
 
 def holds(diary: Diary, state: CrashState) -> None:
@@ -344,7 +360,7 @@ def _demand(diary: Diary, was: Promise, may: Promise, disk: CrashDisk) -> None:
     trial_, slots, floors, denied = opened(disk, kind)
     running = raw.trial if raw.trial is not None and raw.state is State.TRIAL else Slot.FACTORY
     slot, _ = trial_.begin(running)
-    booted = booted_release(slots, slot, disk, large)
+    booted = booted_release(diary, slots, slot, disk)
     assert booted in {was.good, may.good}, f"release {booted} boots"
     assert was.kept <= floors.release(kind) <= max(was.kept, may.kept)
     assert floors.release(kind) >= booted
@@ -388,7 +404,7 @@ def can_be_finished(diary: Diary, state: CrashState) -> None:
         life.updates.handle(diary.kind, event, "asked to")
     life.try_and(9, KEPT[life.way])
     trial, slots, _, _ = opened(disk.after_shutdown(), diary.kind)
-    assert booted_release(slots, trial.begin()[0], disk, diary.large) == 9
+    assert booted_release(diary, slots, trial.begin()[0], disk) == 9
 
 
 def unwatched(_: Progress) -> None: ...
