@@ -184,7 +184,7 @@ def forged_kind(town: Town, thief: Path) -> Path:
     return repo
 
 
-@pytest.mark.parametrize("repository", ["image", "director"])
+@pytest.mark.parametrize("repository", ["image", pytest.param("director", marks=pytest.mark.soak)])
 def test_a_lost_root_key_is_replaced_by_the_other_two_on_machines_of_their_own(town: Town, repository: str) -> None:
     town.release("1.0", 1, town.person("m", "model"))
     assert town.has("car") == ["model/drive-1.0.json"]
