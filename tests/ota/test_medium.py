@@ -302,7 +302,7 @@ def test_a_damaged_archive_is_refused_or_gives_some_bytes_and_never_a_crash(data
 
 
 @pytest.mark.soak
-def test_a_sparse_archive_of_more_than_4_gib_is_read_by_ranges(tmp_path: Path) -> None:
+def test_an_archive_of_more_than_4_gib_is_read_by_ranges(tmp_path: Path) -> None:
     size, end = (4 << 30) + 12_345, b"the end"
     path = tmp_path / ZIP_NAME
     with zipfile.ZipFile(path, "w") as file:

@@ -335,6 +335,34 @@ def test_a_manifest_that_isnt_the_drafts_is_refused_before_anything_is_shown(
         run(["ota", "sign", "--draft", str(draft)])
 
 
+def test_a_strangers_signature_is_taken_from_no_draft(town: Town) -> None:
+    stranger = town.person("stranger")
+    folder = town.folder / "in"
+    folder.mkdir()
+    (folder / "a.bin").write_bytes(b"one")
+    add = ["--kind", "model", "--name", "drive", "--version", "1.0", "--release", "1"]
+    town.told("add", folder, "--repo", town.repo, *add)
+    draft, digest = town.sent("model")
+    assert "can't sign model" in town.refused(
+        "sign", "--draft", draft, "--keys", stranger, "--key", "stranger", "--digest", digest
+    )
+    content = json.loads(draft.read_text())
+    metadata = Metadata[Targets].from_dict(content["draft"])
+    metadata.sign(KeyFolder(stranger).signer("stranger"))
+    content["draft"] = metadata.to_dict()
+    draft.write_text(json.dumps(content))
+    assert "can't sign model" in town.refused("sign", "--repo", town.repo, "--import", draft)
+
+
+def test_other_keys_for_a_kind_arent_published_without_what_they_have_to_sign(town: Town) -> None:
+    anna = town.person("anna")
+    old = town.id_of(town.folder / "keys", "model")
+    town.told("rotate", "model", "--repo", town.repo, "--remove", old, "--add", anna / "anna.pub")
+    town.told("sign", "--repo", town.repo, "--keys", town.online, "--role", "targets")
+    (town.repo / "drafts/model.json").unlink()
+    assert "isn't signed by them" in town.refused("publish", "--repo", town.repo, "--keys", town.online)
+
+
 def test_a_release_cant_be_hidden_from_whoever_signs_by_saying_that_it_is_published(town: Town) -> None:
     town.release("1.0", 1, town.person("m", "model"))
     folder = town.folder / "in"
