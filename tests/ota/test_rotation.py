@@ -4,7 +4,7 @@ The vehicles are ota/trust.py's own. The desk is driven by its command line, eac
 theirs.
 Mutants that these tests were seen to catch: the next root published with only the old, or only the new, signatures; a
 draft's digest not compared; a signature taken without being verified; delegations published before their own signature;
-what a kind published left with the old key's signature; the newest root alone believed after a cut.
+what a kind published left with the old key's signature; what is said to be published believed unsigned.
 """
 
 from __future__ import annotations
