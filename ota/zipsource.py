@@ -31,6 +31,7 @@ _END_64: Final = struct.Struct("<4sQHHLLQQQQ")
 _LOCATOR_64: Final = struct.Struct("<4sLQL")
 _CENTRAL: Final = struct.Struct("<4sHHHHHHLLLHHHHHLL")
 _LOCAL: Final = struct.Struct("<4sHHHHHLLLHH")
+_LOCATED_64: Final = b"PK\x06\x07"
 _IN_64: Final = 0xFFFFFFFF
 _COUNT_IN_64: Final = 0xFFFF
 _HARMLESS_FLAGS: Final = 0x0808
@@ -113,16 +114,17 @@ class ZipSource:
             raise self._malformed("is no archive, was cut, or has bytes behind its end")
         if disk or first or here != count:
             raise self._malformed("is one of several")
-        if _IN_64 not in (length, begin) and count != _COUNT_IN_64:
-            return count, length, begin, at
-        return self._directory_64(at)
+        is_large = _IN_64 in (length, begin) or count == _COUNT_IN_64
+        if is_large or self._exactly(4, max(0, at - _LOCATOR_64.size)) == _LOCATED_64:
+            return self._directory_64(at)
+        return count, length, begin, at
 
     def _directory_64(self, end: int) -> tuple[int, int, int, int]:
         at = end - _LOCATOR_64.size
         if at < 0:
             raise self._malformed("says that it is large, and not where that stands")
         magic, disk, where, disks = _LOCATOR_64.unpack(self._exactly(_LOCATOR_64.size, at))
-        if magic != b"PK\x06\x07" or disk or disks != 1 or where + _END_64.size != at:
+        if magic != _LOCATED_64 or disk or disks != 1 or where + _END_64.size != at:
             raise self._malformed("says that it is large, and not where that stands")
         magic, its, _, _, disk, first, here, count, length, begin = _END_64.unpack(self._exactly(_END_64.size, where))
         if magic != b"PK\x06\x06" or its != _END_64.size - 12 or disk or first or here != count:

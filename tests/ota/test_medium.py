@@ -1,7 +1,6 @@
 """What comes on a stick is what would come over a network, or it is refused whole, in words, before any of it is used.
 
-Mutants of ota/zipsource.py and ota/source.py that these tests were seen to catch are named beside the defect: each
-defect below is admitted once its own check is taken out.
+Mutants of ota/zipsource.py and ota/source.py that these tests were seen to catch: each check taken out alone.
 """
 
 from __future__ import annotations
@@ -208,6 +207,16 @@ def test_an_archive_with_a_link_or_a_device_is_refused(tmp_path: Path, mode: int
     assert "link" in refusal(archive(tmp_path / ZIP_NAME, (entry("image/x", mode), b"/etc/passwd")))
 
 
+def test_an_archive_with_a_folder_that_has_content_is_refused(tmp_path: Path) -> None:
+    path = archive(tmp_path / ZIP_NAME, (entry("image/files/y"), b"content"))
+    assert read(path) == CONTENT
+    assert "folder" in refusal(patched(path, lambda data: _replace_all(data, b"image/files/y", b"image/filesy/")))
+
+
+def _replace_all(data: bytearray, old: bytes, new: bytes) -> None:
+    data[:] = data.replace(old, new)
+
+
 def test_an_archive_with_a_compressed_member_is_refused_and_none_of_it_inflates(tmp_path: Path) -> None:
     bomb = bytes(50 << 20)
     assert "compressed" in refusal(archive(tmp_path / ZIP_NAME, ("bomb", bomb), compress=zipfile.ZIP_DEFLATED))
@@ -250,6 +259,7 @@ DEFECTS: dict[str, Callable[[bytearray], object]] = {
     "a list elsewhere": lambda data: struct.pack_into("<L", data, len(data) - 6, 4),
     "a longer list": lambda data: struct.pack_into("<L", data, len(data) - 10, 1 << 20),
     "an endless list": lambda data: struct.pack_into("<L", data, len(data) - 10, 1 << 30),
+    "bytes between its list and its end": lambda data: data.__setitem__(slice(-22, -22), b"hidden"),
     "bytes behind its end": lambda data: data.extend(b"x"),
     "a comment": lambda data: data.__setitem__(slice(-2, None), b"\x03\x00abc"),
     "cut": lambda data: data.__delitem__(slice(-1, None)),
@@ -292,7 +302,7 @@ def test_a_damaged_archive_is_refused_or_gives_some_bytes_and_never_a_crash(data
 
 
 @pytest.mark.soak
-def test_a_sparse_archive_of_more_than_4_gib_is_read_by_ranges(tmp_path: Path) -> None:
+def test_an_archive_of_more_than_4_gib_is_read_by_ranges(tmp_path: Path) -> None:
     size, end = (4 << 30) + 12_345, b"the end"
     path = tmp_path / ZIP_NAME
     with zipfile.ZipFile(path, "w") as file:
@@ -311,6 +321,21 @@ def test_a_large_archives_own_form_is_read(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as file, file.open(zipfile.ZipInfo(STORED), "w", force_zip64=True) as member:
         member.write(CONTENT)
     assert read(path) == CONTENT
+
+
+def test_a_member_larger_than_any_bundle_is_refused_as_endless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written as a large archive is, in every part, and read as such before the size is made to lie."""
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 10)
+    path = archive(tmp_path / ZIP_NAME)
+    assert b"PK\x06\x06" in path.read_bytes()
+    assert read(path) == CONTENT
+    said, lie = struct.pack("<QQ", len(CONTENT), len(CONTENT)), struct.pack("<QQ", 9 << 30, 9 << 30)
+    data = path.read_bytes()
+    at = data.index(b"PK\x01\x02")
+    path.write_bytes(data[:at] + data[at:].replace(said, lie))
+    with pytest.raises(TrustError) as refused:
+        read(path)
+    assert refused.value.attack is Attack.ENDLESS_DATA
 
 
 def test_kinds_of_all_sorts_travel_on_one_stick(fleet: Fleet, tmp_path: Path) -> None:

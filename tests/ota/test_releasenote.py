@@ -1,7 +1,7 @@
 """What a release says of itself reaches the one who signs it: against its parent, with intervals, with its materials.
 
 Mutants that these tests were seen to catch: the parent taken for the highest release below; metrics compared over
-another set; an interval that touches taken for a difference; a bill with the time of day in it.
+another set; an interval that touches taken for a difference.
 """
 
 from __future__ import annotations
