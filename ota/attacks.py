@@ -124,7 +124,9 @@ _TUF, _TRUST, _FLOORS = "ota/tufclient.py", "ota/trust.py", "ota/floors.py"
 _FETCH, _MANIFEST, _PACE, _ARTIFACTS = "ota/fetch.py", "ota/manifest.py", "ota/pace.py", "ota/artifacts.py"
 
 ABOUT: Final[Mapping[Flaw, About]] = MappingProxyType({
-    Flaw.ROOT_ROLLBACK: About(Attack.ROLLBACK, "a root older than one that was seen", _FLOORS, "Uptane 5.4.4.3 step 2.4"),
+    Flaw.ROOT_ROLLBACK: About(
+        Attack.ROLLBACK, "a root older than one that was seen", _FLOORS, "Uptane 5.4.4.3 step 2.4"
+    ),
     Flaw.ROOT_OUT_OF_ORDER: About(
         Attack.MIX_AND_MATCH, "the root after N says that it is another than N+1", _TUF, "TUF 5.3.5"
     ),
@@ -179,7 +181,8 @@ ABOUT: Final[Mapping[Flaw, About]] = MappingProxyType({
     ),
     Flaw.UNSIGNED: About(Attack.WRONG_SIGNER, "nobody has signed it", _TUF, "TUF 1.5.2 arbitrary"),
     Flaw.TOO_FEW_SIGNERS: About(
-        Attack.TAMPERED, "signed by fewer keys than its role needs; one key counts once", _TUF, "TUF 1.5.2 key compromise"
+        Attack.TAMPERED, "signed by fewer keys than its role needs; one key counts once", _TUF,
+        "TUF 1.5.2 key compromise",
     ),
     Flaw.CHANGED_ROOT: About(Attack.TAMPERED, "a root changed after it was signed", _TUF, "Uptane 5.4.4.3 step 2.3"),
     Flaw.CHANGED_TIMESTAMP: About(
@@ -188,7 +191,9 @@ ABOUT: Final[Mapping[Flaw, About]] = MappingProxyType({
     Flaw.CHANGED_SNAPSHOT: About(
         Attack.TAMPERED, "a snapshot changed after it was signed", _TUF, "Uptane 5.4.4.5 step 3"
     ),
-    Flaw.CHANGED_TARGETS: About(Attack.TAMPERED, "targets changed after they were signed", _TUF, "Uptane 5.4.4.6 step 3"),
+    Flaw.CHANGED_TARGETS: About(
+        Attack.TAMPERED, "targets changed after they were signed", _TUF, "Uptane 5.4.4.6 step 3"
+    ),
     Flaw.CHANGED_DELEGATED: About(
         Attack.TAMPERED, "a kind's role changed after it was signed", _TUF, "Uptane 5.4.4.6 step 3"
     ),
@@ -298,18 +303,24 @@ class Unrefused:
 
 UNREFUSED: Final = (
     Unrefused(
-        "drop-request", "nothing comes at all", "a vehicle that is silent counts as failed at the receiver", "Uptane 4.3.2"
+        "drop-request", "nothing comes at all", "at the receiver a vehicle that is silent counts as failed",
+        "Uptane 4.3.2",
     ),
     Unrefused(
         "partial-bundle", "some releases of a set are kept back",
-        "a release that needs another isn't tried without it; the signed report names what is there", "Uptane 4.3.2",
+        "none is tried without what it is judged by; the signed report names what is there", "Uptane 4.3.2",
     ),
     Unrefused(
-        "mixed-bundles", "releases of two sets at once",
-        "the snapshot binds a set; both repositories must name the same of it", "TUF 1.5.2 mix-and-match",
+        "mixed-bundles", "releases of two sets at once", "both repositories name the same releases, by one snapshot each",
+        "TUF 1.5.2 mix-and-match",
     ),
-    Unrefused("denial-of-service", "the repositories are drowned", "vehicles drive on with what they have", "Uptane 4.3.2"),
-    Unrefused("eavesdrop", "somebody reads a release", "releases come by mutual TLS; they aren't encrypted at rest", "Uptane 4.3.1"),
+    Unrefused(
+        "denial-of-service", "the repositories are drowned", "vehicles drive on with what they have", "Uptane 4.3.2"
+    ),
+    Unrefused(
+        "eavesdrop", "somebody reads a release", "releases come by mutual TLS; they aren't encrypted themselves",
+        "Uptane 4.3.1",
+    ),
 )  # fmt: skip
 
 
