@@ -311,8 +311,8 @@ UNREFUSED: Final = (
         "none is tried without what it is judged by; the signed report names what is there", "Uptane 4.3.2",
     ),
     Unrefused(
-        "mixed-bundles", "releases of two sets at once", "both repositories name the same releases, by one snapshot each",
-        "TUF 1.5.2 mix-and-match",
+        "mixed-bundles", "releases of two sets at once",
+        "both repositories name the same releases, by one snapshot each", "TUF 1.5.2 mix-and-match",
     ),
     Unrefused(
         "denial-of-service", "the repositories are drowned", "vehicles drive on with what they have", "Uptane 4.3.2"

@@ -17,12 +17,13 @@ from ecu.disk import Disk
 from ecu.errors import shown
 from ota.audit import Audit
 from ota.denied import Denied
-from ota.errors import MOST_WORDS, Attack, TrustError
+from ota.errors import MOST_WORDS, Attack, Flaw, SlowRetrieval, TrustError
 from ota.fetch import Watch, fetch_bundle, fetch_manifest, seal_bundle
 from ota.floors import Floors
 from ota.kinds import Kind
 from ota.machine import RESTS, Event, State
 from ota.manifest import decode_manifest
+from ota.pace import PacedSource
 from ota.slots import BootRecord, Installed, Slot, Slots
 from ota.source import Source
 from ota.trial import Step, Trial, settled
@@ -48,8 +49,8 @@ class Want(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What happened to a release, for whoever reports it: `what` is "refused", the state that was reached, or "damaged"
-    where what was kept is no longer whole and another boots in its place."""
+    """What happened to a release, for whoever reports it: `what` is "refused", "slow" where its source trickles, the
+    state that was reached, or "damaged" where what was kept is no longer whole and another boots in its place."""
 
     what: str
     kind: Kind | None
@@ -78,6 +79,7 @@ class Updates:
         self._floors = Floors(disk)
         self._denied = Denied(disk)
         self._audit = Audit(disk, clock, vehicle.name)
+        self._clock = clock
         self._trust = Trust(disk, roots, vehicle, self._floors, clock)
         self._slots = {kind: Slots(disk, kind) for kind in (*TRIED, *TAKEN)}
         self._trials = {kind: Trial(self._slots[kind], self._floors, self._denied, kind) for kind in TRIED}
@@ -153,12 +155,13 @@ class Updates:
 
     def check(self, source: Source) -> tuple[Offer, ...]:
         """The releases to install now, what others need for their trial first. Raises TrustError for an attack, which
-        changed nothing but the audit; FetchError when the source is away."""
+        changed nothing but the audit; FetchError when the source is away, or trickles, which is audited, too."""
+        paced = PacedSource(source, self._clock, Flaw.SLOW_LOOK)
         try:
-            offers = self._trust.refresh(source, self._demand_newer)
+            offers = self._trust.refresh(paced, self._demand_newer)
             self._wanted = {offer.sha256 for offer in offers}
             new = [offer for offer in offers if self._want(offer) is Want.NEW]
-        except TrustError as refusal:
+        except (TrustError, SlowRetrieval) as refusal:
             self._refused(None, refusal)
             raise
         offered = {offer.kind for offer in offers}
@@ -172,13 +175,14 @@ class Updates:
         """
         slots = self._slots[offer.kind]
         slot = slots.record.spare
+        source = PacedSource(source, self._clock, Flaw.SLOW_DOWNLOAD)
         try:
             manifest_bytes = fetch_manifest(source, offer)
             slots.empty(slot)
             with _given_back_if_refused(slots, slot):
                 fetch_bundle(source, decode_manifest(manifest_bytes), slots, slot, watch)
                 installed = seal_bundle(manifest_bytes, slots, slot)
-        except TrustError as refusal:
+        except (TrustError, SlowRetrieval) as refusal:
             self._refused(offer.kind, refusal)
             raise
         self._refusals.pop(offer.kind, None)
@@ -223,12 +227,13 @@ class Updates:
         self._floors.raise_release(kind, installed.release)
         self._say(Notice(State.COMMITTED, kind, installed, None, "it is whole"))
 
-    def _refused(self, kind: Kind | None, refusal: TrustError) -> None:
+    def _refused(self, kind: Kind | None, refusal: TrustError | SlowRetrieval) -> None:
         """Of one release, or of the whole look. Once for the same words: a repository under attack is looked at again
         and again."""
         if str(refusal) != self._refusals.get(kind):
             self._refusals[kind] = str(refusal)
-            self._say(Notice("refused", None, None, refusal.attack, str(refusal)))
+            what = "slow" if isinstance(refusal, SlowRetrieval) else "refused"
+            self._say(Notice(what, None, None, refusal.attack, str(refusal)))
 
 
 @contextmanager

@@ -128,9 +128,9 @@ class Health(Event, frozen=True, tag="health"):
 
 
 class UpdateReport(Event, frozen=True, tag="update_report"):
-    """What became of a release on this vehicle. `what` is "refused", the state its trial reached, or "damaged" when it
-    was kept and another boots now; `attack` is the attack class of a refusal, else empty, and so are the others where
-    they aren't known."""
+    """What became of a release on this vehicle. `what` is "refused", "slow" when its source trickles, the state its
+    trial reached, or "damaged" when it was kept and another boots now; `attack` is the attack class of the first two,
+    else empty, and so are the others where they aren't known."""
 
     what: str
     unit: str

@@ -61,7 +61,9 @@ class OneRepository:
 
     @property
     def root(self) -> Root:
-        return self.of(Root.type)
+        root = self.of(Root.type)
+        assert isinstance(root, Root)
+        return root
 
     def of(self, role: str) -> Any:
         return self.roles[role].signed
@@ -119,8 +121,9 @@ class OneRepository:
         self, to: str, paths: Sequence[str] = ("*",), by: str = Targets.type, terminating: bool = False
     ) -> None:
         """Of a role that others delegate to already another key is named, which never signs."""
-        delegations = self.of(by).delegations = self.of(by).delegations or Delegations({}, roles={})
-        delegations.roles[to] = DelegatedRole(to, [], 1, terminating, list(paths))
+        if self.of(by).delegations is None:
+            self.of(by).delegations = Delegations({}, roles={})
+        self.of(by).delegations.roles[to] = DelegatedRole(to, [], 1, terminating, list(paths))
         signer = self.signer()
         self.of(by).add_key(signer.public_key, to)
         self.signers.setdefault(to, [signer])
