@@ -5,8 +5,9 @@ Only the diagonal is accepted. And each role by today's root: rotations, and the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from securesystemslib.signer import Signer
@@ -50,6 +51,14 @@ def signers(everything: Fleet) -> dict[str, Signer]:
     return {name: everything.keys.signer(name) for name in ALL_KEYS}
 
 
+def whole(source: Source, path: str) -> bytes:
+    return b"".join(source.read(path, 0, 1 << 20))
+
+
+def instead(source: Source, files: Mapping[str, bytes]) -> Source:
+    return Changed(source, lambda at, data: files.get(at, data))
+
+
 def signed_by(data: bytes, signer: Signer) -> bytes:
     metadata: Metadata[Root] = Metadata.from_bytes(data)
     metadata.signatures.clear()
@@ -69,9 +78,7 @@ def accepted(trust: Trust, fleet: Fleet, vehicle: str, path: str, signers: dict[
     """The keys by which the file at `path` is accepted; by all others it is refused for its signer."""
     by: list[str] = []
     for name, signer in signers.items():
-        source = Changed(
-            fleet.source(vehicle), lambda at, data, signer=signer: signed_by(data, signer) if at == path else data
-        )
+        source = instead(fleet.source(vehicle), {path: signed_by(whole(fleet.source(vehicle), path), signer)})
         if (refusal := refusal_of(trust, source)) is None:
             by.append(name)
         else:
@@ -125,9 +132,9 @@ def test_the_matrix_notices_a_kind_whose_delegation_names_anothers_key(tmp_path:
     for name, signer in by.items():
         files = {
             "image/1.targets.json": wrong,
-            "image/2.model.json": signed_by(plain(fleet, "image/2.model.json"), signer),
+            "image/2.model.json": signed_by(whole(fleet.source(), "image/2.model.json"), signer),
         }
-        source = Changed(fleet.source(), lambda at, data, files=files: files.get(at, data))
+        source = instead(fleet.source(), files)
         refusals[name] = refusal_of(fleet.trust(tmp_path / name), source)
     assert [name for name, refusal in refusals.items() if refusal is None] == ["campaign", "model"]
 
@@ -183,7 +190,7 @@ class Rotated(Open):
             true = self._fleet.repo / ("image/metadata" if repository == "image" else f"director/vehicles/{CAR}")
             path = f"{repository}/{max(its.name for its in true.glob(f'*.{role}.json'))}"
         data = b"".join(self._source.read(path, 0, 1 << 20))
-        metadata = Metadata.from_bytes(data)
+        metadata: Metadata[Any] = Metadata.from_bytes(data)
         if (version := self._versions.get((repository, role))) is not None:
             metadata.signed.version = version
         if role == "timestamp" and (version := self._versions.get((repository, "snapshot"))) is not None:
@@ -211,15 +218,10 @@ def test_each_repository_goes_from_root_to_root_and_no_floor_sinks(fleet: Fleet,
         assert {role: max(version, after.get(role, 0)) for role, version in before.items()}.items() <= after.items()
     assert after[f"{repository}/root"] == 4
     # What the old keys signed is nobody's word any more.
+    stamp = f"{repository}/timestamp.json"
     with pytest.raises(TrustError) as refusal:
-        trust.refresh(
-            Changed(rotated, lambda path, data: plain(fleet, path) if path == f"{repository}/timestamp.json" else data)
-        )
+        trust.refresh(instead(rotated, {stamp: whole(fleet.source(), stamp)}))
     assert refusal.value.attack is Attack.WRONG_SIGNER
-
-
-def plain(fleet: Fleet, path: str) -> bytes:
-    return b"".join(fleet.source().read(path, 0, 1 << 20))
 
 
 @pytest.mark.parametrize("repository", ["director", "image"])
@@ -245,13 +247,10 @@ def test_a_thief_who_ran_versions_far_ahead_is_undone_by_a_new_root_and_by_nothi
     assert refusal.value.attack is Attack.ROLLBACK
     recovered.rotate(repository, "timestamp", "plan")
     assert trust.refresh(recovered) == offers
-    # The thief's timestamp says nothing any more, and neither does one of the time before.
+    # One that the stolen key signed says nothing any more.
+    stamp = f"{repository}/timestamp.json"
     with pytest.raises(TrustError):
-        trust.refresh(
-            Changed(
-                recovered, lambda path, data: plain(fleet, path) if path == f"{repository}/timestamp.json" else data
-            )
-        )
+        trust.refresh(instead(recovered, {stamp: whole(fleet.source(), stamp)}))
 
 
 def test_two_roots_of_three_must_agree_on_a_new_one(fleet: Fleet, state: Path) -> None:
