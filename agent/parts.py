@@ -255,6 +255,7 @@ class Parts:
             self._hears.on_update,
             source.bulk(),
             cloud.until_releases_let,
+            self._keys,
         )
 
     def factory(self) -> dict[Kind, Path]:

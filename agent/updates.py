@@ -26,6 +26,7 @@ from ota.errors import FetchError, HeldBack, NoRoomForUpdate, OtaError, TrustErr
 from ota.fetch import Progress
 from ota.kinds import Kind
 from ota.machine import RESTS, TRANSITIONS, Effect, Event, State
+from ota.report import Signer
 from ota.slots import Slot, SlotDamaged
 from ota.source import Source
 from ota.trial import Step
@@ -116,7 +117,8 @@ class UpdateSide:
     `folder` holds everything that updates keep on flash.
 
     `clock` is real time with the wall clock that is believed. Releases come by `bulk`, if there is one, which may raise
-    HeldBack; `until_let` returns when it wouldn't. Raises DiskError, OtaError.
+    HeldBack; `until_let` returns when it wouldn't. `signer` is the vehicle's identity: it signs what each notice says
+    of the slots. Raises DiskError, OtaError.
 
     A step is made durable and carried out before the next one begins, whoever asked for it: what flash says and what
     runs never get apart.
@@ -136,9 +138,10 @@ class UpdateSide:
         on_notice: Callable[[Notice], None],
         bulk: Source | None = None,
         until_let: Callable[[], Coroutine[Any, Any, object]] | None = None,
+        signer: Signer | None = None,
     ) -> None:
         self._notices: deque[Notice] = deque()
-        self._updates = Updates(state_folder(folder), roots, vehicle, clock, self._notices.append)
+        self._updates = Updates(state_folder(folder), roots, vehicle, clock, self._notices.append, signer)
         self._source = source
         self._bulk = bulk or source
         self._until_let = until_let or asyncio.Event().wait

@@ -13,17 +13,19 @@ from enum import StrEnum
 from typing import Final
 
 from ecu.clock import Clock
-from ecu.disk import Disk
+from ecu.disk import Disk, DiskError
 from ecu.errors import shown
+from ecu.keys import KeyStoreError
 from ota.audit import Audit
 from ota.denied import Denied
-from ota.errors import MOST_WORDS, Attack, Flaw, SlowRetrieval, TrustError
+from ota.errors import MOST_WORDS, Attack, Flaw, OtaError, SlowRetrieval, TrustError
 from ota.fetch import Watch, fetch_bundle, fetch_manifest, seal_bundle
 from ota.floors import Floors
 from ota.kinds import Kind
 from ota.machine import RESTS, Event, State
-from ota.manifest import decode_manifest
+from ota.manifest import bundle_digest, decode_manifest, encode_manifest
 from ota.pace import PacedSource
+from ota.report import Image, Reporter, Signer
 from ota.slots import BootRecord, Installed, Slot, Slots
 from ota.source import Source
 from ota.trial import Step, Trial, settled
@@ -57,6 +59,8 @@ class Notice:
     release: Installed | None
     attack: Attack | None
     words: str
+    manifest: bytes = b""
+    """The vehicle's signed version manifest just then; empty where it can't sign one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +75,17 @@ class UpdateStatus:
 
 
 class Updates:
-    """In `disk`, a folder of its own. `notice` is told every audited event. Raises OtaError and DiskError."""
+    """In `disk`, a folder of its own. `notice` is told every audited event, with a manifest where there is a `signer`.
+    Raises OtaError and DiskError."""
 
     def __init__(
-        self, disk: Disk, roots: Roots, vehicle: Vehicle, clock: Clock, notice: Callable[[Notice], None]
+        self,
+        disk: Disk,
+        roots: Roots,
+        vehicle: Vehicle,
+        clock: Clock,
+        notice: Callable[[Notice], None],
+        signer: Signer | None = None,
     ) -> None:
         self._floors = Floors(disk)
         self._denied = Denied(disk)
@@ -84,6 +95,7 @@ class Updates:
         self._slots = {kind: Slots(disk, kind) for kind in (*TRIED, *TAKEN)}
         self._trials = {kind: Trial(self._slots[kind], self._floors, self._denied, kind) for kind in TRIED}
         self._notice = notice
+        self._reporter = Reporter(disk, vehicle.name, vehicle.hardware, signer) if signer is not None else None
         self._tried: set[str] = set()
         # Until the first look after a start nobody has said otherwise.
         self._wanted = {trial.release.digest for trial in self._trials.values() if trial.release is not None}
@@ -149,7 +161,30 @@ class Updates:
         notice = replace(notice, words=shown(notice.words)[:MOST_WORDS])
         what = f"{notice.release.title}: " if notice.release is not None else ""
         self._audit.note(f"update_{notice.what}", f"{what}{notice.words}")
-        self._notice(notice)
+        self._notice(replace(notice, manifest=self._version_manifest()))
+
+    def _version_manifest(self) -> bytes:
+        """What lies in the good slots; a report without it is only a word, and still better than none."""
+        if self._reporter is None:
+            return b""
+        images = {kind: image for kind in self._slots if (image := self._image(kind)) is not None}
+        attack = next(iter(self._refusals.values()), "")
+        try:
+            return self._reporter.manifest(images, attack, self._floors.signed_at_s)
+        except (KeyStoreError, OtaError, DiskError):
+            return b""
+
+    def _image(self, kind: Kind) -> Image | None:
+        """None for the factory's, and for what isn't whole any more."""
+        slots = self._slots[kind]
+        good = slots.record.installed(slots.record.good)
+        manifest = slots.manifest(slots.record.good) if good is not None else None
+        if good is None or manifest is None:
+            return None
+        data = encode_manifest(manifest)
+        return (
+            Image(manifest.target, len(data), good.digest, good.release) if good.digest == bundle_digest(data) else None
+        )
 
     # --- looking and installing -------------------------------------------------------------------
 

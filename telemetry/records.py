@@ -127,10 +127,11 @@ class Health(Event, frozen=True, tag="health"):
     detail: str
 
 
-class UpdateReport(Event, frozen=True, tag="update_report"):
+class UpdateReport(Event, frozen=True, omit_defaults=True, tag="update_report"):
     """What became of a release on this vehicle. `what` is "refused", "slow" when its source trickles, the state its
     trial reached, or "damaged" when it was kept and another boots now; `attack` is the attack class of the first two,
-    else empty, and so are the others where they aren't known."""
+    else empty, and so are the others where they aren't known. `manifest` is the vehicle's signed version manifest just
+    then (docs/formats/version-manifest.md), left out where there is none."""
 
     what: str
     unit: str
@@ -138,6 +139,7 @@ class UpdateReport(Event, frozen=True, tag="update_report"):
     digest: str
     attack: str
     words: str
+    manifest: bytes = b""
 
 
 class PictureTaken(Event, frozen=True, tag="picture_taken"):
