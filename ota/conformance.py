@@ -16,7 +16,7 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 from ecu.clock import SECOND_NS, Clock, SystemClock
-from ecu.disk import DiskError, replace_file, state_folder
+from ecu.disk import DiskError, replace_file, scratch_root, state_folder
 from ota.artifacts import Artifact, fetch_artifact, is_kept
 from ota.errors import FetchError, Flaw, NotThere, OtaError
 from ota.floors import Floors
@@ -95,7 +95,7 @@ class Client:
                 fetch_artifact(self._source, remote, disk, path, artifact)
 
     def _look(self, names: Sequence[str]) -> list[tuple[Artifact, str]]:
-        with tempfile.TemporaryDirectory(prefix="outrider-tuf-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="outrider-tuf-", dir=scratch_root()) as scratch:
             folder = Path(scratch) / _METADATA
             folder.mkdir()
             self._unpack(folder)

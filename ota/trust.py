@@ -20,7 +20,7 @@ import msgspec
 from tuf.api.metadata import TargetFile, Targets
 
 from ecu.clock import SECOND_NS, Clock
-from ecu.disk import Disk, DiskError, DiskFault, DiskFull, replace_file
+from ecu.disk import Disk, DiskError, DiskFault, DiskFull, replace_file, scratch_root
 from ota.errors import Flaw, OtaError, TrustError
 from ota.floors import Floors
 from ota.kinds import Kind
@@ -83,7 +83,8 @@ def _anything(offers: Sequence[Offer]) -> None:
 class Trust:
     """One vehicle's view. Raises TrustError, FetchError, ClockUntrusted, FloorsLost and DiskError.
 
-    python-tuf works below `scratch`, the computer's temporary folder unless told otherwise; nothing stays there.
+    python-tuf works below `scratch`, a folder in memory or the computer's temporary one unless told otherwise; nothing
+    stays there.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class Trust:
         return look.offers
 
     def _look(self, source: Source, now_s: int) -> _Look:
-        with tempfile.TemporaryDirectory(prefix="outrider-tuf-", dir=self._scratch) as scratch:
+        with tempfile.TemporaryDirectory(prefix="outrider-tuf-", dir=self._scratch or scratch_root()) as scratch:
             _unpack(self._cached(), Path(scratch))
             director = TufRepository(DIRECTOR, self._roots.director, Path(scratch) / DIRECTOR, source, now_s)
             image = TufRepository(IMAGE, self._roots.image, Path(scratch) / IMAGE, source, now_s)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -172,11 +173,11 @@ class TufRepository:
     # --- one look ---------------------------------------------------------------------------------
 
     def _refreshed(self) -> Updater:
-        before = _online_keys(self._newest_kept_root())
+        before = self._newest_kept_root()
         try:
             return self._refresh()
         except RepositoryError:
-            if _online_keys(self._kept(Root.type)) == before:
+            if _online_keys(self._kept(Root.type)) == _online_keys(before):
                 raise
             # A new root gave them other keys: what the old keys signed forbids nothing any more.
             for role in (Timestamp.type, Snapshot.type):
@@ -192,9 +193,9 @@ class TufRepository:
 
     def _newest_kept_root(self) -> bytes:
         history = self._folder / "root_history"
-        kept = {path.name.partition(".")[0]: path for path in history.glob("*.root.json")}
-        newest = max((int(version) for version in kept if version.isdecimal()), default=None)
-        return self._root if newest is None else kept[str(newest)].read_bytes()
+        names = os.listdir(history) if history.is_dir() else []
+        newest = max((int(name.partition(".")[0]) for name in names), default=None)
+        return self._root if newest is None else (history / f"{newest}.root.json").read_bytes()
 
     def _kept(self, role: str) -> bytes:
         path = self._folder / f"{quote(role, '')}.json"

@@ -1,0 +1,1 @@
+"""What updates cost a vehicle."""
