@@ -495,6 +495,37 @@ def test_a_role_that_one_delegator_vouches_for_isnt_believed_for_another(
     assert b"b" not in car.kept()
 
 
+def test_what_one_delegator_vouched_for_is_asked_of_it_anew_after_another_has(car: Car, repo: OneRepository) -> None:
+    for name in "ab":
+        repo.delegate(name, [f"{name}/*"], terminating=True)
+    signer = {name: repo.signer() for name in "ab"}
+    for name in "ab":
+        repo.delegate("c", [f"{name}/*"], by=name, terminating=True)
+        repo.of(name).add_key(signer[name].public_key, "c")
+    repo.add("a/x", b"1", "c")
+    repo.signers["c"] = [signer["a"]]
+    repo.publish("c", "a", "b", *TOP)
+    honest = repo.published["c"][-1]
+    repo.add("b/x", b"2", "c")
+    repo.add("a/evil", b"3", "c")
+    forged = repo.signed("c", by=[signer["b"]])
+
+    class Turncoat(OneRepository):
+        """Gives the honest file once, and then the other delegator's."""
+
+        def __init__(self) -> None: ...
+
+        def read(self, path: str, offset: int, most: int) -> Iterator[bytes]:
+            yield from repo.read(path, offset, most)
+            if path.endswith(".c.json"):
+                repo.published["c"][-1] = forged
+
+    assert repo.published["c"][-1] == honest
+    client = Client(car.metadata, Turncoat(), car.clock)
+    car.refused(Flaw.STRANGERS_KEY, lambda: client.download(["a/x", "b/x", "a/evil"], car.targets))
+    assert car.kept() == []
+
+
 @pytest.mark.parametrize("role", ["?", "#", "/role", "../role", ".", "..", "a b", "%2F", "\u00fc", "1.root"])
 def test_a_roles_name_leads_nowhere_it_shouldnt(car: Car, repo: OneRepository, role: str) -> None:
     repo.delegate(role)
