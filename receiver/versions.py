@@ -6,10 +6,9 @@ wasn't sent before. What doesn't hold is logged and left; its block is stored al
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
-import msgspec
 import structlog
 from sqlalchemy import Connection, delete, insert, select
 
@@ -17,19 +16,17 @@ from ota.report import NotBelieved, VersionManifest, believed
 from receiver.learning.books import keys_of
 from receiver.learning.judging import verifier
 from receiver.tables import vehicle_version
-from telemetry.records import Stored, UpdateReport, decode_event, tag_of
+from telemetry.records import Stored, UpdateReport, events_in
 
 MANIFESTS_A_BLOCK: Final = 16
 """Each costs a signature's check, and a block may hold thousands: the newest are looked at."""
-
-_TAG: Final = tag_of(UpdateReport).encode()
 
 log = structlog.get_logger()
 
 
 def keep(connection: Connection, vehicle: str, records: Iterable[Stored], now_ns: int) -> None:
     """The newest that holds, of those that these records bring."""
-    told = list(_told_in(records))[-MANIFESTS_A_BLOCK:]
+    told = [event.manifest for event in events_in(records, UpdateReport) if event.manifest][-MANIFESTS_A_BLOCK:]
     if not told:
         return
     verify, seen = verifier(keys_of(connection, vehicle), now_ns), _counter(connection, vehicle)
@@ -61,15 +58,3 @@ def has_committed(connection: Connection, vehicle: str, digest: str) -> bool:
 def _counter(connection: Connection, vehicle: str) -> int:
     mine = select(vehicle_version.c.counter).where(vehicle_version.c.vehicle == vehicle)
     return connection.execute(mine).scalar_one_or_none() or 0
-
-
-def _told_in(records: Iterable[Stored]) -> Iterator[bytes]:
-    for record in records:
-        if _TAG not in bytes(record.event):  # spares the many others being read
-            continue
-        try:
-            event = decode_event(record.event)
-        except msgspec.DecodeError:
-            continue  # of another version
-        if isinstance(event, UpdateReport) and event.manifest:
-            yield event.manifest

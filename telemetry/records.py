@@ -7,13 +7,13 @@ Stamps are boot time; `Record.wall_ns` is what the computer believed the wall cl
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from itertools import repeat
 from types import MappingProxyType
-from typing import Final, Union
+from typing import Final, TypeVar, Union
 
 import msgspec
 
@@ -71,6 +71,9 @@ class TimeSource(StrEnum):
 
 class Event(msgspec.Struct, frozen=True, tag_field="kind"):
     """Root of what can be told."""
+
+
+E = TypeVar("E", bound=Event)
 
 
 class VehicleSummary(Event, frozen=True, tag="vehicle_summary"):
@@ -316,6 +319,20 @@ def decode_event(data: bytes) -> AnyEvent:
     """Raises msgspec.DecodeError (ValidationError is one) for all bytes that aren't an event of this version."""
     with _decode_errors_only():
         return _event_decoder.decode(data)
+
+
+def events_in(records: Iterable[Stored], kind: type[E]) -> Iterator[E]:
+    """Those of one kind, without reading the many others; what another version wrote is passed over."""
+    tag = tag_of(kind).encode()
+    for record in records:
+        if tag not in bytes(record.event):
+            continue
+        try:
+            event = decode_event(record.event)
+        except msgspec.DecodeError:
+            continue
+        if isinstance(event, kind):
+            yield event
 
 
 def encode_records(records: Sequence[Stored]) -> bytes:
