@@ -277,6 +277,7 @@ class Parts:
             others,
             running or Slot.FACTORY,
             media=Path(settings.media) if settings.media else None,
+            signer=self._keys,
         )
         if why := updates.below_bootable():
             raise UpdatesOnly(why)

@@ -339,6 +339,13 @@ def state_folder(path: Path) -> RealDisk:
     return disk
 
 
+def scratch_root() -> Path | None:
+    """Where small files that nobody keeps wear no flash and cost the least: in memory, where the computer has a folder
+    there; None for its temporary folder."""
+    in_memory = Path("/dev/shm")
+    return in_memory if os.access(in_memory, os.W_OK | os.X_OK) else None
+
+
 def replace_file(disk: Disk, path: str, data: bytes) -> None:
     """After this returns, `path` holds `data` even if the power goes now; before, the old content, whole.
 

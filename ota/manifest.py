@@ -14,7 +14,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from ota.errors import Attack, TrustError
+from ota.errors import Flaw, TrustError
 from ota.facts import (
     Budgets,
     FileName,
@@ -176,9 +176,9 @@ def decode_manifest(data: bytes) -> BundleManifest:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(step) for step in first["loc"]) or "the whole"
-        raise TrustError(Attack.MALFORMED, f"the bundle's manifest, at {key}: {first['msg']}") from error
+        raise TrustError(Flaw.MALFORMED_MANIFEST, f"the bundle's manifest, at {key}: {first['msg']}") from error
     if encode_manifest(manifest) != data:
-        raise TrustError(Attack.MALFORMED, "the bundle's manifest isn't in its canonical form")
+        raise TrustError(Flaw.MANIFEST_NOT_CANONICAL, "the bundle's manifest isn't in its canonical form")
     return manifest
 
 

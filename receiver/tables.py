@@ -96,6 +96,16 @@ departed_count = Table(
     Column("records", BigInteger, nullable=False),
 )
 
+# What each vehicle last signed of its slots (receiver/versions.py). The manifest is kept as it was signed.
+vehicle_version = Table(
+    "vehicle_version",
+    schema,
+    Column("vehicle", _ID, primary_key=True),
+    Column("counter", BigInteger, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),
+    Column("received_ns", BigInteger, nullable=False),
+)
+
 # Learned blocks of the inbox that nobody has judged yet: the row goes with what the judgement changes.
 learning_queue = Table(
     "learning_queue",

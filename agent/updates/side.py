@@ -29,6 +29,7 @@ from ota.fitness import Host
 from ota.kinds import Kind
 from ota.landing import Progress
 from ota.machine import INWARD, RESTS, TRANSITIONS, WAYS, Effect, Event, State, Way, can_happen
+from ota.report import Signer
 from ota.slots import BootRecord, Slot, SlotDamaged
 from ota.source import Source
 from ota.trial import Step
@@ -54,8 +55,8 @@ class UpdateSide:
     process was started from, `host` what would run a release. `folder` holds everything that updates keep on flash.
 
     `clock` is real time with the wall clock that is believed. Releases come by `bulk`, if there is one, which may raise
-    HeldBack; `until_let` returns when it wouldn't. A medium that is found in `media` is looked at first. Raises
-    DiskError, OtaError.
+    HeldBack; `until_let` returns when it wouldn't. A medium that is found in `media` is looked at first.
+    `signer` is the vehicle's identity: it signs what each notice says of the slots. Raises DiskError, OtaError.
 
     A step is made durable and carried out before the next one begins, whoever asked for it: what flash says and what
     runs never get apart.
@@ -79,11 +80,12 @@ class UpdateSide:
         running: Slot = Slot.FACTORY,
         host: Host | None = None,
         media: Path | None = None,
+        signer: Signer | None = None,
     ) -> None:
         self._notices: deque[Notice] = deque()
         self._flash = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flash")
         self._updates = Updates(
-            state_folder(folder), roots, vehicle, clock, self._notices.append, host, self._flash
+            state_folder(folder), roots, vehicle, clock, self._notices.append, host, self._flash, signer
         )  # fmt: skip
         self._source = source
         self._bulk = bulk or source
