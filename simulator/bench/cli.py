@@ -25,6 +25,7 @@ BENCHES: Final = {
     "inference": "simulator.bench.inference",
     "link": "simulator.bench.link.bench",
     "replay": "simulator.bench.replay",
+    "rollouts": "simulator.bench.rollouts",
     "spool": "simulator.bench.spool.bench",
     "uplink": "simulator.bench.uplink.bench",
 }
