@@ -17,6 +17,7 @@ from sqlalchemy import BigInteger, Connection, Executable, bindparam, delete, fu
 
 from receiver import admission, departed, journal
 from receiver.prepared import Inserter, Prepared, Values
+from receiver.rollouts import reports as rollout_reports
 from receiver.tables import coverage, inbox, learning_queue, quarantine
 from telemetry.records import PLACES, Lane, Learned, RecordsLeft
 from telemetry.spool.intervals import IntervalSet, Range
@@ -122,6 +123,7 @@ def commit(
     fresh = [new for shelf in shelves.values() for new in shelf.fresh]
     _insert_blocks(connection, fresh, now_ns)
     _queue_learned(connection, [arrival for arrival, _ in fresh])
+    rollout_reports.enqueue(connection, [(arrival.vehicle, arrival.header) for arrival, _ in fresh])
     _keep_what_left(connection, [arrival for arrival, _ in fresh])
     _save_coverage(connection, shelves)
     admission.mark_seen(connection, dict.fromkeys((arrival.vehicle for arrival in arrivals), now_ns))

@@ -140,4 +140,5 @@ def _without_evidence(standing: Standing, may_grow: bool, whole: Tally, are_expe
 def _at_the_end(rules: Rules, standing: Standing, whole: Tally, assigned: int) -> Decision:
     if whole.pending or (whole.exposed < assigned and standing.open_s < rules.patience_s):
         return Decision(Move.WAIT, f"{whole.committed + whole.failed} of {assigned} are judged")
-    return Decision(Move.FINISH, f"{whole.committed} have it, {whole.failed} failed, {assigned - whole.exposed} never came")
+    words = f"{whole.committed} have it, {whole.failed} failed, {assigned - whole.exposed} never came"
+    return Decision(Move.FINISH, words)

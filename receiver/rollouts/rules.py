@@ -15,8 +15,8 @@ the sum holds, however they depend on each other."""
 
 
 class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`waves`: percent that have the release when each is open. `fine`, `bad`: a failure rate that is no reason to halt,
-    and one that mustn't spread. `false_halt`: the most that a fine release is ever halted; `let_through`: the most that
+    """`waves`: percent that have the release when each is open. `fine`, `bad`: a failure rate that is no reason to
+    halt, and one that mustn't spread. `false_halt`: the most that a fine release is ever halted; `let_through`: the most that
     a bad one passes the first gate. The first wave may grow to `first_percent` while its evidence is too thin. A wave
     soaks for `soak_s` at least; a vehicle that had the release and says nothing for `silence_s` has failed; `sample` of
     a wave must have been judged; after `patience_s` vehicles that never came are waited for no longer.
@@ -32,7 +32,7 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     silence_s: float = 3 * 86_400.0
     sample: float = 0.5
     patience_s: float = 14 * 86_400.0
-    quality_margin: float = 0.02
+    quality_margin: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ SEED: Final = 20261
 FLEET: Final = sum(STRATA.values())
 CONTAINED_BAR: Final = 95.0
 FALSE_HALTS_BAR: Final = 1.0
-_LOSS: Final = 0.08
+_LOSS: Final = 0.2
 _SPREAD: Final = 0.15
 _PAIRS: Final = 1000
 
@@ -129,7 +129,7 @@ def _pairs_until(loss: float, level: float, margin: float, rng: np.random.Genera
     bet = quality.Bet()
     values = np.clip(rng.normal((0.7 - loss, 0.7), _SPREAD, (_PAIRS, 2)), 0, 1).tolist()
     for number, (treated, control) in enumerate(values, 1):
-        bet = quality.after(bet, (("any", True, treated), ("any", False, control)), margin)
+        bet = quality.after(bet, treated, control, margin)
         if bet.evidence >= level:
             return number
     return None
