@@ -1,4 +1,4 @@
-"""`outrider receiver`: run, enrol, fleet, records, objects, learn, audit."""
+"""`outrider receiver`: run, enrol, fleet, records, objects, learn, rollout, audit."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from receiver.client import OperatorClient
 from receiver.config import SECTION, ReceiverConfig
 from receiver.learning.cli import app as learn_app
 from receiver.recordswords import missing_words, records_table
+from receiver.rollouts.cli import app as rollout_app
 
 if TYPE_CHECKING:
     from receiver.service import Receiver
@@ -36,6 +37,7 @@ app = typer.Typer(
 fleet_app = typer.Typer(help="The vehicles of this receiver.", invoke_without_command=True)
 app.add_typer(fleet_app, name="fleet")
 app.add_typer(learn_app, name="learn")
+app.add_typer(rollout_app, name="rollout")
 
 State = Annotated[Path, typer.Option("--state", help="The receiver's state folder.")]
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file; its section 'receiver' is read.")]

@@ -21,6 +21,8 @@ from receiver.learning.answers import (
     LearningStatus,
     PlanLine,
 )
+from receiver.rollouts.answers import ROLLOUTS_PATH, RolloutLine, Signed, SignRequest, StartRequest, StopRequest
+from receiver.rollouts.approval import Statement
 from telemetry.links.pairing import PairingFile, Refusal
 
 SOCKET = "receiver.sock"
@@ -76,6 +78,23 @@ class OperatorClient:
     def learning_status(self) -> LearningStatus:
         return self._ask("GET", STATUS_PATH, LearningStatus)
 
+    def start_rollout(self, asked: StartRequest) -> RolloutLine:
+        return self._ask("POST", ROLLOUTS_PATH, RolloutLine, msgspec.json.encode(asked))
+
+    def rollouts(self, name: str = "") -> list[RolloutLine]:
+        return self._ask("GET", f"{ROLLOUTS_PATH}?name={urllib.parse.quote(name)}", list[RolloutLine])
+
+    def rollout_statement(self, name: str, act: str) -> Statement:
+        return self._ask("GET", f"{_rollout_path(name)}/statement?act={act}", Statement)
+
+    def sign_rollout(self, name: str, act: str, by: str, signature: bytes) -> Signed:
+        asked = msgspec.json.encode(SignRequest(act, by, signature.hex()))
+        return self._ask("POST", f"{_rollout_path(name)}/signature", Signed, asked)
+
+    def stop_rollout(self, name: str, act: str, by: str) -> RolloutLine:
+        asked = msgspec.json.encode(StopRequest(act, by))
+        return self._ask("POST", f"{_rollout_path(name)}/stop", RolloutLine, asked)
+
     def _ask(self, method: str, path: str, kind: type[T], body: bytes | None = None) -> T:
         connection = _UnixConnection(self._path, self._timeout_s)
         try:
@@ -90,6 +109,10 @@ class OperatorClient:
         if response.status != 200:
             raise _FAULTS.get(response.status, EnvironmentFault)(_words(told, response.status))
         return msgspec.json.decode(told, type=kind)
+
+
+def _rollout_path(name: str) -> str:
+    return f"{ROLLOUTS_PATH}/{urllib.parse.quote(name, safe='')}"
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -25,6 +25,8 @@ from receiver.learning.desk import LearningDesk
 from receiver.learning.routes import routes as learning_routes
 from receiver.objectfiles import ObjectFiles
 from receiver.pki import Authority
+from receiver.rollouts.desk import RolloutDesk
+from receiver.rollouts.routes import routes as rollout_routes
 from receiver.store import Store
 from receiver.web import answer
 from telemetry.links.pairing import PairingFile, Refusal
@@ -60,6 +62,7 @@ class Operator:
         roots: Callable[[], tuple[str, str]],
         objects: Path,
         learning: LearningDesk,
+        rollouts: RolloutDesk,
         hint_elsewhere: Callable[[str, str], bool] | None = None,
         on_revoked: Callable[[str], None] | None = None,
     ) -> None:
@@ -73,6 +76,7 @@ class Operator:
         self._roots = roots
         self._objects = objects
         self._learning = learning
+        self._rollouts = rollouts
         self._hint_elsewhere = hint_elsewhere
         self._on_revoked = on_revoked
 
@@ -151,6 +155,7 @@ class Operator:
                 Route("/stats", _spoken(self._stats)),
                 Route("/audit", _spoken(self._audit)),
                 *learning_routes(self._learning, _spoken),
+                *rollout_routes(self._rollouts, _spoken),
             ]
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, case, func, insert, select, update
+from sqlalchemy import Connection, Row, case, func, insert, or_, select, update
 
 from ecu.clock import SECOND_NS
 from ecu.errors import shown
@@ -126,10 +126,8 @@ def change(connection: Connection, name: str, event: Event, words: str, now_ns: 
 
 def _demand_possible(row: Row[Any], event: Event) -> None:
     if (State(row.state), event) not in TRANSITIONS:
-        can = [name.value for (state, name) in TRANSITIONS if state == row.state]
-        raise RolloutRefused(
-            f"Rollout {row.name} is {row.state}: {event} isn't possible. Possible is {', '.join(can) or 'nothing more'}."
-        )
+        can = ", ".join(name for (state, name) in TRANSITIONS if state == row.state) or "nothing more"
+        raise RolloutRefused(f"Rollout {row.name} is {row.state}: {event} isn't possible. Possible is {can}.")
 
 
 def one(connection: Connection, name: str) -> Row[Any]:
@@ -242,6 +240,28 @@ def turns(connection: Connection, most: int) -> list[Turn]:
             turn = rollout_vehicle.c.stratum == name, rollout_vehicle.c.rank < wanted(opened, size)
             found += _page(connection, row, most - len(found), rollout_vehicle.c.listed == 0, *turn)
     return found
+
+
+def waiting(connection: Connection, row: Row[Any]) -> int:
+    """Vehicles of it whose listing isn't yet what it should be."""
+    its = rollout_vehicle.c
+    if row.state in OVER:
+        which = [its.listed == 1]
+    elif row.state in LISTING:
+        opened = ladder(msgspec.json.decode(row.rules, type=Rules))[row.step]
+        sizes = _strata(connection, row.name)
+        due = [(its.stratum == name) & (its.rank < wanted(opened, size)) for name, size in sizes.items()]
+        which = [its.listed == 0, or_(*due)]
+    else:
+        return 0
+    count = select(func.count()).select_from(rollout_vehicle).where(its.rollout == row.name, *which)
+    return int(connection.execute(count).scalar_one())
+
+
+def holders(connection: Connection, name: str) -> list[str]:
+    """Who had the release of that rollout."""
+    its = rollout_vehicle.c.rollout == name, rollout_vehicle.c.exposed_ns.is_not(None)
+    return [str(one) for one in connection.execute(select(rollout_vehicle.c.vehicle).where(*its)).scalars()]
 
 
 def _strata(connection: Connection, name: str) -> dict[str, int]:

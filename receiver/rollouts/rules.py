@@ -16,11 +16,11 @@ the sum holds, however they depend on each other."""
 
 class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`waves`: percent that have the release when each is open. `fine`, `bad`: a failure rate that is no reason to
-    halt, and one that mustn't spread. `false_halt`: the most that a fine release is ever halted; `let_through`: the most that
-    a bad one passes the first gate. The first wave may grow to `first_percent` while its evidence is too thin. A wave
-    soaks for `soak_s` at least; a vehicle that had the release and says nothing for `silence_s` has failed; `sample` of
-    a wave must have been judged; after `patience_s` vehicles that never came are waited for no longer.
-    `quality_margin`: by how much of its range quality may sink, treated against control."""
+    halt, and one that mustn't spread. `false_halt`: the most that a fine release is ever halted; `let_through`: the
+    most that a bad one passes the first gate. The first wave may grow to `first_percent` while its evidence is too
+    thin. A wave soaks for `soak_s` at least; a vehicle that had the release and says nothing for `silence_s` has
+    failed; `sample` of a wave must have been judged; after `patience_s` vehicles that never came are waited for no
+    longer. `quality_margin`: by how much of its range quality may sink, treated against control."""
 
     waves: tuple[float, ...] = (1.0, 5.0, 25.0, 100.0)
     first_percent: float = 2.0
