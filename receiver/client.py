@@ -5,13 +5,14 @@ from __future__ import annotations
 import http.client
 import socket
 import urllib.parse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from ecu.errors import EnvironmentFault, OutriderError, UsageFault
-from receiver.answers import AuditTail, FleetMember, ObjectLine, Revoked, VehicleRecords, checked_vehicle
+from receiver.answers import AuditTail, AuditVerdict, FleetMember, ObjectLine, Revoked, VehicleRecords, checked_vehicle
 from receiver.learning.answers import (
     CLOSE_PATH,
     PLANS_PATH,
@@ -23,6 +24,7 @@ from receiver.learning.answers import (
 )
 from receiver.rollouts.answers import ROLLOUTS_PATH, RolloutLine, Signed, SignRequest, StartRequest, StopRequest
 from receiver.rollouts.approval import Statement
+from telemetry.links.checkpoints import CheckpointAnswer
 from telemetry.links.pairing import PairingFile, Refusal
 
 SOCKET = "receiver.sock"
@@ -63,6 +65,9 @@ class OperatorClient:
 
     def audit(self, last: int) -> AuditTail:
         return self._ask("GET", f"/audit?last={last}", AuditTail)
+
+    def verify_audit(self, held: Sequence[CheckpointAnswer]) -> AuditVerdict:
+        return self._ask("POST", "/audit/verification", AuditVerdict, msgspec.json.encode(held))
 
     def begin_learning(self, plan: str, package: Path, crops: Path | None) -> PlanLine:
         """Paths as the caller means them."""

@@ -266,3 +266,19 @@ audit = Table(
     Column("previous", LargeBinary(32), nullable=False),
     Column("digest", LargeBinary(32), nullable=False),
 )
+
+# What each vehicle has signed: the head of its own audit, and the last head of ours that it was told.
+audit_checkpoint = Table(
+    "audit_checkpoint",
+    schema,
+    Column("id", Integer, primary_key=True),
+    Column("vehicle", _ID, nullable=False, index=True),
+    Column("own_seq", BigInteger, nullable=False),
+    Column("own_digest", String(64), nullable=False),
+    Column("seen_seq", BigInteger, nullable=False),
+    Column("seen_digest", String(64), nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("signed_ns", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
