@@ -19,6 +19,7 @@ from telemetry.links.pairing import BadMessage
 
 KEPT: Final = 64
 """Of each vehicle, the newest."""
+CONTRADICTED: Final = "audit_contradicted"
 _PAGE: Final = 1000
 
 
@@ -38,9 +39,9 @@ def exchange(
         "vehicle": who.vehicle, "own_seq": asked.head.seq, "own_digest": asked.head.digest,
         "seen_seq": asked.seen.seq, "seen_digest": asked.seen.digest,
     }  # fmt: skip
+    for words in _alarms(connection, asked, last):
+        _alarm(connection, who.vehicle, words, now_ns)
     if last is None or any(last._mapping[name] != value for name, value in row.items()):
-        for words in _alarms(connection, asked, last):
-            journal.append(connection, now_ns, "audit_contradicted", who.vehicle, words)
         signed = {"signature": _bytes(asked.signature), "public_key": key, "signed_ns": now_ns}
         connection.execute(insert(audit_checkpoint).values(row | signed))
         _prune(connection, who.vehicle)
@@ -94,6 +95,15 @@ def _alarms(connection: Connection, asked: CheckpointRequest, last: Row[Any] | N
     if last is not None and asked.head.seq == last.own_seq and asked.head.digest != last.own_digest:
         found.append(f"its audit's entry {asked.head.seq} is another than before")
     return found
+
+
+def _alarm(connection: Connection, vehicle: str, words: str, now_ns: int) -> None:
+    """Once for as long as it stays the same: it is asked again every hour."""
+    its = select(audit.c.detail).where(
+        audit.c.event == CONTRADICTED, audit.c.subject == vehicle, audit.c.detail == words
+    )
+    if connection.execute(its.limit(1)).first() is None:
+        journal.append(connection, now_ns, CONTRADICTED, vehicle, words)
 
 
 def _digest_at(connection: Connection, seq: int) -> str | None:

@@ -9,8 +9,9 @@ from statistics import fmean
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, insert, select
+from sqlalchemy import Connection, and_, bindparam, delete, insert, select
 
+from receiver.prepared import Prepared
 from receiver.rollouts import books
 from receiver.rollouts.outcome import outcome_of
 from receiver.rollouts.states import LIVE
@@ -48,8 +49,13 @@ def enqueue(connection: Connection, fresh: Iterable[tuple[str, BlockHeader]]) ->
         for vehicle, header in fresh
         if is_looked_at(header.lane, header.purpose)
     ]
-    if rows and connection.execute(select(rollout.c.name).where(rollout.c.state.in_(LIVE)).limit(1)).first():
+    if rows and _ANY_LIVE.rows(connection, tuple(LIVE)):
         connection.execute(insert(rollout_queue), rows)
+
+
+_ANY_LIVE: Final = Prepared(
+    lambda: select(rollout.c.name).where(rollout.c.state.in_([bindparam(one) for one in LIVE])), list(LIVE)
+)
 
 
 def is_looked_at(lane: Lane, purpose: Purpose) -> bool:

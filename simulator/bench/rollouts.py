@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -34,6 +35,7 @@ def run(count: int = RUNS, few: int = FEW) -> list[Metric]:
         *_bad(rules, count),
         *_fine(rules, count),
         *_other_rates(rules, few),
+        _all_at_once(rules, few),
         *_one_stratum(rules, few),
         *_worse_quality(rules, few),
     ]
@@ -97,6 +99,13 @@ def _other_rates(rules: Rules, count: int) -> list[Metric]:
         reached = float(np.mean([one.reached for one in ended])) / FLEET
         metrics.append(Metric(f"{rate:.1%} failures: reach", 100 * reached, "% of the fleet", how))
     return metrics
+
+
+def _all_at_once(rules: Rules, count: int) -> Metric:
+    ended = runs(rules, replace(everywhere(1.0), at_once=True), count, SEED + 5)
+    how = f"{count} rollouts, every vehicle fails, and all are online within a minute of their turn"
+    return Metric("all fail at once: vehicles that failed, or will", float(np.mean([one.reached for one in ended])),
+                  "vehicles", how)  # fmt: skip
 
 
 def _one_stratum(rules: Rules, count: int) -> list[Metric]:

@@ -19,6 +19,7 @@ from receiver.rollouts.rules import Rules, ladder
 
 STRATA: Final[Mapping[str, int]] = MappingProxyType({"aarch64-a": 6000, "aarch64-b": 2500, "x86-a": 1000, "x86-b": 500})
 DAY_S: Final = 86_400.0
+_AT_ONCE_S: Final = 60.0
 _EXPOSED, _COMMITTED, _FAILED, _LOOK = range(4)
 
 Numbers = NDArray[np.float64]
@@ -27,11 +28,13 @@ Numbers = NDArray[np.float64]
 @dataclass(frozen=True, slots=True)
 class World:
     """`failing`: the share of each stratum's vehicles that the release fails on; of these `silent` never say so, and
-    the others tell sooner than the good do. `never`: the share that isn't online in all the time."""
+    the others tell sooner than the good do. `never`: the share that isn't online in all the time; `at_once`: all others
+    are, whenever their turn comes."""
 
     failing: Mapping[str, float]
     silent: float = 0.3
     never: float = 0.01
+    at_once: bool = False
     sizes: Mapping[str, int] = field(default_factory=lambda: STRATA)
 
 
@@ -140,6 +143,8 @@ def _fate(rules: Rules, world: World, name: str, rng: np.random.Generator) -> _F
     kind = rng.random(size)
     comes = np.select([kind < 0.7, kind < 0.95], [rng.random(size) * 0.5, 0.5 + rng.random(size) * 3.0],
                       4.0 + rng.random(size) * 8.0) * DAY_S  # fmt: skip
+    if world.at_once:
+        comes = rng.random(size) * _AT_ONCE_S
     comes[rng.random(size) < world.never] = np.inf
     fails = rng.random(size) < world.failing[name]
     hour_s = DAY_S / 24

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from agent.checkpoints import SEEN_FILE, Contradicted, checkpoint, load_seen
 from agent.pairing import PairingRefused, countersign
 from ecu.audit import Entry, link
-from ecu.checkpoints import Head, head_of
+from ecu.checkpoints import Head, head_of, message
 from ecu.disk import FolderDisk
 from ota.audit import Audit
 from receiver import journal
@@ -160,3 +161,10 @@ async def test_a_checkpoint_that_was_changed_in_the_database_or_by_a_vehicle_is_
 def test_an_empty_chain_has_a_head() -> None:
     assert head_of(None) == Head()
     assert head_of(link(None, 1, "a", "", "")).seq == 1
+
+
+def test_what_is_signed_is_as_the_page_has_it() -> None:
+    page = (Path(__file__).parents[2] / "docs/formats/audit.md").read_text()
+    signed = message("car-1", Head(3, "aa"), Head(17, "bb"))
+    assert f"{len(signed)} bytes" in page
+    assert hashlib.sha256(signed).hexdigest() in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from ecu.errors import UsageFault
 from receiver.rollouts.cohorts import places, wanted
 from receiver.rollouts.decide import Move, Standing, Tally, decide, why_halt
+from receiver.rollouts.evidence import needed
 from receiver.rollouts.outcome import Outcome, outcome_of
 from receiver.rollouts.rules import Rules, Step, checked, ladder
 from receiver.rollouts.states import LIVE, OVER, TRANSITIONS, Event, State
@@ -153,3 +155,15 @@ def test_every_state_that_isnt_an_end_can_be_stopped_and_no_end_can_be_left() ->
             assert Event.CANCEL in leaves
         if state in LIVE:
             assert Event.HALT in leaves
+
+
+def test_the_page_has_the_table_of_states_and_the_rules_as_they_are() -> None:
+    page = (Path(__file__).parents[3] / "docs/rollouts.md").read_text()
+    table = page.partition("| in state | on | goes to |\n|---|---|---|\n")[2].partition("\n\n")[0]
+    assert table.splitlines() == [f"| {state} | {event} | {after} |" for (state, event), after in TRANSITIONS.items()]
+    shown = page.partition("```json\n")[2].partition("```")[0]
+    assert msgspec.json.decode(shown.encode(), type=Rules) == RULES
+    assert set(msgspec.json.decode(shown.encode())) == set(Rules.__struct_fields__)
+    first = ", ".join(map(str, needed(RULES.bad, RULES.let_through)[:5]))
+    assert first == "97, 149, 170, 183, 190"
+    assert "no failure after 97 vehicles, one after 149, two after 170, three after 183, four after 190" in page
