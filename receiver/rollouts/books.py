@@ -180,16 +180,17 @@ def step(connection: Connection, name: str, now_ns: int) -> Decision | None:
 # --- what vehicles did ----------------------------------------------------------------------------
 
 
-def expose(connection: Connection, fetched_ns: Mapping[tuple[str, str], int]) -> None:
-    """Vehicles that asked for a release's manifest, by (vehicle, digest), and all that were there since their turn."""
+def expose(connection: Connection, names: Sequence[str], fetched_ns: Mapping[tuple[str, str], int]) -> None:
+    """In these rollouts: vehicles that asked for a release's manifest, by (vehicle, digest), and all that were there
+    since their turn."""
     its = rollout_vehicle.c
     for (name, digest), at_ns in fetched_ns.items():
         mine = its.vehicle == name, its.listed >= 1, its.fetched_ns.is_(None)
-        of_it = its.rollout.in_(select(rollout.c.name).where(rollout.c.digest == digest))
+        of_it = select(rollout.c.name).where(rollout.c.digest == digest, rollout.c.name.in_(names))
         values = {"fetched_ns": at_ns, "exposed_ns": func.coalesce(its.exposed_ns, at_ns)}
-        connection.execute(update(rollout_vehicle).where(*mine, of_it).values(values))
+        connection.execute(update(rollout_vehicle).where(*mine, its.rollout.in_(of_it)).values(values))
     seen = select(vehicle.c.seen_ns).where(vehicle.c.id == its.vehicle).scalar_subquery()
-    waits = its.listed == 1, its.exposed_ns.is_(None), seen > its.listed_ns
+    waits = its.rollout.in_(names), its.listed == 1, its.exposed_ns.is_(None), seen > its.listed_ns
     connection.execute(update(rollout_vehicle).where(*waits).values(exposed_ns=seen))
 
 
@@ -280,10 +281,11 @@ def _page(connection: Connection, row: Row[Any], most: int, *which: Any) -> list
     ]
 
 
-def remember(connection: Connection, before: Sequence[tuple[Turn, str]]) -> None:
+def remember(connection: Connection, known: Sequence[Turn]) -> None:
     """What the director listed before, written down before it changes."""
-    for turn, text in before:
-        connection.execute(update(rollout_vehicle).where(*_is(turn)).values(before=text))
+    for turn in known:
+        values = {"before": turn.before}
+        connection.execute(update(rollout_vehicle).where(*_is(turn), rollout_vehicle.c.before.is_(None)).values(values))
 
 
 def listed(connection: Connection, done: Sequence[Turn], now_ns: int) -> None:

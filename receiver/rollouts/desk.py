@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -23,7 +23,7 @@ from receiver.rollouts import books, overview, reports
 from receiver.rollouts.answers import RolloutLine, Signed, SignRequest, StartRequest, StopRequest
 from receiver.rollouts.approval import Operators, RolloutRefused, Statement, checked_operator
 from receiver.rollouts.books import Release, Turn
-from receiver.rollouts.listing import Lister
+from receiver.rollouts.listing import Failed, Lister
 from receiver.rollouts.rules import checked
 from receiver.rollouts.states import Event
 from receiver.store import Store, StoreError
@@ -35,6 +35,7 @@ HINT: Final = "update"
 BLOCKS_AT_ONCE: Final = 64
 TURNS_AT_ONCE: Final = 25
 _EVERY_NS: Final = 5 * SECOND_NS
+_AGAIN_NS: Final = 600 * SECOND_NS
 _RENEW_NS: Final = 3600 * SECOND_NS
 _GRACE_NS: Final = 3600 * SECOND_NS
 """After a start nobody counts as silent for so long: what waited for this receiver comes first."""
@@ -64,7 +65,8 @@ class RolloutDesk:
         self._hint = hint
         self._news = asyncio.Event()
         self._fetched_ns: dict[tuple[str, str], int] = {}
-        self._held_up = ""
+        self._held_up = self._trouble = ""
+        self._put_off_ns: dict[tuple[str, str], int] = {}
         self._began_ns = clock.boot_ns()
         self._renew_ns = clock.boot_ns()
 
@@ -142,11 +144,13 @@ class RolloutDesk:
 
     async def settle(self) -> None:
         """All that can be done now."""
-        await self._count()
-        while await self._decide():
-            pass
-        while await self._list():
-            pass
+        more = True
+        while more:
+            # Between two pages, too: a halt must not wait until thousands are listed.
+            await self._count()
+            while await self._decide():
+                pass
+            more = await self._list()
         await self._renew()
 
     async def _go_round(self) -> None:
@@ -165,11 +169,13 @@ class RolloutDesk:
             self._counters.rollout_faults += 1
             log.exception("rollout_fault")
         else:
-            self._held_up = ""
+            self._held_up = self._trouble if self._put_off_ns else ""
 
     async def _count(self) -> None:
         fetched, self._fetched_ns = self._fetched_ns, {}
-        await self._store.transact(books.expose, fetched)
+        names = await self._store.transact(books.live)
+        if names:
+            await self._store.transact(books.expose, names, fetched)
         while waiting := await self._store.transact(reports.page, BLOCKS_AT_ONCE):
             told = await asyncio.to_thread(reports.read, waiting)
             news = await self._store.transact(reports.take, waiting, told, self._clock.wall_ns())
@@ -177,7 +183,7 @@ class RolloutDesk:
             if news:
                 await self._decide()
         if self._clock.boot_ns() - self._began_ns >= _GRACE_NS:
-            for name in await self._store.transact(books.live):
+            for name in names:
                 await self._store.transact(books.silence, name, self._clock.wall_ns())
 
     async def _decide(self) -> bool:
@@ -192,24 +198,35 @@ class RolloutDesk:
 
     async def _list(self) -> bool:
         """The next vehicles' turns; False when there are none."""
-        turns = await self._store.transact(books.turns, TURNS_AT_ONCE)
+        turns = await self._due()
         if not turns:
             return False
         lister = self._director()
-        known = await self._remembered(lister, turns)
-        await asyncio.to_thread(lister.act, known)
-        await self._store.transact(books.listed, known, self._clock.wall_ns())
-        self._counters.rollout_listings += len(known)
-        for turn in known:
+        known, unread = await asyncio.to_thread(lister.before, turns)
+        # Durable before it changes: after a kill the director itself no longer says what was before.
+        await self._store.transact(books.remember, known)
+        done, unsigned = await asyncio.to_thread(lister.act, known)
+        await self._store.transact(books.listed, done, self._clock.wall_ns())
+        self._counters.rollout_listings += len(done)
+        for turn in done:
             self._hint(turn.vehicle, HINT)
+        self._put_off([*unread, *unsigned])
         return True
 
-    async def _remembered(self, lister: Lister, turns: list[Turn]) -> list[Turn]:
-        """With what the director listed before their release did, which is durable from here on."""
-        fresh = [turn for turn in turns if turn.before is None]
-        before = await asyncio.to_thread(lambda: [(turn, lister.before(turn)) for turn in fresh])
-        await self._store.transact(books.remember, before)
-        return await self._store.transact(books.turns, TURNS_AT_ONCE) if before else turns
+    async def _due(self) -> list[Turn]:
+        """Without those that were put off."""
+        now_ns = self._clock.boot_ns()
+        self._put_off_ns = {key: until_ns for key, until_ns in self._put_off_ns.items() if until_ns > now_ns}
+        most = TURNS_AT_ONCE + len(self._put_off_ns)
+        turns = await self._store.transact(books.turns, most)
+        return [turn for turn in turns if (turn.rollout, turn.vehicle) not in self._put_off_ns][:TURNS_AT_ONCE]
+
+    def _put_off(self, failed: Sequence[Failed]) -> None:
+        for turn, words in failed:
+            self._put_off_ns[turn.rollout, turn.vehicle] = self._clock.boot_ns() + _AGAIN_NS
+            self._counters.rollouts_held_up += 1
+            self._trouble = words
+            log.error("listing_put_off", rollout=turn.rollout, vehicle=turn.vehicle, reason=words)
 
     async def _renew(self) -> None:
         if self._lister is None or self._clock.boot_ns() < self._renew_ns:

@@ -6,6 +6,7 @@ What it lists changes by one kind only; a vehicle's other releases stay. Doing t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ import msgspec
 
 from ecu.clock import SECOND_NS, Clock
 from ecu.disk import RealDisk
+from ota.errors import RepositoryFault
 from ota.layout import published
 from ota.repository import Director, ImageRepository, KeyFolder
 from ota.repository.alone import alone
@@ -21,6 +23,10 @@ from receiver.rollouts.approval import RolloutRefused
 from receiver.rollouts.books import Release, Turn
 
 _RENEWED_BEFORE: Final = timedelta(days=3)
+
+
+Failed = tuple[Turn, str]
+"""A turn that couldn't be taken, and why."""
 
 
 class Lister:
@@ -41,17 +47,30 @@ class Lister:
         manifest = self._images.manifest(target)
         return Release(target, self._images.target(target).hashes["sha256"], manifest.release)
 
-    def before(self, turn: Turn) -> str:
-        """What the vehicle is to have of that kind now, as JSON."""
-        mine = [path for path in self._current(turn.vehicle) if _is_of(path, turn.release.kind)]
-        return msgspec.json.encode(mine).decode()
+    def before(self, turns: Sequence[Turn]) -> tuple[list[Turn], list[Failed]]:
+        """With what each vehicle is to have of that kind now, where that isn't known yet."""
+        known, failed = list[Turn](), list[Failed]()
+        for turn in turns:
+            try:
+                known.append(turn if turn.before is not None else replace(turn, before=self._before(turn)))
+            except RepositoryFault as fault:
+                failed.append((turn, str(fault)))
+        return known, failed
 
-    def act(self, turns: Sequence[Turn]) -> None:
-        """All of them, durably. `before` of each is known. Raises RolloutRefused where the release isn't the one that
-        was approved any more."""
+    def act(self, turns: Sequence[Turn]) -> tuple[list[Turn], list[Failed]]:
+        """Those that are durable now, and those that something of their own is in the way of: one vehicle's damaged
+        folder must not keep a halt from all others. `before` of each is known."""
+        done, failed = list[Turn](), list[Failed]()
+        self._director.demand_keys(self._keys)
         with alone(self._folder):
             for turn in turns:
-                self._act(turn)
+                try:
+                    self._act(turn)
+                except (RepositoryFault, RolloutRefused) as fault:
+                    failed.append((turn, str(fault)))
+                else:
+                    done.append(turn)
+        return done, failed
 
     def renew(self) -> int:
         """Lets every assignment that ends soon last longer; how many those were."""
@@ -65,7 +84,12 @@ class Lister:
                 renewed += 1
         return renewed
 
+    def _before(self, turn: Turn) -> str:
+        mine = [path for path in self._current(turn.vehicle) if _is_of(path, turn.release.kind)]
+        return msgspec.json.encode(mine).decode()
+
     def _act(self, turn: Turn) -> None:
+        """Raises RolloutRefused where the release isn't the one that was approved any more."""
         current = self._current(turn.vehicle)
         others = [path for path in current if not _is_of(path, turn.release.kind)]
         if turn.wanted:
@@ -81,7 +105,7 @@ class Lister:
             # Who may run it already would see the one before as a rollback.
             kept = [] if turn.had or turn.before is None else msgspec.json.decode(turn.before, type=list[str])
             following = [*others, *kept]
-        if sorted(following) != sorted(current) or turn.wanted:
+        if sorted(following) != sorted(current):
             self._assign(turn.vehicle, following)
 
     def _assign(self, vehicle: str, targets: Sequence[str]) -> None:

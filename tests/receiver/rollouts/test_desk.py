@@ -11,6 +11,7 @@ from ota.manifest import BundleManifest
 from receiver import admission
 from receiver.rollouts.answers import SignRequest, StartRequest
 from receiver.rollouts.approval import RolloutRefused, make_key, sign
+from tests.ota.drafting import installs
 from tests.ota.fleet import Fleet
 from tests.receiver.rollouts.rig import CARS, HOUR_NS, RULES, Rig, a_rig
 
@@ -234,6 +235,30 @@ async def test_other_bytes_under_the_approved_name_are_listed_for_nobody(tmp_pat
         images.add(folder, manifest.kind, "drive", "2.0", 9, ["x86_64"])
         images.sign(manifest.kind, [keys.signer("model")])
         rig.fleet.publish()
-        with pytest.raises(RolloutRefused, match="other bytes"):
-            await rig.approve()
+        await rig.approve()
         assert rig.listed() == {}
+        assert rig.counters.rollouts_held_up == 2
+
+
+async def test_one_vehicles_damaged_folder_keeps_nobody_else_from_a_halt(tmp_path: Path, published: Fleet) -> None:
+    async with a_rig(tmp_path, published) as rig:
+        _, turn = await begun(rig)
+        stamp = rig.fleet.repo / "director" / "vehicles" / turn[0] / "timestamp.json"
+        whole = stamp.read_bytes()
+        stamp.write_bytes(b"{}")
+        await rig.stop("cancel")
+        assert rig.fleet.director.assignment(turn[1]).targets == ()
+        assert (await rig.line()).waits_for_director == 1
+        stamp.write_bytes(whole)
+        await rig.hours(1)
+        assert rig.listed() == {turn[0]: (), turn[1]: ()}
+
+
+async def test_what_the_receiver_lists_a_vehicle_accepts_and_after_a_halt_wants_no_more(
+    tmp_path: Path, published: Fleet
+) -> None:
+    async with a_rig(tmp_path, published) as rig:
+        manifest, turn = await begun(rig)
+        assert installs(rig.fleet, tmp_path / "car", turn[0]) == [f"{manifest.target} {manifest.release}"]
+        await rig.stop("cancel")
+        assert installs(rig.fleet, tmp_path / "car", turn[0]) == []
