@@ -13,7 +13,7 @@ from receiver.rollouts.evidence import against, allowed, needed, proves_fine
 from receiver.rollouts.rules import Rules
 
 RULES = Rules()
-HORIZON = 1500
+HORIZON = 800
 
 
 def ever(stops: list[list[bool]], rate: float) -> float:
@@ -30,19 +30,19 @@ def ever(stops: list[list[bool]], rate: float) -> float:
     return stopped
 
 
-@pytest.mark.parametrize("rate", [0.002, 0.005, 0.01])
+@pytest.mark.parametrize("rate", [0.005, 0.01])
 def test_a_release_that_is_fine_is_ever_halted_as_rarely_as_was_asked_for(rate: float) -> None:
     # Mutation: a threshold of 1/sqrt(error); a mixture whose weights sum to more than 1.
     level = RULES.false_halt / 2
-    stops = [[against(n, k, RULES.fine, RULES.bad) * level >= 1 for k in range(min(n, 60) + 1)]
+    stops = [[against(n, k, RULES.fine, RULES.bad) * level >= 1 for k in range(min(n, 40) + 1)]
              for n in range(1, HORIZON)]  # fmt: skip
     assert 0 < ever(stops, rate) <= level
     # The oracle notices a bar that is too low.
-    eager = [[against(n, k, RULES.fine, RULES.bad) >= 2 for k in range(min(n, 60) + 1)] for n in range(1, HORIZON)]
+    eager = [[against(n, k, RULES.fine, RULES.bad) >= 2 for k in range(min(n, 40) + 1)] for n in range(1, HORIZON)]
     assert ever(eager, 0.01) > level
 
 
-@pytest.mark.parametrize("rate", [0.05, 0.06, 0.2])
+@pytest.mark.parametrize("rate", [0.05, 0.08])
 def test_a_bad_release_ever_passes_the_first_gate_as_rarely_as_was_asked_for(rate: float) -> None:
     # Mutation: looking up the plan one vehicle too early; spending the error once for each number of failures.
     stops = [[k <= allowed(n, RULES.bad, RULES.let_through) for k in range(12)] for n in range(1, 400)]
@@ -62,7 +62,7 @@ def test_most_releases_that_are_fine_pass_within_two_percent_of_ten_thousand() -
 
 @pytest.mark.parametrize("rate", [0.05, 0.1])
 def test_a_later_gate_lets_a_bad_release_through_as_rarely_as_was_asked_for(rate: float) -> None:
-    stops = [[proves_fine(n, k, RULES.fine, RULES.bad, RULES.let_through) for k in range(min(n, 60) + 1)]
+    stops = [[proves_fine(n, k, RULES.fine, RULES.bad, RULES.let_through) for k in range(min(n, 40) + 1)]
              for n in range(1, HORIZON)]  # fmt: skip
     assert ever(stops, rate) <= RULES.let_through
 
