@@ -182,19 +182,20 @@ rollout = Table(
     Column("proposed_by", _ID, nullable=False),
     Column("proposed_ns", BigInteger, nullable=False),
     Column("step", Integer, nullable=False),
+    Column("changes", Integer, nullable=False),
     Column("opened_ns", BigInteger),
     Column("go_on", Integer, nullable=False),
     Column("words", Text, nullable=False),
     Column("bet", Text, nullable=False),
 )
 
-# Who signed what of it; `step` is the one at which two people let it go on.
+# Who signed what of it; `changes`: after how many of its state.
 rollout_signature = Table(
     "rollout_signature",
     schema,
     Column("rollout", _PLAN, ForeignKey("rollout.name"), primary_key=True),
     Column("act", String(16), primary_key=True),
-    Column("step", Integer, primary_key=True, autoincrement=False),
+    Column("changes", Integer, primary_key=True, autoincrement=False),
     Column("operator", _ID, primary_key=True),
     Column("signature", LargeBinary(64), nullable=False),
     Column("signed_ns", BigInteger, nullable=False),

@@ -5,8 +5,10 @@ Whoever can open the operator's socket can stop a rollout; to let one begin, or 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -27,11 +29,13 @@ class RolloutRefused(OutriderError):
 
 
 class Statement(msgspec.Struct, frozen=True):
-    """What is signed. `act` is "approve", "resume" or "go-on", the last of `step`; `rules` is their text's SHA-256."""
+    """What is signed. `act` is "approve", "resume" or "go-on"; `changes` counts those of the rollout's state until now,
+    so that no signature is good for a second time; `rules` is their text's SHA-256."""
 
     rollout: str
     act: str
     step: int
+    changes: int
     target: str
     digest: str
     rules: str
@@ -69,9 +73,13 @@ class Operators:
                 "sign again."
             ) from error
 
-    def key_bytes(self, name: str) -> bytes:
-        """Two people are two keys."""
-        return self._key(name).public_bytes_raw()
+    def keys(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Of those who are operators still: two people are two keys."""
+        found = dict[str, bytes]()
+        for name in names:
+            with contextlib.suppress(UsageFault):
+                found[name] = self._key(name).public_bytes_raw()
+        return found
 
     def _key(self, name: str) -> Ed25519PublicKey:
         if self._folder is None:

@@ -47,7 +47,7 @@ def propose(
     _demand_free(connection, release.kind, strata)
     row = {"name": name, "state": State.PROPOSED, "target": release.target, "digest": release.digest}
     text = {"rules": msgspec.json.encode(rules).decode(), "bet": msgspec.json.encode(Bet()).decode()}
-    more = {"release": release.release, "proposed_by": by, "proposed_ns": now_ns, "step": 0, "go_on": 0}
+    more = {"release": release.release, "proposed_by": by, "proposed_ns": now_ns, "step": 0, "changes": 0, "go_on": 0}
     connection.execute(insert(rollout).values(row | text | more | {"words": "waits for two people's approval"}))
     turns = [
         {"rollout": name, "vehicle": one.vehicle, "stratum": one.stratum, "rank": one.rank, "listed": 0}
@@ -74,38 +74,37 @@ def _demand_free(connection: Connection, kind: str, vehicles: Collection[str]) -
 def statement(connection: Connection, name: str, act: str) -> Statement:
     """What whoever does this signs, as it stands now. Raises RolloutRefused."""
     row = one(connection, name)
-    step = row.step if act == Event.GO_ON else 0
-    return Statement(name, act, step, row.target, row.digest, digest_of(row.rules))
+    return Statement(name, act, row.step, row.changes, row.target, row.digest, digest_of(row.rules))
 
 
 def sign(
-    connection: Connection, name: str, act: str, operator: str, key_of: Mapping[str, bytes], signature: bytes,
-    now_ns: int,
-) -> bool:  # fmt: skip
+    connection: Connection, said: Statement, operator: str, key_of: Mapping[str, bytes], signature: bytes, now_ns: int
+) -> bool:
     """Keeps a signature that was verified; whether enough people have signed, and so it happened. `key_of` has the
-    key of everybody who signed before, too. Raises RolloutRefused where the act isn't possible now."""
-    said = statement(connection, name, act)
-    event = Event.APPROVED if act == "approve" else Event(act)
+    keys of those who signed before, too. Raises RolloutRefused where the act isn't possible, or something changed."""
+    name, event = said.rollout, Event.APPROVED if said.act == "approve" else Event(said.act)
     _demand_possible(one(connection, name), event)
-    mine = [rollout_signature.c[field] == value for field, value in
-            (("rollout", name), ("act", act), ("step", said.step), ("operator", operator))]  # fmt: skip
-    if connection.execute(select(rollout_signature).where(*mine)).first() is None or act == Event.RESUME:
-        row = {"rollout": name, "act": act, "step": said.step, "operator": operator}
-        values = {"signature": signature, "signed_ns": now_ns}
-        if connection.execute(update(rollout_signature).where(*mine).values(values)).rowcount == 0:
-            connection.execute(insert(rollout_signature).values(row | values))
-        journal.append(connection, now_ns, "rollout_signed", "", f"{name}: {act} at step {said.step} by {operator}")
-    people = {key_of[who] for who in signers(connection, name, act, said.step) if who in key_of}
-    if len(people) < (1 if act == Event.RESUME else PEOPLE):
+    if statement(connection, name, said.act) != said:
+        raise RolloutRefused(f"Rollout {name} has changed meanwhile. Look at its status, and sign again.")
+    before = signers(connection, said)
+    if operator not in before:
+        row = {"rollout": name, "act": said.act, "changes": said.changes, "operator": operator}
+        connection.execute(insert(rollout_signature).values(row | {"signature": signature, "signed_ns": now_ns}))
+        journal.append(
+            connection, now_ns, "rollout_signed", "", f"{name}: {said.act} at step {said.step} by {operator}"
+        )
+    people = sorted({*before, operator} & set(key_of))
+    if len({key_of[who] for who in people}) < (1 if event is Event.RESUME else PEOPLE):
         return False
-    change(connection, name, event, f"{act} by {', '.join(signers(connection, name, act, said.step))}", now_ns)
+    change(connection, name, event, f"{said.act} by {', '.join(people)}", now_ns)
     return True
 
 
-def signers(connection: Connection, name: str, act: str, step: int) -> list[str]:
-    its = rollout_signature.c.rollout == name, rollout_signature.c.act == act, rollout_signature.c.step == step
-    rows = connection.execute(select(rollout_signature.c.operator).where(*its).order_by(rollout_signature.c.operator))
-    return [str(who) for who in rows.scalars()]
+def signers(connection: Connection, said: Statement) -> list[str]:
+    """Who has signed this very statement."""
+    wanted = {"rollout": said.rollout, "act": said.act, "changes": said.changes}
+    its = [rollout_signature.c[name] == value for name, value in wanted.items()]
+    return [str(who) for who in connection.execute(select(rollout_signature.c.operator).where(*its)).scalars()]
 
 
 def change(connection: Connection, name: str, event: Event, words: str, now_ns: int, step: int = 0) -> State:
@@ -113,7 +112,7 @@ def change(connection: Connection, name: str, event: Event, words: str, now_ns: 
     row = one(connection, name)
     _demand_possible(row, event)
     state = TRANSITIONS[State(row.state), event]
-    values: dict[str, Any] = {"state": state, "words": words}
+    values: dict[str, Any] = {"state": state, "words": words, "changes": row.changes + 1}
     if event in (Event.APPROVED, Event.OPEN):
         values |= {"step": step, "opened_ns": now_ns, "go_on": 0}
     if event is Event.GO_ON:

@@ -96,11 +96,9 @@ class RolloutDesk:
         except ValueError as error:
             raise UsageFault("A signature is hex.") from error
         self._operators.demand_signed(asked.by, statement, signature)
-        before = await self._store.transact(books.signers, name, asked.act, statement.step)
-        keys = {who: self._operators.key_bytes(who) for who in (*before, asked.by)}
-        happened = await self._store.transact(
-            books.sign, name, asked.act, asked.by, keys, signature, self._clock.wall_ns()
-        )
+        before = await self._store.transact(books.signers, statement)
+        keys = self._operators.keys((*before, asked.by))
+        happened = await self._store.transact(books.sign, statement, asked.by, keys, signature, self._clock.wall_ns())
         self._news.set()
         return Signed(happened, await self._line(name))
 

@@ -56,8 +56,7 @@ def _signed(connection: Connection, name: str) -> dict[str, list[str]]:
     its = select(rollout_signature).where(rollout_signature.c.rollout == name)
     signed: dict[str, list[str]] = {}
     for row in connection.execute(its.order_by(rollout_signature.c.signed_ns)):
-        act = f"{row.act} {row.step}" if row.step else str(row.act)
-        signed.setdefault(act, []).append(row.operator)
+        signed.setdefault(row.act, []).append(row.operator)
     return signed
 
 

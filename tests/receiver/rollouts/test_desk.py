@@ -160,6 +160,24 @@ async def test_a_pause_stops_the_next_wave_and_one_person_resumes(tmp_path: Path
         assert (await rig.events())[-1] == "rollout_cancel"
 
 
+async def test_a_signature_is_good_once_and_counts_for_as_long_as_its_signer_is_an_operator(
+    tmp_path: Path, published: Fleet
+) -> None:
+    async with a_rig(tmp_path, published) as rig:
+        await rig.start(releases(rig)[1])
+        await rig.signed("approve", "anna")
+        (tmp_path / "people/anna.pub").unlink()
+        assert not (await rig.signed("approve", "ben")).happened
+        assert (await rig.signed("approve", "carl")).happened
+        await rig.stop("pause")
+        statement = await rig.desk.statement("r1", "resume")
+        asked = SignRequest("resume", "ben", sign(tmp_path / "people/ben.pem", statement).hex())
+        assert (await rig.desk.sign("r1", asked)).happened
+        await rig.stop("pause")
+        with pytest.raises(RolloutRefused, match="isn't signed"):
+            await rig.desk.sign("r1", asked)
+
+
 async def test_two_people_let_a_held_one_go_on_for_one_wave(tmp_path: Path, published: Fleet) -> None:
     async with a_rig(tmp_path, published) as rig:
         manifest, turn = await begun(rig)
