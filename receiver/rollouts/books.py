@@ -184,7 +184,7 @@ def expose(connection: Connection, names: Sequence[str], fetched_ns: Mapping[tup
     since their turn."""
     its = rollout_vehicle.c
     for (name, digest), at_ns in fetched_ns.items():
-        mine = its.vehicle == name, its.listed >= 1, its.fetched_ns.is_(None)
+        mine = its.vehicle == name, its.before.is_not(None), its.fetched_ns.is_(None)
         of_it = select(rollout.c.name).where(rollout.c.digest == digest, rollout.c.name.in_(names))
         values = {"fetched_ns": at_ns, "exposed_ns": func.coalesce(its.exposed_ns, at_ns)}
         connection.execute(update(rollout_vehicle).where(*mine, its.rollout.in_(of_it)).values(values))
@@ -195,12 +195,13 @@ def expose(connection: Connection, names: Sequence[str], fetched_ns: Mapping[tup
 
 def settle(connection: Connection, name: str, digest: str, outcome: Outcome, words: str, now_ns: int) -> bool:
     """A vehicle's outcome: the first that says something stays. Whether it is news."""
+    # By `before`: a kill may have come between the director's signature and the note of it.
     its = rollout_vehicle.c
     of_it = its.rollout.in_(select(rollout.c.name).where(rollout.c.digest == digest))
     open_ = its.outcome.is_(None) | (its.outcome == Outcome.UNDECIDED)
     values = {"outcome": outcome, "ended_ns": now_ns, "words": words}
     values |= {"exposed_ns": func.coalesce(its.exposed_ns, now_ns)}
-    which = its.vehicle == name, its.listed >= 1, of_it, open_
+    which = its.vehicle == name, its.before.is_not(None), of_it, open_
     return connection.execute(update(rollout_vehicle).where(*which).values(values)).rowcount > 0
 
 

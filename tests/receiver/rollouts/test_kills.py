@@ -124,6 +124,21 @@ async def test_a_kill_between_two_steps_changes_nothing_of_what_comes(tmp_path: 
     assert await differing(tmp_path, published, range(17, 18), True, RolloutDesk) == []
 
 
+async def test_a_report_that_comes_before_the_listing_is_noted_isnt_lost(tmp_path: Path, published: Fleet) -> None:
+    async with a_rig(tmp_path, published) as rig:
+        manifest = releases(rig)[1]
+        await rig.start(manifest)
+        for who in ("anna", "ben"):
+            await rig.signed("approve", who)
+        known, _ = rig.lister.before(await rig.store.transact(books.turns, 1))
+        await rig.store.transact(books.remember, known)
+        rig.lister.act(known)
+        await rig.report(known[0].vehicle, manifest)
+        await rig.reopened(rig.store).settle()
+        its = (await rig.line()).strata[0]
+        assert (its.listed, its.committed) == (2, 1)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("is_bad", [False, True])
 async def test_a_kill_between_any_two_steps_changes_nothing_of_what_comes(
