@@ -17,6 +17,7 @@ from sqlalchemy import BigInteger, Connection, Executable, bindparam, delete, fu
 
 from receiver import admission, departed, journal, versions
 from receiver.prepared import Inserter, Prepared, Values
+from receiver.rollouts import reports as rollout_reports
 from receiver.tables import coverage, inbox, learning_queue, quarantine
 from telemetry.records import PLACES, Lane, Learned, RecordsLeft, UpdateReport
 from telemetry.spool.intervals import IntervalSet, Range
@@ -123,6 +124,7 @@ def commit(
     _insert_blocks(connection, fresh, now_ns)
     _queue_learned(connection, [arrival for arrival, _ in fresh])
     _keep_what_vehicles_say_of_themselves(connection, [arrival for arrival, _ in fresh], now_ns)
+    rollout_reports.enqueue(connection, [(arrival.vehicle, arrival.header) for arrival, _ in fresh])
     _save_coverage(connection, shelves)
     admission.mark_seen(connection, dict.fromkeys((arrival.vehicle for arrival in arrivals), now_ns))
     return verdicts

@@ -112,9 +112,8 @@ class Director:
 
     def demand_known(self, vehicle: str) -> None:
         """Raises RepositoryFault for a vehicle that nothing was ever assigned to."""
-        folder_of(vehicle)
-        if vehicle not in (known := self.vehicles()):
-            names = ", ".join(known[:20]) or "none"
+        if not self._disk.exists(f"{folder_of(vehicle)}/{Timestamp.type}.json"):
+            names = ", ".join(self.vehicles()[:20]) or "none"
             raise RepositoryFault(
                 f"The director has assigned nothing to {shown(vehicle)}. It knows: {names}. Assign: outrider ota "
                 "publish --vehicle NAME --target TARGET."

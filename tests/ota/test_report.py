@@ -142,7 +142,9 @@ class Unpaired:
 def test_each_notice_brings_what_the_slots_hold_just_then(fleet: Fleet, state: Path) -> None:
     state.mkdir()
     notices: list[Notice] = []
-    updates = Updates(RealDisk(state), fleet.roots, Vehicle(CAR, HARDWARE), fleet.clock, notices.append, IDENTITY)
+    updates = Updates(
+        RealDisk(state), fleet.roots, Vehicle(CAR, HARDWARE), fleet.clock, notices.append, signer=IDENTITY
+    )
     fleet.assign(fleet.release("1.0", 1, kind=Kind.CAMPAIGN), fleet.release("2.0", 1))
     offers = {offer.kind: offer for offer in updates.check(fleet.source())}
     for offer in offers.values():
@@ -161,7 +163,9 @@ def test_an_attack_that_stands_is_in_the_manifest(fleet: Fleet, state: Path) -> 
     state.mkdir()
     fleet.assign(fleet.release("1.0", 1), vehicle="car-2")
     notices: list[Notice] = []
-    updates = Updates(RealDisk(state), fleet.roots, Vehicle(CAR, HARDWARE), fleet.clock, notices.append, IDENTITY)
+    updates = Updates(
+        RealDisk(state), fleet.roots, Vehicle(CAR, HARDWARE), fleet.clock, notices.append, signer=IDENTITY
+    )
     with pytest.raises(TrustError):
         updates.check(Changed(fleet.source("car-2")))
     assert believed(notices[-1].manifest, CAR, IDENTITY.verify, 0).attack.startswith("wrong-vehicle: ")
@@ -182,7 +186,7 @@ def test_a_vehicle_that_cant_sign_reports_all_the_same(fleet: Fleet, state: Path
 def test_a_full_disk_takes_no_report_away(fleet: Fleet) -> None:
     disk = CrashDisk()
     notices: list[Notice] = []
-    updates = Updates(disk, fleet.roots, Vehicle(CAR, HARDWARE), fleet.clock, notices.append, IDENTITY)
+    updates = Updates(disk, fleet.roots, Vehicle(CAR, HARDWARE), fleet.clock, notices.append, signer=IDENTITY)
     fleet.assign(fleet.release("1.0", 1))
     (offer,) = updates.check(fleet.source())
     disk.fail(lambda call: call.path.startswith("report.counter"), DiskFull("no space"))
