@@ -216,7 +216,7 @@ def test_a_good_slot_that_is_damaged_gives_way_to_what_was_good_before(garage: G
 
 
 @pytest.mark.parametrize(
-    "spoil", ["change", "add", "remove", "link", "linked folder", "pipe", "manifest", "cut", "none"]
+    "spoil", ["change", "add", "remove", "link", "linked folder", "pipe", "manifest", "cut", "none", "another"]
 )
 def test_whatever_is_spoiled_in_a_slot_is_seen(garage: Garage, spoil: str) -> None:
     digest = garage.install("b", **{"lib/deep.py": "1"})
@@ -244,6 +244,8 @@ def test_whatever_is_spoiled_in_a_slot_is_seen(garage: Garage, spoil: str) -> No
             (slot / "bundle.json").unlink()
         case "none":
             shutil.rmtree(slot)
+        case "another":
+            garage.install("b", "whole in itself", **{"lib/deep.py": "1"})
     assert damage(slot, digest)
 
 
