@@ -339,20 +339,18 @@ def test_systemd_hears_the_runtime_through_its_launcher_and_nobody_else(garage: 
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(WITHIN_S)
         garage.launch(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="1000000")
-        started = garage.next()
-        forge = "pid or (notify('READY=1'), os._exit(0))"
-        started.do(f"pid = os.fork(); {forge}; os.waitpid(pid, 0); say('forged')")
-        assert started.says() == "forged"
-        ready(started)
+        started = ready(garage.next())
         heard = [systemd.recv(100)]
         while heard[-1] != b"READY=1":
             heard.append(systemd.recv(100))
-        assert set(heard[:-1]) <= {b"WATCHDOG=1"}
+        assert set(heard[:-1]) <= {b"WATCHDOG=1"}, "the launcher's own, until it is ready"
         started.do("notify('WATCHDOG=1')")
+        assert systemd.recv(100) == b"WATCHDOG=1"
+        forge = "pid or (notify('WATCHDOG=1'), os._exit(0))"
+        started.do(f"pid = os.fork(); {forge}; os.waitpid(pid, 0); say('forged')")
+        assert started.says() == "forged"
         garage.end()
-        heard = [systemd.recv(100)]
-        while heard[-1] != b"STOPPING=1":
-            heard.append(systemd.recv(100))
+        assert systemd.recv(100) == b"STOPPING=1"
 
 
 def test_two_launchers_never_run_one_state(garage: Garage) -> None:
