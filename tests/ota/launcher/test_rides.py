@@ -1,4 +1,8 @@
-"""A launcher and real runtimes: whatever a release does, what was good before runs again."""
+"""A launcher and real runtimes: whatever a release does, what was good before runs again.
+
+Mutants of ota/launcher.py that these tests were seen to catch: a manifest's or a file's hash not looked at; only the
+first process ended; anybody heard; no parent-death signal; a damaged trial not used up; no limit of a file's size.
+"""
 
 from __future__ import annotations
 
