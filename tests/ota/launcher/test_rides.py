@@ -316,12 +316,10 @@ def test_crashes_are_counted_over_a_launcher_that_is_killed(garage: Garage) -> N
 
 
 def test_one_that_asks_to_be_started_again_has_not_crashed(garage: Garage) -> None:
+    note_starts(garage.home, "factory", "exit 1", times=2)
     garage.launch()
-    for _ in range(3):
-        started = ready(garage.next())
-        assert not started.rescue
-        started.do("sys.exit(75)")
-    ready(garage.next())
+    ready(garage.next()).do("sys.exit(75)")
+    assert not ready(garage.next()).rescue
     garage.end()
 
 
