@@ -1,7 +1,7 @@
 """The launcher's records, read and written as the agent's, and what it decides by them.
 
 Mutants of ota/launcher.py that these tests were seen to catch: a sync left out; the newest block not laid down before
-the other is overwritten; a write to one twin; an attempt counted after it is begun; any check of a slot's bytes off.
+the other is overwritten; a write to one twin.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""A launcher and real runtimes: whatever a release does, what was good before runs again."""
+"""A launcher and real runtimes: whatever a release does, what was good before runs again.
+
+Mutants of ota/launcher.py that these tests were seen to catch: a manifest's or a file's hash not looked at; only the
+first process ended; anybody heard; no parent-death signal; a damaged trial not used up; no limit of a file's size.
+"""
 
 from __future__ import annotations
 
@@ -216,7 +220,7 @@ def test_a_good_slot_that_is_damaged_gives_way_to_what_was_good_before(garage: G
 
 
 @pytest.mark.parametrize(
-    "spoil", ["change", "add", "remove", "link", "linked folder", "pipe", "manifest", "cut", "none"]
+    "spoil", ["change", "add", "remove", "link", "linked folder", "pipe", "manifest", "cut", "none", "another"]
 )
 def test_whatever_is_spoiled_in_a_slot_is_seen(garage: Garage, spoil: str) -> None:
     digest = garage.install("b", **{"lib/deep.py": "1"})
@@ -244,6 +248,8 @@ def test_whatever_is_spoiled_in_a_slot_is_seen(garage: Garage, spoil: str) -> No
             (slot / "bundle.json").unlink()
         case "none":
             shutil.rmtree(slot)
+        case "another":
+            garage.install("b", "whole in itself", **{"lib/deep.py": "1"})
     assert damage(slot, digest)
 
 
@@ -310,12 +316,10 @@ def test_crashes_are_counted_over_a_launcher_that_is_killed(garage: Garage) -> N
 
 
 def test_one_that_asks_to_be_started_again_has_not_crashed(garage: Garage) -> None:
+    note_starts(garage.home, "factory", "exit 1", times=2)
     garage.launch()
-    for _ in range(3):
-        started = ready(garage.next())
-        assert not started.rescue
-        started.do("sys.exit(75)")
-    ready(garage.next())
+    ready(garage.next()).do("sys.exit(75)")
+    assert not ready(garage.next()).rescue
     garage.end()
 
 
@@ -337,20 +341,18 @@ def test_systemd_hears_the_runtime_through_its_launcher_and_nobody_else(garage: 
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(WITHIN_S)
         garage.launch(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="1000000")
-        started = garage.next()
-        forge = "pid or (notify('READY=1'), os._exit(0))"
-        started.do(f"pid = os.fork(); {forge}; os.waitpid(pid, 0); say('forged')")
-        assert started.says() == "forged"
-        ready(started)
+        started = ready(garage.next())
         heard = [systemd.recv(100)]
         while heard[-1] != b"READY=1":
             heard.append(systemd.recv(100))
-        assert set(heard[:-1]) <= {b"WATCHDOG=1"}
+        assert set(heard[:-1]) <= {b"WATCHDOG=1"}, "the launcher's own, until it is ready"
         started.do("notify('WATCHDOG=1')")
+        assert systemd.recv(100) == b"WATCHDOG=1"
+        forge = "pid or (notify('WATCHDOG=1'), os._exit(0))"
+        started.do(f"pid = os.fork(); {forge}; os.waitpid(pid, 0); say('forged')")
+        assert started.says() == "forged"
         garage.end()
-        heard = [systemd.recv(100)]
-        while heard[-1] != b"STOPPING=1":
-            heard.append(systemd.recv(100))
+        assert systemd.recv(100) == b"STOPPING=1"
 
 
 def test_two_launchers_never_run_one_state(garage: Garage) -> None:
