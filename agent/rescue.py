@@ -225,6 +225,8 @@ class Rescue:
         for kind, (_, step) in updates.begin(self._running or Slot.FACTORY).items():
             if kind in _SEEN_KINDS and step is not None and step.state not in RESTS:
                 updates.handle(kind, Event.CANCELLED, "rescue mode has no frames to try it on")
+        if self._running is not None:
+            updates.keep_running(f"slot {self._running} runs, since what was good can't: {self._why}")
         self._arm(updates)
         updates.audit().note("rescue_mode", self._why)
         return updates

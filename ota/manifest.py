@@ -39,7 +39,7 @@ from ota.kinds import Kind
 BLOCK_BYTES: Final = 1 << 20
 MAX_MANIFEST_BYTES: Final = 4 << 20
 MAX_BUNDLE_BYTES: Final = 8 << 30
-MAX_FILES: Final = 1024
+MAX_FILES: Final = 4096
 
 Version = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,5})(\.(0|[1-9][0-9]{0,5})){1,2}$")]
 

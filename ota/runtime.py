@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import re
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
@@ -69,6 +70,33 @@ def _differing(wheels: Mapping[str, str], version: Callable[[str], str]) -> list
         if there != wanted:
             found.append(f"{name} {wanted} (there is {there})")
     return found
+
+
+def installed(distribution: str = "outrider") -> RuntimeFacts:
+    """Of the interpreter that runs this, and of all that the distribution requires, directly or not, and is installed.
+    What it has for extras alone isn't looked at."""
+    wheels, wanted = dict[str, str](), [distribution]
+    while wanted:
+        try:
+            its = importlib.metadata.distribution(wanted.pop())
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        name = _plain_name(its.name)
+        if name not in wheels:
+            wheels[name] = its.version
+            wanted += [_required(line) for line in its.requires or () if "extra ==" not in line]
+    wheels.pop(_plain_name(distribution), None)
+    return RuntimeFacts(sys.implementation.cache_tag or "", wheels)
+
+
+def _required(line: str) -> str:
+    """The distribution that a line of metadata requires (Core metadata specification, Requires-Dist)."""
+    return re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0]
+
+
+def _plain_name(name: str) -> str:
+    """One spelling for each (PyPA, name normalization)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 # --- at the desk -----------------------------------------------------------------------------------

@@ -157,6 +157,10 @@ class Slots:
         """As `block`, of any part of a file; fewer bytes where it ends."""
         return self._disk.read_at(f"{self.path(slot)}/{entry.path}", offset, length)
 
+    def read(self, slot: Slot, name: str) -> bytes:
+        """A file of the slot, believed in nothing. Raises FileNotFoundError, DiskFault."""
+        return self._disk.read(f"{self.path(slot)}/{name}")
+
     def seal(self, slot: Slot, manifest_bytes: bytes) -> Installed:
         """All blocks are there: makes the whole durable, reads it back, and only then names it. Raises SlotDamaged, and
         NoRoomForUpdate when that takes more space than there is."""
@@ -238,7 +242,10 @@ class Slots:
             payload = self._twin.read_both()
         except TwinLost:
             return BootRecord(words="both boot records were damaged"), True
-        return (msgspec.json.decode(payload, type=BootRecord) if payload is not None else BootRecord()), False
+        try:
+            return (msgspec.json.decode(payload, type=BootRecord) if payload is not None else BootRecord()), False
+        except msgspec.DecodeError:
+            return BootRecord(words="both boot records were written by nobody that this version knows"), True
 
     def _start_anew(self, record: BootRecord) -> None:
         self._twin.start_anew(msgspec.json.encode(record))

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+import msgspec
+
 from ecu.clock import Clock
 from ecu.disk import Disk, DiskError
 from ecu.errors import shown
@@ -30,6 +32,7 @@ from ota.machine import RESTS, WAYS, Event, State, Way
 from ota.manifest import BundleManifest, bundle_digest, decode_manifest, encode_manifest
 from ota.pace import PacedSource
 from ota.report import Image, Reporter, Signer
+from ota.runtime import FACTS_NAME, RuntimeFacts, read_facts, why_unfit
 from ota.slots import Installed, Slot, Slots
 from ota.source import Source
 from ota.trial import Step, Trial, below_bootable
@@ -93,6 +96,7 @@ class Updates:
         host: Host | None = None,
         syncs: Executor | None = None,
         signer: Signer | None = None,
+        why_unfit: Callable[[RuntimeFacts], str] = why_unfit,
     ) -> None:
         self._floors = Floors(disk)
         self._denied = Denied(disk)
@@ -106,6 +110,8 @@ class Updates:
         self._syncs = syncs
         self._breaks = Breaks()
         self._reporter = Reporter(disk, vehicle.name, vehicle.hardware, signer) if signer is not None else None
+        self._why_unfit = why_unfit
+        self._running = Slot.FACTORY
         self._tried: set[str] = set()
         # Until the first look after a start nobody has said otherwise.
         self._wanted = {trial.release.digest for trial in self._trials.values() if trial.release is not None}
@@ -116,12 +122,29 @@ class Updates:
     def begin(self, running: Slot = Slot.FACTORY) -> dict[Kind, tuple[Slot, Step | None]]:
         """At the start, once: of each kind the slot to boot, and the step that a trial takes by it. What they are tried
         with is looked after first. `running` is the runtime's slot that this process was started from."""
+        self._running = running
         return {kind: self._begin(kind, running) for kind in (*TAKEN, *TRIED)}
 
     def _begin(self, kind: Kind, running: Slot) -> tuple[Slot, Step | None]:
         slot, step = self._trials[kind].begin(running)
         self._tell_damage(kind)
         return slot, self._told(kind, step)
+
+    def keep_running(self, words: str) -> None:
+        """The launcher gave up what was good, and this process runs from another slot: that one is good from here on.
+        What was given up may come again, and is tried before it is kept."""
+        slots = self._slots[Kind.RUNTIME]
+        record, running = slots.record, self._running
+        if (
+            running is record.good
+            or record.state not in RESTS
+            or (running is not Slot.FACTORY and record.installed(running) is None)
+        ):
+            return
+        given_up = record.installed(record.good)
+        others = {slot: its for slot, its in record.slots.items() if slot is not record.good}
+        slots.write(msgspec.structs.replace(record, good=running, slots=others, words=words))
+        self._say(Notice("damaged", Kind.RUNTIME, given_up, None, words))
 
     def below_bootable(self) -> str:
         """Why this vehicle may do nothing but be updated, in words; "" where it may run."""
@@ -226,7 +249,7 @@ class Updates:
         fetched of what nothing here could run, or not beside what is kept.
         """
         slots = self._slots[offer.kind]
-        slot = slots.record.spare
+        slot = self._free_slot(offer.kind)
         source = PacedSource(source, self._clock, Flaw.SLOW_DOWNLOAD)
         try:
             manifest_bytes = fetch_manifest(source, offer)
@@ -237,6 +260,7 @@ class Updates:
                 came = fetch_bundle(source, manifest, slots, slot, watch, self._syncs, self._breaks)
                 self._tell_unfit(manifest, came)
                 installed = seal_bundle(manifest_bytes, slots, slot)
+            self._demand_runs(slots, slot, manifest)
         except (TrustError, SlowRetrieval) as refusal:
             self._refused(offer.kind, refusal)
             raise
@@ -272,6 +296,23 @@ class Updates:
             return Want.DENIED
         self._floors.demand_newer(offer.kind, offer.release, good.release if good is not None else 0)
         return Want.TRIED if offer.sha256 in self._tried else Want.NEW
+
+    def _free_slot(self, kind: Kind) -> Slot:
+        """Never the good one, nor the one that this process runs from. Raises DoesNotFit."""
+        spare = self._slots[kind].record.spare
+        if kind is Kind.RUNTIME and spare is self._running:
+            raise DoesNotFit(
+                f"slot {spare} is the only one for another runtime, and runs just now in the good one's place. A start "
+                "from another slot comes first."
+            )
+        return spare
+
+    def _demand_runs(self, slots: Slots, slot: Slot, manifest: BundleManifest) -> None:
+        """Of a runtime: with what this vehicle was shipped with beside it. Raises DoesNotFit, TrustError."""
+        if manifest.kind is not Kind.RUNTIME or not any(entry.path == FACTS_NAME for entry in manifest.files):
+            return
+        if why := self._why_unfit(read_facts(slots.read(slot, FACTS_NAME))):
+            raise DoesNotFit(f"{manifest.title}: {why}")
 
     def _demand_fits(self, manifest: BundleManifest) -> None:
         """Also with what is kept of other kinds, which may not bear it. Raises DoesNotFit, TrustError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -13,6 +14,7 @@ from rich.markup import escape
 from ecu.errors import shown
 from ota.desk.arguments import AsJson, KindName, Repo, founded, kind_of, on_the_disk_of, target_of, writing
 from ota.desk.console import now, progress, say, say_json
+from ota.desk.wheels import runtime_folder
 from ota.errors import RepositoryFault
 from ota.kinds import Kind
 from ota.repository.billing import ENDING, MOST_BYTES, ModelFile, bill_of, demand_bill
@@ -28,7 +30,9 @@ _MODEL_FILE: Final = "model.json"
 
 
 def add(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="One flat folder of files.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="One folder of files; of a runtime it may be a wheel.")
+    ],
     repo: Repo,
     kind: KindName,
     release: Annotated[int, typer.Option(help="Grows with every release of its kind; vehicles never go below theirs.")],
@@ -49,7 +53,29 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Cut FOLDER into a bundle and put it into its kind's draft. Vehicles see nothing of it before it is published."""
-    its_kind = kind_of(kind)
+    with contextlib.ExitStack() as until_added:
+        its_kind = kind_of(kind)
+        if its_kind is Kind.RUNTIME:
+            folder = until_added.enter_context(runtime_folder(folder))
+        _add(
+            folder, repo, its_kind, release, name, version, tuple(hardware or (ANY_HARDWARE,)), facts, parent, sbom,
+            as_json,
+        )  # fmt: skip
+
+
+def _add(
+    folder: Path,
+    repo: Path,
+    its_kind: Kind,
+    release: int,
+    name: str | None,
+    version: str | None,
+    hardware: tuple[str, ...],
+    facts: Path | None,
+    parent: str | None,
+    sbom: Path | None,
+    as_json: bool,
+) -> None:
     size = _bytes_of(folder)
     said = read_facts(facts) if facts is not None else {}
     brought = _bill(sbom) if sbom is not None else None
@@ -63,7 +89,7 @@ def add(
         said["lineage"] = said.get("lineage", {}) | {"parent": _parent(desk, repo, parent)}
     with writing(repo), progress("reading", 2 * size, as_json) as advance:
         manifest = desk.images.add(
-            folder, its_kind, name, version, release, tuple(hardware or (ANY_HARDWARE,)), advance, said,
+            folder, its_kind, name, version, release, hardware, advance, said,
             lambda its: (f"{its.name}-{its.version}{ENDING}", brought or bill_of(its, model)),
         )  # fmt: skip
         drafts = [draft for draft in desk.images.drafts() if draft.kind is its_kind]
@@ -140,7 +166,7 @@ def _bill(path: Path) -> bytes:
 def _bytes_of(folder: Path) -> int:
     paths = files_of(folder)
     try:
-        return sum(path.stat().st_size for path in paths)
+        return sum(path.stat().st_size for path in paths.values())
     except OSError as error:
         raise RepositoryFault(f"Can't look at the files of {shown(folder)}: {error.strerror}.") from error
 

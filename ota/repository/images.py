@@ -127,13 +127,13 @@ class ImageRepository:
         """Puts the folder's files into the repository and the release into its kind's draft, with its bill of materials
         (name and content) if `bill` makes one. What is published with the same bytes already needs no draft."""
         paths = files_of(folder)
-        entries = tuple(entry_of(path, watch) for path in paths)
+        entries = tuple(entry_of(its_name, path, watch) for its_name, path in paths.items())
         manifest = manifest_of(folder, entries, kind, name, version, release, hardware, facts)
         bill_name, content = bill(manifest) if bill is not None else ("", b"")
         if content:
             manifest = billed(manifest, bill_name, content)
         self._demand_newer(manifest)
-        for path, entry in zip(paths, entries, strict=True):
+        for path, entry in zip(paths.values(), entries, strict=True):
             take(self._disk, path, entry, watch)
         if content:
             keep(self._disk, content)

@@ -31,7 +31,7 @@ _RULES: Final = MappingProxyType(
         "version": "A version is two or three numbers with dots, such as 1.0 or 2.0.1.",
         "release": "A release is a whole number from 1 on, higher than that of every release before it.",
         "hardware": "Hardware is named by up to 48 small letters, digits, dots, dashes and underscores; 'any' is all.",
-        "files": "A bundle has 1 to 1024 files, of at most 8 GiB in all.",
+        "files": "A bundle has 1 to 4096 files, of at most 8 GiB in all.",
     }
 )
 

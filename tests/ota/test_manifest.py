@@ -307,7 +307,7 @@ def test_a_bundle_has_no_more_files_and_bytes_than_a_vehicle_takes() -> None:
         return BundleManifest(kind=Kind.MODEL, name="a", version="1.0", release=1, hardware=("any",), files=files)
 
     assert len(of(MAX_FILES, 1).files) == MAX_FILES
-    with pytest.raises(ValidationError, match="at most 1024"):
+    with pytest.raises(ValidationError, match="at most 4096"):
         of(MAX_FILES + 1, 1)
     assert of(2, MAX_BUNDLE_BYTES // 2).size == MAX_BUNDLE_BYTES
     with pytest.raises(ValidationError, match="more than"):
