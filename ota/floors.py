@@ -44,6 +44,11 @@ class Floors:
         """The latest second at which verified metadata says it was signed: no clock before it is right."""
         return self._read().signed_at_s
 
+    @property
+    def versions(self) -> dict[str, int]:
+        """The highest that were verified, by "repository/role#keys"."""
+        return self._read().versions
+
     def demand_current(self, versions: Mapping[str, int]) -> None:
         """`versions` by "repository/role#keys". Raises TrustError(ROLLBACK) for one below its floor."""
         floors = self._read().versions

@@ -10,9 +10,10 @@ what is under trial takes nothing from what is good.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Protocol
 
 from ecu.clock import SECOND_NS, SteppingClock
 from ecu.crashdisk import CrashDisk, CrashState
@@ -22,7 +23,6 @@ from ota.audit import Audit
 from ota.denied import Denied
 from ota.floors import Floors
 from ota.kinds import Kind
-from ota.landing import Progress
 from ota.layout import file_path, target_path
 from ota.machine import ATTEMPTS, RESTS, WAYS, Event, State, Way, can_happen
 from ota.manifest import BLOCK_BYTES, BundleManifest, bundle_digest, encode_manifest, file_entry
@@ -149,9 +149,8 @@ class Promise:
     kept: int = 0
     """The highest that ever was good."""
 
-    @property
-    def bootable_from(self) -> int:
-        return 3 if self.kept >= 3 else 0
+    bootable_from: int = 0
+    """3 once release 3 was kept."""
 
 
 @dataclass
@@ -161,17 +160,35 @@ class Diary:
     kind: Kind
     large: bool = False
     promises: list[Promise] = field(default_factory=lambda: [Promise()])
+    calls: dict[int, int] = field(default_factory=dict)
+    """How many calls the disk had had when a promise was given."""
 
     def around(self, state: CrashState) -> tuple[Promise, Promise]:
         """The last one that was given before the power went, and the one that was being worked on."""
         at = max((int(mark) for mark in state.acknowledged), default=0)
         return self.promises[at], self.promises[min(at + 1, len(self.promises) - 1)]
 
+    def is_quiet(self, state: CrashState) -> bool:
+        """Whether nothing was begun yet after the last promise: then both twins of every record are whole."""
+        at = max((int(mark) for mark in state.acknowledged), default=0)
+        return self.calls.get(at) == state.at
+
+
+class Flash(Disk, Protocol):
+    """A disk on which promises are marked, and which can be looked at without being touched."""
+
+    @property
+    def calls(self) -> Sequence[object]: ...
+
+    def mark(self, name: str) -> None: ...
+
+    def after_shutdown(self) -> CrashDisk: ...
+
 
 class Life:
     """Lived on `disk`; each step gives its promise once it returned."""
 
-    def __init__(self, disk: CrashDisk, diary: Diary) -> None:
+    def __init__(self, disk: Flash, diary: Diary) -> None:
         self.disk = disk
         self.diary = diary
         self.kind = diary.kind
@@ -267,6 +284,7 @@ class Life:
         """Of what is good, whose place release `to` takes at the next start."""
         good = self.updates.slots(self.kind).record.good
         name = next(name for name in contents(self.kind, self.promised.good, self.large) if "model.onnx" in name)
+        assert isinstance(self.disk, CrashDisk)
         self.disk.flip_bit(f"{self.kind}/{good}/files/{name}", 80)
         self.promise(good=to, damaged=True)
         self.start()
@@ -282,10 +300,12 @@ class Life:
         record = Slots(self.disk.after_shutdown(), self.kind).record
         told = tuple(entry.event for entry in self.updates.audit().entries())
         promise = replace(self.promised, state=record.state, told=told, **changes)  # type: ignore[arg-type]
-        promise = replace(promise, kept=max(promise.good, self.promised.kept))
+        least = 3 if promise.good == 3 else self.promised.bootable_from
+        promise = replace(promise, kept=max(promise.good, self.promised.kept), bootable_from=least)
         self._step += 1
         if not self._is_written:
             self.diary.promises.append(promise)
+            self.diary.calls[self._step] = len(self.disk.calls)
         # A mutant of the disk may let the same life go otherwise; what was promised stays.
         self.disk.mark(str(self._step))
 
@@ -323,24 +343,26 @@ def files_below(disk: Disk, folder: str, prefix: str = "") -> dict[str, bytes]:
 def holds(diary: Diary, state: CrashState) -> None:
     """The laws, of one state that a cut may leave; and of the same with one twin of each record lost after it."""
     was, may = diary.around(state)
-    _demand(diary, was, may, state.disk.after_shutdown())
+    demand(diary, was, may, state.disk.after_shutdown())
     for name in (f"{diary.kind}/boot", "floors.release"):
-        for twin in (0, 1):
+        is_there = any(state.disk.exists(f"{name}.{twin}") for twin in (0, 1))
+        whole = are_whole(state.disk, name)
+        assert whole or not (is_there and diary.is_quiet(state)), f"{name} is promised, and is there once"
+        for twin in (0, 1) if whole else ():
             disk = state.disk.after_shutdown()
-            # One fault after another: a block that the cut tore is one already.
-            if _are_whole(disk, name):
-                disk.flip_bit(f"{name}.{twin}", 8 * 30)
-                _demand(diary, was, may, disk)
+            disk.flip_bit(f"{name}.{twin}", 8 * 30)
+            demand(diary, was, may, disk)
 
 
-def _are_whole(disk: CrashDisk, name: str) -> bool:
+def are_whole(disk: CrashDisk, name: str) -> bool:
+    """Both twins of a record. One fault after another: a block that the cut tore is one already."""
     return all(
         disk.exists(f"{name}.{twin}") and launcher.decode(disk.read(f"{name}.{twin}"), twin) is not None
         for twin in (0, 1)
     )
 
 
-def _demand(diary: Diary, was: Promise, may: Promise, disk: CrashDisk) -> None:
+def demand(diary: Diary, was: Promise, may: Promise, disk: CrashDisk) -> None:
     kind, large = diary.kind, diary.large
     digests = {release: digest_of(kind, release, large) for release in range(1, 10)}
     raw = Slots(disk.after_shutdown(), kind).record
@@ -355,7 +377,8 @@ def _demand(diary: Diary, was: Promise, may: Promise, disk: CrashDisk) -> None:
     assert raw.attempts <= ATTEMPTS + 1
     if not may.damaged:
         assert raw.state in (was.state, may.state), f"{raw.state}, and it was {was.state}"
-        _demand_told(was, may, disk)
+        if _demand_told(was, disk) and was.state is not may.state:
+            _demand_happened(may, kind, disk)
     _demand_raw_floors(was, disk.after_shutdown(), kind)
     trial_, slots, floors, denied = opened(disk, kind)
     running = raw.trial if raw.trial is not None and raw.state is State.TRIAL else Slot.FACTORY
@@ -371,11 +394,19 @@ def _demand(diary: Diary, was: Promise, may: Promise, disk: CrashDisk) -> None:
     assert trial_.release is None or trial_.release.digest not in denied
 
 
-def _demand_told(was: Promise, may: Promise, disk: CrashDisk) -> None:
+def _demand_told(was: Promise, disk: CrashDisk) -> bool:
+    """Whether it tells more than was promised."""
     audit = Audit(disk.after_shutdown(), SteppingClock(), "car-1")
     told = tuple(entry.event for entry in audit.entries())
     assert told[: len(was.told)] == was.told, "the audit forgot"
     assert audit.first_break() is None
+    return len(told) > len(was.told)
+
+
+def _demand_happened(may: Promise, kind: Kind, disk: CrashDisk) -> None:
+    """What the audit tells is so, or was so before a start mended it."""
+    record = Slots(disk.after_shutdown(), kind).record
+    assert record.state is may.state, f"the audit says {may.told[-1]}, and it is {record.state}"
 
 
 def _demand_raw_floors(was: Promise, disk: CrashDisk, kind: Kind) -> None:
@@ -395,8 +426,11 @@ def _demand_whole_slots(disk: CrashDisk, kind: Kind) -> None:
 
 
 def can_be_finished(diary: Diary, state: CrashState) -> None:
+    finish(diary, state.disk)
+
+
+def finish(diary: Diary, disk: CrashDisk) -> None:
     """Whatever was cut short, the next release is installed and kept."""
-    disk = state.disk
     life = Life(disk, Diary(diary.kind, diary.large))
     now = life.updates.slots(diary.kind).record.state
     if now not in RESTS:
@@ -405,6 +439,3 @@ def can_be_finished(diary: Diary, state: CrashState) -> None:
     life.try_and(9, KEPT[life.way])
     trial, slots, _, _ = opened(disk.after_shutdown(), diary.kind)
     assert booted_release(diary, slots, trial.begin()[0], disk) == 9
-
-
-def unwatched(_: Progress) -> None: ...
