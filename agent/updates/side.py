@@ -220,6 +220,8 @@ class UpdateSide:
         self._note(troubles)
 
     async def _look_at_medium(self, troubles: list[OtaError | DiskError]) -> None:
+        if not self._shelf.is_wanted:
+            return
         try:
             medium = await asyncio.to_thread(self._shelf.open)
         except (TrustError, FetchError) as trouble:

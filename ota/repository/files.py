@@ -39,7 +39,10 @@ def _below(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
         if entry.is_symlink() or not (entry.is_dir() or entry.is_file()):
             raise RepositoryFault(f"{shown(entry)} isn't a plain file: a bundle is a folder of files.")
         if entry.is_dir():
-            yield from _below(entry, f"{prefix}{entry.name}/")
+            inside = list(_below(entry, f"{prefix}{entry.name}/"))
+            if not inside:
+                raise RepositoryFault(f"{shown(entry)} is an empty folder: a bundle has files, and folders of files.")
+            yield from inside
         else:
             yield f"{prefix}{entry.name}", entry
 

@@ -342,7 +342,7 @@ def test_what_cant_be_released_is_refused_before_anything_is_written(
 # --- folders ----------------------------------------------------------------------------------------
 
 
-def test_only_a_flat_folder_of_plain_files_is_a_bundle(fleet: Fleet, tmp_path: Path) -> None:
+def test_only_a_runtime_has_folders_and_a_bundle_has_plain_files_alone(fleet: Fleet, tmp_path: Path) -> None:
     def of(name: str, make: Callable[[Path], object]) -> str:
         folder = folder_with(tmp_path / name, good_onnx=b"x")
         make(folder)
@@ -352,7 +352,8 @@ def test_only_a_flat_folder_of_plain_files_is_a_bundle(fleet: Fleet, tmp_path: P
         shutil.rmtree(folder)
         folder.write_bytes(b"")
 
-    assert "isn't a plain file" in of("sub", lambda folder: (folder / "sub").mkdir())
+    assert "is an empty folder" in of("sub", lambda folder: (folder / "sub").mkdir())
+    assert "only a runtime has folders" in of("full", lambda folder: folder_with(folder / "sub", a_txt=b"a"))
     assert "isn't a plain file" in of("link", lambda folder: (folder / "link").symlink_to("/etc/passwd"))
     assert "isn't a plain file" in of("dangling", lambda folder: (folder / "link").symlink_to("nowhere"))
     assert "isn't a plain file" in of("pipe", lambda folder: os.mkfifo(folder / "pipe"))
