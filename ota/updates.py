@@ -28,7 +28,7 @@ from ota.source import Source
 from ota.trial import Step, Trial, below_bootable
 from ota.trust import Offer, Roots, Trust, Vehicle
 
-TRIED: Final = (Kind.MODEL, Kind.STATE, Kind.CONFIG, Kind.RUNTIME)
+TRIED: Final = (Kind.MODEL, Kind.STATE, Kind.CONFIG, Kind.RUNTIME, Kind.SYSTEM)
 """Kinds that are tried before they are kept."""
 TAKEN: Final = tuple(kind for kind in Kind if WAYS[kind] is Way.AT_ONCE)
 """Kinds that take effect as soon as they are whole: what others are tried with, what may be learned, and what is told
@@ -129,6 +129,11 @@ class Updates:
 
     def audit(self) -> Audit:
         return self._audit
+
+    def tell(self, kind: Kind, what: str, words: str) -> None:
+        """Of what is good, something that no step of a trial tells."""
+        record = self._slots[kind].record
+        self._say(Notice(what, kind, record.installed(record.good), None, words))
 
     def _tell_damage(self, kind: Kind) -> None:
         damage = self._slots[kind].damage
