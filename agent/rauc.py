@@ -39,7 +39,7 @@ _ATTACKS: Final = (
     ("Invalid bundle format", Attack.MALFORMED),
     ("Failed to load manifest", Attack.MALFORMED),
 )
-"""What RAUC's words begin with or hold, the first one that fits: what is wrong with the bundle; None for the disk's fault."""
+"""What RAUC's words hold, the first one that fits: what is wrong with the bundle, None where nothing is."""
 
 
 class Rauc:
@@ -169,5 +169,3 @@ def _slot(name: str, told: dict[str, Variant]) -> SystemSlot:
         # One whose writing was cut short or failed has a status of its own.
         sha256=found.get("sha256", "") if found.get("status") == "ok" else "",
     )
-
-

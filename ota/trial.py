@@ -118,7 +118,7 @@ class Trial:
         if Effect.MARK_GOOD in effects:
             self._keep(slot, installed, after, "it is whole")
         else:
-            # Each start of what only a start can try is counted by whoever starts it, and each installation when it begins.
+            # Each start of what only a start can try is counted by whoever starts it, each installation when it begins.
             attempts = 0 if self._way in (Way.STARTED, Way.BOOTED) else 1
             slots = {**self.record.slots, slot: installed}
             self._write(state=after, trial=slot, attempts=attempts, boots=[], slots=slots, words="")

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+import msgspec
+
 from ecu.clock import Clock
 from ecu.disk import Disk
 from ecu.errors import shown
@@ -101,7 +103,9 @@ class Updates:
 
     def below_bootable(self) -> str:
         """Why this vehicle may do nothing but be updated, in words; "" where it may run."""
-        below = (below_bootable(self._slots[kind], self._floors, kind) for kind in TRIED)
+        # Which system starts is for the bootloader to say, whatever came of it.
+        kinds = [kind for kind in TRIED if WAYS[kind] is not Way.BOOTED]
+        below = (below_bootable(self._slots[kind], self._floors, kind) for kind in kinds)
         return next((words for words in below if words), "")
 
     def handle(self, kind: Kind, event: Event, words: str) -> Step:
@@ -134,6 +138,15 @@ class Updates:
         """Of what is good, something that no step of a trial tells."""
         record = self._slots[kind].record
         self._say(Notice(what, kind, record.installed(record.good), None, words))
+
+    def fell_back(self, kind: Kind, digest: str | None, words: str) -> None:
+        """What was good before runs in the place of what is good: the record follows, and where the one that is gone is
+        still wanted, it comes again."""
+        slots = self._slots[kind]
+        record, lost = slots.record, slots.record.installed(slots.record.good)
+        before = next((slot for slot, its in record.slots.items() if its.digest == digest), Slot.FACTORY)
+        slots.write(msgspec.structs.replace(record, good=before, words=words))
+        self._say(Notice("damaged", kind, lost, None, words))
 
     def _tell_damage(self, kind: Kind) -> None:
         damage = self._slots[kind].damage

@@ -38,6 +38,8 @@ class Started:
     def kinds(self) -> tuple[Kind, ...]:
         return (Kind.RUNTIME,)
 
+    async def start(self, ground: Ground) -> None: ...
+
     async def act(self, ground: Ground, kind: Kind, effect: Effect) -> None:
         match effect:
             case Effect.AWAIT_REST | Effect.WATCH:

@@ -137,7 +137,7 @@ class MemorySystem:
 def _verified(data: bytes) -> bytes:
     head, _, payload = data.partition(b"\n")
     parts = head.decode("ascii", "replace").split(" ")
-    if len(parts) != 3:
+    if len(parts) != 3 or len(parts[2]) != 64:
         raise TrustError(Attack.MALFORMED, "that is no bundle")
     chain, compatible, sha256 = parts
     if chain != CHAIN:

@@ -51,7 +51,7 @@ class Notes(msgspec.Struct, frozen=True):
 
 
 class Placements:
-    """Durable when each returns. Raises DiskError. What is lost reads as nothing: then what runs is nobody's release."""
+    """Durable when each returns. Raises DiskError. What is lost reads as nothing: what runs is nobody's then."""
 
     def __init__(self, disk: Disk) -> None:
         disk.make_folder(Kind.SYSTEM)

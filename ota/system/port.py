@@ -51,7 +51,7 @@ class SystemSlot:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All slots at one instant. `primary` is the slot that the next start takes; None where the bootloader can't say."""
+    """All slots at one instant. `primary` is the slot that the next start takes; None where nobody can say."""
 
     slots: tuple[SystemSlot, ...]
     primary: str | None = None

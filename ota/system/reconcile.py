@@ -4,10 +4,11 @@ function of our record and of what the bootloader and RAUC say, which are right 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ota.machine import RESTS, Event, State
+from ota.slots import BootRecord
 from ota.system.placed import Notes
 from ota.system.port import Marking, Reading, SystemSlot
 
@@ -45,24 +46,48 @@ class Known:
             return "" if runs and not self.good and not self.notes.placed else None
         return placed.digest if placed.images == reading.images(slot) else None
 
+    def was_good(self, digest: str | None) -> bool:
+        """Or is."""
+        return digest is not None and digest in {"", self.good, *self.once}
+
+
+def known_of(record: BootRecord, notes: Notes) -> Known:
+    good, trial = record.installed(record.good), record.installed(record.trial) if record.trial is not None else None
+    others = [slot for slot in record.slots if slot not in (record.good, record.trial)]
+    return Known(
+        record.state,
+        good.digest if good is not None else "",
+        trial.digest if trial is not None else None,
+        frozenset(record.slots[slot].digest for slot in others),
+        notes,
+    )
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What happened, in words for people; the event of it for the trial; what the bootloader is to be told, in this
-    order; and whether the computer has to restart for it, once it may."""
+    order; whether the computer has to restart for it, once it may; and the release that lies in what runs."""
 
     found: Found
     words: str
     event: Event | None = None
     marks: tuple[tuple[Marking, str], ...] = ()
     restart: bool = False
+    lies: str | None = None
 
 
 def reconcile(known: Known, reading: Reading, boot_id: str) -> Finding:
-    """Raises nothing; `boot_id` is this boot of the computer's."""
+    """`boot_id` is this boot of the computer's. Whatever runs and was good before is called so again: bootloaders count
+    every start."""
     booted = reading.booted
     if booted is None:
         return Finding(Found.UNKNOWN, "RAUC knows of no slot that this system was started from")
+    finding, lies = _found(known, reading, booted, boot_id), known.lies_in(booted.name, reading)
+    good = ((Marking.GOOD, booted.name),) if known.was_good(lies) else ()
+    return replace(finding, marks=(*good, *finding.marks), lies=lies)
+
+
+def _found(known: Known, reading: Reading, booted: SystemSlot, boot_id: str) -> Finding:
     match known.state:
         case State.ARMED:
             return _armed(known, reading, booted, boot_id)
@@ -86,7 +111,7 @@ def way_back(known: Known, reading: Reading) -> tuple[tuple[Marking, str], ...]:
     booted, good = reading.booted, _good_slot(known, reading)
     if booted is None or good is None or not _is_ours(known, reading, booted.name):
         return ()
-    given_up = [placed.slot for placed in known.notes.placed if placed.digest not in {"", known.good, *known.once}]
+    given_up = [placed.slot for placed in known.notes.placed if not known.was_good(placed.digest)]
     bad = [slot for slot in given_up if slot != good and _is_ours(known, reading, slot)]
     return ((Marking.ACTIVE, good), *((Marking.BAD, slot) for slot in bad))
 
@@ -122,13 +147,14 @@ def _untried(known: Known, reading: Reading, booted: SystemSlot) -> Finding:
     lies = known.lies_in(booted.name, reading)
     if not _is_ours(known, reading, booted.name):
         return Finding(Found.FOREIGN, f"{booted.name} runs, and nothing that was installed from here lies in it")
-    if lies is not None and lies == known.good:
+    if lies == known.good:
         return _good(known, reading, booted)
-    if lies is not None and (not lies or lies in known.once):
+    if known.was_good(lies):
         return Finding(Found.OLDER, f"the bootloader went back to {booted.name}, which was good before")
     marks = way_back(known, reading)
     words = f"{booted.name} runs, and what lies in it was never armed or was given up"
-    return Finding(Found.UNASKED, words if marks else f"{words}; nothing good is left to go back to", None, marks, bool(marks))
+    words = words if marks else f"{words}; nothing good is left to go back to"
+    return Finding(Found.UNASKED, words, None, marks, bool(marks))
 
 
 def _good(known: Known, reading: Reading, booted: SystemSlot) -> Finding:
