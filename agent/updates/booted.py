@@ -185,7 +185,11 @@ class Booted:
         before = await self._installer.read()
         spare = _spare(before)
         await ground.do(self._placements.begin, known.trial, known.good, before)
-        await self._installer.install(bundle, lambda percent, what: log.debug("system_installs", at=percent, what=what))
+        try:
+            await self._installer.install(bundle, _say)
+        except TrustError:
+            await ground.do(self._placements.undo, known.notes)
+            raise
         after = await self._installer.read()
         images = after.images(spare)
         if not images:
@@ -274,6 +278,10 @@ class Booted:
 
     def _known(self, ground: Ground) -> Known:
         return known_of(ground.record(Kind.SYSTEM), self._placements.notes)
+
+
+def _say(percent: int, what: str) -> None:
+    log.debug("system_installs", percent=percent, what=what)
 
 
 def _bundle(folder: Path) -> Path:

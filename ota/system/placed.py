@@ -69,6 +69,10 @@ class Placements:
             notes = notes.with_placed(Placed(good, booted.name, dict(reading.images(booted.name))))
         self._write(notes.with_placed(Placed(trial, spare.name, None)))
 
+    def undo(self, before: Notes) -> None:
+        """Nothing was written: the slot holds what it did."""
+        self._write(before)
+
     def finish(self, trial: str, slot: str, images: Mapping[str, str]) -> None:
         self._write(self.notes.with_placed(Placed(trial, slot, dict(images))))
 
