@@ -55,6 +55,7 @@ from agent.report import report_of
 from agent.rescue import UpdatesOnly
 from agent.signals.room import SignalRoom, signal_settings
 from agent.status import AgentStatus
+from agent.systemslots import open_systems
 from agent.updates import Applied, Conductor, Started, TrialRules, UpdateSide
 from agent.uses import Use
 from ecu.clock import MILLISECOND_NS, SECOND_NS, OffsetClock, SteppingClock, SystemClock, boot_id
@@ -261,6 +262,9 @@ class Parts:
         others: list[Conductor] = [Applied(Kind.CONFIG, self)]
         if running is not None:
             others.append(Started(self._launched(running)))
+        systems = open_systems(settings, self._state, self._launched(running or Slot.FACTORY), boot_id())
+        if systems is not None:
+            others.append(systems)
         updates = UpdateSide(
             self._state / UPDATES_FOLDER,
             cloud.roots,

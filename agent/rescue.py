@@ -45,7 +45,7 @@ from ecu.keys import FileKeyStore, KeyStoreError
 from ecu.process import forbid_core_dumps, notify
 from ota.errors import FetchError, NoRoomForUpdate, OtaError, TrustError
 from ota.kinds import Kind
-from ota.machine import RESTS, Event, State
+from ota.machine import WAYS, Event, State, can_happen
 from ota.slots import Slot
 from ota.source import Source
 from ota.trust import Offer, Roots, Vehicle
@@ -54,8 +54,8 @@ from telemetry.links.link import ClockUntrusted, LinkError
 
 VARIABLE: Final = "OUTRIDER_RESCUE"
 """Why, by the launcher's word; empty or missing where there is nothing to rescue."""
-_SEEN_KINDS: Final = (Kind.MODEL, Kind.STATE)
-"""Kinds that are tried on frames, of which there are none."""
+_NOT_TRIED_HERE: Final = (Kind.MODEL, Kind.STATE, Kind.SYSTEM)
+"""Kinds that are tried on frames, of which there are none, or by asking the bootloader."""
 _MOST_POLL_S: Final = 300.0
 _TELL_S: Final = 1.0
 
@@ -221,8 +221,8 @@ class Rescue:
         vehicle = Vehicle(paired.vehicle, self._settings.hardware or platform.machine())
         updates = Updates(state_folder(self._folder), roots, vehicle, self._wall, _tell)
         for kind, (_, step) in updates.begin(self._running or Slot.FACTORY).items():
-            if kind in _SEEN_KINDS and step is not None and step.state not in RESTS:
-                updates.handle(kind, Event.CANCELLED, "rescue mode has no frames to try it on")
+            if kind in _NOT_TRIED_HERE and step is not None and can_happen(WAYS[kind], step.state, Event.CANCELLED):
+                updates.handle(kind, Event.CANCELLED, f"rescue mode tries no {kind}")
         self._arm(updates)
         updates.audit().note("rescue_mode", self._why)
         return updates
@@ -230,7 +230,7 @@ class Rescue:
     def _take(self, updates: Updates, source: Source) -> None:
         """What is wrong with one release keeps no other from its place. Raises for what is wrong with all."""
         for offer in self._offers(updates, source):
-            if offer.kind not in _SEEN_KINDS and (offer.kind is not Kind.RUNTIME or self._running is not None):
+            if offer.kind not in _NOT_TRIED_HERE and (offer.kind is not Kind.RUNTIME or self._running is not None):
                 try:
                     updates.install(source, offer, lambda progress: None)
                     self._arm(updates)

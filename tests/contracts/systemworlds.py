@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -196,8 +196,7 @@ class RaucWorld:
         """RAUC's service in a system that was started from there, once it answers."""
         command = ["rauc", "-c", str(self.folder / "system.conf"), f"--override-boot-slot={bootname}", "service"]
         environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": self.address, "DBUS_STARTER_BUS_TYPE": "system"}
-        with (self.folder / "rauc.log").open("ab") as log:
-            self._service = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        self._service = started(command, self.folder / "rauc.log", environment)
         await answers(self.installer)
 
     async def cut_while_writing(self, bundle: Path) -> None:
@@ -209,7 +208,7 @@ class RaucWorld:
         self.stop()
         await asyncio.wait({work})
         work.exception()
-        subprocess.run(["umount", str(self.folder / "mnt/bundle")], check=False, capture_output=True)
+        unmount(self.folder)
         await self.power_on()
 
     def stop(self) -> None:
@@ -221,6 +220,16 @@ class RaucWorld:
 
     def content(self, slot: str) -> bytes | None:
         return (self.folder / f"{BOOTNAMES[int(slot[-1])]}.img").read_bytes()
+
+
+def started(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    with log.open("ab") as out:
+        return subprocess.Popen(command, env=environment, stdout=out, stderr=out)
+
+
+def unmount(folder: Path) -> None:
+    """The bundle that a killed RAUC left mounted, as a start of the computer would."""
+    subprocess.run(["umount", str(folder / "mnt/bundle")], check=False, capture_output=True)
 
 
 async def answers(installer: SystemInstaller) -> None:
@@ -238,7 +247,7 @@ async def a_rauc_world(folder: Path, activates: bool = False) -> AsyncIterator[R
     folder.mkdir()
     world = RaucWorld(folder, activates)
     command: Sequence[str] = ("dbus-daemon", f"--config-file={folder}/bus.conf", "--nofork", "--nopidfile")
-    bus = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    bus = started(command, folder / "bus.log", os.environ)
     try:
         async with asyncio.timeout(20):
             while not (folder / "bus").exists():
@@ -247,7 +256,7 @@ async def a_rauc_world(folder: Path, activates: bool = False) -> AsyncIterator[R
         yield world
     finally:
         world.stop()
-        subprocess.run(["umount", str(folder / "mnt/bundle")], check=False, capture_output=True)
+        unmount(folder)
         bus.kill()
         bus.wait()
 

@@ -152,6 +152,7 @@ def test_it_is_a_law_that(law: Law) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(600)
 def test_all_laws_hold_in_every_combination() -> None:
     for known, reading in worlds():
         finding = reconcile(known, reading, NOW)
