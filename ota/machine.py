@@ -46,7 +46,6 @@ class State(StrEnum):
     STAGED = "staged"  # whole on flash: it is made ready, or waits until it may be
     SHADOW = "shadow"  # looks at the live one's frames; its results are seen by the judge alone
     SWITCHED = "switched"  # live, and watched
-    INSTALLING = "installing"  # is being written to where it is to run from
     ARMED = "armed"  # runs from the next start on
     TRIAL = "trial"  # was started, and is watched
     COMMITTED = "committed"  # kept: its slot is the good one
@@ -178,21 +177,19 @@ _STARTED: Final[Steps] = {
     (State.TRIAL, Event.EXPIRED): (State.INCONCLUSIVE, (Effect.REPORT, Effect.RESTART)),
 }
 
-# The bootloader counts its starts, and goes back by itself. Every way out tells it so.
+# The bootloader counts its starts, and goes back by itself. Every way out tells it so. While it is written to where it
+# is to run from it stays staged: the boot record's states are frozen.
 _BOOTED: Final[Steps] = {
     **{(rest, Event.DOWNLOADED): (State.STAGED, (Effect.REPORT, Effect.AWAIT_REST)) for rest in RESTS},
-    (State.STAGED, Event.ALLOWED): (State.INSTALLING, (Effect.COUNT_ATTEMPT, Effect.REPORT, Effect.INSTALL)),
-    (State.STAGED, Event.UNFIT): (State.ROLLED_BACK, (Effect.DENY, Effect.REPORT)),
+    (State.STAGED, Event.ALLOWED): (State.STAGED, (Effect.COUNT_ATTEMPT, Effect.INSTALL)),
+    (State.STAGED, Event.HINDERED): (State.STAGED, (Effect.AWAIT_REST,)),
     (State.STAGED, Event.RESTARTED): (State.STAGED, (Effect.AWAIT_REST,)),
-    (State.STAGED, Event.EXHAUSTED): (State.INCONCLUSIVE, (Effect.REPORT,)),
-    (State.STAGED, Event.DAMAGED): (State.INCONCLUSIVE, (Effect.REPORT,)),
-    (State.STAGED, Event.EXPIRED): (State.INCONCLUSIVE, (Effect.REPORT,)),
-    (State.STAGED, Event.CANCELLED): (State.INCONCLUSIVE, (Effect.REPORT,)),
-    (State.INSTALLING, Event.INSTALLED): (State.ARMED, (Effect.REPORT, Effect.RESTART)),
-    (State.INSTALLING, Event.HINDERED): (State.STAGED, (Effect.REPORT, Effect.AWAIT_REST)),
-    (State.INSTALLING, Event.RESTARTED): (State.STAGED, (Effect.AWAIT_REST,)),
-    (State.INSTALLING, Event.UNFIT): (State.ROLLED_BACK, (Effect.SWITCH_BACK, Effect.DENY, Effect.REPORT)),
-    (State.INSTALLING, Event.EXPIRED): (State.INCONCLUSIVE, _UNAPPLIED),
+    (State.STAGED, Event.INSTALLED): (State.ARMED, (Effect.REPORT, Effect.RESTART)),
+    (State.STAGED, Event.UNFIT): (State.ROLLED_BACK, (Effect.SWITCH_BACK, Effect.DENY, Effect.REPORT)),
+    (State.STAGED, Event.EXHAUSTED): (State.INCONCLUSIVE, _UNAPPLIED),
+    (State.STAGED, Event.DAMAGED): (State.INCONCLUSIVE, _UNAPPLIED),
+    (State.STAGED, Event.EXPIRED): (State.INCONCLUSIVE, _UNAPPLIED),
+    (State.STAGED, Event.CANCELLED): (State.INCONCLUSIVE, _UNAPPLIED),
     (State.ARMED, Event.STARTED): (State.TRIAL, (Effect.WATCH, Effect.REPORT)),
     (State.ARMED, Event.RESTARTED): (State.ARMED, (Effect.AWAIT_REST,)),
     (State.ARMED, Event.UNFIT): (State.ROLLED_BACK, (Effect.SWITCH_BACK, Effect.DENY, Effect.REPORT)),
@@ -234,12 +231,7 @@ DEADLINES_NS: Final[Mapping[Way, Mapping[State, int]]] = MappingProxyType(
         Way.APPLIED: {State.STAGED: 10 * _MINUTE_NS, State.SWITCHED: _HOUR_NS},
         # A vehicle that works in shifts is seldom parked with its computer on.
         Way.STARTED: {State.STAGED: 7 * 24 * _HOUR_NS, State.ARMED: _HOUR_NS, State.TRIAL: _HOUR_NS},
-        Way.BOOTED: {
-            State.STAGED: 7 * 24 * _HOUR_NS,
-            State.INSTALLING: _HOUR_NS,
-            State.ARMED: _HOUR_NS,
-            State.TRIAL: _HOUR_NS,
-        },
+        Way.BOOTED: {State.STAGED: 7 * 24 * _HOUR_NS, State.ARMED: _HOUR_NS, State.TRIAL: _HOUR_NS},
         Way.AT_ONCE: {},
     }
 )

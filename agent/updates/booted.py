@@ -9,9 +9,9 @@ lets the trial go on, and never leaves a kept system that the bootloader may sti
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -28,6 +28,7 @@ from ota.system.reconcile import Finding, Found, Known, known_of, may_be_called_
 
 AGAIN_AFTER_NS: Final = 60 * SECOND_NS
 """Between an installation that couldn't be done and the next try."""
+INSTALLED_WITHIN_NS: Final = 3600 * SECOND_NS
 ASK_AGAIN_NS: Final = 10 * SECOND_NS
 SUFFIX: Final = ".raucb"
 
@@ -79,14 +80,17 @@ class Booted:
         await self._follow(ground, self._found)
 
     async def act(self, ground: Ground, kind: Kind, effect: Effect) -> None:
+        # Once what came of the last installation has been told and taken, the next may begin.
+        self._writes = effect is Effect.INSTALL
         match effect:
             case Effect.AWAIT_REST | Effect.WATCH:
                 self._attempt = ground.begin(kind)
                 self._proof.begin()
             case Effect.INSTALL:
-                self._attempt = ground.begin(kind)
-                self._writes = True
-                ground.spawn(self._install(ground, self._attempt))
+                # Nobody can be told to stop writing: from here on it can't be cancelled.
+                ground.over()
+                self._attempt = None
+                ground.spawn(self._install(ground))
             case Effect.SWITCH_BACK:
                 ground.over()
                 await self._switch_back(ground)
@@ -158,35 +162,41 @@ class Booted:
 
     def _beginning(self, ground: Ground) -> tuple[Event, str] | None:
         assert self._found is not None
-        if ground.record(Kind.SYSTEM).attempts >= ATTEMPTS and not self._writes:
+        if self._writes or self._attempt is None:
+            return None
+        if ground.record(Kind.SYSTEM).attempts >= ATTEMPTS:
             return Event.EXHAUSTED, f"none of its {ATTEMPTS} installations came to an end"
-        is_time = not self._writes and ground.clock.boot_ns() >= self._not_before_ns
-        if not is_time or self._found.found in (Found.UNASKED, Found.UNKNOWN):
+        if ground.clock.boot_ns() < self._not_before_ns or self._found.found in (Found.UNASKED, Found.UNKNOWN):
             return None
         rest = self._surroundings.may_restart()
         return (Event.ALLOWED, rest) if rest else None
 
-    async def _install(self, ground: Ground, attempt: Attempt) -> None:
-        try:
-            attempt.tell(Event.INSTALLED, await self._installed(ground))
-        except TrustError as refusal:
-            attempt.tell(Event.UNFIT, str(refusal))
-        except (InstallerAway, InstallFailed, DiskError) as trouble:
-            self._not_before_ns = ground.clock.boot_ns() + AGAIN_AFTER_NS
-            attempt.tell(Event.HINDERED, str(trouble))
-        finally:
-            self._writes = False
-
-    async def _installed(self, ground: Ground) -> str:
-        """Raises TrustError, InstallFailed, InstallerAway, DiskError."""
+    async def _install(self, ground: Ground) -> None:
         known = self._known(ground)
         assert known.trial is not None
+        try:
+            told = Event.INSTALLED, await self._installed(ground, known, known.trial)
+        except TrustError as refusal:
+            told = Event.UNFIT, str(refusal)
+        except (InstallerAway, InstallFailed, DiskError) as trouble:
+            log.warning("system_not_installed", reason=str(trouble))
+            self._not_before_ns = ground.clock.boot_ns() + AGAIN_AFTER_NS
+            told = Event.HINDERED, str(trouble)
+        now = self._known(ground)
+        if (now.state, now.trial) == (State.STAGED, known.trial):
+            self._attempt = ground.begin(Kind.SYSTEM)
+            self._attempt.tell(*told)
+        else:
+            self._writes = False
+
+    async def _installed(self, ground: Ground, known: Known, trial: str) -> str:
+        """Raises TrustError, InstallFailed, InstallerAway, DiskError."""
         bundle = _bundle(ground.trial_package(Kind.SYSTEM))
         before = await self._installer.read()
         spare = _spare(before)
-        await ground.do(self._placements.begin, known.trial, known.good, before)
+        await ground.do(self._placements.begin, trial, known.good, before)
         try:
-            await self._installer.install(bundle, _say)
+            await self._in_time(ground, self._installer.install(bundle, _say))
         except TrustError:
             await ground.do(self._placements.undo, known.notes)
             raise
@@ -196,8 +206,21 @@ class Booted:
             raise InstallFailed(f"RAUC says that it is done, and nothing of what lies in {spare} now.")
         # One that tells the bootloader by itself is early: nothing is armed yet.
         await self._mark(_unarmed(after, spare))
-        await ground.do(self._placements.finish, known.trial, spare, images)
+        await ground.do(self._placements.finish, trial, spare, images)
         return f"RAUC wrote it into {spare}"
+
+    async def _in_time(self, ground: Ground, installation: Coroutine[Any, Any, None]) -> None:
+        """Raises InstallFailed for one that takes too long: RAUC can't be stopped, and refuses others until it ends."""
+        work = asyncio.ensure_future(installation)
+        limit = asyncio.ensure_future(ground.clock.sleep_until(ground.clock.boot_ns() + INSTALLED_WITHIN_NS))
+        try:
+            await asyncio.wait((work, limit), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise InstallFailed(f"RAUC hasn't installed it within {INSTALLED_WITHIN_NS // SECOND_NS} s.")
+            work.result()
+        finally:
+            limit.cancel()
+            work.cancel()
 
     # --- trying -----------------------------------------------------------------------------------
 

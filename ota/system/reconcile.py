@@ -113,6 +113,8 @@ def way_back(known: Known, reading: Reading) -> tuple[tuple[Marking, str], ...]:
         return ()
     given_up = [placed.slot for placed in known.notes.placed if not known.was_good(placed.digest)]
     bad = [slot for slot in given_up if slot != good and _is_ours(known, reading, slot)]
+    if not bad and known.was_good(known.lies_in(booted.name, reading)):
+        return ()  # nothing was ever tried
     return ((Marking.ACTIVE, good), *((Marking.BAD, slot) for slot in bad))
 
 

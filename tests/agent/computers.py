@@ -43,6 +43,10 @@ class Computer:
         self.boots += 1
         return self.system.power_on()
 
+    def go_on(self) -> None:
+        assert self.system.hold is not None
+        self.system.hold.set()
+
     def hold(self) -> None:
         self.system.hold = asyncio.Event()
         self.system.writing.clear()

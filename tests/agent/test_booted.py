@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.updates.booted import AGAIN_AFTER_NS
+from agent.updates.booted import AGAIN_AFTER_NS, INSTALLED_WITHIN_NS
 from ecu.clock import SECOND_NS
 from ecu.disk import RealDisk
 from ota.denied import Denied
@@ -22,6 +22,7 @@ from ota.slots import Slots
 from ota.system.memory import STARTS, MemorySystem, memory_bundle
 from ota.system.port import InstallerAway, InstallFailed, Marking
 from tests.agent.computers import NEW, OLD, Computer, a_drive
+from tests.agent.test_started import Car
 from tests.ota.fleet import Fleet
 
 
@@ -59,6 +60,12 @@ async def keep(fleet: Fleet, computer: Computer, number: int = 1) -> None:
     await arm(fleet, computer, number)
     async with a_drive(fleet, computer) as car:
         await car.until("committed")
+
+
+async def writing(computer: Computer, car: Car) -> None:
+    """Until the spare slot is being written."""
+    while not computer.system.writing.is_set():
+        await car.tick(1)
 
 
 def denied(computer: Computer) -> int:
@@ -105,8 +112,10 @@ async def test_nothing_is_installed_nor_restarted_while_the_vehicle_is_not_at_re
         await car.tick(100)
         assert car.told() == ["staged"]
         computer.parking.standing_s = 121.0
-        await car.until("installing")
+        computer.hold()
+        await writing(computer, car)
         computer.parking.standing_s = None
+        computer.go_on()
         await car.until("armed")
         await car.tick(100)
         assert (computer.reboots, computer.system.primary) == (0, OLD)
@@ -149,7 +158,7 @@ async def test_an_installation_that_fails_is_tried_again_later_and_then_left(fle
     computer.system.failures["install"] = [InstallFailed("no space")] * ATTEMPTS
     async with a_drive(fleet, computer) as car:
         await car.until("inconclusive")
-        assert car.told().count("installing") == ATTEMPTS
+        assert not computer.system.failures["install"]
         assert car.clock.boot_ns() >= (ATTEMPTS - 1) * AGAIN_AFTER_NS
     assert denied(computer) == 0
     assert (computer.system.primary, computer.reboots) == (OLD, 0)
@@ -159,8 +168,7 @@ async def test_a_cut_within_an_installation_begins_it_again(fleet: Fleet, comput
     release(fleet, 1)
     computer.hold()
     async with a_drive(fleet, computer) as car:
-        await car.until("installing")
-        await computer.system.writing.wait()
+        await writing(computer, car)
     computer.system.hold = None
     async with a_drive(fleet, computer) as car:
         assert computer.system.booted == OLD
@@ -173,8 +181,7 @@ async def test_installations_that_are_cut_again_and_again_are_left(fleet: Fleet,
     for _ in range(ATTEMPTS):
         computer.hold()
         async with a_drive(fleet, computer) as car:
-            await car.until("installing")
-            await computer.system.writing.wait()
+            await writing(computer, car)
     async with a_drive(fleet, computer) as car:
         await car.until("inconclusive")
     assert denied(computer) == 0
@@ -266,6 +273,38 @@ async def test_what_its_fleet_takes_back_is_not_started(fleet: Fleet, computer: 
     assert computer.system.told == [(Marking.GOOD, OLD)]
 
 
+async def test_what_its_fleet_takes_back_while_it_is_written_is_written_and_then_has_no_start(
+    fleet: Fleet, computer: Computer
+) -> None:
+    release(fleet, 1)
+    computer.hold()
+    async with a_drive(fleet, computer) as car:
+        await writing(computer, car)
+        computer.parking.standing_s = None
+        fleet.assign()
+        car.side.hint()
+        await car.tick(20)
+        assert car.told() == ["staged"]
+        computer.go_on()
+        await car.until("armed")
+        car.side.hint()
+        await car.until("inconclusive")
+    assert [computer.power_on() for _ in range(2)] == [OLD, OLD]
+
+
+async def test_an_installation_that_never_ends_is_left_in_the_end(fleet: Fleet, computer: Computer) -> None:
+    release(fleet, 1)
+    computer.hold()
+    async with a_drive(fleet, computer) as car:
+        for _ in range(ATTEMPTS):
+            await writing(computer, car)
+            computer.system.writing.clear()
+            car.clock.advance(car.clock.boot_ns() + INSTALLED_WITHIN_NS)
+            await car.tick(3)
+        await car.until("inconclusive")
+    assert (denied(computer), computer.power_on()) == (0, OLD)
+
+
 async def test_what_its_fleet_takes_back_once_it_is_armed_has_no_start(fleet: Fleet, computer: Computer) -> None:
     await arm(fleet, computer)
     async with a_drive(fleet, computer, restarts=False) as car:
@@ -336,7 +375,7 @@ async def test_an_installer_that_is_away_is_asked_again(fleet: Fleet, computer: 
     async with a_drive(fleet, computer) as car:
         await car.until("staged")
         await car.tick(5)
-        assert "installing" not in car.told()
+        assert not computer.system.writing.is_set()
         await car.until("armed")
 
 
@@ -346,8 +385,10 @@ async def test_an_installer_that_tells_the_bootloader_by_itself_is_told_otherwis
     computer = Computer(tmp_path / "car", MemorySystem(activates=True))
     release(fleet, 1)
     async with a_drive(fleet, computer) as car:
-        await car.until("installing")
+        computer.hold()
+        await writing(computer, car)
         computer.parking.standing_s = None
+        computer.go_on()
         await car.until("armed")
         assert computer.system.primary == OLD
         assert computer.system.told[-2:] == [(Marking.ACTIVE, OLD), (Marking.BAD, NEW)]

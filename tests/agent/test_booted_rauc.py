@@ -135,7 +135,8 @@ async def test_a_power_cut_while_rauc_writes_begins_the_installation_again(
 ) -> None:
     release(fleet, world.bundle(tmp_path / "system.raucb", bytes(range(256)) * (1 << 17)))
     async with a_drive(fleet, computer, world) as car:
-        await until(car, "installing")
+        await until(car, "staged")
+        car.clock.advance(car.clock.boot_ns() + TICK_NS)
         await writing(world)
         world.stop()
     unmount(world.folder)
@@ -156,5 +157,5 @@ async def test_a_rauc_that_ends_while_it_installs_is_tried_again_and_then_left(
     release(fleet, bundle)
     async with a_drive(fleet, computer, world) as car:
         await until(car, "inconclusive")
-        assert car.told().count("installing") == 3
+        assert car.told() == ["staged", "inconclusive"]
     assert len(Denied(RealDisk(computer.folder))) == 0
