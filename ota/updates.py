@@ -45,7 +45,6 @@ class Want(StrEnum):
     TRYING = "trying"  # a trial is under way: one at a time
     TRIED = "tried"  # it was inconclusive since this start
     DENIED = "denied"  # it was found worse before
-    UNKNOWN = "unknown"  # of a kind that this version doesn't install
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +220,6 @@ class Updates:
             self._want(offer)
 
     def _want(self, offer: Offer) -> Want:
-        if offer.kind not in self._slots:
-            return Want.UNKNOWN
         record = self._slots[offer.kind].record
         good = record.installed(record.good)
         if good is not None and good.digest == offer.sha256:

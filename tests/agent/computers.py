@@ -33,6 +33,7 @@ class Computer:
         self.system = system
         self.parking = Parking()
         self.can_reboot = True
+        self.has_installer = True
         self.reboots = 0
         self.boots = 0
 
@@ -72,7 +73,7 @@ async def a_trip(fleet: Fleet, computer: Computer, installer: SystemInstaller, b
     booted = Booted(installer, placements, around, boot_id, computer.reboot if computer.can_reboot else None)
     side = UpdateSide(
         computer.folder, fleet.roots, Vehicle(CAR, HARDWARE), fleet.source(), {}, Nobody(), RULES, clock, Random(1),
-        notices.append, others=[booted],
+        notices.append, others=[booted] if computer.has_installer else [],
     )  # fmt: skip
     work = asyncio.create_task(side.run(None))
     try:

@@ -392,3 +392,12 @@ async def test_an_installer_that_tells_the_bootloader_by_itself_is_told_otherwis
         await car.until("armed")
         assert computer.system.primary == OLD
         assert computer.system.told[-2:] == [(Marking.ACTIVE, OLD), (Marking.BAD, NEW)]
+
+
+async def test_a_vehicle_whose_system_is_nobodys_to_replace_takes_none(fleet: Fleet, computer: Computer) -> None:
+    release(fleet, 1)
+    computer.has_installer = False
+    async with a_drive(fleet, computer) as car:
+        await car.tick(20)
+        assert car.told() == []
+    assert not list(computer.folder.glob("system/*/files/*"))

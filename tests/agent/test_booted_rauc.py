@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from agent.updates import TICK_NS
 from ecu.disk import RealDisk
 from ota.denied import Denied
 from ota.floors import Floors
 from ota.kinds import Kind
 from ota.system.memory import MemorySystem
 from tests.agent.computers import NEW, OLD, Computer, a_trip
-from tests.agent.test_started import TICK_NS, Car
+from tests.agent.test_started import Car
 from tests.contracts.systemworlds import RaucWorld, a_rauc_world, unmount
 from tests.ota.fleet import Fleet
 

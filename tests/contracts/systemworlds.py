@@ -32,7 +32,8 @@ BOOTNAMES = ("A", "B")
 class SystemWorld(Protocol):
     """A computer with two slots, rootfs.0 and rootfs.1."""
 
-    installer: SystemInstaller
+    @property
+    def installer(self) -> SystemInstaller: ...
 
     def bundle(self, path: Path, payload: bytes, chain: str = "ours", compatible: str = "car") -> Path: ...
 

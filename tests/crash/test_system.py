@@ -16,7 +16,7 @@ import pytest
 
 from agent.updates import Attempt, Booted, TrialRules
 from agent.updates.conduct import TICK_NS, Ground
-from ecu.clock import SECOND_NS, SteppingClock
+from ecu.clock import SECOND_NS, Clock, SteppingClock
 from ecu.crashdisk import CrashDisk, CrashState
 from ecu.disk import Disk
 from ota.denied import Denied
@@ -89,7 +89,7 @@ class Start:
     def __init__(
         self, disk: Disk, system: MemorySystem, bundles: Path, boot_id: str, well: str = "all is well"
     ) -> None:
-        self.clock = SteppingClock()
+        self.clock: Clock = SteppingClock()
         self.slots, self.floors, self.denied = Slots(disk, Kind.SYSTEM), Floors(disk), Denied(disk)
         self.trial = Trial(self.slots, self.floors, self.denied, Kind.SYSTEM)
         self.placements = Placements(disk)
@@ -120,6 +120,7 @@ class Start:
         return self.trial.stage(slot, Installed(digest(release), release, f"system {release}"))
 
     async def _tick(self) -> None:
+        assert isinstance(self.clock, SteppingClock)
         self.clock.advance(self.clock.boot_ns() + TICK_NS)
         for _ in range(6):
             await asyncio.sleep(0)
