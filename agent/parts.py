@@ -55,6 +55,7 @@ from agent.report import report_of
 from agent.rescue import UpdatesOnly
 from agent.signals.room import SignalRoom, signal_settings
 from agent.status import AgentStatus
+from agent.systemgood import open_standing
 from agent.systemslots import open_systems
 from agent.updates import Applied, Conductor, Started, TrialRules, UpdateSide
 from agent.uses import Use
@@ -145,6 +146,7 @@ class Parts:
             self.clock, boot_id(), self.keeper.epochs, self._hears.on_anchor
         )  # fmt: skip
         self.cloud = self._open_cloud()
+        self.system = open_standing(config.updates.system, state, SystemClock(), boot_id())
         self.updates = self._open_updates(self.cloud)
         self.learning = self._open_learning()
         self.gallery = self._open_gallery(self.cloud)

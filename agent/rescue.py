@@ -37,8 +37,9 @@ from agent.pairing import (
     tls_context,
 )
 from agent.renewal import TIME_FLOOR_WALL_NS, Renewal, due
+from agent.systemgood import open_standing
 from agent.updatesource import ReceiverSource
-from ecu.clock import OffsetClock, SystemClock
+from ecu.clock import OffsetClock, SystemClock, boot_id
 from ecu.disk import DiskError, state_folder
 from ecu.errors import OutriderError, shown
 from ecu.keys import FileKeyStore, KeyStoreError
@@ -73,6 +74,7 @@ class Settings:
     enabled: bool = True
     hardware: str = ""
     poll_s: float = _MOST_POLL_S
+    system: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +100,12 @@ def settings_in(config: Path | None) -> Settings:
             found = tomllib.loads(config.read_text("utf-8")).get("updates", {})
     found = found if isinstance(found, dict) else {}
     enabled, hardware, poll_s = found.get("enabled"), found.get("hardware"), found.get("poll_s")
+    system = found.get("system")
     return Settings(
         enabled=enabled if isinstance(enabled, bool) else True,
         hardware=hardware if isinstance(hardware, str) else "",
         poll_s=min(_MOST_POLL_S, poll_s) if isinstance(poll_s, (int, float)) and poll_s > 0 else _MOST_POLL_S,
+        system="rauc" if system == "rauc" else "",
     )
 
 
@@ -137,11 +141,14 @@ class Rescue:
         """Until `stop` is set, or a release is armed: then True, and a start tries it."""
         forbid_core_dumps()
         await self._api.start()
+        standing = self._open_standing()
         try:
             notify("READY=1", self._environment)
             log.error("rescue_mode", reason=self._why)
             return await self._look_until(stop)
         finally:
+            if standing is not None:
+                standing.cancel()
             if self._source is not None:
                 self._source.close()
             await self._api.stop()
@@ -160,6 +167,15 @@ class Rescue:
         )
 
     # --- life -------------------------------------------------------------------------------------
+
+    def _open_standing(self) -> asyncio.Task[None] | None:
+        """The system under a runtime that needs rescue may be as good as ever."""
+        try:
+            standing = open_standing(self._settings.system, self._folder.parent, SystemClock(), boot_id())
+        except (OutriderError, OtaError) as trouble:
+            self._told(trouble)
+            return None
+        return asyncio.create_task(standing.call_good()) if standing is not None else None
 
     async def _look_until(self, stop: asyncio.Event) -> bool:
         """Looks in a thread, and feeds who watches: each read there ends by itself."""
