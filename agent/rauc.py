@@ -63,7 +63,7 @@ class Rauc:
 
     async def install(self, bundle: Path, watch: Percent) -> None:
         async with self._connected() as line:
-            work = _Installation(watch)
+            work = _Installation(watch, await line.owner())
             await line.follow(work.hear)
             await line.ask("InstallBundle", "sa{sv}", str(bundle), {})
             result = await work.ended
@@ -97,6 +97,13 @@ class _Line:
             raise _refusal(member, reply)
         return list(reply.body)
 
+    async def owner(self) -> str:
+        """Who answers for RAUC: anybody may send us a signal. Starts it where the bus does that."""
+        reply = await self._call(_NAME, "/", "org.freedesktop.DBus.Peer", "Ping", "")
+        if reply.message_type is MessageType.ERROR or reply.sender is None:
+            raise _refusal("Ping", reply)
+        return reply.sender
+
     async def follow(self, hear: Any) -> None:
         """From here on every signal of RAUC's, and whether it still runs, is told."""
         self._bus.add_message_handler(hear)
@@ -117,13 +124,15 @@ class _Line:
 class _Installation:
     """What is heard of one, until it ends: 0 when it went well."""
 
-    def __init__(self, watch: Percent) -> None:
+    def __init__(self, watch: Percent, owner: str) -> None:
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.last_error = ""
         self._watch = watch
+        self._owner = owner
 
     def hear(self, message: Message) -> None:
-        if message.message_type is not MessageType.SIGNAL or self.ended.done():
+        is_theirs = message.sender in (self._owner, _BUS)
+        if message.message_type is not MessageType.SIGNAL or not is_theirs or self.ended.done():
             return
         match message.member:
             case "Completed":

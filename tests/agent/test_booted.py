@@ -26,16 +26,6 @@ from tests.agent.test_started import Car
 from tests.ota.fleet import Fleet
 
 
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    return Fleet(tmp_path_factory.mktemp("founded") / "fleet")
-
-
-@pytest.fixture
-def fleet(founded: Fleet, tmp_path: Path) -> Fleet:
-    return founded.copy(tmp_path / "fleet")
-
-
 @pytest.fixture
 def computer(tmp_path: Path) -> Computer:
     return Computer(tmp_path / "car", MemorySystem())
@@ -132,6 +122,7 @@ async def test_nothing_is_installed_nor_restarted_while_the_vehicle_is_not_at_re
         (memory_bundle(b"system") + b"!", "tampered"),
         (b"no bundle", "malformed"),
     ],
+    ids=["foreign", "another computer", "tampered", "no bundle"],
 )
 async def test_what_the_installers_own_chain_refuses_is_denied_with_nothing_changed(
     fleet: Fleet, computer: Computer, bundle: bytes, words: str
