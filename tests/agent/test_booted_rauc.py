@@ -5,6 +5,8 @@ by a bootloader that counts, kept or refused. Skips, saying so, where RAUC isn't
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -72,10 +74,10 @@ async def arm(fleet: Fleet, computer: Computer, world: RaucWorld, bundle: Path) 
         await rebooted(car, computer, world)
 
 
-async def called_good(world: RaucWorld) -> None:
-    """Until the start of the newer system is forgiven."""
+async def called_good(world: RaucWorld, bootname: str = "B") -> None:
+    """Until the start of that system is forgiven."""
     async with asyncio.timeout(30):
-        while (world.folder / "starts.B").read_text() != str(STARTS):
+        while (world.folder / f"starts.{bootname}").read_text() != str(STARTS):
             await asyncio.sleep(0.01)
 
 
@@ -158,3 +160,17 @@ async def test_a_rauc_that_ends_while_it_installs_is_tried_again_and_then_left(
         await until(car, "inconclusive")
         assert car.told() == ["staged", "inconclusive"]
     assert len(Denied(RealDisk(computer.folder))) == 0
+
+
+async def test_an_agent_that_was_never_paired_calls_what_was_delivered_good(world: RaucWorld, tmp_path: Path) -> None:
+    config = tmp_path / "outrider.toml"
+    config.write_text('[updates]\nsystem = "rauc"\n')
+    command = (sys.executable, "-m", "agent.process", "--state", str(tmp_path / "state"), "--config", str(config))
+    environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": world.address}
+    assert (world.folder / "starts.A").read_text() == str(STARTS - 1)
+    agent = await asyncio.create_subprocess_exec(*command, env=environment)
+    try:
+        await called_good(world, "A")
+    finally:
+        agent.terminate()
+        assert await agent.wait() == 0
