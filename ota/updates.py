@@ -138,6 +138,10 @@ class Updates:
         record = self._slots[kind].record
         self._say(Notice(what, kind, record.installed(record.good), None, words))
 
+    def refused(self, kind: Kind, refusal: TrustError) -> None:
+        """By another chain than ours, after the download."""
+        self._refused(kind, refusal)
+
     def fell_back(self, kind: Kind, digest: str | None, words: str) -> None:
         """What was good before runs in the place of what is good: the record follows, and where the one that is gone is
         still wanted, it comes again."""

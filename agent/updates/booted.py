@@ -177,6 +177,7 @@ class Booted:
         try:
             told = Event.INSTALLED, await self._installed(ground, known, known.trial)
         except TrustError as refusal:
+            await ground.refused(Kind.SYSTEM, refusal)
             told = Event.UNFIT, str(refusal)
         except (InstallerAway, InstallFailed, DiskError) as trouble:
             log.warning("system_not_installed", reason=str(trouble))

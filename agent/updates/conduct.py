@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from ecu.clock import SECOND_NS, Clock
 from ecu.errors import EnvironmentFault, shown
+from ota.errors import TrustError
 from ota.kinds import Kind
 from ota.machine import Effect, Event, State
 from ota.slots import BootRecord
@@ -71,6 +72,10 @@ class Ground(Protocol):
 
     async def tell(self, kind: Kind, what: str, words: str) -> None:
         """Of what is good, something that no step of a trial tells."""
+        ...
+
+    async def refused(self, kind: Kind, refusal: TrustError) -> None:
+        """By another chain than ours, after the download."""
         ...
 
     async def fell_back(self, kind: Kind, digest: str | None, words: str) -> None:

@@ -321,6 +321,9 @@ class UpdateSide:
     async def tell(self, kind: Kind, what: str, words: str) -> None:
         await self.do(self._updates.tell, kind, what, words)
 
+    async def refused(self, kind: Kind, refusal: TrustError) -> None:
+        await self.do(self._updates.refused, kind, refusal)
+
     async def fell_back(self, kind: Kind, digest: str | None, words: str) -> None:
         await self.do(self._updates.fell_back, kind, digest, words)
 

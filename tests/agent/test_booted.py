@@ -131,6 +131,8 @@ async def test_what_the_installers_own_chain_refuses_is_denied_with_nothing_chan
     before = await computer.system.read()
     async with a_drive(fleet, computer) as car:
         told = await car.until("rolled_back")
+        refused = await car.until("refused")
+    assert refused.attack == words
     assert words in told.words
     assert denied(computer) == 1
     assert await computer.system.read() == before

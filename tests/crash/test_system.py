@@ -20,6 +20,7 @@ from ecu.clock import SECOND_NS, Clock, SteppingClock
 from ecu.crashdisk import CrashDisk, CrashState
 from ecu.disk import Disk
 from ota.denied import Denied
+from ota.errors import TrustError
 from ota.floors import Floors
 from ota.kinds import Kind
 from ota.machine import RESTS, WAYS, Event, State, can_happen
@@ -160,6 +161,8 @@ class Start:
         return act(*arguments)
 
     async def tell(self, kind: Kind, what: str, words: str) -> None: ...
+
+    async def refused(self, kind: Kind, refusal: TrustError) -> None: ...
 
     async def fell_back(self, kind: Kind, digest: str | None, words: str) -> None: ...
 
