@@ -24,7 +24,16 @@ from ota.kinds import Kind
 from ota.machine import ATTEMPTS, RESTS, Effect, Event, State
 from ota.system.placed import Placements
 from ota.system.port import InstallerAway, InstallFailed, Marking, Reading, SystemInstaller
-from ota.system.reconcile import Finding, Found, Known, known_of, may_be_called_good, reconcile, way_back
+from ota.system.reconcile import (
+    Finding,
+    Found,
+    Known,
+    known_of,
+    may_be_called_good,
+    reconcile,
+    way_back,
+    where_trial_lies,
+)
 
 AGAIN_AFTER_NS: Final = 60 * SECOND_NS
 """Between an installation that couldn't be done and the next try."""
@@ -131,8 +140,8 @@ class Booted:
 
     async def _follow(self, ground: Ground, finding: Finding) -> None:
         state = ground.record(Kind.SYSTEM).state
-        if finding.event is not None and self._attempt is not None:
-            self._attempt.tell(finding.event, finding.words)
+        if finding.event is not None:
+            self._tell(finding.event, finding.words)
         elif finding.found is Found.WAITS and state is State.ARMED:
             await self._begin_trial(ground)
         elif finding.found is Found.OLDER and state in RESTS:
@@ -237,10 +246,13 @@ class Booted:
         try:
             async with self._telling:
                 known = self._known(ground)
-                placed = known.notes.of_release(known.trial) if known.trial is not None else None
-                if known.state is not State.ARMED or placed is None:
+                if known.state is not State.ARMED:
                     return False
-                await self._installer.mark(Marking.ACTIVE, placed.slot)
+                slot = where_trial_lies(known, await self._installer.read())
+                if slot is None:
+                    self._tell(Event.DAMAGED, "its slot doesn't hold what was installed there any more")
+                    return False
+                await self._installer.mark(Marking.ACTIVE, slot)
                 await ground.do(self._placements.tell, self._boot_id)
         except (InstallerAway, InstallFailed, DiskError) as trouble:
             log.warning("bootloader_not_told", reason=str(trouble))
@@ -281,7 +293,7 @@ class Booted:
             return
         if finding.restart:
             ground.spawn(self._reboot_at_rest(ground))
-        elif finding.found is Found.UNASKED:
+        elif finding.found in (Found.UNASKED, Found.FOREIGN):
             ground.spawn(self._keep_alive(ground))
 
     async def _reboot_at_rest(self, ground: Ground) -> None:
@@ -295,6 +307,10 @@ class Booted:
             return
         self._was_asked_to_reboot = True
         await self._reboot()
+
+    def _tell(self, event: Event, words: str) -> None:
+        if self._attempt is not None:
+            self._attempt.tell(event, words)
 
     async def _mark(self, marks: tuple[tuple[Marking, str], ...]) -> None:
         for marking, slot in marks:

@@ -60,13 +60,14 @@ class Placements:
         self.notes = self._read()
 
     def begin(self, trial: str, good: str, reading: Reading) -> None:
-        """The spare slot is about to be written, while the one that runs stays as it is."""
+        """The spare slot is about to be written, while the one that runs stays as it is: what the vehicle was delivered
+        with, where nothing was ever written before."""
         booted, spare = reading.booted, reading.spare
         assert booted is not None
         assert spare is not None
         notes = msgspec.structs.replace(self.notes, told="")
-        if notes.of_slot(booted.name) is None:
-            notes = notes.with_placed(Placed(good, booted.name, dict(reading.images(booted.name))))
+        if not good and not notes.placed:
+            notes = notes.with_placed(Placed("", booted.name, dict(reading.images(booted.name))))
         self._write(notes.with_placed(Placed(trial, spare.name, None)))
 
     def undo(self, before: Notes) -> None:

@@ -105,6 +105,12 @@ def may_be_called_good(known: Known, reading: Reading) -> str | None:
     return booted.name if known.lies_in(booted.name, reading) == known.trial else None
 
 
+def where_trial_lies(known: Known, reading: Reading) -> str | None:
+    """The slot that holds the release under trial, whole; None where none does any more."""
+    placed = known.notes.of_release(known.trial) if known.trial is not None else None
+    return placed.slot if placed is not None and placed.images == reading.images(placed.slot) else None
+
+
 def way_back(known: Known, reading: Reading) -> tuple[tuple[Marking, str], ...]:
     """What makes the next start take what is good, and none take what was tried: nothing, where what is good may not
     start, or what runs isn't ours to judge."""
@@ -119,26 +125,26 @@ def way_back(known: Known, reading: Reading) -> tuple[tuple[Marking, str], ...]:
 
 
 def _armed(known: Known, reading: Reading, booted: SystemSlot, boot_id: str) -> Finding:
-    placed = known.notes.of_release(known.trial) if known.trial is not None else None
-    if placed is None or reading.images(placed.slot) != placed.images:
+    slot = where_trial_lies(known, reading)
+    if slot is None:
         return Finding(Found.REPLACED, "its slot doesn't hold what was installed there any more", Event.DAMAGED)
-    if booted.name == placed.slot:
+    if booted.name == slot:
         return Finding(Found.TRIAL, f"the bootloader started it from {booted.name}", Event.STARTED)
     if known.notes.told in ("", boot_id):
         return Finding(Found.WAITS, "the computer hasn't restarted since it was armed")
-    slot = reading.slot(placed.slot)
-    if slot is not None and slot.is_bad:
+    tried = reading.slot(slot)
+    if tried is not None and tried.is_bad:
         return Finding(
-            Found.FELL_BACK, f"the bootloader gave {placed.slot} up before it came to itself", Event.UNFIT
+            Found.FELL_BACK, f"the bootloader gave {slot} up before it came to itself", Event.UNFIT
         )  # fmt: skip
     return Finding(Found.FELL_BACK, f"the bootloader started {booted.name} instead, and says not why", Event.EXHAUSTED)
 
 
 def _tried(known: Known, reading: Reading, booted: SystemSlot) -> Finding:
-    placed = known.notes.of_release(known.trial) if known.trial is not None else None
-    if placed is None or reading.images(placed.slot) != placed.images:
+    slot = where_trial_lies(known, reading)
+    if slot is None:
         return Finding(Found.REPLACED, "its slot doesn't hold what was installed there any more", Event.DAMAGED)
-    if booted.name == placed.slot:
+    if booted.name == slot:
         return Finding(Found.TRIAL, f"the bootloader started it from {booted.name}", Event.STARTED)
     # It came to itself. Whether it ended then or was cut off with the power, nobody saw.
     return Finding(Found.FELL_BACK, f"the bootloader went back to {booted.name}", Event.EXHAUSTED)
@@ -153,6 +159,9 @@ def _untried(known: Known, reading: Reading, booted: SystemSlot) -> Finding:
         return _good(known, reading, booted)
     if known.was_good(lies):
         return Finding(Found.OLDER, f"the bootloader went back to {booted.name}, which was good before")
+    if known.state is State.COMMITTED:
+        # What was given up before the good one was kept has been written over for it: it's our record that is missing.
+        return Finding(Found.FOREIGN, f"{booted.name} runs, and our record doesn't say that it was kept")
     marks = way_back(known, reading)
     words = f"{booted.name} runs, and what lies in it was never armed or was given up"
     words = words if marks else f"{words}; nothing good is left to go back to"

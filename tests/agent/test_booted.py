@@ -348,6 +348,49 @@ async def test_what_somebody_installed_by_hand_is_told_and_never_kept_and_goes_o
     assert record.installed(record.good) is not None
 
 
+async def test_a_system_whose_record_is_lost_runs_on_and_is_not_sent_back(fleet: Fleet, computer: Computer) -> None:
+    await keep(fleet, computer)
+    fleet.assign()
+    for twin in (0, 1):
+        (computer.folder / f"system/boot.{twin}").write_bytes(b"worn out")
+    for _ in range(STARTS + 1):
+        async with a_drive(fleet, computer) as car:
+            assert computer.system.booted == NEW
+            await car.until("foreign")
+            await car.tick(40)
+    assert computer.system.told[-1] == (Marking.GOOD, NEW)
+
+
+async def test_a_system_of_which_the_notes_are_lost_runs_on_and_the_next_one_is_taken(
+    fleet: Fleet, computer: Computer
+) -> None:
+    await keep(fleet, computer)
+    for twin in (0, 1):
+        (computer.folder / f"system/placed.{twin}").write_bytes(b"worn out")
+    await keep(fleet, computer, 2)
+    assert computer.system.booted == OLD
+    await computer.system.mark(Marking.BAD, OLD)
+    async with a_drive(fleet, computer) as car:
+        assert computer.system.booted == NEW
+        await car.until("foreign")
+
+
+async def test_what_is_written_over_between_its_installation_and_its_start_is_not_started(
+    fleet: Fleet, computer: Computer
+) -> None:
+    release(fleet, 1)
+    async with a_drive(fleet, computer) as car:
+        computer.hold()
+        await writing(computer, car)
+        computer.parking.standing_s = None
+        computer.go_on()
+        await car.until("armed")
+        computer.system.overwrite(NEW, b"by hand")
+        computer.parking.standing_s = 300.0
+        await car.until("inconclusive")
+    assert (computer.system.primary, computer.reboots, denied(computer)) == (OLD, 0, 0)
+
+
 async def test_a_kept_system_that_the_bootloader_gives_up_comes_again(fleet: Fleet, computer: Computer) -> None:
     await keep(fleet, computer)
     await computer.system.mark(Marking.BAD, NEW)
