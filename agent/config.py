@@ -132,6 +132,10 @@ class UpdatesSection(Section):
         default=(),
         description='Restarts the computer into a new system: ["systemctl", "reboot"]. Empty: the next ignition does.',
     )
+    services: tuple[str, ...] = Field(
+        default=(),
+        description="systemd units that must be active before a new system is kept; one that failed sends it back.",
+    )
 
 
 class LearningSection(LearningFloor):

@@ -7,24 +7,17 @@ RAUC says why it refused a bundle only after it was told to install it, in words
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from dbus_fast import BusType, Message, MessageType, Variant
-from dbus_fast.aio import MessageBus
-from dbus_fast.errors import DBusFastError
+from dbus_fast import Message, MessageType, Variant
 
+from agent.systembus import BUS, Line, connected
 from ota.errors import Attack, OtaError, TrustError
 from ota.system.port import InstallerAway, InstallFailed, Marking, Percent, Reading, SystemSlot
 
 _NAME: Final = "de.pengutronix.rauc"
 _INSTALLER: Final = "de.pengutronix.rauc.Installer"
-_PROPERTIES: Final = "org.freedesktop.DBus.Properties"
-_BUS: Final = "org.freedesktop.DBus"
-_ANSWER_WITHIN_S: Final = 20.0
-"""RAUC asks the bootloader for each of these, which takes as long as its tools take."""
 
 _NOT_NOW: Final = ("expired", "not yet valid")
 """RAUC judges certificates by the computer's clock, which may be wrong until it was set."""
@@ -49,76 +42,42 @@ class Rauc:
         self._address = address
 
     async def read(self) -> Reading:
-        async with self._connected() as line:
-            (found,) = await line.ask("GetSlotStatus")
+        async with connected(self._address) as line:
+            (found,) = await _ask(line, "GetSlotStatus")
             try:
-                (primary,) = await line.ask("GetPrimary")
+                (primary,) = await _ask(line, "GetPrimary")
             except InstallFailed:
                 primary = None  # the bootloader names none that can be started
         return Reading(tuple(sorted((_slot(name, told) for name, told in found), key=lambda slot: slot.name)), primary)
 
     async def mark(self, marking: Marking, slot: str) -> None:
-        async with self._connected() as line:
-            await line.ask("Mark", "ss", marking.value, slot)
+        async with connected(self._address) as line:
+            await _ask(line, "Mark", "ss", marking.value, slot)
 
     async def install(self, bundle: Path, watch: Percent) -> None:
-        async with self._connected() as line:
-            work = _Installation(watch, await line.owner())
-            await line.follow(work.hear)
-            await line.ask("InstallBundle", "sa{sv}", str(bundle), {})
+        async with connected(self._address) as line:
+            work = _Installation(watch, await _owner(line))
+            await line.follow(_NAME, work.hear)
+            await _ask(line, "InstallBundle", "sa{sv}", str(bundle), {})
             result = await work.ended
         if result != 0:
             raise failure(work.last_error)
 
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[_Line]:
-        try:
-            bus = MessageBus(bus_address=self._address, bus_type=BusType.SYSTEM)
-            async with asyncio.timeout(_ANSWER_WITHIN_S):
-                await bus.connect()
-        except (OSError, EOFError, TimeoutError, DBusFastError) as error:
-            raise InstallerAway(f"The system's D-Bus can't be reached: {error}. Is dbus-daemon running?") from error
-        try:
-            yield _Line(bus)
-        finally:
-            bus.disconnect()
+
+async def _ask(line: Line, member: str, signature: str = "", *body: object) -> list[Any]:
+    """Raises InstallerAway where nobody answers, InstallFailed for an answer that is no."""
+    reply = await line.call(_NAME, "/", _INSTALLER, member, signature, *body)
+    if reply.message_type is MessageType.ERROR:
+        raise _refusal(member, reply)
+    return list(reply.body)
 
 
-class _Line:
-    """One connection."""
-
-    def __init__(self, bus: MessageBus) -> None:
-        self._bus = bus
-
-    async def ask(self, member: str, signature: str = "", *body: object) -> list[Any]:
-        """Raises InstallerAway where nobody answers, InstallFailed for an answer that is no."""
-        reply = await self._call(_NAME, "/", _INSTALLER, member, signature, *body)
-        if reply.message_type is MessageType.ERROR:
-            raise _refusal(member, reply)
-        return list(reply.body)
-
-    async def owner(self) -> str:
-        """Who answers for RAUC: anybody may send us a signal. Starts it where the bus does that."""
-        reply = await self._call(_NAME, "/", "org.freedesktop.DBus.Peer", "Ping", "")
-        if reply.message_type is MessageType.ERROR or reply.sender is None:
-            raise _refusal("Ping", reply)
-        return reply.sender
-
-    async def follow(self, hear: Any) -> None:
-        """From here on every signal of RAUC's, and whether it still runs, is told."""
-        self._bus.add_message_handler(hear)
-        for rule in (f"type='signal',sender='{_NAME}'", f"type='signal',sender='{_BUS}',arg0='{_NAME}'"):
-            await self._call(_BUS, "/org/freedesktop/DBus", _BUS, "AddMatch", "s", rule)
-
-    async def _call(self, name: str, path: str, interface: str, member: str, signature: str, *body: object) -> Message:
-        message = Message(
-            destination=name, path=path, interface=interface, member=member, signature=signature, body=list(body)
-        )
-        try:
-            async with asyncio.timeout(_ANSWER_WITHIN_S):
-                return await self._bus.call(message)
-        except (OSError, EOFError, TimeoutError, DBusFastError) as error:
-            raise InstallerAway(f"RAUC doesn't answer to {member}: {error or 'too late'}.") from error
+async def _owner(line: Line) -> str:
+    """Who answers for RAUC: anybody may send us a signal. Starts it where the bus does that."""
+    reply = await line.call(_NAME, "/", "org.freedesktop.DBus.Peer", "Ping")
+    if reply.message_type is MessageType.ERROR or reply.sender is None:
+        raise _refusal("Ping", reply)
+    return reply.sender
 
 
 class _Installation:
@@ -131,7 +90,7 @@ class _Installation:
         self._owner = owner
 
     def hear(self, message: Message) -> None:
-        is_theirs = message.sender in (self._owner, _BUS)
+        is_theirs = message.sender in (self._owner, BUS)
         if message.message_type is not MessageType.SIGNAL or not is_theirs or self.ended.done():
             return
         match message.member:

@@ -9,9 +9,9 @@ lets the trial go on, and never leaves a kept system that the bootloader may sti
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -44,6 +44,23 @@ SUFFIX: Final = ".raucb"
 log = structlog.get_logger()
 
 Reboot = Callable[[], Awaitable[None]]
+ServiceStates = Mapping[str, str]
+"""systemd's word for how each of them is: "active", "failed", ..."""
+
+
+class Services(Protocol):
+    """What of a system has to run, beside the agent."""
+
+    async def states(self) -> ServiceStates:
+        """Raises InstallerAway."""
+        ...
+
+
+class NoServices:
+    """Nothing beside the agent is asked for."""
+
+    async def states(self) -> ServiceStates:
+        return {}
 
 
 class Booted:
@@ -57,12 +74,14 @@ class Booted:
         surroundings: Surroundings,
         boot_id: str,
         reboot: Reboot | None = None,
+        services: Services | None = None,
     ) -> None:
         self._installer = installer
         self._placements = placements
         self._surroundings = surroundings
         self._boot_id = boot_id
         self._reboot = reboot
+        self._services = services or NoServices()
         self._proof = Proof(surroundings)
         self._attempt: Attempt | None = None
         self._found: Finding | None = None
@@ -95,6 +114,8 @@ class Booted:
             case Effect.AWAIT_REST | Effect.WATCH:
                 self._attempt = ground.begin(kind)
                 self._proof.begin()
+                if effect is Effect.WATCH:
+                    ground.spawn(self._watch_services(ground, self._attempt))
             case Effect.INSTALL:
                 # Nobody can be told to stop writing: from here on it can't be cancelled.
                 ground.over()
@@ -259,9 +280,25 @@ class Booted:
             return False
         return True
 
+    async def _watch_services(self, ground: Ground, attempt: Attempt) -> None:
+        """One that failed for good is the system's fault."""
+        while ground.record(Kind.SYSTEM).state is State.TRIAL:
+            try:
+                failed = [unit for unit, state in (await self._services.states()).items() if state == "failed"]
+                if failed:
+                    attempt.tell(Event.UNFIT, f"{', '.join(failed)} failed")
+                    return
+            except InstallerAway as trouble:
+                log.warning("services_not_asked", reason=str(trouble))
+            await ground.clock.sleep_until(ground.clock.boot_ns() + ASK_AGAIN_NS)
+
     async def _call_good(self, ground: Ground, attempt: Attempt, proof: str) -> None:
         try:
             async with self._telling:
+                waits = [unit for unit, state in (await self._services.states()).items() if state != "active"]
+                if waits:
+                    log.info("system_waits", services=waits)
+                    return
                 slot = may_be_called_good(self._known(ground), await self._installer.read())
                 if slot is None:
                     attempt.tell(Event.DAMAGED, "what runs isn't what was installed for the trial")

@@ -36,6 +36,10 @@ class Computer:
         self.has_installer = True
         self.reboots = 0
         self.boots = 0
+        self.services: dict[str, str] = {}
+
+    async def states(self) -> dict[str, str]:
+        return self.services
 
     async def reboot(self) -> None:
         self.reboots += 1
@@ -70,7 +74,8 @@ async def a_trip(fleet: Fleet, computer: Computer, installer: SystemInstaller, b
         parking.restart,
     )  # fmt: skip
     placements = Placements(state_folder(computer.folder))
-    booted = Booted(installer, placements, around, boot_id, computer.reboot if computer.can_reboot else None)
+    reboot = computer.reboot if computer.can_reboot else None
+    booted = Booted(installer, placements, around, boot_id, reboot, computer)
     side = UpdateSide(
         computer.folder, fleet.roots, Vehicle(CAR, HARDWARE), fleet.source(), {}, Nobody(), RULES, clock, Random(1),
         notices.append, others=[booted] if computer.has_installer else [],

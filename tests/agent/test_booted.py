@@ -232,6 +232,30 @@ async def test_a_system_that_never_finds_its_updates_goes_back_and_only_while_th
     assert computer.power_on() == OLD
 
 
+async def test_a_system_of_which_a_service_failed_goes_back_and_is_denied(fleet: Fleet, computer: Computer) -> None:
+    await arm(fleet, computer)
+    computer.services = {"radio.service": "failed", "can.service": "active"}
+    async with a_drive(fleet, computer) as car:
+        told = await car.until("rolled_back")
+        assert "radio.service failed" in told.words
+        assert computer.system.told[-2:] == [(Marking.ACTIVE, OLD), (Marking.BAD, NEW)]
+        await car.tick(3)
+    assert denied(computer) == 1
+    async with a_drive(fleet, computer):
+        assert computer.system.booted == OLD
+
+
+async def test_a_system_is_kept_no_sooner_than_its_services_run(fleet: Fleet, computer: Computer) -> None:
+    await arm(fleet, computer)
+    computer.services = {"radio.service": "activating"}
+    async with a_drive(fleet, computer) as car:
+        await car.tick(60)
+        assert car.told() == ["trial"]
+        assert (Marking.GOOD, NEW) not in computer.system.told
+        computer.services = {"radio.service": "active"}
+        await car.until("committed")
+
+
 async def test_a_bootloader_that_cannot_be_told_to_go_back_is_told_at_the_next_start(
     fleet: Fleet, computer: Computer
 ) -> None:

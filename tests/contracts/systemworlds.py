@@ -152,11 +152,11 @@ filename=rootfs.img
 class RaucWorld:
     """In an empty folder. `address` is its bus's."""
 
-    def __init__(self, folder: Path, activates: bool = False) -> None:
+    def __init__(self, folder: Path, address: str, activates: bool = False) -> None:
         from agent.rauc import Rauc
 
         self.folder = folder
-        self.address = f"unix:path={folder}/bus"
+        self.address = address
         self.installer = Rauc(self.address)
         self._service: subprocess.Popen[bytes] | None = None
         for name in CHAINS:
@@ -166,7 +166,7 @@ class RaucWorld:
             (folder / f"starts.{name}").write_text(str(STARTS))
         (folder / "primary").write_text("A")
         values = {"folder": folder, "starts": STARTS, "activates": str(activates).lower()}
-        for name, text in (("boot.sh", BOOT_SCRIPT), ("system.conf", SYSTEM_CONF), ("bus.conf", BUS_CONF)):
+        for name, text in (("boot.sh", BOOT_SCRIPT), ("system.conf", SYSTEM_CONF)):
             (folder / name).write_text(text.format(**values))
         (folder / "boot.sh").chmod(0o755)
 
@@ -243,23 +243,34 @@ async def answers(installer: SystemInstaller) -> None:
 
 
 @contextlib.asynccontextmanager
-async def a_rauc_world(folder: Path, activates: bool = False) -> AsyncIterator[RaucWorld]:
+async def a_bus(folder: Path) -> AsyncIterator[str]:
+    """A system's bus of its own; its address."""
     demand_rauc()
-    folder.mkdir()
-    world = RaucWorld(folder, activates)
+    (folder / "bus.conf").write_text(BUS_CONF.format(folder=folder))
     command: Sequence[str] = ("dbus-daemon", f"--config-file={folder}/bus.conf", "--nofork", "--nopidfile")
     bus = started(command, folder / "bus.log", os.environ)
     try:
         async with asyncio.timeout(20):
             while not (folder / "bus").exists():
                 await asyncio.sleep(0.01)
-        await world.power_on()
-        yield world
+        yield f"unix:path={folder}/bus"
     finally:
-        world.stop()
-        unmount(folder)
         bus.kill()
         bus.wait()
+
+
+@contextlib.asynccontextmanager
+async def a_rauc_world(folder: Path, activates: bool = False) -> AsyncIterator[RaucWorld]:
+    demand_rauc()
+    folder.mkdir()
+    async with a_bus(folder) as address:
+        world = RaucWorld(folder, address, activates)
+        try:
+            await world.power_on()
+            yield world
+        finally:
+            world.stop()
+            unmount(folder)
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ import pytest
 from ota.errors import Attack, TrustError
 from ota.system.memory import STARTS, MemorySystem
 from ota.system.port import InstallerAway, InstallFailed, Marking
-from tests.contracts.systemworlds import MemoryWorld, RaucWorld, SystemWorld, a_system_world
+from tests.contracts.systemworlds import MemoryWorld, RaucWorld, SystemWorld, a_bus, a_system_world
 
 OLD, NEW = "rootfs.0", "rootfs.1"
 PAYLOAD = b"a newer system".ljust(1 << 16, b"-")
@@ -162,3 +162,17 @@ async def test_a_rauc_that_is_gone_is_away_and_one_that_ends_has_failed(tmp_path
             await world.installer.read()
         with pytest.raises(InstallerAway):
             await world.installer.install(tmp_path / "none.raucb", lambda percent, what: None)
+
+
+@pytest.mark.peer
+async def test_systemd_is_asked_how_services_are(tmp_path: Path) -> None:
+    """By a systemd that speaks D-Bus and is otherwise played: none runs where tests do."""
+    async with a_bus(tmp_path) as address:
+        from agent.systemd import SystemdServices
+        from tests.contracts.playedsystemd import played
+
+        services = SystemdServices(["radio.service", "can.service"], address)
+        with pytest.raises(InstallerAway):
+            await services.states()
+        async with played(address, {"radio.service": "failed", "can.service": "active"}):
+            assert await services.states() == {"radio.service": "failed", "can.service": "active"}
