@@ -169,6 +169,7 @@ async def test_a_cut_within_an_installation_begins_it_again(fleet: Fleet, comput
     assert denied(computer) == 0
 
 
+@pytest.mark.soak
 async def test_installations_that_are_cut_again_and_again_are_left(fleet: Fleet, computer: Computer) -> None:
     release(fleet, 1)
     for _ in range(ATTEMPTS):
@@ -192,6 +193,7 @@ async def test_a_system_that_never_comes_to_itself_is_denied_by_the_one_before(
     assert (denied(computer), computer.system.primary) == (1, OLD)
 
 
+@pytest.mark.soak
 async def test_a_system_that_came_to_itself_and_was_cut_each_time_is_left_and_not_denied(
     fleet: Fleet, computer: Computer
 ) -> None:
@@ -385,6 +387,7 @@ async def test_a_system_whose_record_is_lost_runs_on_and_is_not_sent_back(fleet:
     assert computer.system.told[-1] == (Marking.GOOD, NEW)
 
 
+@pytest.mark.soak
 async def test_a_system_of_which_the_notes_are_lost_runs_on_and_the_next_one_is_taken(
     fleet: Fleet, computer: Computer
 ) -> None:

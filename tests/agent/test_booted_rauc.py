@@ -121,6 +121,7 @@ async def test_a_bundle_that_raucs_chain_refuses_is_denied_with_nothing_changed(
     assert (world.content(NEW), (await world.installer.read()).slots) == (content, reading.slots)
 
 
+@pytest.mark.soak
 async def test_a_system_that_never_comes_to_itself_is_denied_by_the_one_before(
     fleet: Fleet, computer: Computer, world: RaucWorld, tmp_path: Path
 ) -> None:
@@ -149,6 +150,7 @@ async def test_a_power_cut_while_rauc_writes_begins_the_installation_again(
     assert await world.power_on() == NEW
 
 
+@pytest.mark.soak
 async def test_a_rauc_that_ends_while_it_installs_is_tried_again_and_then_left(
     fleet: Fleet, computer: Computer, world: RaucWorld, tmp_path: Path
 ) -> None:
