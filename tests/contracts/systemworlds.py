@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -228,6 +229,11 @@ def started(command: Sequence[str], log: Path, environment: Mapping[str, str]) -
         return subprocess.Popen(command, env=environment, stdout=out, stderr=out)
 
 
+def listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as line:
+        return line.connect_ex(str(path)) == 0
+
+
 def unmount(folder: Path) -> None:
     """The bundle that a killed RAUC left mounted, as a start of the computer would."""
     subprocess.run(["umount", str(folder / "mnt/bundle")], check=False, capture_output=True)
@@ -251,7 +257,7 @@ async def a_bus(folder: Path) -> AsyncIterator[str]:
     bus = started(command, folder / "bus.log", os.environ)
     try:
         async with asyncio.timeout(20):
-            while not (folder / "bus").exists():
+            while not listens(folder / "bus"):
                 await asyncio.sleep(0.01)
         yield f"unix:path={folder}/bus"
     finally:
