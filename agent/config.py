@@ -128,6 +128,17 @@ class UpdatesSection(Section):
         default=PowerWanted.NOT_BATTERY,
         description="What the computer must live on for that: external, not_battery or any.",
     )
+    system: Literal["", "rauc"] = Field(
+        default="", description="Who installs the computer's own system; empty: none is taken. Needs the extra rauc."
+    )
+    reboot: tuple[str, ...] = Field(
+        default=(),
+        description='Restarts the computer into a new system: ["systemctl", "reboot"]. Empty: the next ignition does.',
+    )
+    services: tuple[str, ...] = Field(
+        default=(),
+        description="systemd units that must be active before a new system is kept; one that failed sends it back.",
+    )
 
 
 class LearningSection(LearningFloor):

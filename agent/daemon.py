@@ -76,6 +76,8 @@ class Daemon:
         works.append(parts.learning.run())
         if parts.stepping is None:
             works.append(parts.room.run())
+        if parts.system is not None:
+            works.append(parts.system.call_good())
         if parts.updates is not None:
             works.append(self._try_updates(parts.updates, parts.perception))
         try:

@@ -55,6 +55,8 @@ from agent.report import report_of
 from agent.rescue import UpdatesOnly
 from agent.signals.room import SignalRoom, signal_settings
 from agent.status import AgentStatus
+from agent.systemgood import open_standing
+from agent.systemslots import open_systems
 from agent.updates import Applied, Conductor, Started, TrialRules, UpdateSide
 from agent.uses import Use
 from ecu.clock import MILLISECOND_NS, SECOND_NS, OffsetClock, SteppingClock, SystemClock, boot_id
@@ -144,6 +146,7 @@ class Parts:
             self.clock, boot_id(), self.keeper.epochs, self._hears.on_anchor
         )  # fmt: skip
         self.cloud = self._open_cloud()
+        self.system = open_standing(config.updates.system, state, SystemClock(), boot_id())
         self.updates = self._open_updates(self.cloud)
         self.learning = self._open_learning()
         self.gallery = self._open_gallery(self.cloud)
@@ -261,6 +264,9 @@ class Parts:
         others: list[Conductor] = [Applied(Kind.CONFIG, self)]
         if running is not None:
             others.append(Started(self._launched(running)))
+        systems = open_systems(settings, self._state, self._launched(running or Slot.FACTORY), boot_id())
+        if systems is not None:
+            others.append(systems)
         updates = UpdateSide(
             self._state / UPDATES_FOLDER,
             cloud.roots,

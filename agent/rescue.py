@@ -37,15 +37,16 @@ from agent.pairing import (
     tls_context,
 )
 from agent.renewal import TIME_FLOOR_WALL_NS, Renewal, due
+from agent.systemgood import open_standing
 from agent.updatesource import ReceiverSource
-from ecu.clock import OffsetClock
+from ecu.clock import OffsetClock, SystemClock, boot_id
 from ecu.disk import DiskError, state_folder
 from ecu.errors import OutriderError, shown
 from ecu.keys import FileKeyStore, KeyStoreError
 from ecu.process import forbid_core_dumps, notify
 from ota.errors import FetchError, NoRoomForUpdate, OtaError, TrustError
 from ota.kinds import Kind
-from ota.machine import RESTS, Event, State
+from ota.machine import WAYS, Event, State, can_happen
 from ota.slots import Slot
 from ota.source import Source
 from ota.trust import Offer, Roots, Vehicle
@@ -54,8 +55,8 @@ from telemetry.links.link import ClockUntrusted, LinkError
 
 VARIABLE: Final = "OUTRIDER_RESCUE"
 """Why, by the launcher's word; empty or missing where there is nothing to rescue."""
-_SEEN_KINDS: Final = (Kind.MODEL, Kind.STATE)
-"""Kinds that are tried on frames, of which there are none."""
+_NOT_TRIED_HERE: Final = (Kind.MODEL, Kind.STATE, Kind.CONFIG, Kind.SYSTEM)
+"""Kinds that are tried on frames, of which there are none, or by asking the bootloader."""
 _MOST_POLL_S: Final = 300.0
 _TELL_S: Final = 1.0
 
@@ -73,6 +74,7 @@ class Settings:
     enabled: bool = True
     hardware: str = ""
     poll_s: float = _MOST_POLL_S
+    system: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +100,12 @@ def settings_in(config: Path | None) -> Settings:
             found = tomllib.loads(config.read_text("utf-8")).get("updates", {})
     found = found if isinstance(found, dict) else {}
     enabled, hardware, poll_s = found.get("enabled"), found.get("hardware"), found.get("poll_s")
+    system = found.get("system")
     return Settings(
         enabled=enabled if isinstance(enabled, bool) else True,
         hardware=hardware if isinstance(hardware, str) else "",
         poll_s=min(_MOST_POLL_S, poll_s) if isinstance(poll_s, (int, float)) and poll_s > 0 else _MOST_POLL_S,
+        system="rauc" if system == "rauc" else "",
     )
 
 
@@ -139,11 +143,14 @@ class Rescue:
         """Until `stop` is set, or a release is armed: then True, and a start tries it."""
         forbid_core_dumps()
         await self._api.start()
+        standing = self._open_standing()
         try:
             notify("READY=1", self._environment)
             log.error("rescue_mode", reason=self._why)
             return await self._look_until(stop)
         finally:
+            if standing is not None:
+                standing.cancel()
             if self._source is not None:
                 self._source.close()
             await self._api.stop()
@@ -162,6 +169,15 @@ class Rescue:
         )
 
     # --- life -------------------------------------------------------------------------------------
+
+    def _open_standing(self) -> asyncio.Task[None] | None:
+        """The system under a runtime that needs rescue may be as good as ever."""
+        try:
+            standing = open_standing(self._settings.system, self._folder.parent, SystemClock(), boot_id())
+        except (OutriderError, OtaError) as trouble:
+            self._told(trouble)
+            return None
+        return asyncio.create_task(standing.call_good()) if standing is not None else None
 
     async def _look_until(self, stop: asyncio.Event) -> bool:
         """Looks in a thread, and feeds who watches: each read there ends by itself."""
@@ -223,8 +239,8 @@ class Rescue:
         vehicle = Vehicle(paired.vehicle, self._settings.hardware or platform.machine())
         updates = Updates(state_folder(self._folder), roots, vehicle, self._wall, _tell)
         for kind, (_, step) in updates.begin(self._running or Slot.FACTORY).items():
-            if kind in _SEEN_KINDS and step is not None and step.state not in RESTS:
-                updates.handle(kind, Event.CANCELLED, "rescue mode has no frames to try it on")
+            if kind in _NOT_TRIED_HERE and step is not None and can_happen(WAYS[kind], step.state, Event.CANCELLED):
+                updates.handle(kind, Event.CANCELLED, f"rescue mode tries no {kind}")
         if self._running is not None:
             updates.keep_running(f"slot {self._running} runs, since what was good can't: {self._why}")
         self._arm(updates)
@@ -234,7 +250,7 @@ class Rescue:
     def _take(self, updates: Updates, source: Source) -> None:
         """What is wrong with one release keeps no other from its place. Raises for what is wrong with all."""
         for offer in self._offers(updates, source):
-            if offer.kind not in _SEEN_KINDS and (offer.kind is not Kind.RUNTIME or self._running is not None):
+            if offer.kind not in _NOT_TRIED_HERE and (offer.kind is not Kind.RUNTIME or self._running is not None):
                 try:
                     updates.install(source, offer, lambda progress: None)
                     self._arm(updates)
@@ -296,11 +312,16 @@ class Rescue:
         self._trouble = self._trouble or str(trouble)
 
 
-def _is_clock_wrong(error: BaseException | None) -> bool:
-    """Whether that is why, however many layers handed it on."""
-    return error is not None and (
-        isinstance(error, ClockUntrusted) or _is_clock_wrong(error.__cause__ or error.__context__)
-    )
+def _is_clock_wrong(error: BaseException) -> bool:
+    """Whether that is among its reasons, however deep; these may lead back to each other."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, ClockUntrusted):
+            return True
+        seen.add(id(one))
+        waiting += [its for its in (one.__cause__, one.__context__) if its is not None and id(its) not in seen]
+    return False
 
 
 def _tell(notice: Notice) -> None:

@@ -21,6 +21,7 @@ class Way(StrEnum):
     BESIDE = "beside"  # runs beside the live release, sees what it sees, and takes over between two frames
     APPLIED = "applied"  # takes the live release's place at once, and is watched
     STARTED = "started"  # waits until the vehicle is parked, and runs after the next start
+    BOOTED = "booted"  # is installed into the computer's spare system slot while parked, and runs after its next boot
     AT_ONCE = "at_once"  # takes effect when it is whole: whoever uses it admits it, or goes on with the one before
 
 
@@ -30,7 +31,7 @@ WAYS: Final[Mapping[Kind, Way]] = MappingProxyType(
         Kind.STATE: Way.BESIDE,
         Kind.CONFIG: Way.APPLIED,
         Kind.RUNTIME: Way.STARTED,
-        Kind.SYSTEM: Way.STARTED,
+        Kind.SYSTEM: Way.BOOTED,
         Kind.EVALUATION: Way.AT_ONCE,
         Kind.CROPS: Way.AT_ONCE,
         Kind.CAMPAIGN: Way.AT_ONCE,
@@ -59,6 +60,8 @@ class Event(StrEnum):
     LOADED = "loaded"  # its golden vectors hold on this computer
     ADMITTED = "admitted"  # whoever uses it can
     ALLOWED = "allowed"  # the vehicle is parked, has power, and may start again
+    INSTALLED = "installed"  # it lies where it is to run from, and whoever wrote it vouches for it
+    HINDERED = "hindered"  # it couldn't be written there this time
     UNFIT = "unfit"  # it doesn't load, or not as its golden vectors say; it doesn't start
     PASSED = "passed"  # the judge found no class worse, and it isn't too slow
     FAILED = "failed"  # the judge found it worse
@@ -81,6 +84,7 @@ class Effect(StrEnum):
     START_JUDGE = "start_judge"
     APPLY = "apply"
     AWAIT_REST = "await_rest"
+    INSTALL = "install"
     RESTART = "restart"
     WATCH = "watch"
     SWITCH = "switch"
@@ -173,6 +177,35 @@ _STARTED: Final[Steps] = {
     (State.TRIAL, Event.EXPIRED): (State.INCONCLUSIVE, (Effect.REPORT, Effect.RESTART)),
 }
 
+# The bootloader counts its starts, and goes back by itself. Every way out tells it so. While it is written to where it
+# is to run from it stays staged: the boot record's states are frozen.
+_BOOTED: Final[Steps] = {
+    **{(rest, Event.DOWNLOADED): (State.STAGED, (Effect.REPORT, Effect.AWAIT_REST)) for rest in RESTS},
+    (State.STAGED, Event.ALLOWED): (State.STAGED, (Effect.COUNT_ATTEMPT, Effect.INSTALL)),
+    (State.STAGED, Event.HINDERED): (State.STAGED, (Effect.AWAIT_REST,)),
+    (State.STAGED, Event.RESTARTED): (State.STAGED, (Effect.AWAIT_REST,)),
+    (State.STAGED, Event.INSTALLED): (State.ARMED, (Effect.REPORT, Effect.RESTART)),
+    (State.STAGED, Event.UNFIT): (State.ROLLED_BACK, (Effect.SWITCH_BACK, Effect.DENY, Effect.REPORT)),
+    (State.STAGED, Event.EXHAUSTED): (State.INCONCLUSIVE, _UNAPPLIED),
+    (State.STAGED, Event.DAMAGED): (State.INCONCLUSIVE, _UNAPPLIED),
+    (State.STAGED, Event.EXPIRED): (State.INCONCLUSIVE, _UNAPPLIED),
+    (State.STAGED, Event.CANCELLED): (State.INCONCLUSIVE, _UNAPPLIED),
+    (State.ARMED, Event.STARTED): (State.TRIAL, (Effect.WATCH, Effect.REPORT)),
+    (State.ARMED, Event.RESTARTED): (State.ARMED, (Effect.AWAIT_REST,)),
+    (State.ARMED, Event.UNFIT): (State.ROLLED_BACK, (Effect.SWITCH_BACK, Effect.DENY, Effect.REPORT)),
+    (State.ARMED, Event.EXHAUSTED): (State.INCONCLUSIVE, _UNAPPLIED),
+    (State.ARMED, Event.DAMAGED): (State.INCONCLUSIVE, _UNAPPLIED),
+    (State.ARMED, Event.EXPIRED): (State.INCONCLUSIVE, _UNAPPLIED),
+    (State.ARMED, Event.CANCELLED): (State.INCONCLUSIVE, _UNAPPLIED),
+    (State.TRIAL, Event.STARTED): (State.TRIAL, (Effect.WATCH,)),
+    (State.TRIAL, Event.RESTARTED): (State.TRIAL, (Effect.AWAIT_REST,)),
+    (State.TRIAL, Event.PROVEN): (State.COMMITTED, (*_KEPT, Effect.REPORT)),
+    (State.TRIAL, Event.UNFIT): (State.ROLLED_BACK, (Effect.SWITCH_BACK, Effect.DENY, Effect.REPORT, Effect.RESTART)),
+    (State.TRIAL, Event.DAMAGED): (State.INCONCLUSIVE, (*_UNAPPLIED, Effect.RESTART)),
+    (State.TRIAL, Event.EXHAUSTED): (State.INCONCLUSIVE, (*_UNAPPLIED, Effect.RESTART)),
+    (State.TRIAL, Event.EXPIRED): (State.INCONCLUSIVE, (*_UNAPPLIED, Effect.RESTART)),
+}
+
 _AT_ONCE: Final[Steps] = {
     (rest, Event.DOWNLOADED): (State.COMMITTED, (*_KEPT, Effect.REPORT)) for rest in RESTS
 }  # fmt: skip
@@ -182,6 +215,7 @@ TRANSITIONS: Final[Mapping[Way, Steps]] = MappingProxyType(
         Way.BESIDE: MappingProxyType(_BESIDE),
         Way.APPLIED: MappingProxyType(_APPLIED),
         Way.STARTED: MappingProxyType(_STARTED),
+        Way.BOOTED: MappingProxyType(_BOOTED),
         Way.AT_ONCE: MappingProxyType(_AT_ONCE),
     }
 )
@@ -197,6 +231,7 @@ DEADLINES_NS: Final[Mapping[Way, Mapping[State, int]]] = MappingProxyType(
         Way.APPLIED: {State.STAGED: 10 * _MINUTE_NS, State.SWITCHED: _HOUR_NS},
         # A vehicle that works in shifts is seldom parked with its computer on.
         Way.STARTED: {State.STAGED: 7 * 24 * _HOUR_NS, State.ARMED: _HOUR_NS, State.TRIAL: _HOUR_NS},
+        Way.BOOTED: {State.STAGED: 7 * 24 * _HOUR_NS, State.ARMED: _HOUR_NS, State.TRIAL: _HOUR_NS},
         Way.AT_ONCE: {},
     }
 )

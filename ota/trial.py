@@ -72,6 +72,9 @@ class Trial:
             return good, None
         if self._was_found_worse():
             return good, self.handle(Event.UNFIT, "it was found worse just before the agent began again")
+        if self._way is Way.BOOTED:
+            # Only the bootloader knows what runs, and isn't asked here.
+            return good, self.handle(Event.RESTARTED, "the agent began again")
         if self._way is Way.STARTED and running is self.record.trial:
             return good, self.handle(Event.STARTED, "it was started")
         return good, self._begin_again()
@@ -115,8 +118,8 @@ class Trial:
         if Effect.MARK_GOOD in effects:
             self._keep(slot, installed, after, "it is whole")
         else:
-            # Each start of what only a start can try is counted by whoever starts it.
-            attempts = 0 if self._way is Way.STARTED else 1
+            # Each start of what only a start can try is counted by whoever starts it, each installation when it begins.
+            attempts = 0 if self._way in (Way.STARTED, Way.BOOTED) else 1
             slots = {**self.record.slots, slot: installed}
             self._write(state=after, trial=slot, attempts=attempts, boots=[], slots=slots, words="")
         return Step(before, Event.DOWNLOADED, after, installed, _outward(effects), self.record.words)
@@ -171,12 +174,14 @@ class Trial:
 def settled(slots: Slots, floors: Floors, kind: Kind) -> Slot:
     """The slot to boot, re-hashed just now; and the floor is where the good one had brought it, also when a power cut
     came between the two."""
-    good = slots.record.installed(slots.record.good)
+    good_slot = slots.record.good
+    good = slots.record.installed(good_slot)
     if good is not None:
         # Where the disk is full or failing the next start tries again, and none below the good one is taken meanwhile.
         with contextlib.suppress(DiskFault, DiskFull):
             _raise_floor(floors, kind, good)
-    return slots.settle()
+    # What lies in a system's slot here is only its bundle: the bootloader looks after what runs.
+    return good_slot if WAYS[kind] is Way.BOOTED else slots.settle()
 
 
 def below_bootable(slots: Slots, floors: Floors, kind: Kind) -> str:

@@ -38,7 +38,7 @@ from ota.source import Source
 from ota.trial import Step, Trial, below_bootable
 from ota.trust import Offer, Roots, Trust, Vehicle
 
-TRIED: Final = (Kind.MODEL, Kind.STATE, Kind.CONFIG, Kind.RUNTIME)
+TRIED: Final = (Kind.MODEL, Kind.STATE, Kind.CONFIG, Kind.RUNTIME, Kind.SYSTEM)
 """Kinds that are tried before they are kept."""
 TAKEN: Final = tuple(kind for kind in Kind if WAYS[kind] is Way.AT_ONCE)
 """Kinds that take effect as soon as they are whole: what others are tried with, what may be learned, and what is told
@@ -53,7 +53,6 @@ class Want(StrEnum):
     TRYING = "trying"  # a trial is under way: one at a time
     TRIED = "tried"  # it was inconclusive since this start
     DENIED = "denied"  # it was found worse before
-    UNKNOWN = "unknown"  # of a kind that this version doesn't install
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +147,9 @@ class Updates:
 
     def below_bootable(self) -> str:
         """Why this vehicle may do nothing but be updated, in words; "" where it may run."""
-        below = (below_bootable(self._slots[kind], self._floors, kind) for kind in TRIED)
+        # Which system starts is for the bootloader to say, whatever came of it.
+        kinds = [kind for kind in TRIED if WAYS[kind] is not Way.BOOTED]
+        below = (below_bootable(self._slots[kind], self._floors, kind) for kind in kinds)
         return next((words for words in below if words), "")
 
     def handle(self, kind: Kind, event: Event, words: str) -> Step:
@@ -176,6 +177,24 @@ class Updates:
 
     def audit(self) -> Audit:
         return self._audit
+
+    def tell(self, kind: Kind, what: str, words: str) -> None:
+        """Of what is good, something that no step of a trial tells."""
+        record = self._slots[kind].record
+        self._say(Notice(what, kind, record.installed(record.good), None, words))
+
+    def refused(self, kind: Kind, refusal: TrustError) -> None:
+        """By another chain than ours, after the download."""
+        self._refused(kind, refusal)
+
+    def fell_back(self, kind: Kind, digest: str | None, words: str) -> None:
+        """What was good before runs in the place of what is good: the record follows, and where the one that is gone is
+        still wanted, it comes again."""
+        slots = self._slots[kind]
+        record, lost = slots.record, slots.record.installed(slots.record.good)
+        before = next((slot for slot, its in record.slots.items() if its.digest == digest), Slot.FACTORY)
+        slots.write(msgspec.structs.replace(record, good=before, words=words))
+        self._say(Notice("damaged", kind, lost, None, words))
 
     def _tell_damage(self, kind: Kind) -> None:
         damage = self._slots[kind].damage
@@ -284,8 +303,6 @@ class Updates:
             self._want(offer)
 
     def _want(self, offer: Offer) -> Want:
-        if offer.kind not in self._slots:
-            return Want.UNKNOWN
         record = self._slots[offer.kind].record
         good = record.installed(record.good)
         if good is not None and good.digest == offer.sha256:

@@ -1,9 +1,10 @@
 """Releases on the vehicle: side.py looks, fetches and makes each step durable. What a trial takes beyond flash is for
-conductors, one a way of trying: beside.py, applied.py, started.py.
+conductors, one a way of trying: beside.py, applied.py, started.py, booted.py.
 """
 
 from agent.updates.applied import Applied, User
 from agent.updates.beside import Beside
+from agent.updates.booted import Booted
 from agent.updates.conduct import HINTS_APART_NS, TICK_NS, Attempt, Conductor, NoWayBack, TrialRules
 from agent.updates.judge import Judge, Opinion
 from agent.updates.side import MOST_DOUBLINGS, SMALL, UpdateSide
@@ -17,6 +18,7 @@ __all__ = [
     "Applied",
     "Attempt",
     "Beside",
+    "Booted",
     "Conductor",
     "Judge",
     "NoWayBack",

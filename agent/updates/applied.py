@@ -36,6 +36,8 @@ class Applied:
     def kinds(self) -> tuple[Kind, ...]:
         return (self._kind,)
 
+    async def start(self, ground: Ground) -> None: ...
+
     async def act(self, ground: Ground, kind: Kind, effect: Effect) -> None:
         match effect:
             case Effect.APPLY:

@@ -60,6 +60,8 @@ class Beside:
     def kinds(self) -> tuple[Kind, ...]:
         return self._kinds
 
+    async def start(self, ground: Ground) -> None: ...
+
     async def act(self, ground: Ground, kind: Kind, effect: Effect) -> None:
         match effect:
             case Effect.START_SHADOW:

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from ecu.clock import SECOND_NS, Clock
 from ecu.errors import EnvironmentFault, shown
+from ota.errors import TrustError
 from ota.kinds import Kind
 from ota.machine import Effect, Event, State
 from ota.slots import BootRecord
@@ -69,6 +70,18 @@ class Ground(Protocol):
 
     async def do(self, act: Callable[..., T], *arguments: object) -> T: ...
 
+    async def tell(self, kind: Kind, what: str, words: str) -> None:
+        """Of what is good, something that no step of a trial tells."""
+        ...
+
+    async def refused(self, kind: Kind, refusal: TrustError) -> None:
+        """By another chain than ours, after the download."""
+        ...
+
+    async def fell_back(self, kind: Kind, digest: str | None, words: str) -> None:
+        """What was good before runs in the place of what is good; whoever started it knows why."""
+        ...
+
     def record(self, kind: Kind) -> BootRecord: ...
 
     def trial_package(self, kind: Kind) -> Path: ...
@@ -86,6 +99,10 @@ class Conductor(Protocol):
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """Those that can be tried here."""
+        ...
+
+    async def start(self, ground: Ground) -> None:
+        """Once, beside all else, whether anything is tried or not."""
         ...
 
     async def act(self, ground: Ground, kind: Kind, effect: Effect) -> None: ...

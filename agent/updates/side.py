@@ -158,6 +158,8 @@ class UpdateSide:
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 await self._act(self._begun)
+                for conductor in dict.fromkeys(self._conductors.values()):
+                    self._tasks.create_task(conductor.start(self))
                 self._tasks.create_task(self._conduct())
                 self._tasks.create_task(self._tick())
                 self._tasks.create_task(self._look_again_and_again())
@@ -363,6 +365,15 @@ class UpdateSide:
             return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: act(*arguments))
         finally:
             self._tell_notices()
+
+    async def tell(self, kind: Kind, what: str, words: str) -> None:
+        await self.do(self._updates.tell, kind, what, words)
+
+    async def refused(self, kind: Kind, refusal: TrustError) -> None:
+        await self.do(self._updates.refused, kind, refusal)
+
+    async def fell_back(self, kind: Kind, digest: str | None, words: str) -> None:
+        await self.do(self._updates.fell_back, kind, digest, words)
 
     def record(self, kind: Kind) -> BootRecord:
         return self._updates.slots(kind).record

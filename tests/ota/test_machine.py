@@ -30,10 +30,11 @@ PATHS = {
     Way.BESIDE: (Event.LOADED, Event.PASSED, Event.PROVEN),
     Way.APPLIED: (Event.ADMITTED, Event.PROVEN),
     Way.STARTED: (Event.ALLOWED, Event.STARTED, Event.PROVEN),
+    Way.BOOTED: (Event.INSTALLED, Event.STARTED, Event.PROVEN),
     Way.AT_ONCE: (),
 }
 """What a release of that way has to go through between its download and its commit, in this order."""
-TRYING = [Way.BESIDE, Way.APPLIED, Way.STARTED]
+TRYING = [Way.BESIDE, Way.APPLIED, Way.STARTED, Way.BOOTED]
 ways = st.sampled_from(list(Way))
 events = st.lists(st.sampled_from(list(Event)), max_size=30)
 
@@ -103,6 +104,8 @@ def test_whatever_was_started_is_stopped_on_every_way_out(way: Way) -> None:
         | {State.SWITCHED: {Effect.STOP_BESIDE, Effect.SWITCH_BACK}},
         Way.APPLIED: {state: {Effect.SWITCH_BACK} for state in State},
         Way.STARTED: {State.TRIAL: {Effect.RESTART}},
+        Way.BOOTED: {state: {Effect.SWITCH_BACK} for state in (State.STAGED, State.ARMED)}
+        | {State.TRIAL: {Effect.SWITCH_BACK, Effect.RESTART}},
         Way.AT_ONCE: {},
     }[way]
     for (state, _), (after, effects) in TRANSITIONS[way].items():

@@ -166,11 +166,6 @@ def test_the_same_refusal_is_told_again_after_a_look_that_held(fleet: Fleet) -> 
     assert [notice.what for notice in notices] == ["refused", "refused"]
 
 
-def test_a_kind_that_isnt_installed_here_is_left_alone(fleet: Fleet) -> None:
-    fleet.assign(fleet.release("1.0", 1, kind=Kind.SYSTEM))
-    assert opened(fleet, CrashDisk(), []).check(fleet.source()) == ()
-
-
 # --- damage -----------------------------------------------------------------------------------------
 
 
