@@ -214,13 +214,15 @@ class TufRepository:
         except RepositoryError as error:
             raise self._refusal(error) from error
         except DownloadError as error:
+            cause = error.__cause__
+            if isinstance(cause, FetchError) and not isinstance(cause, NotThere):
+                raise cause  # as it came, with its own reason: the source's errors mean something to whoever asks
             raise self._let_down(error) from error
 
     def _let_down(self, error: DownloadError) -> OtaError:
         if isinstance(error, DownloadLengthMismatchError):
             return TrustError(Flaw.ENDLESS_METADATA, f"{self._fetcher.last_path} goes on beyond its limit")
-        cause = error.__cause__
-        return cause if isinstance(cause, FetchError) and not isinstance(cause, NotThere) else FetchError(str(error))
+        return FetchError(str(error))
 
     def _refusal(self, error: RepositoryError) -> TrustError:
         path, data = self._fetcher.last_path or f"{self._name}/root.json as delivered", self._fetcher.last
