@@ -55,7 +55,7 @@ from agent.report import report_of
 from agent.rescue import UpdatesOnly
 from agent.signals.room import SignalRoom, signal_settings
 from agent.status import AgentStatus
-from agent.updates import Applied, Conductor, Started, TrialRules, UpdateSide
+from agent.updates import Applied, Conductor, DoubtHeard, Started, TrialRules, UpdateSide
 from agent.uses import Use
 from ecu.clock import MILLISECOND_NS, SECOND_NS, OffsetClock, SteppingClock, SystemClock, boot_id
 from ecu.conditions import Network
@@ -276,6 +276,7 @@ class Parts:
             cloud.until_releases_let,
             others,
             running or Slot.FACTORY,
+            DoubtHeard(partial(self._hears.on_health, "models_disagree"), self._disputed),
         )
         if why := updates.below_bootable():
             raise UpdatesOnly(why)
@@ -403,6 +404,11 @@ class Parts:
     def _pictured(self, picture: RedactedPicture) -> None:
         assert self.gallery is not None
         self.gallery.take(picture)
+
+    def _disputed(self, reason: str) -> None:
+        """A frame of which the model under trial says something else than the live one."""
+        if self.side is not None:
+            self.side.want(reason)
 
     def _pictures_wanted(self, why: str, t_ns: int, before: int, after: int) -> None:
         if self.side is not None:

@@ -5,6 +5,7 @@ conductors, one a way of trying: beside.py, applied.py, started.py.
 from agent.updates.applied import Applied, User
 from agent.updates.beside import Beside
 from agent.updates.conduct import HINTS_APART_NS, TICK_NS, Attempt, Conductor, NoWayBack, TrialRules
+from agent.updates.doubts import DoubtHeard, DoubtRules, Doubts
 from agent.updates.judge import Judge, Opinion
 from agent.updates.side import MOST_DOUBLINGS, SMALL, UpdateSide
 from agent.updates.started import Started, Starter
@@ -18,6 +19,9 @@ __all__ = [
     "Attempt",
     "Beside",
     "Conductor",
+    "DoubtHeard",
+    "DoubtRules",
+    "Doubts",
     "Judge",
     "NoWayBack",
     "Opinion",

@@ -20,6 +20,7 @@ from agent.perception import Perception
 from agent.status import UpdatesStatus
 from agent.updates.beside import Beside
 from agent.updates.conduct import TICK_NS, Attempt, Conductor, TrialRules
+from agent.updates.doubts import UNHEARD, DoubtHeard
 from agent.updates.judge import Judge
 from ecu.clock import Clock
 from ecu.disk import DiskError, DiskFault, state_folder
@@ -73,6 +74,7 @@ class UpdateSide:
         until_let: Callable[[], Coroutine[Any, Any, object]] | None = None,
         others: Sequence[Conductor] = (),
         running: Slot = Slot.FACTORY,
+        doubt_heard: DoubtHeard = UNHEARD,
     ) -> None:
         self._notices: deque[Notice] = deque()
         self._updates = Updates(state_folder(folder), roots, vehicle, clock, self._notices.append)
@@ -82,6 +84,7 @@ class UpdateSide:
         self._folder = folder
         self._factory = factory
         self._judge = judge
+        self._doubt_heard = doubt_heard
         self.rules = rules
         self.clock = clock
         self._rng = rng
@@ -141,7 +144,7 @@ class UpdateSide:
         or NoWayBack."""
         self._tell_notices()
         if perception is not None:
-            beside = Beside(perception, tuple(self._factory), self._judge)
+            beside = Beside(perception, tuple(self._factory), self._judge, self._doubt_heard)
             self._conductors |= dict.fromkeys(beside.kinds, beside)
         try:
             async with asyncio.TaskGroup() as self._tasks:

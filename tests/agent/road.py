@@ -15,10 +15,12 @@ from agent.perception import Perception, Role, TrialWatch
 from agent.updates import (
     HINTS_APART_NS,
     TICK_NS,
+    DoubtHeard,
     Opinion,
     TrialRules,
     UpdateSide,
 )
+from agent.updates.doubts import UNHEARD
 from ecu.clock import SECOND_NS, SteppingClock
 from ecu.disk import RealDisk
 from inference.messages import Look
@@ -146,6 +148,19 @@ class Road:
                     self.answered[worker.pid] = looks
                     worker.sees()
 
+    async def tick_until(self, reached: Callable[[], bool]) -> None:
+        """Seconds pass, and the processes' own time, until something has come of it that nobody is told of."""
+        async with asyncio.timeout(30):
+            while not reached():
+                await self.tick()
+
+    async def proven(self) -> None:
+        """The candidate has been live for long enough, and for the one frame more that shows it."""
+        await self.frames(RULES.prove_frames)
+        await self.tick()
+        await self.frames(1)
+        await self.tick()
+
     async def look_again(self) -> None:
         """Somebody hints, and the look that comes of it has been had."""
         self.updates.hint()
@@ -167,6 +182,7 @@ async def on_trial(
     candidates: Sequence[WorkerAct] = (PuppetWorker.loads,),
     source: Source | None = None,
     runs: Sequence[Kind] = (Kind.MODEL, Kind.STATE),
+    heard: DoubtHeard = UNHEARD,
 ) -> AsyncIterator[Road]:
     """The live model and its standby load; the workers after them do as `candidates`."""
     state = tmp_path / "updates"
@@ -182,7 +198,7 @@ async def on_trial(
     async with on_stage(tmp_path, workers=[PuppetWorker.loads, PuppetWorker.loads, *candidates]) as stage:
         updates = UpdateSide(
             state, fleet.roots, Vehicle(CAR, HARDWARE), source or fleet.source(),
-            dict.fromkeys(runs, tmp_path), judge, RULES, clock, Random(1), noticed,
+            dict.fromkeys(runs, tmp_path), judge, RULES, clock, Random(1), noticed, doubt_heard=heard,
         )  # fmt: skip
         overheard = Overheard(stage.perception)
         work = asyncio.create_task(updates.run(cast("Perception", overheard)))
