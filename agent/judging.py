@@ -12,6 +12,7 @@ from agent.perception.settings import StartsChildren
 from agent.updates.judge import Opinion
 from ecu.errors import EnvironmentFault
 from inference.errors import Party
+from inference.floor import GateFloor
 from inference.messages import FromJudge, JudgeFault, JudgeProgress, JudgeVerdict
 from inference.verdict import Outcome
 from ota.machine import Event
@@ -27,15 +28,20 @@ _EVENTS: Final = {
 
 
 class ProcessJudge:
-    """Starts `python -m inference.judge`. `environment` is what it inherits.
+    """Starts `python -m inference.judge`. `environment` is what it inherits, `floor` what this vehicle demands of it.
 
     A judge that can't be started, dies or takes too long has proven nothing against the candidate: UNDECIDED.
     """
 
     def __init__(
-        self, environment: Mapping[str, str], within_s: float = WITHIN_S, start: StartsChildren = Child.start
+        self,
+        environment: Mapping[str, str],
+        floor: GateFloor,
+        within_s: float = WITHIN_S,
+        start: StartsChildren = Child.start,
     ) -> None:
         self._environment = environment
+        self._floor = floor.model_dump_json()
         self._within_s = within_s
         self._start = start
 
@@ -54,6 +60,7 @@ class ProcessJudge:
                 spoken.set_result(Opinion(Event.UNDECIDED, "the judge's process ended without a word"))
 
         arguments = ["--live", str(live), "--candidate", str(candidate), "--evaluation", str(evaluation)]
+        arguments += ["--floor", self._floor]
         try:
             child = await self._start("inference.judge", arguments, FromJudge, told, closed, self._environment)
         except EnvironmentFault as fault:

@@ -267,7 +267,7 @@ class Parts:
             Vehicle(cloud.vehicle, settings.hardware or platform.machine()),
             source,
             self.factory(),
-            ProcessJudge(self._environment),
+            ProcessJudge(self._environment, self.config.gate),
             rules,
             self.wall,
             self._rng,

@@ -153,7 +153,7 @@ def _manifest(files: Mapping[str, bytes]) -> Manifest:
         "height": SIDE,
         "match_iou": 0.5,
         "min_objects": 30,
-        "margin": 0.03,
+        "margin": 0.1,
         "cpu_ratio_at_most": 2.5,
         "classes": [{"label": "car", "objects": sum(len(objects) for _, _, objects in _frames())}],
         "clips": [{"name": "first"} | clip, {"name": "second"} | clip],
