@@ -22,7 +22,7 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev
-	@for name in capture codec conditions dbc inference link replay spool uplink; do $(BIN)/outrider bench $$name; done
+	@for name in capture codec conditions dbc inference link ota replay spool uplink; do $(BIN)/outrider bench $$name; done
 
 soak: $(VENV)/.dev $(VENV)/azure
 	OUTRIDER_AZURE=$(VENV)/azure $(BIN)/pytest -m "soak or hypothesis" --hypothesis-profile=soak --timeout=7200 -p no:randomly $(TESTS)

@@ -82,6 +82,10 @@ class Disk(Protocol):
         """The file's bytes and length are durable. On DiskFault they may not be, whatever a later sync says."""
         ...
 
+    def forget(self, path: str) -> None:
+        """What was synced of the file is read from the medium next time, not from memory, as far as that can be had."""
+        ...
+
     def sync_folder(self, folder: str) -> None:
         """The folder's names are durable."""
         ...
@@ -193,6 +197,10 @@ class RealDisk:
         with explained("sync", self._at(path)), _open(self._at(path), os.O_RDONLY) as fd:
             os.fdatasync(fd)
 
+    def forget(self, path: str) -> None:
+        with explained("read anew", self._at(path)), _open(self._at(path), os.O_RDONLY) as fd:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def sync_folder(self, folder: str) -> None:
         with explained("sync", self._at(folder)):
             _sync_folder(self._at(folder))
@@ -275,6 +283,9 @@ class FolderDisk:
     def sync(self, path: str) -> None:
         self._disk.sync(self._in(path))
 
+    def forget(self, path: str) -> None:
+        self._disk.forget(self._in(path))
+
     def sync_folder(self, folder: str) -> None:
         self._disk.sync_folder(self._in(folder))
 
@@ -295,6 +306,7 @@ class WatchedDisk:
         self.read, self.read_at = disk.read, disk.read_at
         self.make_folder, self.create, self.write_at = disk.make_folder, disk.create, disk.write_at
         self.truncate, self.sync, self.rename, self.remove = disk.truncate, disk.sync, disk.rename, disk.remove
+        self.forget = disk.forget
 
     def sync_folder(self, folder: str) -> None:
         try:

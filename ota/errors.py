@@ -2,6 +2,7 @@
 
 OtaError
 ├── TrustError        an attack, or what can't be told from one: never retry these bytes; `attack` names its class
+├── DoesNotFit        signed and right, and not for what this vehicle runs now: look again when that has changed
 ├── FetchError        the network let us down, or the far side has no such file: retry with backoff
 │   └── HeldBack      nothing is wrong: it waits for another network, or another day
 ├── NoRoomForUpdate   the disk can't hold it
@@ -45,6 +46,14 @@ class TrustError(OtaError):
     def __init__(self, attack: Attack, detail: str) -> None:
         super().__init__(f"{attack}: {shown(detail)}"[:MOST_WORDS])
         self.attack = attack
+
+
+class DoesNotFit(OtaError):
+    """A release that the fleet owner signed for this hardware, and that what runs here can't run, or can't run beside
+    what is installed. `detail` may quote the release: what it tells is printable, and up to 400 characters."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"doesn't fit: {shown(detail)}"[:MOST_WORDS])
 
 
 class FetchError(OtaError, EnvironmentFault):

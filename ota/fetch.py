@@ -1,19 +1,23 @@
 """A bundle's bytes from a source into a slot: block by block, verified before they are written, resumed where cut.
 
 What lies in the slot is believed by its hash alone, so a download that a cut link, a kill or a power cut ended goes on
-at the first block that isn't right; so do blocks that an older release left there and the new one has, too.
+at the first block that isn't right; so do blocks that an older release left there and the new one has, too. What the
+good slot holds is copied, and what differs little from a file of it comes as a delta where there is one.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from itertools import groupby
 from typing import Final
 
-from ecu.disk import DiskFull
+from ecu.disk import DiskFault, DiskFull
+from ota.deltafetch import Breaks, DeltaFetch, Old
 from ota.errors import Attack, FetchError, NoRoomForUpdate, TrustError
+from ota.landing import InTurn, Landing, Progress, Watch
 from ota.layout import file_path, target_path
 from ota.manifest import (
     BLOCK_BYTES,
@@ -29,17 +33,8 @@ from ota.trust import Offer
 _MOST_WAITING: Final = 4 * BLOCK_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Bytes of a bundle: all of them, those that lay there already, those fetched by now."""
-
-    whole: int
-    kept: int
-    fetched: int
-
-
-Watch = Callable[[Progress], None]
-"""Told after every block; raises to stop the download where it is."""
+Block = tuple[FileEntry, int]
+"""A file's entry and the index of one of its blocks."""
 
 
 def fetch_manifest(source: Source, offer: Offer) -> bytes:
@@ -68,24 +63,82 @@ def fetch_manifest(source: Source, offer: Offer) -> bytes:
     return data
 
 
-def fetch_bundle(source: Source, manifest: BundleManifest, slots: Slots, slot: Slot, watch: Watch) -> Progress:
-    """Brings every missing block into the emptied slot. Raises TrustError, FetchError, NoRoomForUpdate, and whatever
-    `watch` raises; what came before stays."""
+def fetch_bundle(
+    source: Source,
+    manifest: BundleManifest,
+    slots: Slots,
+    slot: Slot,
+    watch: Watch,
+    syncs: Executor | None = None,
+    breaks: Breaks | None = None,
+) -> Progress:
+    """Brings every missing block into the emptied slot, durably: from the good slot where it lies there, made by a
+    delta from one of its files, or as it is. Raises TrustError, FetchError, NoRoomForUpdate, and whatever `watch`
+    raises; what came before stays.
+
+    `syncs` brings blocks to flash while the next ones come, or each in turn; `breaks` remembers deltas that broke off.
+    """
     missing = [block for block in manifest.blocks() if not slots.has_block(slot, *block)]
-    fetched, kept = 0, manifest.size - sum(entry.block_bytes(index) for entry, index in missing)
+    kept = manifest.size - sum(entry.block_bytes(index) for entry, index in missing)
+    landing = Landing(slots, slot, Progress(manifest.size, kept, 0), watch, syncs or InTurn())
     try:
-        for entry, first, count in _runs(missing):
-            for index, data in _blocks(source, entry, first, count):
-                slots.put_block(slot, entry, index, data)
-                fetched += len(data)
-                watch(Progress(manifest.size, kept, fetched))
+        with landing:
+            missing = _not_in_the_good_slot(missing, slots, landing)
+            missing = _not_by_deltas(missing, source, slots, landing, breaks if breaks is not None else Breaks())
+            for entry, first, count in _runs(missing):
+                for index, data in _blocks(source, entry, first, count):
+                    landing.fetched(entry, index, data)
     except DiskFull as error:
         slots.give_back(slot)
+        its = landing.progress
         raise NoRoomForUpdate(
-            f"{manifest.title} has {manifest.size} bytes and the disk was full after {kept + fetched}: {error} What "
-            "was fetched is removed again; the installed release goes on."
+            f"{manifest.title} has {manifest.size} bytes and the disk was full after {its.kept + its.fetched}: {error} "
+            "What was fetched is removed again; the installed release goes on."
         ) from error
-    return Progress(manifest.size, kept, fetched)
+    return landing.progress
+
+
+def _not_in_the_good_slot(missing: Sequence[Block], slots: Slots, landing: Landing) -> list[Block]:
+    """What the vehicle runs already needn't come again: a copy, since one bad sector of flash must not take both."""
+    good, left = slots.record.good, list[Block]()
+    held = slots.manifest(good) if missing else None
+    places = {sha256: (old, at) for old in (held.files if held else ()) for at, sha256 in enumerate(old.blocks)}
+    for entry, index in missing:
+        data = _still_there(slots, good, places.get(entry.blocks[index]))
+        if data is None:
+            left.append((entry, index))
+        else:
+            landing.keep(entry, index, data)
+    return left
+
+
+def _still_there(slots: Slots, slot: Slot, place: Block | None) -> bytes | None:
+    """A block, as it was installed; None where it isn't any more."""
+    if place is None:
+        return None
+    try:
+        data = slots.block(slot, *place)
+    except (FileNotFoundError, DiskFault):
+        return None
+    entry, index = place
+    return data if hashlib.sha256(data).hexdigest() == entry.blocks[index] else None
+
+
+def _not_by_deltas(
+    missing: Sequence[Block], source: Source, slots: Slots, landing: Landing, breaks: Breaks
+) -> list[Block]:
+    good = slots.record.good
+    held = slots.manifest(good) if missing else None
+    olds = {old.path: old for old in held.files} if held else {}
+    left = list[Block]()
+    for _, group in groupby(missing, key=lambda block: block[0].path):
+        blocks = list(group)
+        entry, indexes = blocks[0][0], [index for _, index in blocks]
+        if (old := olds.get(entry.path)) is not None:
+            its = Old(old.sha256, old.size, partial(slots.part, good, old))
+            indexes = DeltaFetch(source, entry, its, landing, breaks).fetch(indexes)
+        left += [(entry, index) for index in indexes]
+    return left
 
 
 def seal_bundle(manifest_bytes: bytes, slots: Slots, slot: Slot) -> Installed:
@@ -114,7 +167,7 @@ def check_bundle(source: Source, manifest: BundleManifest, watch: Callable[[int]
             raise TrustError(Attack.MALFORMED, f"the blocks of {entry.path} are right and make another file")
 
 
-def _runs(missing: list[tuple[FileEntry, int]]) -> Iterator[tuple[FileEntry, int, int]]:
+def _runs(missing: Sequence[Block]) -> Iterator[tuple[FileEntry, int, int]]:
     """(entry, first block, how many): each is asked for at once."""
     for _, group in groupby(enumerate(missing), key=lambda at: (at[1][0].path, at[1][1] - at[0])):
         run = [block for _, block in group]
@@ -125,15 +178,17 @@ def _blocks(source: Source, entry: FileEntry, first: int, count: int) -> Iterato
     """Verified blocks. Raises TrustError for one that isn't what was signed, FetchError when they end early."""
     begin = first * BLOCK_BYTES
     end = min(entry.size, (first + count) * BLOCK_BYTES)
-    waiting, index = bytearray(), first
+    waiting, have, index = list[bytes](), 0, first
     for part in source.read(file_path(entry.sha256), begin, end - begin):
-        waiting += part
-        if len(waiting) > _MOST_WAITING:
+        waiting.append(part)
+        have += len(part)
+        if have > _MOST_WAITING:
             raise TrustError(Attack.ENDLESS_DATA, f"{entry.path} goes on beyond what was asked for")
-        while index < first + count and len(waiting) >= entry.block_bytes(index):
+        while index < first + count and have >= entry.block_bytes(index):
             size = entry.block_bytes(index)
-            block = bytes(waiting[:size])
-            del waiting[:size]
+            came = b"".join(waiting)
+            block, rest = (came, b"") if have == size else (came[:size], came[size:])
+            waiting, have = [rest], len(rest)
             if hashlib.sha256(block).hexdigest() != entry.blocks[index]:
                 raise TrustError(Attack.TAMPERED, f"block {index} of {entry.path} isn't what was signed")
             yield index, block

@@ -5,6 +5,7 @@ director/timestamp.json, director/<n>.snapshot.json, director/<n>.targets.json  
 image/timestamp.json, image/<n>.<role>.json                                        the same for all
 targets/<kind>/<sha256>.<name>-<version>.json                                      bundle manifests
 files/<sha256>                                                                     the bundles' files
+deltas/<sha256>.<sha256>                                                           a file as its difference from another
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ SIGNED_AT_FIELD: Final = "x-outrider-signed-at"
 _METADATA = re.compile(r"(director|image)/((?:\d{1,10}\.)?[a-z]{1,16}\.json)", re.ASCII)
 _TARGET = re.compile(r"targets/[a-z]{1,16}/[0-9a-f]{64}\.[a-z0-9.-]{1,80}\.json", re.ASCII)
 _FILE = re.compile(r"files/[0-9a-f]{64}", re.ASCII)
+_DELTA = re.compile(r"deltas/[0-9a-f]{64}\.[0-9a-f]{64}", re.ASCII)
 _VEHICLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 
@@ -39,6 +41,11 @@ def file_path(sha256: str) -> str:
     return f"files/{sha256}"
 
 
+def delta_path(new_sha256: str, old_sha256: str) -> str:
+    """Where the difference of one file from another is asked for (docs/formats/delta.md). Nobody signs it."""
+    return f"deltas/{new_sha256}.{old_sha256}"
+
+
 def published(path: str, vehicle: str) -> str | None:
     """The repository's file for what `vehicle` asks for; None for what nobody may ask for."""
     if not _VEHICLE.fullmatch(vehicle):
@@ -48,4 +55,4 @@ def published(path: str, vehicle: str) -> str | None:
         if repository == IMAGE or name.endswith(".root.json"):
             return f"{repository}/metadata/{name}"
         return f"{DIRECTOR}/vehicles/{vehicle}/{name}"
-    return f"{IMAGE}/{path}" if _TARGET.fullmatch(path) or _FILE.fullmatch(path) else None
+    return f"{IMAGE}/{path}" if any(its.fullmatch(path) for its in (_TARGET, _FILE, _DELTA)) else None

@@ -12,9 +12,28 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from ota.errors import Attack, TrustError
+from ota.facts import (
+    Budgets,
+    FileName,
+    Golden,
+    Hardware,
+    Lineage,
+    Metric,
+    Name,
+    Part,
+    Peer,
+    Quantization,
+    ReleaseNumber,
+    Runtime,
+    Rxswin,
+    Sbom,
+    Sha256,
+    Text,
+    demand_rising,
+)
 from ota.kinds import Kind
 
 BLOCK_BYTES: Final = 1 << 20
@@ -22,15 +41,7 @@ MAX_MANIFEST_BYTES: Final = 4 << 20
 MAX_BUNDLE_BYTES: Final = 8 << 30
 MAX_FILES: Final = 1024
 
-FileName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}$")]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,5})(\.(0|[1-9][0-9]{0,5})){1,2}$")]
-Hardware = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,47}$")]
-
-
-class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class FileEntry(Part):
@@ -52,15 +63,31 @@ class FileEntry(Part):
 
 
 class BundleManifest(Part):
-    """A release. `release` only ever grows along its kind's slots: an older version comes back as a newer release."""
+    """A release. `release` only ever grows along its kind's slots: an older version comes back as a newer release.
+
+    Below `minimum_bootable` nothing of its kind may boot any more once this release was kept. Whatever has its default
+    isn't written: a release that says little of itself has a small manifest.
+    """
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = 1
     kind: Annotated[Kind, Field(strict=False)]
     name: Name
     version: Version
-    release: Annotated[int, Field(ge=1, le=1 << 53)]
+    release: ReleaseNumber
     hardware: Annotated[tuple[Hardware, ...], Field(min_length=1, max_length=32)]
     files: Annotated[tuple[FileEntry, ...], Field(min_length=1, max_length=MAX_FILES)]
+    lineage: Lineage = Lineage()
+    quantization: Quantization | None = None
+    metrics: Annotated[tuple[Metric, ...], Field(max_length=64)] = ()
+    golden: Golden | None = None
+    runtime: Runtime = Runtime()
+    budgets: Budgets = Budgets()
+    requires: Annotated[tuple[Peer, ...], Field(max_length=16)] = ()
+    conflicts: Annotated[tuple[Peer, ...], Field(max_length=16)] = ()
+    sbom: Sbom | None = None
+    rxswin: Annotated[tuple[Rxswin, ...], Field(max_length=32)] = ()
+    minimum_bootable: ReleaseNumber | None = None
+    notes: Text | None = None
 
     @property
     def title(self) -> str:
@@ -81,6 +108,29 @@ class BundleManifest(Part):
             raise ValueError("its files aren't in the order of their names, or one is named twice")
         if self.size > MAX_BUNDLE_BYTES:
             raise ValueError(f"its files have {self.size} bytes, more than {MAX_BUNDLE_BYTES}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_one_form(self) -> BundleManifest:
+        demand_rising("metrics", [metric.name for metric in self.metrics])
+        demand_rising("requires", [f"{peer.kind} {peer.name}" for peer in self.requires])
+        demand_rising("conflicts", [f"{peer.kind} {peer.name}" for peer in self.conflicts])
+        demand_rising("rxswin", self.rxswin)
+        return self
+
+    @model_validator(mode="after")
+    def _says_what_can_be(self) -> BundleManifest:
+        files = {entry.path: entry for entry in self.files}
+        if self.golden is not None and self.golden.file not in files:
+            raise ValueError(f"its golden file {self.golden.file} isn't one of its files")
+        same = files.get(self.sbom.name) if self.sbom is not None else None
+        if self.sbom and same and (same.sha256, same.size) != (self.sbom.sha256, self.sbom.size):
+            raise ValueError(f"its bill of materials {self.sbom.name} isn't its file of that name")
+        if self.minimum_bootable is not None and self.minimum_bootable > self.release:
+            raise ValueError(f"below release {self.minimum_bootable} nothing may boot, and it is {self.release}")
+        its = self.runtime
+        if self.kind is not Kind.RUNTIME and (its.abi or its.dependencies or its.brings_dependencies):
+            raise ValueError(f"only a runtime has an ABI and dependencies, and it is of kind {self.kind}")
         return self
 
     def blocks(self) -> Iterator[tuple[FileEntry, int]]:
@@ -104,7 +154,7 @@ def file_entry(path: str, blocks: Iterator[bytes]) -> FileEntry:
 
 def encode_manifest(manifest: BundleManifest) -> bytes:
     """The one way to write it: JSON with sorted keys and no spaces, UTF-8. Its SHA-256 is the bundle's digest."""
-    content = manifest.model_dump(mode="json", by_alias=True)
+    content = manifest.model_dump(mode="json", by_alias=True, exclude_defaults=True) | {"schema": manifest.schema_}
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 

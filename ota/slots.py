@@ -87,7 +87,7 @@ class BootRecord(msgspec.Struct, frozen=True):
 
 def installed_of(manifest: BundleManifest, manifest_bytes: bytes) -> Installed:
     """What the boot record says of a slot that holds it whole."""
-    return Installed(bundle_digest(manifest_bytes), manifest.release, manifest.title)
+    return Installed(bundle_digest(manifest_bytes), manifest.release, manifest.title, manifest.minimum_bootable or 0)
 
 
 class Slots:
@@ -131,23 +131,31 @@ class Slots:
 
     def has_block(self, slot: Slot, entry: FileEntry, index: int) -> bool:
         """Whether those bytes lie there already; they may not be durable before `seal`."""
-        path = f"{self.path(slot)}/{entry.path}"
-        if not self._disk.exists(path):
-            return False
         try:
-            data = self._disk.read_at(path, index * BLOCK_BYTES, entry.block_bytes(index))
-        except DiskFault:
+            data = self.block(slot, entry, index)
+        except (FileNotFoundError, DiskFault):
             return False
         return hashlib.sha256(data).hexdigest() == entry.blocks[index]
 
     def put_block(self, slot: Slot, entry: FileEntry, index: int, data: bytes) -> None:
-        """Durable when it returns."""
+        """Durable after `sync_blocks`."""
         path = f"{self.path(slot)}/{entry.path}"
         if not self._disk.exists(path):
             self._disk.create(path)
             self._disk.sync_folder(str(self.path(slot)))
         self._disk.write_at(path, index * BLOCK_BYTES, data)
-        self._disk.sync(path)
+
+    def sync_blocks(self, slot: Slot, entry: FileEntry) -> None:
+        """Those of that file. May be called from another thread while more are put."""
+        self._disk.sync(f"{self.path(slot)}/{entry.path}")
+
+    def block(self, slot: Slot, entry: FileEntry, index: int) -> bytes:
+        """What lies there, believed in nothing. Raises FileNotFoundError, DiskFault."""
+        return self.part(slot, entry, index * BLOCK_BYTES, entry.block_bytes(index))
+
+    def part(self, slot: Slot, entry: FileEntry, offset: int, length: int) -> bytes:
+        """As `block`, of any part of a file; fewer bytes where it ends."""
+        return self._disk.read_at(f"{self.path(slot)}/{entry.path}", offset, length)
 
     def seal(self, slot: Slot, manifest_bytes: bytes) -> Installed:
         """All blocks are there: makes the whole durable, reads it back, and only then names it. Raises SlotDamaged, and
@@ -157,6 +165,7 @@ class Slots:
             self._trim(slot, manifest)
             for entry in manifest.files:
                 self._disk.sync(f"{self.path(slot)}/{entry.path}")
+                self._disk.forget(f"{self.path(slot)}/{entry.path}")
             self._disk.sync_folder(str(self.path(slot)))
             self._demand_whole(slot, manifest)
             replace_file(self._disk, f"{self._kind}/{slot}/{_MANIFEST}", manifest_bytes)

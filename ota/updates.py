@@ -7,6 +7,7 @@ one, a judge) is for whoever asked: `Step.effects`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -16,13 +17,16 @@ from ecu.clock import Clock
 from ecu.disk import Disk
 from ecu.errors import shown
 from ota.audit import Audit
+from ota.deltafetch import Breaks
 from ota.denied import Denied
-from ota.errors import MOST_WORDS, Attack, TrustError
-from ota.fetch import Watch, fetch_bundle, fetch_manifest, seal_bundle
+from ota.errors import MOST_WORDS, Attack, DoesNotFit, TrustError
+from ota.fetch import fetch_bundle, fetch_manifest, seal_bundle
+from ota.fitness import Held, Host, conflicts_of, fits
 from ota.floors import Floors
 from ota.kinds import Kind
+from ota.landing import Progress, Watch
 from ota.machine import RESTS, WAYS, Event, State, Way
-from ota.manifest import decode_manifest
+from ota.manifest import BundleManifest, decode_manifest
 from ota.slots import Installed, Slot, Slots
 from ota.source import Source
 from ota.trial import Step, Trial, below_bootable
@@ -70,10 +74,19 @@ class UpdateStatus:
 
 
 class Updates:
-    """In `disk`, a folder of its own. `notice` is told every audited event. Raises OtaError and DiskError."""
+    """In `disk`, a folder of its own. `notice` is told every audited event; `host` is what would run a release, None
+    where nobody asks; `syncs` brings blocks to flash while the next ones come, or each waits for its own. Raises
+    OtaError and DiskError."""
 
     def __init__(
-        self, disk: Disk, roots: Roots, vehicle: Vehicle, clock: Clock, notice: Callable[[Notice], None]
+        self,
+        disk: Disk,
+        roots: Roots,
+        vehicle: Vehicle,
+        clock: Clock,
+        notice: Callable[[Notice], None],
+        host: Host | None = None,
+        syncs: Executor | None = None,
     ) -> None:
         self._floors = Floors(disk)
         self._denied = Denied(disk)
@@ -82,6 +95,9 @@ class Updates:
         self._slots = {kind: Slots(disk, kind) for kind in (*TRIED, *TAKEN)}
         self._trials = {kind: Trial(its, self._floors, self._denied, kind) for kind, its in self._slots.items()}
         self._notice = notice
+        self._host = host
+        self._syncs = syncs
+        self._breaks = Breaks()
         self._tried: set[str] = set()
         # Until the first look after a start nobody has said otherwise.
         self._wanted = {trial.release.digest for trial in self._trials.values() if trial.release is not None}
@@ -170,15 +186,19 @@ class Updates:
     def install(self, source: Source, offer: Offer, watch: Watch) -> Step | None:
         """Fetches and seals the release in the spare slot; the step that it takes by it.
 
-        Raises TrustError for a bundle that isn't what was signed: nothing of it stays.
+        Raises TrustError for a bundle that isn't what was signed: nothing of it stays. DoesNotFit before anything is
+        fetched of what nothing here could run, or not beside what is kept.
         """
         slots = self._slots[offer.kind]
         slot = slots.record.spare
         try:
             manifest_bytes = fetch_manifest(source, offer)
+            self._demand_fits(decode_manifest(manifest_bytes))
             slots.empty(slot)
             with _given_back_if_refused(slots, slot):
-                fetch_bundle(source, decode_manifest(manifest_bytes), slots, slot, watch)
+                manifest = decode_manifest(manifest_bytes)
+                came = fetch_bundle(source, manifest, slots, slot, watch, self._syncs, self._breaks)
+                self._tell_unfit(manifest, came)
                 installed = seal_bundle(manifest_bytes, slots, slot)
         except TrustError as refusal:
             self._refused(offer.kind, refusal)
@@ -215,6 +235,26 @@ class Updates:
             return Want.DENIED
         self._floors.demand_newer(offer.kind, offer.release, good.release if good is not None else 0)
         return Want.TRIED if offer.sha256 in self._tried else Want.NEW
+
+    def _demand_fits(self, manifest: BundleManifest) -> None:
+        """Also with what is kept of other kinds, which may not bear it. Raises DoesNotFit, TrustError."""
+        if self._host is not None:
+            fits(manifest, self._host)
+        kept = [its for kind in self._slots if kind is not manifest.kind and (its := self._kept(kind)) is not None]
+        after = [Held(its.kind, its.name, its.release) for its in (manifest, *kept)]
+        for its in (manifest, *kept):
+            if wrong := conflicts_of(its, after):
+                raise DoesNotFit("; ".join(wrong))
+
+    def _kept(self, kind: Kind) -> BundleManifest | None:
+        slots = self._slots[kind]
+        return slots.manifest(slots.record.good) if slots.record.good is not Slot.FACTORY else None
+
+    def _tell_unfit(self, manifest: BundleManifest, came: Progress) -> None:
+        """Deltas are believed in nothing, so one that is wrong keeps nothing from its place; it is written down."""
+        if came.unfit:
+            words = f"{manifest.title}: {came.unfit} blocks came as they are, since a delta wasn't right. {came.words}"
+            self._audit.note("delta_unfit", shown(words)[:MOST_WORDS])
 
     def _refused(self, kind: Kind | None, refusal: TrustError) -> None:
         """Of one release, or of the whole look. Once for the same words: a repository under attack is looked at again

@@ -24,9 +24,10 @@ from agent.updates.doubts import UNHEARD, DoubtHeard
 from agent.updates.judge import Judge
 from ecu.clock import Clock
 from ecu.disk import DiskError, DiskFault, state_folder
-from ota.errors import FetchError, HeldBack, NoRoomForUpdate, OtaError, TrustError
-from ota.fetch import Progress
+from ota.errors import DoesNotFit, FetchError, HeldBack, NoRoomForUpdate, OtaError, TrustError
+from ota.fitness import Host
 from ota.kinds import Kind
+from ota.landing import Progress
 from ota.machine import INWARD, RESTS, TRANSITIONS, WAYS, Effect, Event, State, Way, can_happen
 from ota.slots import BootRecord, Slot, SlotDamaged
 from ota.source import Source
@@ -49,7 +50,7 @@ T = TypeVar("T")
 class UpdateSide:
     """`factory` has the packages the runtime was shipped with, of each model kind that this vehicle runs, `others` who
     conducts the trials of other kinds: what nobody conducts isn't tried here. `running` is the runtime's slot that this
-    process was started from. `folder` holds everything that updates keep on flash.
+    process was started from, `host` what would run a release. `folder` holds everything that updates keep on flash.
 
     `clock` is real time with the wall clock that is believed. Releases come by `bulk`, if there is one, which may raise
     HeldBack; `until_let` returns when it wouldn't. Raises DiskError, OtaError.
@@ -74,10 +75,14 @@ class UpdateSide:
         until_let: Callable[[], Coroutine[Any, Any, object]] | None = None,
         others: Sequence[Conductor] = (),
         running: Slot = Slot.FACTORY,
+        host: Host | None = None,
         doubt_heard: DoubtHeard = UNHEARD,
     ) -> None:
         self._notices: deque[Notice] = deque()
-        self._updates = Updates(state_folder(folder), roots, vehicle, clock, self._notices.append)
+        self._flash = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flash")
+        self._updates = Updates(
+            state_folder(folder), roots, vehicle, clock, self._notices.append, host, self._flash
+        )  # fmt: skip
         self._source = source
         self._bulk = bulk or source
         self._until_let = until_let or asyncio.Event().wait
@@ -129,7 +134,7 @@ class UpdateSide:
 
     @property
     def looks_held(self) -> int:
-        """Looks that came to an end without trouble since this start."""
+        """Looks since this start in which both repositories were found, and held."""
         return self._looks_held
 
     def below_bootable(self) -> str:
@@ -156,7 +161,8 @@ class UpdateSide:
             # A read that waits for the network must not hold up the ignition, nor may a download go on behind it.
             self._is_over = True
             self._source.close()
-            self._thread.shutdown(wait=False, cancel_futures=True)
+            for thread in (self._thread, self._flash):
+                thread.shutdown(wait=False, cancel_futures=True)
 
     def hint(self) -> None:
         """Somebody says that there is something new. That is all a hint can say."""
@@ -196,6 +202,7 @@ class UpdateSide:
         troubles: list[OtaError | DiskError] = []
         try:
             offers = await self.do(self._updates.check, self._source)
+            self._looks_held += 1
             if self._attempt is not None and not self._updates.is_trial_wanted:
                 self._attempt.tell(Event.CANCELLED, "its fleet no longer wants it")
             await self._take(offers, troubles)
@@ -215,7 +222,7 @@ class UpdateSide:
                 continue
             try:
                 await self._install(offer)
-            except (TrustError, FetchError, NoRoomForUpdate) as trouble:
+            except (TrustError, DoesNotFit, FetchError, NoRoomForUpdate) as trouble:
                 missing.add(offer.kind)
                 troubles.append(trouble)
 
@@ -233,12 +240,11 @@ class UpdateSide:
         self._waits = next(iter(waits), None)
         troubles = [trouble for trouble in troubles if not isinstance(trouble, HeldBack)]
         for trouble in troubles:
-            if isinstance(trouble, (TrustError, FetchError, NoRoomForUpdate, DiskError)):
+            if isinstance(trouble, (TrustError, DoesNotFit, FetchError, NoRoomForUpdate, DiskError)):
                 log.warning("update_not_taken", reason=str(trouble))
             else:
                 log.error("updates_refused", reason=str(trouble))
         self._trouble = str(troubles[0]) if troubles else ""
-        self._looks_held += not troubles
         if any(isinstance(trouble, (TrustError, NoRoomForUpdate)) for trouble in troubles):
             self._in_vain += 1
         elif not troubles:

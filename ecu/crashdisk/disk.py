@@ -149,6 +149,10 @@ class CrashDisk:
     def sync(self, path: str) -> None:
         self._sync("sync", path, self._file(path))
 
+    def forget(self, path: str) -> None:
+        """It has one memory only, and shows what was written."""
+        self._file(path)
+
     def sync_folder(self, folder: str) -> None:
         self._entries(folder)
         self._sync("sync_folder", folder, self._inode(folder))

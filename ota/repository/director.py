@@ -18,7 +18,7 @@ from ecu.clock import Clock
 from ecu.disk import Disk
 from ecu.errors import shown
 from ota.errors import RepositoryFault
-from ota.layout import VEHICLE_FIELD, published
+from ota.layout import DIRECTOR, VEHICLE_FIELD, published
 from ota.repository.keys import ROOT_THRESHOLD, KeyFolder, root_keys
 from ota.repository.metadata import (
     Lifetimes,
@@ -29,13 +29,12 @@ from ota.repository.metadata import (
     latest,
     new_root,
     new_timestamp,
-    read_bytes,
-    read_root,
-    read_signed,
+    read_by_any,
     sign,
     standing,
     write,
 )
+from ota.repository.roots import RootChain
 
 _METADATA: Final = "director/metadata"
 _VEHICLES: Final = "director/vehicles"
@@ -58,6 +57,7 @@ class Director:
         self._disk = disk
         self._clock = clock
         self._lifetimes = lifetimes or Lifetimes()
+        self.roots = RootChain(disk, DIRECTOR, clock, self._lifetimes)
 
     def init(self, keys: KeyFolder) -> None:
         """A new root; over one that no vehicle can have seen, since the founding was cut short."""
@@ -71,11 +71,11 @@ class Director:
 
     def root(self) -> bytes:
         """The first root: what a vehicle leaves the factory with."""
-        return read_bytes(self._disk, f"{_METADATA}/1.{Root.type}.json")
+        return self.roots.first()
 
     def standing(self) -> Standing:
         """Its newest root's."""
-        root = read_root(self._disk, _METADATA)
+        root = self.roots.newest()
         its = standing(root, root.signed, Root.type, _METADATA)
         return replace(its, role="director root")
 
@@ -88,13 +88,14 @@ class Director:
         """As its own metadata says. Raises RepositoryFault for a vehicle without any."""
         self.demand_known(vehicle)
         folder = folder_of(vehicle)
-        root = read_root(self._disk, _METADATA).signed
-        timestamp = read_signed(self._disk, f"{folder}/{Timestamp.type}.json", Timestamp, root, Timestamp.type).signed
-        snapshot_path = f"{folder}/{timestamp.snapshot_meta.version}.{Snapshot.type}.json"
-        snapshot = read_signed(self._disk, snapshot_path, Snapshot, root, Snapshot.type).signed
+        roots = tuple(self.roots.believed())
+        path = f"{folder}/{Timestamp.type}.json"
+        timestamp = read_by_any(self._disk, path, Timestamp, roots, Timestamp.type).signed
+        path = f"{folder}/{timestamp.snapshot_meta.version}.{Snapshot.type}.json"
+        snapshot = read_by_any(self._disk, path, Snapshot, roots, Snapshot.type).signed
         version = snapshot.meta[f"{Targets.type}.json"].version
         path = f"{folder}/{version}.{Targets.type}.json"
-        targets = read_signed(self._disk, path, Targets, root, Targets.type).signed
+        targets = read_by_any(self._disk, path, Targets, roots, Targets.type).signed
         if (named := targets.unrecognized_fields.get(VEHICLE_FIELD)) != vehicle:
             raise RepositoryFault(f"{path} of the repository is for {shown(named)}. Remove that folder, or restore it.")
         expires = min(timestamp.expires, snapshot.expires, targets.expires)
@@ -110,9 +111,10 @@ class Director:
                 "publish --vehicle NAME --target TARGET."
             )
 
-    def demand_keys(self, keys: KeyFolder) -> None:
-        """Those that sign assignments are there, and are the ones that the root names. Raises RepositoryFault."""
-        root = read_root(self._disk, _METADATA).signed
+    def demand_keys(self, keys: KeyFolder, with_draft: bool = True) -> None:
+        """Those that sign assignments are there, and are the ones that the root names, or the next one once it is
+        signed. Raises RepositoryFault."""
+        root = (self.roots.signed() if with_draft else self.roots.newest()).signed
         for role in (Targets.type, Snapshot.type, Timestamp.type):
             if keys.key_id(f"director-{role}") not in root.roles[role].keyids:
                 raise foreign(role, "director")
@@ -121,7 +123,7 @@ class Director:
         """From now on the vehicle is to have these releases and no others."""
         folder = folder_of(vehicle)
         demand_one_a_kind([target.path for target in targets])
-        root = read_root(self._disk, _METADATA).signed
+        root = self.roots.newest().signed
         version = max(latest(self._disk, folder, role) for role in (Targets.type, Snapshot.type)) + 1
         snapshot = Snapshot(
             version=version,

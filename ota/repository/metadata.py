@@ -6,7 +6,8 @@ not find its way into the next draft, and so under the signature of one who does
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -86,16 +87,31 @@ def read_signed(disk: Disk, path: str, kind: type[T], by: Root | Targets, role: 
     return metadata
 
 
-def read_root(disk: Disk, folder: str) -> Metadata[Root]:
-    """The newest root: the first one as its own keys signed it, each further one also as those of the one before did
-    (TUF specification section 5.3). Raises RepositoryFault."""
+def read_root(disk: Disk, folder: str, up_to: int | None = None) -> Metadata[Root]:
+    """The newest root, or the one of that number: the first one as its own keys signed it, each further one also as
+    those of the one before did (TUF specification section 5.3). Raises RepositoryFault."""
     first = f"{folder}/1.{Root.type}.json"
     root = read_signed(disk, first, Root, read(disk, first, Root).signed, Root.type)
-    for number in range(2, latest(disk, folder, Root.type) + 1):
+    for number in range(2, (up_to or latest(disk, folder, Root.type)) + 1):
         path = f"{folder}/{number}.{Root.type}.json"
         newer = read_signed(disk, path, Root, root.signed, Root.type)
         root = read_signed(disk, path, Root, newer.signed, Root.type)
     return root
+
+
+def read_by_any(disk: Disk, path: str, kind: type[T], roots: Iterable[Root | Targets], role: str) -> Metadata[T]:
+    """As enough keys of one of these signed it. Raises RepositoryFault, as of the first."""
+    newest, *others = roots
+    for other in others:
+        metadata = read(disk, path, kind)
+        if standing(metadata, other, role, path).is_signed:
+            return metadata
+    return read_signed(disk, path, kind, newest, role)
+
+
+def digest_of(metadata: Metadata[T]) -> str:
+    """SHA-256 (hex) of what signatures are for: its signed part, in its canonical form."""
+    return hashlib.sha256(metadata.signed_bytes).hexdigest()
 
 
 def is_root(data: bytes) -> bool:

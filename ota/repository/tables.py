@@ -11,9 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from ecu.errors import shown
+from ota.manifest import bundle_digest, encode_manifest
 from ota.repository.desk import Note, Published, Release
 from ota.repository.director import Assignment
-from ota.repository.images import Draft
+from ota.repository.rotation import KeysDraft
+from ota.repository.targets import Draft
+from ota.repository.travel import Waiting, releases_of
 
 _ID_CHARACTERS: Final = 16
 
@@ -39,6 +42,8 @@ def note_tables(note: Note, now: datetime) -> Iterator[RenderableType]:
             key_ids(one.signed_by),
         )
     yield releases
+    for draft in note.key_drafts:
+        yield from keys_draft_tables(draft, now)
     if note.drafts:
         yield drafts_table(note.drafts)
     yield vehicles_table("What each vehicle is to have", note.vehicles, now)
@@ -56,7 +61,37 @@ def drafts_table(drafts: Iterable[Draft]) -> Table:
         for change in draft.changes:
             digest = change.sha256 or "[red]taken out[/red]"
             table.add_row("", "", escape(shown(change.target)), str(change.release), digest)
+        table.add_row("", "", "digest of the draft", "", draft.digest)
     return table
+
+
+def keys_draft_tables(draft: KeysDraft, now: datetime) -> Iterator[RenderableType]:
+    """Whose keys a root or the delegations change, and who has signed that."""
+    signed = "; ".join(f"{its.count} of {its.threshold} by {its.of}" for its in draft.signatures)
+    table = Table("role", "", "key", "have to sign", title=f"Draft of {draft.role}, version {draft.version}")
+    table.columns[2].overflow = "fold"
+    for change in draft.changes:
+        counts = [str(change.threshold_before)] * (change.threshold_before != change.threshold_after)
+        number = " -> ".join([*counts, str(change.threshold_after)])
+        table.add_row(escape(shown(change.role)), "", "", f"{number} of {len(change.after)}")
+        for key_id in (*change.before, *(its for its in change.after if its not in change.before)):
+            sign = "[red]goes[/]" if key_id not in change.after else "[green]comes[/]" * (key_id not in change.before)
+            table.add_row("", sign or "stays", escape(shown(key_id)), "")
+    if not draft.changes:
+        table.add_row("only its expiry", "", "", "")
+    yield table
+    yield f"Signed: {signed}. Expires {until(draft.expires, now)}. Digest {draft.digest}"
+
+
+def travelling_tables(waits: Waiting, draft: Draft | KeysDraft, now: datetime) -> Iterator[RenderableType]:
+    """A draft that came from elsewhere, for whoever is to sign it."""
+    if isinstance(draft, KeysDraft):
+        yield from keys_draft_tables(draft, now)
+        return
+    yield drafts_table([draft])
+    for manifest in releases_of(waits):
+        digest = bundle_digest(encode_manifest(manifest))
+        yield from release_tables(Release(manifest.target, manifest, digest, draft.standing.signed_by))
 
 
 def vehicles_table(title: str, assignments: Sequence[Assignment], now: datetime) -> Table:
@@ -94,6 +129,8 @@ def release_tables(release: Release) -> Iterator[RenderableType]:
 
 def published_tables(published: Published, now: datetime) -> Iterator[RenderableType]:
     kinds = ", ".join(published.kinds)
+    if published.rotated:
+        yield f"Published with other keys, or for longer: {', '.join(published.rotated)}."
     yield f"Published the drafts of {kinds}." if kinds else "No draft became current; snapshot and timestamp are new."
     if published.assigned:
         yield vehicles_table("Assigned", published.assigned, now)
@@ -106,7 +143,7 @@ def published_tables(published: Published, now: datetime) -> Iterator[Renderable
         yield table
         yield (
             "[yellow]Vehicles refuse what hangs on these when they have expired. A kind: outrider ota sign --role KIND "
-            "--renew. A root, and targets: those who hold the root keys.[/]"
+            "--renew. A root: outrider ota rotate image-root, or director-root. Targets: outrider ota rotate KIND.[/]"
         )
     if published.left:
         yield "[yellow]The director's keys aren't in --keys, so these assignments end when they did before.[/]"

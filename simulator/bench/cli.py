@@ -24,6 +24,7 @@ BENCHES: Final = {
     "federated": "simulator.bench.federated",
     "inference": "simulator.bench.inference",
     "link": "simulator.bench.link.bench",
+    "ota": "simulator.bench.ota.bench",
     "replay": "simulator.bench.replay",
     "spool": "simulator.bench.spool.bench",
     "uplink": "simulator.bench.uplink.bench",

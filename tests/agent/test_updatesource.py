@@ -17,10 +17,12 @@ from ota.fetch import fetch_bundle, fetch_manifest
 from ota.floors import Floors
 from ota.kinds import Kind
 from ota.layout import file_path
-from ota.manifest import BLOCK_BYTES, decode_manifest
+from ota.manifest import BLOCK_BYTES, decode_manifest, encode_manifest
+from ota.repository.deltas import make_deltas
 from ota.slots import Slot, Slots
 from ota.trust import Roots, Trust
 from ota.trust import Vehicle as Whose
+from tests.ota.differing import SIZE, contents, with_release_1
 from tests.ota.fleet import Fleet
 from tests.receiver.fleet import Vehicle, a_receiver, a_vehicle
 
@@ -62,6 +64,20 @@ async def test_a_paired_vehicle_verifies_and_fetches_what_it_is_to_have(todays: 
         await asyncio.to_thread(install)
         source.close()
     assert (tmp_path / "slots" / str(slots.path(Slot.A)) / "model.onnx").read_bytes() == content
+
+
+async def test_a_vehicle_that_has_the_old_release_fetches_the_difference(todays: Fleet, tmp_path: Path) -> None:
+    old, new = (todays.release(f"{number}.0", number, files=dict(contents(number))) for number in (1, 2))
+    make_deltas(RealDisk(todays.repo), todays.images, old.target, new.target, lambda size: None)
+    (tmp_path / "slots").mkdir()
+    slots = with_release_1(RealDisk(tmp_path / "slots"))
+    async with a_receiver(tmp_path, updates=str(todays.repo)) as receiver:
+        source = source_of(await a_vehicle(receiver, tmp_path))
+        came = await asyncio.to_thread(fetch_bundle, source, new, slots, Slot.B, lambda _: None)
+        source.close()
+    assert (came.by_delta, came.unfit) == (SIZE, 0)
+    assert came.delta_bytes <= 0.12 * SIZE
+    slots.seal(Slot.B, encode_manifest(new))
 
 
 async def test_a_file_is_read_from_any_offset_and_no_further_than_asked(todays: Fleet, tmp_path: Path) -> None:

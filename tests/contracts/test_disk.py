@@ -93,6 +93,7 @@ def test_syncing_changes_nothing_that_can_be_read(disk: Disk) -> None:
     disk.make_folder("a")
     disk.create("a/f", 3)
     disk.sync("a/f")
+    disk.forget("a/f")
     disk.sync_folder("a")
     disk.sync_folder("")
     assert disk.read("a/f") == bytes(3)
@@ -105,6 +106,7 @@ ON_ONE_FILE: dict[str, Callable[[Disk], object]] = {
     "write_at": lambda disk: disk.write_at("missing", 0, b"x"),
     "truncate": lambda disk: disk.truncate("missing", 0),
     "sync": lambda disk: disk.sync("missing"),
+    "forget": lambda disk: disk.forget("missing"),
     "rename": lambda disk: disk.rename("missing", "other"),
     "remove": lambda disk: disk.remove("missing"),
     "names": lambda disk: disk.names("missing"),

@@ -7,9 +7,10 @@ from functools import cache
 from ecu.crashdisk import CrashDisk, CrashState, violation
 from ecu.disk import Disk
 from ota.denied import Denied
-from ota.fetch import Progress, fetch_bundle
+from ota.fetch import fetch_bundle
 from ota.floors import Floors
 from ota.kinds import Kind
+from ota.landing import Progress
 from ota.machine import ATTEMPTS, RESTS, Event, State
 from ota.manifest import BundleManifest, bundle_digest, encode_manifest, file_entry
 from ota.slots import Slot, Slots

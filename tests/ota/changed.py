@@ -55,7 +55,7 @@ class Cut(Open):
 
     def read(self, path: str, offset: int, most: int) -> Iterator[bytes]:
         for part in self._source.read(path, offset, most):
-            if not path.startswith("files/"):
+            if not path.startswith(("files/", "deltas/")):
                 yield part
                 continue
             if len(part) > self._left:

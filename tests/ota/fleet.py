@@ -10,7 +10,7 @@ from ecu.clock import SECOND_NS, Clock, SteppingClock
 from ecu.disk import RealDisk
 from ota.floors import Floors
 from ota.kinds import Kind
-from ota.manifest import BundleManifest
+from ota.manifest import BundleManifest, encode_manifest
 from ota.repository import Director, ImageRepository, KeyFolder
 from ota.source import FolderSource, Source
 from ota.trust import Roots, Trust, Vehicle
@@ -74,13 +74,17 @@ class Fleet:
         hardware: Sequence[str] = (HARDWARE,),
         signer: str | None = None,
         files: dict[str, bytes] | None = None,
+        **facts: object,
     ) -> BundleManifest:
-        """Added, signed and published; nobody is to have it yet."""
+        """Added, signed and published; nobody is to have it yet. `facts` are more keys of its manifest."""
         source = self.folder / f"source-{kind}-{version}-{release}"
         source.mkdir()
         for name, data in (files or {"model.onnx": content}).items():
             (source / name).write_bytes(data)
         manifest = self.images.add(source, kind, "drive", version, release, hardware)
+        if facts:
+            manifest = BundleManifest.model_validate(manifest.model_copy(update=facts).model_dump(by_alias=True))
+            self.images.add_manifest(encode_manifest(manifest))
         self.images.sign(kind, [self.keys.signer(signer or kind)])
         self.publish()
         return manifest

@@ -1,6 +1,6 @@
 """`outrider ota` as whoever sits at the desk meets it: each verb, its answer in JSON and in words, its exit code.
 
-Mutants of ota/cli.py that these tests were seen to catch: `verify` without its blocks, and with the repository's roots
+Mutants of ota/desk that these tests were seen to catch: `verify` without its blocks, and with the repository's roots
 in place of the given ones; `publish` that takes an assignment by half; `sign` with the kind's key in place of --key;
 the disk's own words left as they are; `--json` with anything else on standard output.
 """
@@ -22,7 +22,7 @@ import pytest
 from ecu.clock import SteppingClock, SystemClock
 from ecu.disk import DiskDenied, DiskFull
 from ecu.errors import EXIT_ENVIRONMENT, EXIT_NO, EXIT_USAGE, OutriderError
-from ota.cli import _on_the_disk_of
+from ota.desk.arguments import on_the_disk_of
 from ota.errors import NoRoomForUpdate
 from ota.kinds import Kind
 from ota.repository import Desk, KeyFolder
@@ -560,11 +560,11 @@ def test_a_file_where_the_repository_has_a_folder_is_of_the_environment(office: 
 def test_a_full_disk_and_a_forbidden_one_are_told_in_a_desks_words(office: Office) -> None:
     with (
         pytest.raises(NoRoomForUpdate, match="is full") as full,
-        _on_the_disk_of(office.repo),
+        on_the_disk_of(office.repo),
     ):
         raise DiskFull("the spool's words")
     assert full.value.exit_code == EXIT_ENVIRONMENT
     words = "Permission denied. Run as the owner of that folder"
     for where, named in ((None, office.repo), (str(office.keys), office.keys)):
-        with pytest.raises(DiskDenied, match=f"write {named}: {words}"), _on_the_disk_of(office.repo):
+        with pytest.raises(DiskDenied, match=f"write {named}: {words}"), on_the_disk_of(office.repo):
             raise DiskDenied("the spool's words") from PermissionError(13, "Permission denied", where)

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from ecu.crashdisk import CrashDisk, CrashState, violation
 from ecu.disk import DiskFull, RealDisk
 from ota.errors import Attack, FetchError, NoRoomForUpdate, NotThere, OtaError, TrustError
-from ota.fetch import Progress, fetch_bundle, fetch_manifest, seal_bundle
+from ota.fetch import fetch_bundle, fetch_manifest, seal_bundle
 from ota.kinds import Kind
+from ota.landing import Progress
 from ota.layout import published
 from ota.manifest import BLOCK_BYTES, MAX_MANIFEST_BYTES, BundleManifest, encode_manifest, file_entry
 from ota.slots import BootRecord, Slot, SlotDamaged, Slots

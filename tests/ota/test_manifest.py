@@ -11,7 +11,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ota.errors import Attack, TrustError
+from ota.facts import Budgets, FrameBudget, Golden, Lineage, Metric, Peer, Quantization, Runtime, Sbom
 from ota.kinds import Kind
 from ota.manifest import (
     BLOCK_BYTES,
@@ -45,18 +46,106 @@ def entries(draw: st.DrawFn, path: str) -> FileEntry:
     return FileEntry(path=path, size=size, sha256=draw(hashes), blocks=tuple(blocks))
 
 
+releases = st.integers(1, 1 << 53)
+byte_counts = st.integers(1, 1 << 40)
+bundle_names = st.sampled_from(["drive", "light-state", "daytime", "r"])
+lines = st.text("Aa1 .-:/\u00e4\u4e2d\U0001f697", min_size=1, max_size=12)
+lineages = st.builds(
+    Lineage,
+    parent=st.none() | hashes,
+    datasets=st.sets(hashes, max_size=3).map(sorted).map(tuple),
+    training_run=st.none() | lines,
+    git_commit=st.none() | st.binary(min_size=20, max_size=20).map(bytes.hex),
+    federated_round=st.none() | st.integers(0, 1 << 53),
+)
+quantizations = st.builds(
+    Quantization, scheme=lines, per_channel=st.booleans(), calibration=st.none() | hashes, pinned_scales=st.booleans()
+)
+budgets = st.builds(
+    Budgets,
+    cpu_relative=st.none() | st.floats(0.01, 100),
+    memory_bytes=st.none() | st.integers(1, 1 << 40),
+    frames=st.sets(st.sampled_from(["x86_64", "aarch64"])).map(
+        lambda names: tuple(FrameBudget(hardware=name, p99_ms=40.5) for name in sorted(names))
+    ),
+)
+
+
+@st.composite
+def metrics(draw: st.DrawFn, name: str) -> Metric:
+    low, value, high = sorted(draw(st.tuples(*[st.floats(-1e9, 1e9)] * 3)))
+    better: Literal["higher", "lower"] = draw(st.sampled_from(["higher", "lower"]))
+    n = draw(st.integers(1, 1 << 53))
+    return Metric(name=name, value=value, low=low, high=high, n=n, evaluation=draw(hashes), better=better)
+
+
+@st.composite
+def peers(draw: st.DrawFn) -> tuple[Peer, ...]:
+    chosen = draw(st.sets(st.tuples(st.sampled_from(list(Kind)), bundle_names), max_size=2))
+    ends = [sorted(draw(st.tuples(releases, releases))) for _ in chosen]
+    return tuple(
+        Peer(kind=kind, name=name, least=draw(st.sampled_from([None, least])), most=draw(st.sampled_from([None, most])))
+        for (kind, name), (least, most) in zip(sorted(chosen, key=lambda it: f"{it[0]} {it[1]}"), ends, strict=True)
+    )
+
+
+@st.composite
+def runtimes(draw: st.DrawFn, kind: Kind) -> Runtime:
+    ranges = st.sampled_from([None, ">=1.20,<2", "==3.11", ">0.0.1"])
+    python, onnxruntime, outrider = draw(st.tuples(ranges, ranges, ranges))
+    its_own = kind is Kind.RUNTIME and draw(st.booleans())
+    return Runtime(
+        python=python,
+        onnxruntime=onnxruntime,
+        outrider=outrider,
+        abi="cp311-linux_x86_64" if its_own else None,
+        dependencies=draw(hashes) if its_own else None,
+        brings_dependencies=its_own and draw(st.booleans()),
+    )
+
+
 @st.composite
 def manifests(draw: st.DrawFn) -> BundleManifest:
     names = sorted(draw(st.sets(file_names, min_size=1, max_size=4)))
-    return BundleManifest(
-        kind=draw(st.sampled_from(list(Kind))),
-        name=draw(st.from_regex(r"[a-z][a-z0-9-]{0,47}", fullmatch=True)),
-        version=".".join(draw(st.lists(numbers, min_size=2, max_size=3))),
-        release=draw(st.integers(1, 1 << 53)),
-        hardware=tuple(draw(st.lists(st.sampled_from(["any", "x86_64", "aarch64"]), min_size=1, max_size=3))),
-        files=tuple(draw(entries(name)) for name in names),
+    kind, release = draw(st.sampled_from(list(Kind))), draw(releases)
+    if not draw(st.booleans()):
+        return _small(draw, kind, release, names)
+    measured = sorted(draw(st.sets(st.sampled_from(["recall", "mAP@50", "latency ms"]))))
+    return _small(
+        draw,
+        kind,
+        release,
+        names,
+        lineage=draw(lineages),
+        quantization=draw(st.none() | quantizations),
+        metrics=tuple(draw(metrics(name)) for name in measured),
+        golden=draw(st.none() | st.builds(Golden, file=st.sampled_from(names), tolerance=st.floats(0, 10))),
+        runtime=draw(runtimes(kind)),
+        budgets=draw(budgets),
+        requires=draw(peers()),
+        conflicts=draw(peers()),
+        sbom=draw(
+            st.none() | st.builds(Sbom, name=st.just("bill-of-materials.cdx.json"), sha256=hashes, size=byte_counts)
+        ),
+        rxswin=tuple(sorted(draw(st.sets(st.sampled_from(["R157 a", "R79-2", "X"]))))),
+        minimum_bootable=draw(st.none() | st.integers(1, release)),
+        notes=draw(st.none() | lines),
     )
 
+
+def _small(draw: st.DrawFn, kind: Kind, release: int, names: list[str], **facts: Any) -> BundleManifest:
+    return BundleManifest(
+        kind=kind,
+        name=draw(st.from_regex(r"[a-z][a-z0-9-]{0,47}", fullmatch=True)),
+        version=".".join(draw(st.lists(numbers, min_size=2, max_size=3))),
+        release=release,
+        hardware=tuple(draw(st.lists(st.sampled_from(["any", "x86_64", "aarch64"]), min_size=1, max_size=3))),
+        files=tuple(draw(entries(name)) for name in names),
+        **facts,
+    )
+
+
+REQUIRED = {"schema", "kind", "name", "version", "release", "hardware", "files"}
 
 SMALL = BundleManifest(
     kind=Kind.MODEL,
@@ -152,7 +241,7 @@ def test_any_changed_field_is_refused_or_is_another_release(
 def test_a_field_that_is_missing_or_unknown_is_refused(manifest: BundleManifest, data: st.DataObject) -> None:
     content = content_of(manifest)
     less = copy.deepcopy(content)
-    del less[data.draw(st.sampled_from(sorted(content)))]
+    del less[data.draw(st.sampled_from(sorted(content.keys() & REQUIRED)))]
     refusal(written(less))
     part = data.draw(st.sampled_from([content, content["files"][0]]))
     part["comment"] = "x"
@@ -222,6 +311,73 @@ def test_a_bundle_has_no_more_files_and_bytes_than_a_vehicle_takes() -> None:
     assert of(2, MAX_BUNDLE_BYTES // 2).size == MAX_BUNDLE_BYTES
     with pytest.raises(ValidationError, match="more than"):
         of(2, MAX_BUNDLE_BYTES // 2 + 1)
+
+
+FULL: dict[str, Any] = {
+    "lineage": {"parent": "a" * 64, "datasets": ["b" * 64, "c" * 64], "training_run": "run 7", "git_commit": "d" * 40,
+                "federated_round": 12},
+    "quantization": {"scheme": "int8_u8s8", "per_channel": True, "calibration": "e" * 64, "pinned_scales": True},
+    "metrics": [{"name": "recall", "value": 0.5, "low": 0.25, "high": 0.75, "n": 300, "evaluation": "f" * 64}],
+    "golden": {"file": "b.json", "tolerance": 0.01},
+    "runtime": {"python": ">=3.11,<3.14", "onnxruntime": ">=1.20,<2", "outrider": ">=0.5"},
+    "budgets": {"cpu_relative": 1.25, "memory_bytes": 1 << 28, "frames": [{"hardware": "x86_64", "p99_ms": 40.0}]},
+    "requires": [{"kind": "config", "name": "car", "least": 3}],
+    "conflicts": [{"kind": "campaign", "name": "night", "least": 2, "most": 4}],
+    "sbom": {"name": "sbom.cdx.json", "sha256": "1" * 64, "size": 100},
+    "rxswin": ["R157 1.0", "R79 2.1"],
+    "minimum_bootable": 1,
+    "notes": "Sees bicycles at night.\nNothing else changed.",
+}  # fmt: skip
+
+
+def test_a_release_that_says_all_it_can_is_taken_and_one_that_says_a_default_has_another_form() -> None:
+    decode_manifest(written(content_of(SMALL) | FULL))
+    for field, default in (
+        ("lineage", {}), ("lineage", None), ("quantization", None), ("metrics", []), ("golden", None), ("runtime", {}),
+        ("budgets", {}), ("requires", []), ("sbom", None), ("rxswin", []), ("minimum_bootable", None), ("notes", None),
+        ("lineage", FULL["lineage"] | {"datasets": []}), ("runtime", {"python": None}),
+        ("quantization", FULL["quantization"] | {"per_channel": False}),
+        ("metrics", [FULL["metrics"][0] | {"better": "higher"}]),
+    ):  # fmt: skip
+        assert "canonical" in refusal(written(content_of(SMALL) | {field: default})) or default is None, field
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("lineage", {"parent": "A" * 64}), ("lineage", {"parent": "a" * 63}), ("lineage", {"datasets": ["b" * 64] * 2}),
+        ("lineage", {"datasets": ["c" * 64, "b" * 64]}), ("lineage", {"datasets": [f"{n:064x}" for n in range(65)]}),
+        ("lineage", {"training_run": ""}), ("lineage", {"training_run": "a\nb"}),
+        ("lineage", {"training_run": "x" * 201}),
+        ("lineage", {"training_run": "\u202egnp"}), ("lineage", {"git_commit": "d" * 39}),
+        ("lineage", {"federated_round": -1}), ("lineage", {"federated_round": True}), ("lineage", {"who": "x"}),
+        ("quantization", {}), ("quantization", {"scheme": "int8", "per_channel": 1}),
+        ("metrics", [FULL["metrics"][0]] * 2), ("metrics", [FULL["metrics"][0] | {"value": 0.8}]),
+        ("metrics", [FULL["metrics"][0] | {"low": 0.6}]), ("metrics", [FULL["metrics"][0] | {"n": 0}]),
+        ("metrics", [FULL["metrics"][0] | {"evaluation": "x"}]), ("metrics", [FULL["metrics"][0] | {"name": "[red]"}]),
+        ("metrics", [FULL["metrics"][0] | {"high": 10**400}]), ("metrics", [FULL["metrics"][0] | {"better": "x"}]),
+        ("golden", {"file": "other.json", "tolerance": 0.1}), ("golden", {"file": "b.json", "tolerance": -0.1}),
+        ("runtime", {"python": "3.11"}), ("runtime", {"python": ">=3.11,"}), ("runtime", {"python": ">= 3.11"}),
+        ("runtime", {"python": "~=3.11"}), ("runtime", {"python": ">=03.11"}), ("runtime", {"python": ">=3.11\n"}),
+        ("runtime", {"python": ",".join([">=1"] * 5)}), ("runtime", {"abi": "cp311-linux_x86_64"}),
+        ("runtime", {"dependencies": "a" * 64}), ("runtime", {"brings_dependencies": True}),
+        ("budgets", {"cpu_relative": 0.0}), ("budgets", {"cpu_relative": 101.0}), ("budgets", {"memory_bytes": 0}),
+        ("budgets", {"frames": FULL["budgets"]["frames"] * 2}),
+        ("budgets", {"frames": [{"hardware": "x86_64", "p99_ms": 0.0}]}),
+        ("requires", [{"kind": "config", "name": "car"}] * 2), ("requires", [{"kind": "config"}]),
+        ("requires", [{"kind": "config", "name": "car", "least": 3, "most": 2}]),
+        ("requires", [{"kind": "config", "name": "car", "least": 0}]),
+        ("conflicts", [{"kind": "model", "name": "b"}, {"kind": "model", "name": "a"}]),
+        ("conflicts", [{"kind": "firmware", "name": "a"}]), ("sbom", {"name": "../x", "sha256": "1" * 64, "size": 1}),
+        ("sbom", {"name": "b.json", "sha256": "1" * 64, "size": 2}), ("sbom", {"name": "x.json", "sha256": "1" * 64}),
+        ("rxswin", ["X", "X"]), ("rxswin", ["b", "a"]), ("rxswin", [""]), ("rxswin", ["a\n"]),
+        ("minimum_bootable", 0), ("minimum_bootable", 2), ("minimum_bootable", 1.0), ("notes", ""),
+        ("notes", "x" * 4001), ("notes", "\x1b[2J"), ("notes", "a\rb"), ("notes", "\u2066"),
+    ],
+)  # fmt: skip
+def test_a_fact_beyond_its_limits_is_refused(field: str, wrong: object) -> None:
+    words = refusal(written(content_of(SMALL) | FULL | {field: wrong}))
+    assert "canonical" not in words
 
 
 # --- blocks -----------------------------------------------------------------------------------------

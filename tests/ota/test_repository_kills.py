@@ -9,18 +9,24 @@ import pytest
 
 from ecu.crashdisk import Call, CrashDisk
 from ecu.disk import DiskFault, DiskFull, RealDisk
-from ota.errors import NotThere
+from ota.errors import NotThere, TrustError
 from ota.fetch import check_bundle, fetch_manifest
 from ota.floors import Floors
 from ota.kinds import Kind
 from ota.layout import published
 from ota.manifest import decode_manifest
-from ota.repository import Desk
+from ota.repository import Desk, KeyFolder
+from ota.repository.rotation import Wanted
 from ota.source import PART_BYTES, Source
 from ota.trust import Roots, Trust, Vehicle
 from tests.ota.changed import Open
 from tests.ota.drafting import Killed, folder_with, refusal, tree
 from tests.ota.fleet import CAR, HARDWARE, Fleet
+
+ROTATED_AT_ONCE = (
+    "image-targets", "image-snapshot", "image-timestamp", "director-targets", "director-snapshot",
+    "director-timestamp", "model",
+)  # fmt: skip
 
 
 class OfDisk(Open):
@@ -89,14 +95,17 @@ def changing(call: Call) -> bool:
 
 
 def killed_everywhere(
-    desk: OnCrashDisk, act: Callable[[CrashDisk], object], prepare: Callable[[CrashDisk], object] = lambda _: None
+    desk: OnCrashDisk,
+    act: Callable[[CrashDisk], object],
+    prepare: Callable[[CrashDisk], object] = lambda _: None,
+    every: int = 1,
 ) -> Iterator[CrashDisk]:
     """The disk after `act` was killed before each call that changes something, after an orderly end of the computer."""
     first = desk.before.after_shutdown()
     prepare(first)
     whole = first.after_shutdown()
     act(whole)
-    for index in [call.index for call in whole.calls if changing(call)]:
+    for index in [call.index for call in whole.calls if changing(call)][::every]:
         disk = first.after_shutdown()
         disk.fail(index, Killed())
         with pytest.raises(Killed):
@@ -215,3 +224,37 @@ def test_a_disk_that_fails_changes_nothing_for_vehicles_and_leaves_no_half_file(
     assert desk.seen(disk) == 1
     desk.publish(disk, 2)
     assert desk.seen(disk) == 2
+
+
+def rotated(desk: OnCrashDisk, disk: CrashDisk, keys: KeyFolder) -> None:
+    """Signed and not yet published: other online keys in both repositories, and another one for models."""
+    its = desk.desk(disk)
+    for role in ROTATED_AT_ONCE:
+        its.rotate(role, Wanted(its.key_ids(role), (keys.public(role),)))
+    for repository in ("image", "director"):
+        its.sign(f"{repository}-root", desk.keys.signers([f"{repository}-root-1", f"{repository}-root-3"]))
+    its.sign("targets", [keys.signer("image-targets")])
+    its.sign("model", [keys.signer("model")])
+
+
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.soak), 11])
+def test_a_killed_rotation_is_finished_by_the_next_publication(desk: OnCrashDisk, tmp_path: Path, every: int) -> None:
+    keys = KeyFolder(tmp_path / "new")
+    keys.generate(ROTATED_AT_ONCE)
+    kills = refusals = 0
+    for disk in killed_everywhere(
+        desk, lambda disk: desk.desk(disk).publish(keys), lambda disk: rotated(desk, disk, keys), every
+    ):
+        kills += 1
+        try:
+            assert desk.seen(disk) == 1
+        except TrustError:
+            # Between a root and what its new keys sign nothing can be believed: the same publication mends it.
+            refusals += 1
+        desk.desk(disk).note()
+        desk.desk(disk).publish(keys)
+        assert desk.seen(disk) == 1
+        assert not desk.desk(disk).drafts()
+        assert desk.desk(disk).images.roots.newest().signed.version == 2
+        assert desk.desk(disk).director.roots.newest().signed.version == 2
+    assert 0 < refusals < kills

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -10,12 +11,14 @@ import pytest
 from ecu.crashdisk import Call, CrashDisk, CrashState, violation
 from ecu.disk import DiskError, DiskFault, DiskFull, RealDisk
 from ota.audit import Audit
-from ota.errors import Attack, NoRoomForUpdate, TrustError
+from ota.errors import Attack, DoesNotFit, NoRoomForUpdate, TrustError
+from ota.facts import Peer, Runtime
+from ota.fitness import Host
 from ota.floors import Floors, FloorsLost
 from ota.kinds import Kind
 from ota.machine import Event, State
 from ota.manifest import BLOCK_BYTES
-from ota.slots import Slot
+from ota.slots import BootRecord, Slot, Slots
 from ota.trust import Vehicle
 from ota.updates import TAKEN, Notice, Updates
 from tests.ota.changed import Changed
@@ -486,3 +489,99 @@ def test_while_one_kind_is_tried_no_release_of_another_is_offered_for_trial(flee
     assert [offer.kind for offer in updates.check(fleet.source())] == [Kind.CROPS]
     updates.handle(Kind.MODEL, Event.CANCELLED, "nobody wants it")
     assert Kind.STATE in {offer.kind for offer in updates.check(fleet.source())}
+
+
+# --- what fits --------------------------------------------------------------------------------------
+
+HOST = Host(hardware=HARDWARE, python="3.11.7", outrider="0.1.0", onnxruntime="1.23.0")
+
+
+def fitted(fleet: Fleet, disk: CrashDisk, host: Host = HOST) -> Updates:
+    updates = Updates(disk, fleet.roots, Vehicle(CAR, HARDWARE), fleet.clock, lambda notice: None, host)
+    updates.begin()
+    return updates
+
+
+def keep_state(fleet: Fleet, updates: Updates, release: int, *conflicts: Peer) -> None:
+    fleet.assign(fleet.release(f"{release}.0", release, kind=Kind.STATE, conflicts=conflicts))
+    install(fleet, updates)
+    for event in KEPT:
+        updates.handle(Kind.STATE, event, "")
+
+
+def test_what_nothing_here_can_run_is_left_before_any_of_it_is_fetched_and_taken_once_it_can(fleet: Fleet) -> None:
+    disk = CrashDisk()
+    fleet.assign(fleet.release("1.0", 1, runtime=Runtime(onnxruntime=">=1.24")))
+    updates = fitted(fleet, disk)
+    (offer,) = updates.check(fleet.source())
+    source = Changed(fleet.source())
+    with pytest.raises(DoesNotFit, match=r"needs ONNX Runtime >=1.24, here is 1.23.0"):
+        updates.install(source, offer, lambda progress: None)
+    assert not [path for path, _, _ in source.asked if path.startswith("files/")]
+    assert updates.slots(Kind.MODEL).record == BootRecord()
+    install(fleet, fitted(fleet, disk, replace(HOST, onnxruntime="1.24.1")))
+    assert Slots(disk, Kind.MODEL).record.state is State.STAGED
+
+
+def test_a_release_waits_for_what_it_requires(fleet: Fleet) -> None:
+    disk = CrashDisk()
+    state = Peer(kind=Kind.STATE, name="drive", least=2)
+    model = fleet.release("1.0", 1, requires=(state,))
+    updates = fitted(fleet, disk)
+    for release in (1, 2):
+        keep_state(fleet, updates, release)
+        fleet.assign(model)
+        (offer,) = updates.check(fleet.source())
+        if release == 1:
+            with pytest.raises(DoesNotFit, match="requires state drive"):
+                updates.install(fleet.source(), offer, lambda progress: None)
+        else:
+            updates.install(fleet.source(), offer, lambda progress: None)
+
+
+def test_nothing_takes_the_place_of_what_another_kept_release_requires_or_comes_beside_what_one_cannot_stand(
+    fleet: Fleet,
+) -> None:
+    disk = CrashDisk()
+    updates = fitted(fleet, disk)
+    keep_state(fleet, updates, 1, Peer(kind=Kind.MODEL, name="drive", least=2))
+    fleet.assign(fleet.release("1.0", 2))
+    (offer,) = updates.check(fleet.source())
+    with pytest.raises(DoesNotFit, match="can't be beside model drive"):
+        updates.install(fleet.source(), offer, lambda progress: None)
+
+
+# --- below what may run -----------------------------------------------------------------------------
+
+
+def test_once_a_release_is_kept_nothing_below_what_it_says_runs_but_to_be_updated(fleet: Fleet) -> None:
+    disk = CrashDisk()
+    for release in (1, 2):
+        its = fleet.release(f"{release}.0", release, bytes([release]) * 5_000, minimum_bootable=release)
+        fleet.assign(its)
+        install(fleet, opened(fleet, disk, []), *KEPT)
+    assert opened(fleet, disk, []).below_bootable() == ""
+    assert Floors(disk).bootable_from(Kind.MODEL) == 2
+    disk.flip_bit("model/b/files/model.onnx", 8)
+    updates = opened(fleet, disk, [])
+    assert good_release(updates, Kind.MODEL) == 1
+    assert "none below 2 may run" in updates.below_bootable()
+    # Both boot records lost: the floors know it still.
+    for number in (0, 1):
+        disk.flip_bit(f"model/boot.{number}", 100)
+    assert "the factory's model" in opened(fleet, disk, []).below_bootable()
+    install(fleet, opened(fleet, disk, []), *KEPT)
+    assert opened(fleet, disk, []).below_bootable() == ""
+
+
+def test_a_release_under_trial_says_nothing_yet_about_what_may_run(fleet: Fleet) -> None:
+    disk = CrashDisk()
+    fleet.assign(fleet.release("1.0", 1, minimum_bootable=1))
+    install(fleet, opened(fleet, disk, []))
+    assert opened(fleet, disk, []).below_bootable() == ""
+    updates = opened(fleet, disk, [])
+    for event in KEPT[:-1]:
+        updates.handle(Kind.MODEL, event, "")
+        assert (updates.below_bootable(), Floors(disk).bootable_from(Kind.MODEL)) == ("", 0)
+    updates.handle(Kind.MODEL, KEPT[-1], "")
+    assert Floors(disk).bootable_from(Kind.MODEL) == 1

@@ -1,0 +1,1 @@
+"""Updates: what an install, a delta and a cut cost."""

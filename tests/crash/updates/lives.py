@@ -1,0 +1,49 @@
+"""Lives of a vehicle: what happens to releases between two visits to the workshop."""
+
+from __future__ import annotations
+
+from ota.machine import ATTEMPTS, Event, Way
+from tests.crash.updates.vehicle import KEPT, LEFT, WORSE, Life
+
+
+def changes(life: Life) -> None:
+    """1 is kept, 2 is denied, 3 is kept over 1 and forbids what is older, 4 is left without an answer."""
+    life.try_and(1, KEPT[life.way])
+    life.start()
+    if life.way is not Way.AT_ONCE:
+        life.try_and(2, WORSE[life.way])
+    life.try_and(3, KEPT[life.way])
+    life.start()
+    if life.way is not Way.AT_ONCE:
+        life.try_and(4, LEFT[life.way])
+
+
+def resumes(life: Life) -> None:
+    """A download is cut twice, with a start in between, and then comes whole into a slot that held another release."""
+    for release in (1, 3):
+        life.try_and(release, KEPT[life.way])
+    life.install_until(5, 300)
+    life.start()
+    life.install_until(5, 400)
+    life.try_and(5, KEPT[life.way])
+
+
+def gives_up(life: Life) -> None:
+    """A trial begins again and again, and is left after its attempts."""
+    life.try_and(1, KEPT[life.way])
+    life.install(2)
+    if life.way is Way.STARTED:
+        life.handle(Event.ALLOWED)
+        for _ in range(ATTEMPTS):
+            life.launch("")
+    else:
+        for _ in range(ATTEMPTS):
+            life.restart()
+
+
+def is_mended(life: Life) -> None:
+    """Flash forgets a bit of what is good: what was good before boots, and the same release comes again."""
+    for release in (1, 2):
+        life.try_and(release, KEPT[life.way])
+    life.lose_a_bit(to=1)
+    life.try_and(2, KEPT[life.way])
