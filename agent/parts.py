@@ -255,7 +255,7 @@ class Parts:
         settings, source = self.config.updates, cloud.update_source()
         rules = TrialRules(
             int(settings.poll_s * SECOND_NS), settings.shadow_frames, settings.prove_frames,
-            prove_ns=int(settings.prove_s * SECOND_NS),
+            prove_ns=int(settings.prove_s * SECOND_NS), memory_ratio_at_most=self.config.gate.memory_ratio_at_most,
         )  # fmt: skip
         running = slot_in(self._environment)
         others: list[Conductor] = [Applied(Kind.CONFIG, self)]
@@ -276,7 +276,7 @@ class Parts:
             cloud.until_releases_let,
             others,
             running or Slot.FACTORY,
-            DoubtHeard(partial(self._hears.on_health, "models_disagree"), self._disputed),
+            doubt_heard=DoubtHeard(partial(self._hears.on_health, "models_disagree"), self._disputed),
         )
         if why := updates.below_bootable():
             raise UpdatesOnly(why)

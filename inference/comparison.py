@@ -92,13 +92,11 @@ class Comparison:
             progress(index + 1, len(manifest.frames))
         rules = rules_of(manifest, self.floor)
         verdict = judge(rules, live.showing(), candidate.showing(), np.random.default_rng(SEED))
-        classes = (session.package.manifest.classes for session in (self.live, self.candidate))
-        return covered(verdict, manifest.labels, *classes, self.floor.classes)
+        known, later = (session.package.manifest.classes for session in (self.live, self.candidate))
+        return covered(verdict, manifest.labels, known, later, self.floor.classes)
 
 
-def load_comparison(
-    live: Path, candidate: Path, evaluation: Path, floor: GateFloor | None = None
-) -> Comparison:
+def load_comparison(live: Path, candidate: Path, evaluation: Path, floor: GateFloor | None = None) -> Comparison:
     """Every byte checked, both models' golden vectors hold. Raises Unjudgeable.
 
     Without a `floor`, the default one. One thread each: what is compared is what a frame costs, not how it is spread.

@@ -36,7 +36,7 @@ class GateFloor(BaseModel):
     match_iou_at_least: float = Field(
         default=0.5, ge=0.1, le=0.95, description="How much a detection must overlap an object to have found it."
     )
-    cpu_ratio_at_most: float = Field(default=2.5, ge=1, le=10, description="CPU time of the live model's, a frame.")
+    cpu_ratio_at_most: float = Field(default=2.5, gt=0, le=10, description="CPU time of the live model's, a frame.")
     memory_ratio_at_most: float = Field(
         default=1.5, ge=1, le=10, description="Memory of the live model's worker at its peak."
     )

@@ -62,8 +62,8 @@ class StateComparison:
                 spent[party].append(clock() - began_ns)
                 answers[party].append(int(logits.argmax()))
             progress(index + 1, len(self.crops.pictures))
-        told = (_told(self.crops, answers[party], spent[party]) for party, _ in parties)
-        return judge_told(self.crops, *told, self.floor)
+        live, candidate = (_told(self.crops, answers[party], spent[party]) for party, _ in parties)
+        return judge_told(self.crops, live, candidate, self.floor)
 
 
 def judge_states(live: Path, candidate: Path, crops: Path, floor: GateFloor | None = None) -> Verdict:
@@ -71,9 +71,7 @@ def judge_states(live: Path, candidate: Path, crops: Path, floor: GateFloor | No
     return load_state_comparison(live, candidate, crops, floor).run(cpu_ns, lambda done, of: None)
 
 
-def load_state_comparison(
-    live: Path, candidate: Path, crops: Path, floor: GateFloor | None = None
-) -> StateComparison:
+def load_state_comparison(live: Path, candidate: Path, crops: Path, floor: GateFloor | None = None) -> StateComparison:
     """Every byte checked, both models' golden vectors hold, and all three speak of the same classes. Without a `floor`,
     the default one. Raises Unjudgeable."""
     with blaming(Party.EVALUATION):

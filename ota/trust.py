@@ -35,6 +35,7 @@ from tuf.ngclient import FetcherInterface, Updater
 
 from ecu.clock import SECOND_NS, Clock
 from ecu.disk import Disk, DiskError, DiskFault, DiskFull, replace_file
+from ota.apart import shared_key
 from ota.errors import Attack, FetchError, NotThere, OtaError, TrustError
 from ota.floors import Floors
 from ota.kinds import Kind
@@ -154,6 +155,8 @@ class Trust:
             )
         if directed.delegations is not None:
             raise TrustError(Attack.MALFORMED, "the director's targets delegate, which a director's never do")
+        if shared := shared_key(_public_keys(image.targets)):
+            raise TrustError(Attack.WRONG_SIGNER, f"in the image repository {shared}")
         offers = [self._offer(target, image) for _, target in sorted(directed.targets.items())]
         kinds = [offer.kind for offer in offers]
         if len(set(kinds)) != len(kinds):
@@ -209,6 +212,17 @@ class Trust:
             return self._disk.read(_CACHE) if self._disk.exists(_CACHE) else b""
         except DiskFault:
             return b""
+
+
+def _public_keys(targets: Targets) -> dict[str, frozenset[str]]:
+    """Of each kind. A key is known by what it is, not by the id that whoever lists it gives it."""
+    delegations = targets.delegations
+    roles = (delegations.roles or {}) if delegations is not None else {}
+    keys = delegations.keys if delegations is not None else {}
+    return {
+        name: frozenset(str(keys[key].keyval.get("public", "")).strip() for key in role.keyids)
+        for name, role in roles.items()
+    }
 
 
 class _Custom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

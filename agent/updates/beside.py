@@ -12,7 +12,9 @@ from agent.perception import MAX_DEATHS, Agreement, Perception, Role, TrialOver
 from agent.updates.conduct import TICK_NS, Attempt, Ground, NoWayBack
 from agent.updates.doubts import UNHEARD, DoubtHeard, Doubts
 from agent.updates.judge import Judge, Opinion
+from agent.updates.memory import judge_memory
 from ecu.disk import DiskError
+from ota.facts import Budgets
 from ota.kinds import Kind
 from ota.machine import Effect, Event, State
 from ota.slots import SlotDamaged
@@ -155,16 +157,25 @@ class Beside:
         """The judge's opinion, once the candidate has also seen enough of this vehicle's own road."""
         try:
             evaluation = await ground.do(ground.evaluation, kind)
+            budgets = await ground.do(ground.budgets, kind)
         except (SlotDamaged, DiskError) as damage:
-            opinion = Opinion(Event.UNDECIDED, f"there is nothing to judge it by: {damage}")
+            opinion, budgets = Opinion(Event.UNDECIDED, f"there is nothing to judge it by: {damage}"), Budgets()
         else:
-            opinion = await self._judge.judge(ground.live_package(kind), candidate, evaluation)
+            live = ground.live_package(kind)
+            opinion = await self._judge.judge(live, candidate, evaluation, budgets.cpu_relative)
         while (trial := self._perception.status().trial) is None or trial.looked_at < ground.rules.shadow_frames:
             await ground.clock.sleep_until(ground.clock.boot_ns() + TICK_NS // 10)
         words = f"{opinion.words}; {trial.looked_at} frames beside the live one, agreement {trial.agreement.f1:.2f}"
-        if opinion.event is Event.PASSED and trial.deaths:
-            opinion, words = Opinion(Event.UNDECIDED, words), f"{words}; {_not_kept(trial.deaths)}"
-        watched.tell(opinion.event, words)
+        watched.tell(*self._also_found(ground, opinion.event, words, trial.deaths, budgets))
+
+    def _also_found(self, ground: Ground, event: Event, words: str, deaths: int, budgets: Budgets) -> tuple[Event, str]:
+        """What its worker showed here, once the judge let it pass."""
+        if event is not Event.PASSED:
+            return event, words
+        if deaths:
+            return Event.UNDECIDED, f"{words}; {_not_kept(deaths)}"
+        judged = judge_memory(*self._perception.peak_memory(), ground.rules.memory_ratio_at_most, budgets.memory_bytes)
+        return judged.event, f"{words}; {judged.words}"
 
 
 def _not_kept(deaths: int) -> str:

@@ -81,6 +81,6 @@ def is_low(whole: Agreement, rules: DoubtRules) -> bool:
 
 def in_words(whole: Agreement) -> str:
     return (
-        f"agreement {whole.f1:.2f} over {whole.frames} frames: {whole.both} objects seen by both, {whole.first_alone} by "
-        f"the live model alone, {whole.second_alone} by the candidate alone"
+        f"agreement {whole.f1:.2f} over {whole.frames} frames: {whole.both} objects seen by both, "
+        f"{whole.first_alone} by the live model alone, {whole.second_alone} by the candidate alone"
     )

@@ -24,7 +24,9 @@ from agent.updates.doubts import UNHEARD, DoubtHeard
 from agent.updates.judge import Judge
 from ecu.clock import Clock
 from ecu.disk import DiskError, DiskFault, state_folder
+from ota.apart import JUDGES
 from ota.errors import DoesNotFit, FetchError, HeldBack, NoRoomForUpdate, OtaError, TrustError
+from ota.facts import Budgets
 from ota.fitness import Host
 from ota.kinds import Kind
 from ota.landing import Progress
@@ -40,7 +42,6 @@ MOST_DOUBLINGS: Final = 4
 """Of the pause between two looks, while each fetches what is then refused or has no room: somebody pays for it."""
 SMALL: Final = (Kind.CAMPAIGN,)
 """Kinds that wait for no other network, and for no trial: one may take a danger away."""
-_JUDGED_BY: Final = {Kind.MODEL: Kind.EVALUATION, Kind.STATE: Kind.CROPS}
 
 log = structlog.get_logger()
 
@@ -218,7 +219,7 @@ class UpdateSide:
         missing: set[Kind] = set()
         for offer in offers:
             is_run = WAYS[offer.kind] is Way.AT_ONCE or offer.kind in self._conductors
-            if not is_run or _JUDGED_BY.get(offer.kind) in missing:
+            if not is_run or JUDGES.get(offer.kind) in missing:
                 continue
             try:
                 await self._install(offer)
@@ -334,9 +335,16 @@ class UpdateSide:
         return self._folder / self._updates.slots(kind).path(trial)
 
     def evaluation(self, kind: Kind) -> Path | None:
-        slots = self._updates.slots(_JUDGED_BY[kind])
+        slots = self._updates.slots(JUDGES[kind])
         slots.demand_bootable(slots.record.good)
-        return self._released(_JUDGED_BY[kind], slots.record.good)
+        if older := self._updates.below_kept(JUDGES[kind]):
+            raise SlotDamaged(older)
+        return self._released(JUDGES[kind], slots.record.good)
+
+    def budgets(self, kind: Kind) -> Budgets:
+        trial = self.record(kind).trial
+        manifest = self._updates.slots(kind).manifest(trial) if trial is not None else None
+        return manifest.budgets if manifest is not None else Budgets()
 
     # --- inside -----------------------------------------------------------------------------------
 

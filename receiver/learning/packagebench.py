@@ -44,8 +44,8 @@ class PackageBench:
 
     def judge(self, live: Path, candidate: dict[str, bytes], crops: Path) -> Judgement:
         from inference.build.packing import write_package
-        from inference.errors import PackageRefused, Party, Unjudgeable
         from inference.crops import load_crops
+        from inference.errors import PackageRefused, Party, Unjudgeable
         from inference.floor import GateFloor
         from inference.statejudge import judge_states
 

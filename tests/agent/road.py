@@ -33,6 +33,7 @@ from ota.updates import Notice
 from tests.agent.puppets import PuppetWorker, Stage, WorkerAct, on_stage
 from tests.ota.fleet import CAR, HARDWARE, NOW_NS, Fleet
 
+MIB = 1 << 20
 RULES = TrialRules(poll_ns=3600 * SECOND_NS, shadow_frames=2, prove_frames=5, swap_within_s=0.2)
 
 
@@ -42,14 +43,18 @@ class Judge:
     def __init__(self) -> None:
         self.opinion: asyncio.Future[Opinion] = asyncio.get_running_loop().create_future()
         self.asked: list[tuple[Path, Path, Path | None]] = []
+        self.cpu_at_most: float | None = None
         self.is_asked = asyncio.Event()
         self.may_go = asyncio.Event()
         self.may_go.set()
         self.is_being_stopped = asyncio.Event()
         self.is_gone = asyncio.Event()
 
-    async def judge(self, live: Path, candidate: Path, evaluation: Path | None) -> Opinion:
+    async def judge(
+        self, live: Path, candidate: Path, evaluation: Path | None, cpu_at_most: float | None = None
+    ) -> Opinion:
         self.asked.append((live, candidate, evaluation))
+        self.cpu_at_most = cpu_at_most
         self.is_asked.set()
         try:
             return await asyncio.shield(self.opinion)
@@ -82,10 +87,14 @@ class Overheard:
     def __init__(self, perception: Perception) -> None:
         self._perception = perception
         self.watches: list[TrialWatch] = []
+        self.memory: tuple[int | None, int | None] = (MIB, MIB)
 
     def try_beside(self, package: Path, watch: TrialWatch, role: Role) -> None:
         self.watches.append(watch)
         self._perception.try_beside(package, watch, role)
+
+    def peak_memory(self) -> tuple[int | None, int | None]:
+        return self.memory
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._perception, name)

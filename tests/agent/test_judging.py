@@ -15,8 +15,8 @@ from agent.children import Child
 from agent.judging import ProcessJudge
 from agent.updates import Opinion
 from inference.errors import Party
-from inference.floor import GateFloor
 from inference.evaluation import DEFAULT_EVALUATION
+from inference.floor import GateFloor
 from inference.messages import FromJudge, JudgedModel, JudgeFault, JudgeProgress, JudgeVerdict
 from inference.package import find_package
 from inference.verdict import Outcome, SpeedVerdict, Verdict

@@ -1,7 +1,7 @@
 """Labelled sets and models drawn by chance, whose true quality is known: how often does the judge say what?
 
-What is found hangs together as on a road: an object is there in neighbouring frames, and one that is hard to see is hard
-for both models.
+What is found hangs together as on a road: an object is there in neighbouring frames, and one that is hard to see is
+hard for both models.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def outcomes(odds: Odds, lost: tuple[float, ...], margin: float, runs: int, seed
     return {outcome: count / runs for outcome, count in said.items()}
 
 
-def told_apart(rng: Rng, crops: int, right: float, hard: float, lost: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def told_apart(
+    rng: Rng, crops: int, right: float, hard: float, lost: float
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which of so many crops of one class two models tell right, the second so much less often."""
     spread = (1.0 - hard) / max(hard, 1e-9)
     chance = rng.beta(right * spread, (1 - right) * spread, crops) if hard else np.full(crops, right)

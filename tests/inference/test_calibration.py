@@ -1,6 +1,7 @@
 """How often the judge is wrong, of sets and models drawn by chance: the numbers of docs/quality-gate.md.
 
-An equal model that is denied is lost for ever; one that is worse and passes is on the road. Undecided costs a better set.
+An equal model that is denied is lost for ever; one that is worse and passes is on the road. Undecided costs a larger
+set.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def _verdict(crops: Crops, lost: tuple[float, float, float], hard: float, rng: R
     for label, less in enumerate(lost):
         of = crops.labels == label
         live[of], candidate[of] = told_apart(rng, int(of.sum()), 0.97, hard, less)
-    return judge_told(crops, *(told(right, crops.labels, 3) for right in (live, candidate)), FLOOR).outcome
+    before, after = (told(right, crops.labels, 3) for right in (live, candidate))
+    return judge_told(crops, before, after, FLOOR).outcome
 
 
 def test_of_states_an_equal_one_isnt_denied_and_one_ten_points_worse_doesnt_pass(crops: Crops) -> None:

@@ -35,10 +35,7 @@ from tests.inference.labelled import (
 )
 from tests.inference.tiny import Change, graph, write_package
 
-
-LAX = GateFloor(
-    classes=(), objects_at_least=10, margin_at_most=0.2, match_iou_at_least=0.1, cpu_ratio_at_most=10
-)
+LAX = GateFloor(classes=(), objects_at_least=10, margin_at_most=0.2, match_iou_at_least=0.1, cpu_ratio_at_most=10)
 """The set alone decides."""
 
 
