@@ -50,8 +50,8 @@ def fleet(founded: Fleet, tmp_path: Path) -> Fleet:
 async def test_a_candidate_that_takes_too_much_memory_isnt_kept(
     fleet: Fleet, tmp_path: Path, memory: tuple[int | None, int | None], budget: int | None, what: str
 ) -> None:
-    facts = {"budgets": Budgets(memory_bytes=budget)} if budget is not None else {}
-    fleet.assign(fleet.release("1.0", 1, **facts))
+    budgets = Budgets(memory_bytes=budget)
+    fleet.assign(fleet.release("1.0", 1, budgets=budgets))
     async with on_trial(tmp_path, fleet) as road:
         road.overheard.memory = memory
         await in_shadow(road)

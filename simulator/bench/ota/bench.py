@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from simulator.bench.metric import Metric
-from simulator.bench.ota import delta, install, resume
+from simulator.bench.ota import delta, install, resume, swap
 
 
 def run() -> list[Metric]:
-    return [*install.rows(), *delta.rows(), *resume.rows()]
+    return [*install.rows(), *delta.rows(), *resume.rows(), *swap.rows()]
