@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agent.perception import Agreement
+from agent.perception import MAX_DEATHS, Agreement
 from agent.updates import DoubtHeard, DoubtRules, Doubts
 from agent.updates.doubts import in_words
+from inference.messages import Look
 from ota.machine import Event
 from tests.agent.puppets import PuppetWorker
 from tests.agent.road import RULES, Road, denied, in_shadow, on_trial, taken_over
@@ -92,6 +94,21 @@ async def test_one_whose_last_death_comes_with_its_proof_is_denied_and_not_kept(
         assert denied(tmp_path, await road.until_noticed("rolled_back"))
 
 
+async def test_one_whose_workers_ended_three_times_is_denied_also_when_none_of_them_looked_at_a_frame(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    async with on_trial(tmp_path, fleet) as road:
+        await taken_over(road)
+        status = road.stage.perception.status()
+        assert status.trial is not None
+        trial = replace(status.trial, deaths=MAX_DEATHS)
+        vars(road.overheard)["status"] = lambda: replace(status, trial=trial)
+        await road.tick()
+        over = await road.until_noticed("rolled_back")
+        assert over.words == "its worker ended 3 times"
+        assert denied(tmp_path, over)
+
+
 async def test_a_candidate_that_sees_all_otherwise_raises_an_alarm_and_is_kept_all_the_same(
     fleet: Fleet, tmp_path: Path
 ) -> None:
@@ -100,14 +117,18 @@ async def test_a_candidate_that_sees_all_otherwise_raises_an_alarm_and_is_kept_a
     heard = DoubtHeard(alarms.append, pictures.append)
     async with on_trial(tmp_path, fleet, heard=heard) as road:
         await in_shadow(road)
-        (watch,) = road.overheard.watches
-        for count in range(1, 3 * DoubtRules().alarm_frames):
-            watch.compared(Agreement(1, 0, 1, 1), Agreement(count, 0, count, count))
+        for _ in range(3 * DoubtRules().alarm_frames):
+            road.stage.camera.captures()
+            for worker in road.stage.workers:
+                if worker.alive and worker.owes:
+                    worker.sees(objects=int(worker is road.stage.live))
+                    road.answered[worker.pid] = len(worker.heard_of(Look))
+        trial = road.stage.perception.status().trial
+        assert trial is not None
+        assert trial.agreement.f1 == 0.0
         assert len(alarms) == 1
-        assert alarms[0].startswith(
-            "model drive 1.0 (release 1): agreement 0.00 over 50 frames: 0 objects seen by both"
-        )
-        assert len(pictures) == 1 + (3 * 50 - 2) // DoubtRules().apart_frames
+        assert alarms[0].startswith("model drive 1.0 (release 1): agreement 0.00 over 5")
+        assert len(pictures) == 3 * DoubtRules().alarm_frames // DoubtRules().apart_frames
         road.judge.says(Event.PASSED)
         await road.tick()
         await road.until_noticed("switched")

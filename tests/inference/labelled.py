@@ -52,7 +52,12 @@ def jpeg(picture: NDArray[np.uint8], *options: int) -> bytes:
 
 
 def mute(model: ModelProto) -> None:
-    """Sees no car any more."""
+    """Sees no car any more, and a truck wherever there was one: one that saw nothing would have no golden vectors."""
+    for name in ("weights", "bias"):
+        constant = next(it for it in model.graph.initializer if it.name == name)
+        values = numpy_helper.to_array(constant).copy()
+        values[1] = values[0]
+        constant.CopyFrom(numpy_helper.from_array(values, name))
     _set_bias(model, -20.0)
 
 

@@ -204,6 +204,24 @@ def test_the_set_says_by_which_rules_it_judges(tmp_path: Path, live: Path) -> No
     assert car.live.found == 0
 
 
+def test_a_set_that_calls_any_overlap_found_is_held_to_the_vehicles_own(tmp_path: Path, live: Path) -> None:
+    def halve(manifest: Manifest) -> None:
+        manifest["match_iou"] = 0.1
+        for frame in manifest["frames"]:
+            for seen in frame["objects"]:
+                x1, y1, x2, y2 = seen["box"]
+                seen["box"] = [x1, y1, x2, (y1 + y2) / 2]
+
+    lax = write_evaluation(tmp_path / "set", halve)
+    strict = LAX.model_copy(update={"match_iou_at_least": 0.9})
+    found = []
+    for floor in (LAX, strict):
+        (car,) = load_comparison(live, live, lax, floor).run(cpu_ns, lambda done, of: None).classes
+        assert car.live is not None
+        found.append(car.live.found)
+    assert found[0] > found[1] == 0
+
+
 def test_ignoring_every_frame_excuses_false_detections_alone(tmp_path: Path, live: Path) -> None:
     def forget(manifest: Manifest) -> None:
         """Half of the objects are no longer labelled: who sees them sees falsely."""
