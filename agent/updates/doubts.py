@@ -13,11 +13,13 @@ from agent.perception import Agreement
 
 @dataclass(frozen=True, slots=True)
 class DoubtRules:
-    """Below `alarm_below` (F1 of one model's objects held against the other's) is told of, from `alarm_frames` compared
-    frames and `alarm_objects` objects on. A frame is worth a picture when its own agreement is `picture_below` or less:
-    at most `pictures` of them, `apart_frames` compared ones between two."""
+    """Told of is an agreement (F1 of one model's objects held against the other's) below `alarm_below`, or that the
+    candidate sees less than `keeps_below` of what the live one does, from `alarm_frames` compared frames and
+    `alarm_objects` objects on. A frame is worth a picture when its own agreement is `picture_below` or less: at most
+    `pictures` of them, `apart_frames` compared ones between two."""
 
-    alarm_below: float = 0.5
+    alarm_below: float = 0.3
+    keeps_below: float = 0.6
     alarm_frames: int = 50
     alarm_objects: int = 20
     picture_below: float = 0.5
@@ -56,7 +58,7 @@ class Doubts:
         """Of the newest frame that both have seen, and of all of them, that one included."""
         if not self._has_alarmed and is_low(whole, self._rules):
             self._has_alarmed = True
-            self._heard.alarm(f"{self._title}: {in_words(whole)}, below {self._rules.alarm_below:g}")
+            self._heard.alarm(f"{self._title}: {in_words(whole)}")
         if self._is_worth_a_picture(newest, whole.frames):
             self._pictures += 1
             self._last_picture = whole.frames
@@ -74,9 +76,12 @@ class Doubts:
 
 
 def is_low(whole: Agreement, rules: DoubtRules) -> bool:
-    """Whether the two agree less than they should, and that is known well enough."""
-    objects = whole.both + whole.first_alone + whole.second_alone
-    return whole.frames >= rules.alarm_frames and objects >= rules.alarm_objects and whole.f1 < rules.alarm_below
+    """Whether the two agree less than they should, and that is known well enough. A much better model sees much that
+    the live one doesn't, and nearly all that it does."""
+    lives = whole.both + whole.first_alone
+    if whole.frames < rules.alarm_frames or lives + whole.second_alone < rules.alarm_objects:
+        return False
+    return whole.f1 < rules.alarm_below or whole.both < rules.keeps_below * lives
 
 
 def in_words(whole: Agreement) -> str:

@@ -151,7 +151,7 @@ def told(frames: list[Agreement], rules: DoubtRules) -> tuple[list[str], list[st
 
 
 SAME, OTHER = Agreement(1, 2, 0, 0), Agreement(1, 0, 2, 1)
-RULED = DoubtRules(alarm_below=0.5, alarm_frames=10, alarm_objects=20, pictures=3, apart_frames=2)
+RULED = DoubtRules(alarm_below=0.5, keeps_below=0.5, alarm_frames=10, alarm_objects=20, pictures=3, apart_frames=2)
 
 
 def test_two_that_agree_are_told_of_to_nobody() -> None:
@@ -165,7 +165,10 @@ def test_two_that_agree_are_told_of_to_nobody() -> None:
         ([OTHER] * 10, 1),
         ([OTHER] * 100, 1),  # once
         ([Agreement(1, 0, 1, 0)] * 19, 0),  # too few objects
-        ([SAME] * 60 + [OTHER] * 60, 0),  # 2 * 120 of 240 + 180 objects: above half
+        ([SAME] * 60 + [OTHER] * 60, 0),  # 2 * 120 of 240 + 180 objects: above half, and half of what the first saw
+        ([Agreement(1, 2, 3, 0)] * 10, 1),  # 4 of 7 agreed, and 2 of 5 kept
+        ([Agreement(1, 2, 0, 3)] * 10, 0),  # as much more seen
+        ([Agreement(1, 2, 0, 5)] * 10, 1),  # too much more
     ],
 )
 def test_an_alarm_is_raised_once_by_enough_frames_and_objects(frames: list[Agreement], alarms: int) -> None:

@@ -48,14 +48,14 @@ def test_of_a_thousand_equal_models_at_most_five_are_denied(odds: Odds) -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("odds", [ROAD, HARDER, LARGE, LASTING])
-def test_of_a_thousand_that_lose_ten_points_in_one_class_at_most_five_pass(odds: Odds) -> None:
-    assert outcomes(odds, (0.0, TEN_POINTS), MARGIN, 1000)[PASSED] <= 0.005
+def test_of_a_thousand_that_lose_ten_points_in_one_class_at_most_ten_pass(odds: Odds) -> None:
+    assert outcomes(odds, (0.0, TEN_POINTS), MARGIN, 1000)[PASSED] <= 0.01
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("odds", "most"), [(ROAD, 0.06), (HARDER, 0.06), (LARGE, 0.06), (LASTING, 0.12)])
+@pytest.mark.parametrize(("odds", "most"), [(ROAD, 0.06), (HARDER, 0.06), (LARGE, 0.06), (LASTING, 0.2)])
 def test_one_worse_by_the_margin_seldom_passes(odds: Odds, most: float) -> None:
-    """2.5 % are promised; of some two hundred objects that hang together it is more, as the page says."""
+    """2.5 % are promised. Where whole objects are lost it is more, as the page says: they outlast a block."""
     assert outcomes(odds, (AT_THE_MARGIN,), MARGIN, 1000)[PASSED] <= most
 
 
