@@ -31,7 +31,13 @@ class GateFloor(BaseModel):
     )
     objects_at_least: int = Field(default=30, ge=10, description="Labelled examples of a class, or nothing is decided.")
     margin_at_most: float = Field(
-        default=0.05, gt=0, le=0.2, description="What is called not worse, of F1 or of the share that is told right."
+        default=0.05, gt=0, le=0.2, description="How much less F1 in a class is still called not worse."
+    )
+    state_margin_at_most: float = Field(
+        default=0.08,
+        gt=0,
+        le=0.2,
+        description="What part of a state's crops may be told wrong more and be called not worse.",
     )
     match_iou_at_least: float = Field(
         default=0.5, ge=0.1, le=0.95, description="How much a detection must overlap an object to have found it."

@@ -129,7 +129,8 @@ def _class(
 def _class_words(
     words: str, excused: bool, count: int, difference: Difference, floor: GateFloor
 ) -> tuple[Outcome, str]:
-    margin, needed = floor.margin_at_most, max(floor.objects_at_least, objects_for(floor.margin_at_most))
+    margin = floor.state_margin_at_most
+    needed = max(floor.objects_at_least, objects_for(margin))
     if difference.high < -margin:
         return Outcome.FAILED, f"{words}: worse by more than {margin:g}"
     if count < needed:

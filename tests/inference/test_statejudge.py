@@ -69,8 +69,27 @@ def test_one_that_is_a_little_worse_everywhere_is_undecided_though_no_class_fail
     right = but(crops, 0, 3) & but(crops, 2, 1) & but(crops, 1, 1)
     verdict = judge_told(crops, told(crops, but(crops, 0, 0)), told(crops, right), EXCUSED)
     assert verdict.outcome is Outcome.UNDECIDED
-    assert [one.outcome for one in verdict.classes] == [Outcome.PASSED, Outcome.PASSED, Outcome.UNDECIDED]
+    assert [one.outcome for one in verdict.classes] == [Outcome.PASSED] * 3
     assert "it may be worse by more than 0.02" in verdict.words
+
+
+@pytest.mark.parametrize(
+    ("wrong", "outcome"), [(0, Outcome.PASSED), (3, Outcome.PASSED), (9, Outcome.UNDECIDED), (25, Outcome.FAILED)]
+)
+def test_each_class_is_judged_by_its_own_margin(crops: Crops, wrong: int, outcome: Outcome) -> None:
+    verdict = judge_told(crops, told(crops, but(crops, 2, 0)), told(crops, but(crops, 2, wrong)), EXCUSED)
+    assert [one.outcome for one in verdict.classes] == [Outcome.PASSED, Outcome.PASSED, outcome]
+
+
+def test_a_class_that_nobody_excuses_and_that_has_too_few_crops_decides_nothing(crops: Crops) -> None:
+    right = but(crops, 1, 0)
+    verdict = judge_told(crops, told(crops, right), told(crops, right), FLOOR)
+    assert verdict.outcome is Outcome.UNDECIDED
+    assert [one.outcome for one in verdict.classes] == [Outcome.PASSED, Outcome.UNDECIDED, Outcome.PASSED]
+    assert "of 9, difference -0.299 to +0.299: 38 are needed" in verdict.words
+    # Too few to show that it isn't worse can still show that it is.
+    verdict = judge_told(crops, told(crops, right), told(crops, but(crops, 1, 9)), EXCUSED)
+    assert verdict.classes[1].outcome is Outcome.FAILED
 
 
 def test_one_that_is_surely_worse_over_all_crops_fails_by_that_too(crops: Crops) -> None:
