@@ -276,7 +276,7 @@ class Parts:
             cloud.until_releases_let,
             others,
             running or Slot.FACTORY,
-            doubt_heard=DoubtHeard(partial(self._hears.on_health, "models_disagree"), self._disputed),
+            doubt_heard=self.doubt_heard(),
         )
         if why := updates.below_bootable():
             raise UpdatesOnly(why)
@@ -404,6 +404,10 @@ class Parts:
     def _pictured(self, picture: RedactedPicture) -> None:
         assert self.gallery is not None
         self.gallery.take(picture)
+
+    def doubt_heard(self) -> DoubtHeard:
+        """Who is told where a model under trial and the live one disagree."""
+        return DoubtHeard(partial(self._hears.on_health, "models_disagree"), self._disputed)
 
     def _disputed(self, reason: str) -> None:
         """A frame of which the model under trial says something else than the live one."""
