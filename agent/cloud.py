@@ -13,6 +13,7 @@ from cryptography import x509
 
 from agent import gnsstime
 from agent.anchors import ClockAnchors
+from agent.checkpoints import Contradicted, checkpoint
 from agent.config import LinkSection
 from agent.links import Trust, ends_at_receiver, open_link
 from agent.objectlink import HttpsObjectLink
@@ -42,6 +43,8 @@ from telemetry.uplink.uplink import Hooks, Uplink
 
 RENEWAL_LOOK_NS: Final = 60 * SECOND_NS
 RENEWAL_AGAIN_NS: Final = 3600 * SECOND_NS
+CHECKPOINT_AFTER_NS: Final = 300 * SECOND_NS
+CHECKPOINT_EVERY_NS: Final = 3600 * SECOND_NS
 DAYBOOK_NAME: Final = "network"
 REPORT_LOOK_NS: Final = SECOND_NS
 REPORT_EVERY_NS: Final = 60 * SECOND_NS
@@ -106,6 +109,7 @@ class CloudSide:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._uplink.run())
             group.create_task(self._keep_certificate())
+            group.create_task(self._keep_checkpoints())
             group.create_task(self._meter.watch(self._nudge))
             if self._report is not None:
                 group.create_task(self._tell_status(self._report))
@@ -271,6 +275,20 @@ class CloudSide:
                 # Who is only out of reach is asked again soon: the next drive may be short.
                 pause_ns = RENEWAL_LOOK_NS if isinstance(failure, Unreachable) else RENEWAL_AGAIN_NS
             await self._clock.sleep_until(self._clock.boot_ns() + pause_ns)
+
+    async def _keep_checkpoints(self) -> None:
+        """A few minutes after the start, and once an hour, each side signs where the other's audit stands."""
+        pause_ns = CHECKPOINT_AFTER_NS
+        while True:
+            await self._clock.sleep_until(self._clock.boot_ns() + pause_ns)
+            pause_ns = CHECKPOINT_EVERY_NS
+            if self._uplink.status().state is not UplinkState.CONNECTED:
+                continue
+            trust = self._trust
+            try:
+                await self._asked(checkpoint, trust.paired, trust.keys, trust.wall, trust.disk)
+            except (LinkError, PairingRefused, KeyStoreError, DiskError, Contradicted) as failure:
+                log.warning("audit_not_countersigned", reason=str(failure))
 
     def _due(self) -> Renewal:
         """By the link's word where the receiver is its peer: a broker that doesn't let a vehicle in knows nothing of

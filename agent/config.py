@@ -109,6 +109,9 @@ class PicturesSection(Section):
 class UpdatesSection(Section):
     enabled: bool = Field(default=True, description="Look for signed releases at the receiver.")
     poll_s: float = Field(default=3600.0, gt=0, le=86_400, description="Longest time between two looks, seconds.")
+    media: str = Field(
+        default="", description="Folder where sticks with updates are mounted, like /media; empty: none."
+    )
     hardware: str = Field(default="", description="What a release must be made for; empty: this processor's kind.")
     shadow_frames: int = Field(default=100, ge=1, description="Frames a candidate sees beside the live model.")
     prove_frames: int = Field(default=500, ge=1, description="Frames it sees while live before it is kept.")

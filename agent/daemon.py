@@ -212,6 +212,7 @@ class Daemon:
             digest=release.digest if release is not None else "",
             attack=notice.attack or "",
             words=notice.words,
+            manifest=notice.manifest,
         )
         log.info("update", what=report.what, title=report.title, words=report.words)
         self.keep(self._parts.pipeline.on_update(self._parts.clock.boot_ns(), report))

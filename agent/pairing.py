@@ -15,13 +15,15 @@ from typing import Any, Final, TypeVar
 import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ecu.checkpoints import is_signed_by, message
 from ecu.clock import Clock
 from ecu.disk import Disk, replace_file
 from ecu.errors import OutriderError, UsageFault
 from ecu.keys import KeyStore
+from telemetry.links.checkpoints import CHECKPOINT_PATH, CheckpointAnswer, CheckpointRequest
 from telemetry.links.link import Throttled, Unreachable, Untrusted
 from telemetry.links.pairing import (
     MAX_MESSAGE_BYTES,
@@ -148,6 +150,22 @@ def prove(paired: Paired, keys: KeyStore, clock: Clock, timeout_s: float = TIMEO
     _Https(paired, tls_context(paired, keys), clock, timeout_s).ask("GET", WELCOME_PATH, Welcome)
 
 
+def countersign(
+    paired: Paired, keys: KeyStore, clock: Clock, asked: CheckpointRequest, timeout_s: float = TIMEOUT_S
+) -> CheckpointAnswer:
+    """Heads of both audits, exchanged. Raises Untrusted where the answer isn't the receiver's about this vehicle's
+    head, and else as `prove` does."""
+    line = _Https(paired, tls_context(paired, keys), clock, timeout_s)
+    answer = line.ask("POST", CHECKPOINT_PATH, CheckpointAnswer, asked)
+    key = x509.load_pem_x509_certificate(paired.ca.encode()).public_key()
+    public = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    signed = message(paired.vehicle, asked.head, answer.receiver)
+    about_us = (answer.vehicle, answer.head) == (paired.vehicle, asked.head)
+    if not about_us or not is_signed_by(public, signed, _hex(answer.signature)):
+        raise Untrusted(f"{paired.host} hasn't signed for this vehicle's audit. Don't keep it.")
+    return answer
+
+
 def fetch_time(paired: Paired | PairingFile, clock: Clock, timeout_s: float = TIMEOUT_S) -> SignedTime:
     """The receiver's wall clock, signed for a nonce of ours by the pinned authority.
 
@@ -168,6 +186,14 @@ def tls_context(paired: Paired, keys: KeyStore) -> ssl.SSLContext:
     context = pinned_context(paired.ca)
     keys.load_identity(context)
     return context
+
+
+def _hex(text: str) -> bytes:
+    """Nothing where it is none."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""
 
 
 class _Https:

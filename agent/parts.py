@@ -276,6 +276,8 @@ class Parts:
             cloud.until_releases_let,
             others,
             running or Slot.FACTORY,
+            media=Path(settings.media) if settings.media else None,
+            signer=self._keys,
             doubt_heard=self.doubt_heard(),
         )
         if why := updates.below_bootable():

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 
 from agent.rescue import VARIABLE, Rescue, UpdatesOnly, is_runtime_armed, settings_in
+from ecu.clock import OffsetClock, SystemClock
 from ecu.errors import EXIT_AGAIN, EXIT_ENVIRONMENT, OutriderError
 from ecu.logs import log_to_standard_error
 from ecu.ownership import check
@@ -56,7 +57,7 @@ def _go_first() -> None:
 def rescue(state: Path, config: Path | None, why: str) -> int:
     """The exit code: until SIGTERM or SIGINT, or until there is a release to be tried. Raises OutriderError."""
     log_to_standard_error()
-    mode = Rescue(state, settings_in(config), why, os.environ, is_runtime_armed)
+    mode = Rescue(state, settings_in(config), why, os.environ, is_runtime_armed, OffsetClock(SystemClock()))
     return EXIT_AGAIN if asyncio.run(_rescued(mode)) else 0
 
 

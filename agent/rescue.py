@@ -38,7 +38,7 @@ from agent.pairing import (
 )
 from agent.renewal import TIME_FLOOR_WALL_NS, Renewal, due
 from agent.updatesource import ReceiverSource
-from ecu.clock import OffsetClock, SystemClock
+from ecu.clock import OffsetClock
 from ecu.disk import DiskError, state_folder
 from ecu.errors import OutriderError, shown
 from ecu.keys import FileKeyStore, KeyStoreError
@@ -106,7 +106,8 @@ def settings_in(config: Path | None) -> Settings:
 
 
 class Rescue:
-    """`state` is made when missing; `is_armed` says of updates that a start would try a release."""
+    """`state` is made when missing; `is_armed` says of updates that a start would try a release; `wall` is corrected
+    where the receiver's signed time says otherwise."""
 
     def __init__(
         self,
@@ -115,6 +116,7 @@ class Rescue:
         why: str,
         environment: Mapping[str, str],
         is_armed: Callable[[Updates], bool],
+        wall: OffsetClock,
     ) -> None:
         self._why = shown(why)
         self._settings = settings
@@ -125,7 +127,7 @@ class Rescue:
         self._disk = state_folder(state)
         self._folder = state / UPDATES_FOLDER
         self._keys = FileKeyStore.open(state / KEYS_FOLDER)
-        self._wall = OffsetClock(SystemClock())
+        self._wall = wall
         self._api = LocalApi(state / SOCKET_NAME, self.status)
         self._paired: Paired | None = None
         self._updates: Updates | None = None
@@ -223,6 +225,8 @@ class Rescue:
         for kind, (_, step) in updates.begin(self._running or Slot.FACTORY).items():
             if kind in _SEEN_KINDS and step is not None and step.state not in RESTS:
                 updates.handle(kind, Event.CANCELLED, "rescue mode has no frames to try it on")
+        if self._running is not None:
+            updates.keep_running(f"slot {self._running} runs, since what was good can't: {self._why}")
         self._arm(updates)
         updates.audit().note("rescue_mode", self._why)
         return updates
@@ -246,7 +250,7 @@ class Rescue:
         try:
             return updates.check(source)
         except FetchError as away:
-            if not isinstance(away.__cause__, ClockUntrusted):
+            if not _is_clock_wrong(away):
                 raise
             self._set_clock()
             return updates.check(source)
@@ -290,6 +294,13 @@ class Rescue:
     def _told(self, trouble: Exception) -> None:
         log.warning("rescue_hindered", reason=str(trouble))
         self._trouble = self._trouble or str(trouble)
+
+
+def _is_clock_wrong(error: BaseException | None) -> bool:
+    """Whether that is why, however many layers handed it on."""
+    return error is not None and (
+        isinstance(error, ClockUntrusted) or _is_clock_wrong(error.__cause__ or error.__context__)
+    )
 
 
 def _tell(notice: Notice) -> None:

@@ -52,6 +52,10 @@ class Disk(Protocol):
 
     def exists(self, path: str) -> bool: ...
 
+    def is_folder(self, path: str) -> bool:
+        """False also where nothing is."""
+        ...
+
     def names(self, folder: str) -> list[str]:
         """Sorted names of the files and folders in `folder`."""
         ...
@@ -143,6 +147,10 @@ class RealDisk:
     def exists(self, path: str) -> bool:
         with explained("look at", self._at(path)):
             return self._at(path).exists()
+
+    def is_folder(self, path: str) -> bool:
+        with explained("look at", self._at(path)):
+            return self._at(path).is_dir() and not self._at(path).is_symlink()
 
     def names(self, folder: str) -> list[str]:
         with explained("list", self._at(folder)):
@@ -256,6 +264,9 @@ class FolderDisk:
     def exists(self, path: str) -> bool:
         return self._disk.exists(self._in(path))
 
+    def is_folder(self, path: str) -> bool:
+        return self._disk.is_folder(self._in(path))
+
     def names(self, folder: str) -> list[str]:
         return self._disk.names(self._in(folder))
 
@@ -302,7 +313,7 @@ class WatchedDisk:
     def __init__(self, disk: Disk) -> None:
         self.names_doubtful = False
         self._disk = disk
-        self.exists, self.names, self.size = disk.exists, disk.names, disk.size
+        self.exists, self.is_folder, self.names, self.size = disk.exists, disk.is_folder, disk.names, disk.size
         self.read, self.read_at = disk.read, disk.read_at
         self.make_folder, self.create, self.write_at = disk.make_folder, disk.create, disk.write_at
         self.truncate, self.sync, self.rename, self.remove = disk.truncate, disk.sync, disk.rename, disk.remove
@@ -326,6 +337,13 @@ def state_folder(path: Path) -> RealDisk:
             f"{path} can't be a state folder: something there isn't one. Choose another --state, or move it."
         ) from error
     return disk
+
+
+def scratch_root() -> Path | None:
+    """Where small files that nobody keeps wear no flash and cost the least: in memory, where the computer has a folder
+    there; None for its temporary folder."""
+    in_memory = Path("/dev/shm")
+    return in_memory if os.access(in_memory, os.W_OK | os.X_OK) else None
 
 
 def replace_file(disk: Disk, path: str, data: bytes) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import typer
 
 from ota.desk.checking import verify
+from ota.desk.deltas import delta
 from ota.desk.keys import init, keygen
-from ota.desk.publishing import publish
+from ota.desk.publishing import export, publish
 from ota.desk.releases import add, inspect
 from ota.desk.signing import rotate, sign
 
@@ -16,5 +17,5 @@ app = typer.Typer(
     add_completion=False,
 )
 
-for verb in (keygen, init, add, sign, publish, rotate, inspect, verify):
+for verb in (keygen, init, add, sign, publish, rotate, inspect, verify, delta, export):
     app.command()(verb)

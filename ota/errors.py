@@ -4,6 +4,7 @@ OtaError
 ├── TrustError        an attack, or what can't be told from one: never retry these bytes; `attack` names its class
 ├── DoesNotFit        signed and right, and not for what this vehicle runs now: look again when that has changed
 ├── FetchError        the network let us down, or the far side has no such file: retry with backoff
+│   ├── SlowRetrieval it trickles: tell it, too
 │   └── HeldBack      nothing is wrong: it waits for another network, or another day
 ├── NoRoomForUpdate   the disk can't hold it
 └── RepositoryFault   at the signing desk: a key, a name or a folder that can't be used
@@ -11,10 +12,11 @@ OtaError
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Final
 
 from ecu.errors import EnvironmentFault, OutriderError, UsageFault, shown
+from ota.attacks import Attack as Attack
+from ota.attacks import Flaw as Flaw
 
 MOST_WORDS: Final = 400
 """Characters of words that others had a hand in: they go into records of a fixed size, and onto screens."""
@@ -24,28 +26,14 @@ class OtaError(OutriderError):
     """Anything an update can go wrong with. Bugs aren't OtaErrors."""
 
 
-class Attack(StrEnum):
-    """Attack classes by their names in the TUF specification (section 1.5.2) and the Uptane standard (section 4.3)."""
-
-    ROLLBACK = "rollback"
-    FREEZE = "freeze"
-    WRONG_VEHICLE = "wrong-vehicle"
-    WRONG_HARDWARE = "wrong-hardware"
-    WRONG_SIGNER = "wrong-signer"
-    MIX_AND_MATCH = "mix-and-match"
-    TAMPERED = "tampered"
-    ARBITRARY_SOFTWARE = "arbitrary-software"
-    ENDLESS_DATA = "endless-data"
-    MALFORMED = "malformed"
-
-
 class TrustError(OtaError):
     """These bytes are not what the fleet owner signed for this vehicle. `detail` may quote them: what it tells is
-    printable, and up to 400 characters."""
+    printable, and up to 400 characters. `flaw` is the exact defect, where the check can tell."""
 
-    def __init__(self, attack: Attack, detail: str) -> None:
-        super().__init__(f"{attack}: {shown(detail)}"[:MOST_WORDS])
-        self.attack = attack
+    def __init__(self, what: Flaw | Attack, detail: str) -> None:
+        self.flaw = what if isinstance(what, Flaw) else None
+        self.attack = what.attack if isinstance(what, Flaw) else what
+        super().__init__(f"{self.attack}: {shown(detail)}"[:MOST_WORDS])
 
 
 class DoesNotFit(OtaError):
@@ -62,6 +50,16 @@ class FetchError(OtaError, EnvironmentFault):
 
 class NotThere(FetchError):
     """The source has no such file."""
+
+
+class SlowRetrieval(FetchError):
+    """The source trickles. A bad network looks the same, so it is tried again; and it is told, since an attacker's
+    looks the same, too."""
+
+    def __init__(self, flaw: Flaw, detail: str) -> None:
+        self.flaw = flaw
+        self.attack = flaw.attack
+        super().__init__(f"{self.attack}: {shown(detail)}"[:MOST_WORDS])
 
 
 class HeldBack(FetchError):

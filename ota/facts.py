@@ -19,7 +19,9 @@ from ota.ranges import MOST_CHARACTERS, RANGE_PATTERN
 MOST_RELEASE: Final = 1 << 53
 MOST_BYTES: Final = 1 << 40
 
-FileName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}$")]
+_PART: Final = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
+FileName = Annotated[str, StringConstraints(pattern=rf"^{_PART}(/{_PART}){{0,15}}$", max_length=200)]
+"""Relative, with no step that a file system could take for another place, and none hidden."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,47}$")]
 Hardware = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,47}$")]

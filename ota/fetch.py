@@ -16,7 +16,7 @@ from typing import Final
 
 from ecu.disk import DiskFault, DiskFull
 from ota.deltafetch import Breaks, DeltaFetch, Old
-from ota.errors import Attack, FetchError, NoRoomForUpdate, TrustError
+from ota.errors import FetchError, Flaw, NoRoomForUpdate, TrustError
 from ota.landing import InTurn, Landing, Progress, Watch
 from ota.layout import file_path, target_path
 from ota.manifest import (
@@ -41,22 +41,22 @@ def fetch_manifest(source: Source, offer: Offer) -> bytes:
     """The offer's manifest, verified against what both repositories signed. Raises TrustError, FetchError."""
     if offer.length > MAX_MANIFEST_BYTES:
         raise TrustError(
-            Attack.ENDLESS_DATA, f"{offer.target} has {offer.length} bytes, more than {MAX_MANIFEST_BYTES}"
+            Flaw.ENDLESS_MANIFEST, f"{offer.target} has {offer.length} bytes, more than {MAX_MANIFEST_BYTES}"
         )
     data = b"".join(source.read(target_path(offer.target, offer.sha256), 0, offer.length))
     if len(data) < offer.length:
         raise FetchError(f"{offer.target} ended after {len(data)} of {offer.length} bytes. It is tried again.")
     if hashlib.sha256(data).hexdigest() != offer.sha256:
-        raise TrustError(Attack.TAMPERED, f"{offer.target} isn't what was signed")
+        raise TrustError(Flaw.CHANGED_MANIFEST, f"{offer.target} isn't what was signed")
     manifest = decode_manifest(data)
     if (manifest.target, manifest.release) != (offer.target, offer.release):
         raise TrustError(
-            Attack.MIX_AND_MATCH,
+            Flaw.OTHER_RELEASES_MANIFEST,
             f"{offer.target} release {offer.release} has the manifest of {manifest.target} release {manifest.release}",
         )
     if manifest.hardware != offer.hardware:
         raise TrustError(
-            Attack.MIX_AND_MATCH,
+            Flaw.OTHER_HARDWARES_MANIFEST,
             f"{offer.target} was signed for {', '.join(offer.hardware)}, its manifest is for "
             f"{', '.join(manifest.hardware)}",
         )
@@ -150,7 +150,7 @@ def seal_bundle(manifest_bytes: bytes, slots: Slots, slot: Slot) -> Installed:
         manifest = decode_manifest(manifest_bytes)
         if all(slots.has_block(slot, *block) for block in manifest.blocks()):
             raise TrustError(
-                Attack.MALFORMED, f"the blocks of {manifest.title} are right and don't make its files"
+                Flaw.BLOCKS_OF_ANOTHER_FILE, f"the blocks of {manifest.title} are right and don't make its files"
             ) from damage
         raise
 
@@ -164,7 +164,7 @@ def check_bundle(source: Source, manifest: BundleManifest, watch: Callable[[int]
             whole.update(data)
             watch(len(data))
         if whole.hexdigest() != entry.sha256:
-            raise TrustError(Attack.MALFORMED, f"the blocks of {entry.path} are right and make another file")
+            raise TrustError(Flaw.BLOCKS_OF_ANOTHER_FILE, f"the blocks of {entry.path} are right and make another file")
 
 
 def _runs(missing: Sequence[Block]) -> Iterator[tuple[FileEntry, int, int]]:
@@ -183,14 +183,14 @@ def _blocks(source: Source, entry: FileEntry, first: int, count: int) -> Iterato
         waiting.append(part)
         have += len(part)
         if have > _MOST_WAITING:
-            raise TrustError(Attack.ENDLESS_DATA, f"{entry.path} goes on beyond what was asked for")
+            raise TrustError(Flaw.ENDLESS_FILE, f"{entry.path} goes on beyond what was asked for")
         while index < first + count and have >= entry.block_bytes(index):
             size = entry.block_bytes(index)
             came = b"".join(waiting)
             block, rest = (came, b"") if have == size else (came[:size], came[size:])
             waiting, have = [rest], len(rest)
             if hashlib.sha256(block).hexdigest() != entry.blocks[index]:
-                raise TrustError(Attack.TAMPERED, f"block {index} of {entry.path} isn't what was signed")
+                raise TrustError(Flaw.CHANGED_BLOCK, f"block {index} of {entry.path} isn't what was signed")
             yield index, block
             index += 1
     if index < first + count:

@@ -13,7 +13,7 @@ import msgspec
 
 from ecu.disk import Disk
 from ecu.twin import TwinLost, TwinRecord
-from ota.errors import Attack, OtaError, TrustError
+from ota.errors import Flaw, OtaError, TrustError
 from ota.kinds import Kind
 
 _CAPACITY: Final = 16 * 1024
@@ -44,13 +44,19 @@ class Floors:
         """The latest second at which verified metadata says it was signed: no clock before it is right."""
         return self._read().signed_at_s
 
+    @property
+    def versions(self) -> dict[str, int]:
+        """The highest that were verified, by "repository/role#keys"."""
+        return self._read().versions
+
     def demand_current(self, versions: Mapping[str, int]) -> None:
         """`versions` by "repository/role#keys". Raises TrustError(ROLLBACK) for one below its floor."""
         floors = self._read().versions
         for role, version in versions.items():
             if version < floors.get(role, 0):
                 name = role.partition("#")[0]
-                raise TrustError(Attack.ROLLBACK, f"offered {name} version {version}, seen {floors[role]}")
+                flaw = Flaw.ROOT_ROLLBACK if name.endswith("/root") else Flaw.FORGOTTEN_ROLLBACK
+                raise TrustError(flaw, f"offered {name} version {version}, seen {floors[role]}")
 
     def raise_metadata(self, versions: Mapping[str, int], signed_at_s: int) -> None:
         """Durable in both twins when it returns."""
@@ -81,7 +87,7 @@ class Floors:
         that is `held` now: what was committed and then lost to damage may come again."""
         installed = self.release(kind)
         if release < installed or release <= held:
-            raise TrustError(Attack.ROLLBACK, f"offered release {release}, installed {installed}")
+            raise TrustError(Flaw.RELEASE_ROLLBACK, f"offered release {release}, installed {installed}")
 
     def make_room(self) -> None:
         """Once it returns no later commit needs space for its floor."""

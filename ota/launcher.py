@@ -190,7 +190,7 @@ def unpacked(payload: bytes | None) -> Record:
     """{} for what isn't a record: then all of it has the value of one that was never written."""
     try:
         record = json.loads(payload or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
 
@@ -211,7 +211,7 @@ def is_to_be_tried(record: Record) -> bool:
         record.get("state") in ("armed", "trial")
         and bool(digest_in(record, record.get("trial")))
         and isinstance(attempts, int)
-        and attempts < ATTEMPTS
+        and 0 <= attempts < ATTEMPTS
     )
 
 
@@ -241,6 +241,29 @@ def kept(record: Record) -> list[str]:
     return [*([good] if good in ("a", "b") else []), *(others if good in ("a", "b") else []), "factory"]
 
 
+def why_only_updates(record: Record, slot: str) -> str:
+    """Empty unless a release that was kept says that the one in the slot may not run any more, but to be updated."""
+    slots, least = record.get("slots"), record.get("bootable_from")
+    installed = slots.get(slot) if isinstance(slots, dict) else None
+    release = installed.get("release") if isinstance(installed, dict) else 0
+    if not isinstance(least, int) or (isinstance(release, int) and release >= least):
+        return ""
+    return f"what is left is release {release}, and one that was kept since lets none below {least} run"
+
+
+def starts_of(book: Record, release: str) -> list[Record]:
+    """Those that the launcher noted of a release, the oldest first. Whatever else the book holds was never there."""
+    starts = book.get("starts")
+    return [
+        start
+        for start in (starts if isinstance(starts, list) else [])
+        if isinstance(start, dict)
+        and start.get("of") == release
+        and all(isinstance(start.get(key), str) for key in ("boot_id", "rescue", "ended"))
+        and all(isinstance(start.get(key), (int, float)) for key in ("began_s", "at_s", "ran_s"))
+    ]
+
+
 def is_crash(start: Record) -> bool:
     """Whether a start of what is good ended by itself, or was cut before it was ready."""
     return start["ended"] not in ("ready", "stopped", "again")
@@ -251,18 +274,19 @@ def why_rescue(starts: list[Record], boot_id: str, now_s: float) -> str:
 
     It lasts for this boot, or until somebody stops it in order. Another boot tries again, and one crash is enough then.
     """
+    over = [start["ran_s"] >= WITHIN_S or bool(start["rescue"] and start["ended"] == "stopped") for start in starts]
     last = starts[-1] if starts else None
     if last and last["boot_id"] == boot_id and last["rescue"] and last["ended"] != "stopped":
         return str(last["rescue"])
-    well = max((i for i, start in enumerate(starts) if start["ran_s"] >= WITHIN_S), default=-1)
-    crashes = [start for start in starts[well + 1 :] if is_crash(start)]
+    since = starts[len(over) - over[::-1].index(True) :] if True in over else starts
+    crashes = [start for start in since if is_crash(start)]
     here = [start for start in crashes if start["boot_id"] == boot_id and now_s - start["at_s"] < WITHIN_S]
     # How long ago another boot was nobody knows.
     before = [start for start in crashes if start["boot_id"] != boot_id and now_s < WITHIN_S]
     if len(here) + min(len(before), CRASHES - 1) >= CRASHES:
         ends = ", ".join(start["ended"] or "cut" for start in [*before, *here][-CRASHES:])
         return f"it ended {CRASHES} times within ten minutes: {ends}"
-    if len(starts) >= CUTS and not any(start["ended"] for start in starts[-CUTS:]):
+    if len(since) >= CUTS and not any(start["ended"] for start in since[-CUTS:]):
         return f"its last {CUTS} starts were cut before it was ready"
     return ""
 
@@ -285,7 +309,7 @@ def damage(folder: Path, digest: str) -> str:
         if set(there) != set(wanted):
             return f"other files lie there than were installed, such as {min(set(there) ^ set(wanted))}"
         return next((f"{name} isn't as it was" for name in sorted(there) if _hash(there[name]) != wanted[name]), "")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return f"it can't be read: {error}"
 
 
@@ -364,10 +388,12 @@ class Family:
         environment["NOTIFY_SOCKET"] = "@" + self._hears.getsockname()[1:].decode()
         parent = os.getpid()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        self.pid = os.fork()
-        if self.pid == 0:
-            _become(command, environment, parent, processes)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                _become(command, environment, parent, processes)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def fileno(self) -> int:
         return self._hears.fileno()
@@ -396,10 +422,12 @@ class Family:
 
     def end(self) -> None:
         """None of it runs any more when this returns, but what the kernel itself won't let go."""
-        end_all(os.getpid())
         until = time.monotonic() + 10.0
+        # Again and again: one whose parent ended while it was looked for may have been missed.
         while descendants(os.getpid()) and time.monotonic() < until:
+            end_all(os.getpid())
             time.sleep(0.01)
+            self.reap()
         self.reap()
         self._hears.close()
 
@@ -544,7 +572,10 @@ class Launcher:
         return ended(self._read(self._record), "") is not None
 
     def _free(self) -> int:
-        room = os.statvfs(self._home)
+        try:
+            room = os.statvfs(self._home)
+        except OSError:
+            return FREE_BYTES
         return room.f_bavail * room.f_frsize
 
     def _empty_scratch(self) -> None:
@@ -555,14 +586,14 @@ class Launcher:
     def _ride(self, record: Record) -> None:
         slots = [slot for slot in kept(record) if self._is_whole(record, slot)]
         of = f"{slots[0]} {digest_in(record, slots[0])}".strip()
-        told = self._read(self._book).get("starts", [])
-        self._starts = [start for start in told if start["of"] == of]
+        self._starts = starts_of(self._read(self._book), of)
         why = why_rescue(self._starts, self._boot_id, _now_s())
         here = [start for start in self._starts if start["boot_id"] == self._boot_id and is_crash(start)]
         if self._wait(backoff_s(len(here), self._options.backoff_s)):
             return
         in_vain = sum(bool(start["rescue"]) for start in here) if why else 0
         slot = slots[min(in_vain, len(slots) - 1)]
+        why = why or why_only_updates(record, slot)
         if why:
             self._say(f"slot {slot} is started in rescue mode: {why}")
         self._starts.append({"boot_id": self._boot_id, "of": of, "rescue": why, "began_s": _now_s()})
@@ -696,8 +727,9 @@ class Launcher:
             end.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
 
     def _say(self, words: str) -> None:
-        sys.stderr.write("launcher: " + "".join(c if c.isprintable() else "?" for c in words) + "\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # whoever reads them may be gone
+            sys.stderr.write("launcher: " + "".join(c if c.isprintable() else "?" for c in words) + "\n")
+            sys.stderr.flush()
 
 
 def _now_s() -> float:

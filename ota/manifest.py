@@ -14,7 +14,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from ota.errors import Attack, TrustError
+from ota.errors import Flaw, TrustError
 from ota.facts import (
     Budgets,
     FileName,
@@ -39,7 +39,7 @@ from ota.kinds import Kind
 BLOCK_BYTES: Final = 1 << 20
 MAX_MANIFEST_BYTES: Final = 4 << 20
 MAX_BUNDLE_BYTES: Final = 8 << 30
-MAX_FILES: Final = 1024
+MAX_FILES: Final = 4096
 
 Version = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,5})(\.(0|[1-9][0-9]{0,5})){1,2}$")]
 
@@ -128,6 +128,11 @@ class BundleManifest(Part):
             raise ValueError(f"its bill of materials {self.sbom.name} isn't its file of that name")
         if self.minimum_bootable is not None and self.minimum_bootable > self.release:
             raise ValueError(f"below release {self.minimum_bootable} nothing may boot, and it is {self.release}")
+        folders = {folder for path in files for folder in parents(path)}
+        if folders and self.kind is not Kind.RUNTIME:
+            raise ValueError(f"only a runtime has folders, and it has {min(folders)}")
+        if clash := folders & set(files):
+            raise ValueError(f"{min(clash)} is a file and a folder")
         its = self.runtime
         if self.kind is not Kind.RUNTIME and (its.abi or its.dependencies or its.brings_dependencies):
             raise ValueError(f"only a runtime has an ABI and dependencies, and it is of kind {self.kind}")
@@ -136,6 +141,12 @@ class BundleManifest(Part):
     def blocks(self) -> Iterator[tuple[FileEntry, int]]:
         """Every block, file by file: the entry and the block's index in it."""
         return ((entry, index) for entry in self.files for index in range(len(entry.blocks)))
+
+
+def parents(path: str) -> Iterator[str]:
+    """The folders that a file of a bundle lies in, the innermost first."""
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def block_count(size: int) -> int:
@@ -165,9 +176,9 @@ def decode_manifest(data: bytes) -> BundleManifest:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(step) for step in first["loc"]) or "the whole"
-        raise TrustError(Attack.MALFORMED, f"the bundle's manifest, at {key}: {first['msg']}") from error
+        raise TrustError(Flaw.MALFORMED_MANIFEST, f"the bundle's manifest, at {key}: {first['msg']}") from error
     if encode_manifest(manifest) != data:
-        raise TrustError(Attack.MALFORMED, "the bundle's manifest isn't in its canonical form")
+        raise TrustError(Flaw.MANIFEST_NOT_CANONICAL, "the bundle's manifest isn't in its canonical form")
     return manifest
 
 

@@ -11,7 +11,7 @@ read back. "factory" is what the runtime was shipped with: it can't be written, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePosixPath
@@ -26,7 +26,7 @@ from ota.attempts import Boot
 from ota.errors import MOST_WORDS, NoRoomForUpdate, OtaError, TrustError
 from ota.kinds import Kind
 from ota.machine import State
-from ota.manifest import BLOCK_BYTES, BundleManifest, FileEntry, bundle_digest, decode_manifest
+from ota.manifest import BLOCK_BYTES, BundleManifest, FileEntry, bundle_digest, decode_manifest, parents
 
 _MANIFEST: Final = "bundle.json"
 _FILES: Final = "files"
@@ -133,16 +133,16 @@ class Slots:
         """Whether those bytes lie there already; they may not be durable before `seal`."""
         try:
             data = self.block(slot, entry, index)
-        except (FileNotFoundError, DiskFault):
+        except (FileNotFoundError, DiskFault, DiskDenied):
             return False
         return hashlib.sha256(data).hexdigest() == entry.blocks[index]
 
     def put_block(self, slot: Slot, entry: FileEntry, index: int, data: bytes) -> None:
         """Durable after `sync_blocks`."""
         path = f"{self.path(slot)}/{entry.path}"
-        if not self._disk.exists(path):
-            self._disk.create(path)
-            self._disk.sync_folder(str(self.path(slot)))
+        if not self._disk.exists(path) or self._disk.is_folder(path):
+            self._create(path)
+            self._disk.sync_folder(path.rpartition("/")[0])
         self._disk.write_at(path, index * BLOCK_BYTES, data)
 
     def sync_blocks(self, slot: Slot, entry: FileEntry) -> None:
@@ -157,6 +157,10 @@ class Slots:
         """As `block`, of any part of a file; fewer bytes where it ends."""
         return self._disk.read_at(f"{self.path(slot)}/{entry.path}", offset, length)
 
+    def read(self, slot: Slot, name: str) -> bytes:
+        """A file of the slot, believed in nothing. Raises FileNotFoundError, DiskFault."""
+        return self._disk.read(f"{self.path(slot)}/{name}")
+
     def seal(self, slot: Slot, manifest_bytes: bytes) -> Installed:
         """All blocks are there: makes the whole durable, reads it back, and only then names it. Raises SlotDamaged, and
         NoRoomForUpdate when that takes more space than there is."""
@@ -166,7 +170,8 @@ class Slots:
             for entry in manifest.files:
                 self._disk.sync(f"{self.path(slot)}/{entry.path}")
                 self._disk.forget(f"{self.path(slot)}/{entry.path}")
-            self._disk.sync_folder(str(self.path(slot)))
+            for inside in self._folders(slot, manifest):
+                self._disk.sync_folder(inside)
             self._demand_whole(slot, manifest)
             replace_file(self._disk, f"{self._kind}/{slot}/{_MANIFEST}", manifest_bytes)
         except DiskFull as error:
@@ -181,9 +186,7 @@ class Slots:
         """Removes what an unfinished download left, so that its space is free again."""
         folder = str(self.path(slot))
         if self._disk.exists(folder):
-            for name in self._disk.names(folder):
-                self._disk.remove(f"{folder}/{name}")
-            self._disk.sync_folder(folder)
+            self._empty(folder)
 
     # --- reading a slot ---------------------------------------------------------------------------
 
@@ -239,7 +242,10 @@ class Slots:
             payload = self._twin.read_both()
         except TwinLost:
             return BootRecord(words="both boot records were damaged"), True
-        return (msgspec.json.decode(payload, type=BootRecord) if payload is not None else BootRecord()), False
+        try:
+            return (msgspec.json.decode(payload, type=BootRecord) if payload is not None else BootRecord()), False
+        except msgspec.DecodeError:
+            return BootRecord(words="both boot records were written by nobody that this version knows"), True
 
     def _start_anew(self, record: BootRecord) -> None:
         self._twin.start_anew(msgspec.json.encode(record))
@@ -249,22 +255,28 @@ class Slots:
         return self._disk.read(f"{self._kind}/{slot}/{_MANIFEST}")
 
     def _trim(self, slot: Slot, manifest: BundleManifest) -> None:
-        """No file but the bundle's, none longer than it says."""
+        """No file and no folder but the bundle's, none longer than it says."""
         sizes = {entry.path: entry.size for entry in manifest.files}
         folder = str(self.path(slot))
-        for name in self._disk.names(folder):
-            if name not in sizes:
-                self._disk.remove(f"{folder}/{name}")
-            elif self._disk.size(f"{folder}/{name}") > sizes[name]:
-                self._disk.truncate(f"{folder}/{name}", sizes[name])
+        for inside in self._folders(slot, manifest):
+            for name in self._disk.names(inside) if self._disk.is_folder(inside) else []:
+                self._trim_one(f"{inside}/{name}", f"{inside}/{name}".removeprefix(f"{folder}/"), sizes)
         for entry in manifest.files:
             if not entry.size and not self._disk.exists(f"{folder}/{entry.path}"):
-                self._disk.create(f"{folder}/{entry.path}")
+                self._create(f"{folder}/{entry.path}")
+
+    def _trim_one(self, path: str, name: str, sizes: Mapping[str, int]) -> None:
+        if self._disk.is_folder(path):
+            if not any(wanted.startswith(f"{name}/") for wanted in sizes):
+                self._remove(path)
+        elif name not in sizes:
+            self._remove(path)
+        elif self._disk.size(path) > sizes[name]:
+            self._disk.truncate(path, sizes[name])
 
     def _demand_whole(self, slot: Slot, manifest: BundleManifest) -> None:
         folder = str(self.path(slot))
-        names = self._disk.names(folder) if self._disk.exists(folder) else []
-        if names != [entry.path for entry in manifest.files]:
+        if self._names(slot) != sorted(entry.path for entry in manifest.files):
             raise SlotDamaged(f"Slot {slot} of {self._kind} doesn't hold the files of {manifest.title}.")
         for entry in manifest.files:
             whole = hashlib.sha256()
@@ -272,6 +284,45 @@ class Slots:
                 whole.update(part)
             if whole.hexdigest() != entry.sha256:
                 raise SlotDamaged(f"{entry.path} in slot {slot} of {self._kind} isn't what was installed.")
+
+    # --- inside: trees ----------------------------------------------------------------------------
+
+    def _names(self, slot: Slot) -> list[str]:
+        """Of all files below the slot's folder, and of folders that hold none."""
+        folder = str(self.path(slot))
+        return sorted(self._below(folder, "")) if self._disk.exists(folder) else []
+
+    def _below(self, folder: str, prefix: str) -> Iterator[str]:
+        for name in self._disk.names(folder):
+            inside = f"{folder}/{name}"
+            if self._disk.is_folder(inside) and self._disk.names(inside):
+                yield from self._below(inside, f"{prefix}{name}/")
+            else:
+                yield f"{prefix}{name}"
+
+    def _folders(self, slot: Slot, manifest: BundleManifest) -> list[str]:
+        inside = {folder for entry in manifest.files for folder in parents(entry.path)}
+        return [str(self.path(slot)), *(f"{self.path(slot)}/{folder}" for folder in sorted(inside))]
+
+    def _create(self, path: str) -> None:
+        """Also where something else stands in its way, or in that of its folder."""
+        for folder in reversed([*parents(path)]):
+            if self._disk.exists(folder) and not self._disk.is_folder(folder):
+                self._remove(folder)
+        if self._disk.exists(path):
+            self._remove(path)
+        self._disk.make_folder(path.rpartition("/")[0])
+        self._disk.create(path)
+
+    def _remove(self, path: str) -> None:
+        if self._disk.is_folder(path):
+            self._empty(path)
+        self._disk.remove(path)
+
+    def _empty(self, folder: str) -> None:
+        for name in self._disk.names(folder):
+            self._remove(f"{folder}/{name}")
+        self._disk.sync_folder(folder)
 
     def _parts(self, path: str) -> Iterator[bytes]:
         at = 0

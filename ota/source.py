@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
@@ -39,7 +42,7 @@ class FolderSource:
         if relative is None:
             raise NotThere(f"{path} is nothing that a repository has.")
         try:
-            with (self._folder / relative).open("rb") as file:
+            with open(open_plain(self._folder, relative), "rb") as file:
                 file.seek(offset)
                 while most > 0 and (part := file.read(min(PART_BYTES, most))):
                     most -= len(part)
@@ -52,3 +55,21 @@ class FolderSource:
             ) from error
 
     def close(self) -> None: ...
+
+
+def open_plain(folder: Path, relative: str) -> int:
+    """The file descriptor of a plain file below `folder`: no step of the way there is a link, and nothing is waited for
+    (a pipe would let one wait for ever). Raises OSError."""
+    *folders, name = relative.split("/")
+    at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for step in folders:
+            at, above = os.open(step, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at), at
+            os.close(above)
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
+    finally:
+        os.close(at)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it isn't a plain file", relative)
+    return fd

@@ -13,20 +13,26 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+import msgspec
+
 from ecu.clock import Clock
-from ecu.disk import Disk
+from ecu.disk import Disk, DiskError
 from ecu.errors import shown
+from ecu.keys import KeyStoreError
 from ota.audit import Audit
 from ota.deltafetch import Breaks
 from ota.denied import Denied
-from ota.errors import MOST_WORDS, Attack, DoesNotFit, TrustError
+from ota.errors import MOST_WORDS, Attack, DoesNotFit, Flaw, OtaError, SlowRetrieval, TrustError
 from ota.fetch import fetch_bundle, fetch_manifest, seal_bundle
 from ota.fitness import Held, Host, conflicts_of, fits
 from ota.floors import Floors, FloorsLost
 from ota.kinds import Kind
 from ota.landing import Progress, Watch
 from ota.machine import RESTS, WAYS, Event, State, Way
-from ota.manifest import BundleManifest, decode_manifest
+from ota.manifest import BundleManifest, bundle_digest, decode_manifest, encode_manifest
+from ota.pace import PacedSource
+from ota.report import Image, Reporter, Signer
+from ota.runtime import FACTS_NAME, RuntimeFacts, read_facts, why_unfit
 from ota.slots import Installed, Slot, Slots
 from ota.source import Source
 from ota.trial import Step, Trial, below_bootable
@@ -52,14 +58,16 @@ class Want(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What happened to a release, for whoever reports it: `what` is "refused", the state that was reached, or "damaged"
-    where what was kept is no longer whole and another boots in its place."""
+    """What happened to a release, for whoever reports it: `what` is "refused", "slow" where its source trickles, the
+    state that was reached, or "damaged" where what was kept is no longer whole and another boots in its place."""
 
     what: str
     kind: Kind | None
     release: Installed | None
     attack: Attack | None
     words: str
+    manifest: bytes = b""
+    """The vehicle's signed version manifest just then; empty where it can't sign one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +83,8 @@ class UpdateStatus:
 
 class Updates:
     """In `disk`, a folder of its own. `notice` is told every audited event; `host` is what would run a release, None
-    where nobody asks; `syncs` brings blocks to flash while the next ones come, or each waits for its own. Raises
-    OtaError and DiskError."""
+    where nobody asks; `syncs` brings blocks to flash while the next ones come, or each waits for its own; with a
+    `signer` each notice has the vehicle's version manifest. Raises OtaError and DiskError."""
 
     def __init__(
         self,
@@ -87,10 +95,13 @@ class Updates:
         notice: Callable[[Notice], None],
         host: Host | None = None,
         syncs: Executor | None = None,
+        signer: Signer | None = None,
+        why_unfit: Callable[[RuntimeFacts], str] = why_unfit,
     ) -> None:
         self._floors = Floors(disk)
         self._denied = Denied(disk)
         self._audit = Audit(disk, clock, vehicle.name)
+        self._clock = clock
         self._trust = Trust(disk, roots, vehicle, self._floors, clock)
         self._slots = {kind: Slots(disk, kind) for kind in (*TRIED, *TAKEN)}
         self._trials = {kind: Trial(its, self._floors, self._denied, kind) for kind, its in self._slots.items()}
@@ -98,6 +109,9 @@ class Updates:
         self._host = host
         self._syncs = syncs
         self._breaks = Breaks()
+        self._reporter = Reporter(disk, vehicle.name, vehicle.hardware, signer) if signer is not None else None
+        self._why_unfit = why_unfit
+        self._running = Slot.FACTORY
         self._tried: set[str] = set()
         # Until the first look after a start nobody has said otherwise.
         self._wanted = {trial.release.digest for trial in self._trials.values() if trial.release is not None}
@@ -108,12 +122,29 @@ class Updates:
     def begin(self, running: Slot = Slot.FACTORY) -> dict[Kind, tuple[Slot, Step | None]]:
         """At the start, once: of each kind the slot to boot, and the step that a trial takes by it. What they are tried
         with is looked after first. `running` is the runtime's slot that this process was started from."""
+        self._running = running
         return {kind: self._begin(kind, running) for kind in (*TAKEN, *TRIED)}
 
     def _begin(self, kind: Kind, running: Slot) -> tuple[Slot, Step | None]:
         slot, step = self._trials[kind].begin(running)
         self._tell_damage(kind)
         return slot, self._told(kind, step)
+
+    def keep_running(self, words: str) -> None:
+        """The launcher gave up what was good, and this process runs from another slot: that one is good from here on.
+        What was given up may come again, and is tried before it is kept."""
+        slots = self._slots[Kind.RUNTIME]
+        record, running = slots.record, self._running
+        if (
+            running is record.good
+            or record.state not in RESTS
+            or (running is not Slot.FACTORY and record.installed(running) is None)
+        ):
+            return
+        given_up = record.installed(record.good)
+        others = {slot: its for slot, its in record.slots.items() if slot is not record.good}
+        slots.write(msgspec.structs.replace(record, good=running, slots=others, words=words))
+        self._say(Notice("damaged", Kind.RUNTIME, given_up, None, words))
 
     def below_bootable(self) -> str:
         """Why this vehicle may do nothing but be updated, in words; "" where it may run."""
@@ -176,23 +207,51 @@ class Updates:
         notice = replace(notice, words=shown(notice.words)[:MOST_WORDS])
         what = f"{notice.release.title}: " if notice.release is not None else ""
         self._audit.note(f"update_{notice.what}", f"{what}{notice.words}")
-        self._notice(notice)
+        self._notice(replace(notice, manifest=self._version_manifest()))
+
+    def _version_manifest(self) -> bytes:
+        """What lies in the good slots; a report without it is only a word, and still better than none."""
+        if self._reporter is None:
+            return b""
+        images = {kind: image for kind in self._slots if (image := self._image(kind)) is not None}
+        attack = next(iter(self._refusals.values()), "")
+        try:
+            return self._reporter.manifest(images, attack, self._floors.signed_at_s)
+        except (KeyStoreError, OtaError, DiskError):
+            return b""
+
+    def _image(self, kind: Kind) -> Image | None:
+        """None for the factory's, and for what isn't whole any more."""
+        slots = self._slots[kind]
+        good = slots.record.installed(slots.record.good)
+        manifest = slots.manifest(slots.record.good) if good is not None else None
+        if good is None or manifest is None:
+            return None
+        data = encode_manifest(manifest)
+        return (
+            Image(manifest.target, len(data), good.digest, good.release) if good.digest == bundle_digest(data) else None
+        )
 
     # --- looking and installing -------------------------------------------------------------------
 
     def check(self, source: Source) -> tuple[Offer, ...]:
         """The releases to install now, what others need for their trial first. Raises TrustError for an attack, which
-        changed nothing but the audit; FetchError when the source is away."""
+        changed nothing but the audit; FetchError when the source is away, or trickles, which is audited, too."""
+        paced = PacedSource(source, self._clock, Flaw.SLOW_LOOK)
         try:
-            offers = self._trust.refresh(source, self._demand_newer)
+            offers = self._trust.refresh(paced, self._demand_newer)
             self._wanted = {offer.sha256 for offer in offers}
             new = [offer for offer in offers if self._want(offer) is Want.NEW]
-        except TrustError as refusal:
+        except (TrustError, SlowRetrieval) as refusal:
             self._refused(None, refusal)
             raise
         offered = {offer.kind for offer in offers}
         self._refusals = {kind: words for kind, words in self._refusals.items() if kind in offered}
         return tuple(sorted(new, key=lambda offer: offer.kind in TRIED))
+
+    def refuse(self, refusal: TrustError) -> None:
+        """Of a source that can't even be opened: audited and told, and nothing else changes."""
+        self._refused(None, refusal)
 
     def install(self, source: Source, offer: Offer, watch: Watch) -> Step | None:
         """Fetches and seals the release in the spare slot; the step that it takes by it.
@@ -201,7 +260,8 @@ class Updates:
         fetched of what nothing here could run, or not beside what is kept.
         """
         slots = self._slots[offer.kind]
-        slot = slots.record.spare
+        slot = self._free_slot(offer.kind)
+        source = PacedSource(source, self._clock, Flaw.SLOW_DOWNLOAD)
         try:
             manifest_bytes = fetch_manifest(source, offer)
             self._demand_fits(decode_manifest(manifest_bytes))
@@ -211,7 +271,8 @@ class Updates:
                 came = fetch_bundle(source, manifest, slots, slot, watch, self._syncs, self._breaks)
                 self._tell_unfit(manifest, came)
                 installed = seal_bundle(manifest_bytes, slots, slot)
-        except TrustError as refusal:
+            self._demand_runs(slots, slot, manifest)
+        except (TrustError, SlowRetrieval) as refusal:
             self._refused(offer.kind, refusal)
             raise
         self._refusals.pop(offer.kind, None)
@@ -247,6 +308,23 @@ class Updates:
         self._floors.demand_newer(offer.kind, offer.release, good.release if good is not None else 0)
         return Want.TRIED if offer.sha256 in self._tried else Want.NEW
 
+    def _free_slot(self, kind: Kind) -> Slot:
+        """Never the good one, nor the one that this process runs from. Raises DoesNotFit."""
+        spare = self._slots[kind].record.spare
+        if kind is Kind.RUNTIME and spare is self._running:
+            raise DoesNotFit(
+                f"slot {spare} is the only one for another runtime, and runs just now in the good one's place. A start "
+                "from another slot comes first."
+            )
+        return spare
+
+    def _demand_runs(self, slots: Slots, slot: Slot, manifest: BundleManifest) -> None:
+        """Of a runtime: with what this vehicle was shipped with beside it. Raises DoesNotFit, TrustError."""
+        if manifest.kind is not Kind.RUNTIME or not any(entry.path == FACTS_NAME for entry in manifest.files):
+            return
+        if why := self._why_unfit(read_facts(slots.read(slot, FACTS_NAME))):
+            raise DoesNotFit(f"{manifest.title}: {why}")
+
     def _demand_fits(self, manifest: BundleManifest) -> None:
         """Also with what is kept of other kinds, which may not bear it. Raises DoesNotFit, TrustError."""
         if self._host is not None:
@@ -267,12 +345,13 @@ class Updates:
             words = f"{manifest.title}: {came.unfit} blocks came as they are, since a delta wasn't right. {came.words}"
             self._audit.note("delta_unfit", shown(words)[:MOST_WORDS])
 
-    def _refused(self, kind: Kind | None, refusal: TrustError) -> None:
+    def _refused(self, kind: Kind | None, refusal: TrustError | SlowRetrieval) -> None:
         """Of one release, or of the whole look. Once for the same words: a repository under attack is looked at again
         and again."""
         if str(refusal) != self._refusals.get(kind):
             self._refusals[kind] = str(refusal)
-            self._say(Notice("refused", None, None, refusal.attack, str(refusal)))
+            what = "slow" if isinstance(refusal, SlowRetrieval) else "refused"
+            self._say(Notice(what, None, None, refusal.attack, str(refusal)))
 
 
 @contextmanager

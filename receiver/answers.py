@@ -78,6 +78,17 @@ class AuditTail(msgspec.Struct, frozen=True):
     broken_at: int | None
 
 
+class AuditVerdict(msgspec.Struct, frozen=True):
+    """The whole chain against itself and against `checkpoints` that were signed: `findings` in words, none when it
+    holds."""
+
+    entries: int
+    head_seq: int
+    head_digest: str
+    checkpoints: int
+    findings: list[str]
+
+
 class ObjectLine(msgspec.Struct, frozen=True):
     """A stored object. `stored_ns` is wall time; `path` is its file on the receiver's computer."""
 

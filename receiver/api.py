@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from ecu.clock import Clock
-from receiver import admission
+from receiver import admission, checkpoints
 from receiver.admission import NotAdmitted, TooOften
 from receiver.counters import Counters
 from receiver.objects import ObjectDesk
@@ -21,6 +21,7 @@ from receiver.quota import Quota
 from receiver.store import Store, StoreError
 from receiver.updates import UpdateShelf
 from receiver.web import CLIENT_CERTIFICATE, TooLarge, answer, body_of
+from telemetry.links.checkpoints import CHECKPOINT_PATH, CheckpointRequest
 from telemetry.links.pairing import (
     MAX_MESSAGE_BYTES,
     PAIR_PATH,
@@ -85,6 +86,7 @@ class Api:
                 Route(PAIR_PATH, self._guarded(self._pair), methods=["POST"]),
                 Route(RENEW_PATH, self._guarded(self._renew), methods=["POST"]),
                 Route(WELCOME_PATH, self._guarded(self._welcome)),
+                Route(CHECKPOINT_PATH, self._guarded(self._checkpoint), methods=["POST"]),
                 Route(TIME_PATH, self._time),
                 Route(HEALTH_PATH, self._health),
                 *self._shelf.routes(),
@@ -116,6 +118,13 @@ class Api:
         who = identify(request.scope[CLIENT_CERTIFICATE])
         await self._store.transact(admission.check, who, self._clock.wall_ns())
         return answer(Welcome(who.vehicle))
+
+    async def _checkpoint(self, request: Request) -> Response:
+        who = identify(request.scope[CLIENT_CERTIFICATE])
+        asked = read_message(await body_of(request, MAX_MESSAGE_BYTES), CheckpointRequest)
+        answered = await self._store.transact(checkpoints.exchange, self._authority, who, asked, self._clock.wall_ns())
+        self._counters.audit_checkpoints += 1
+        return answer(answered)
 
     async def _time(self, request: Request) -> Response:
         nonce = request.query_params.get("nonce", "")

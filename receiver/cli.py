@@ -1,4 +1,4 @@
-"""`outrider receiver`: run, enrol, fleet, records, objects, learn, audit."""
+"""`outrider receiver`: run, enrol, fleet, records, objects, learn, rollout, audit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from ecu.clock import SECOND_NS
 from ecu.disk import RealDisk, replace_file
-from ecu.errors import OutriderError
+from ecu.errors import OutriderError, UsageFault
 from ecu.logs import log_to_standard_error
 from ecu.process import enter_child
 from ecu.toml import load_toml
@@ -24,6 +24,8 @@ from receiver.client import OperatorClient
 from receiver.config import SECTION, ReceiverConfig
 from receiver.learning.cli import app as learn_app
 from receiver.recordswords import missing_words, records_table
+from receiver.rollouts.cli import app as rollout_app
+from telemetry.links.checkpoints import CheckpointAnswer
 
 if TYPE_CHECKING:
     from receiver.service import Receiver
@@ -35,12 +37,16 @@ app = typer.Typer(
 )
 fleet_app = typer.Typer(help="The vehicles of this receiver.", invoke_without_command=True)
 app.add_typer(fleet_app, name="fleet")
+audit_app = typer.Typer(help="What happened at this receiver, as a chain.", invoke_without_command=True)
+app.add_typer(audit_app, name="audit")
 app.add_typer(learn_app, name="learn")
+app.add_typer(rollout_app, name="rollout")
 
 State = Annotated[Path, typer.Option("--state", help="The receiver's state folder.")]
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file; its section 'receiver' is read.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, nothing else there.")]
 DEFAULT_STATE = Path("receiver-state")
+_FINDINGS_SHOWN = 20
 
 
 @app.command()
@@ -108,17 +114,49 @@ def objects(
     _print_json(stored) if as_json else Console().print(_objects_table(stored))
 
 
-@app.command()
+@audit_app.callback()
 def audit(
+    context: typer.Context,
     state: State = DEFAULT_STATE,
     last: Annotated[int, typer.Option(min=0, help="How many entries to show.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Show the newest audit entries and verify the whole chain; exit 1 when it is broken."""
+    if context.invoked_subcommand is not None:
+        return
     tail = OperatorClient(state).audit(last)
     _print_json(tail) if as_json else Console().print(_audit_table(tail))
     if tail.broken_at is not None:
         raise OutriderError(f"The audit chain is broken at entry {tail.broken_at}: somebody changed the database.")
+
+
+@audit_app.command()
+def verify(
+    state: State = DEFAULT_STATE,
+    seen: Annotated[
+        list[Path] | None, typer.Option("--seen", help="A vehicle's audit-seen.json: what this receiver signed for it.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify the chain in itself, and against all that vehicles have signed of it; exit 1 when anything was changed."""
+    held = [one for path in seen or () for one in _held(path)]
+    verdict = OperatorClient(state).verify_audit(held)
+    if as_json:
+        _print_json(verdict)
+    else:
+        typer.echo(
+            f"{verdict.entries} entries, {verdict.checkpoints} checkpoints. Head {verdict.head_seq}: "
+            f"{verdict.head_digest}"
+        )
+    if verdict.findings:
+        raise OutriderError(f"The audit was changed: {'; '.join(verdict.findings[:_FINDINGS_SHOWN])}.")
+
+
+def _held(path: Path) -> list[CheckpointAnswer]:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[CheckpointAnswer])
+    except (OSError, ValueError) as error:
+        raise UsageFault(f"{path} holds no checkpoints of a vehicle: {error}.") from error
 
 
 def _tell_ready(receiver: Receiver, listen: str, ready_fd: int) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import http.client
 import socket
 import urllib.parse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from ecu.errors import EnvironmentFault, OutriderError, UsageFault
-from receiver.answers import AuditTail, FleetMember, ObjectLine, Revoked, VehicleRecords, checked_vehicle
+from receiver.answers import AuditTail, AuditVerdict, FleetMember, ObjectLine, Revoked, VehicleRecords, checked_vehicle
 from receiver.learning.answers import (
     CLOSE_PATH,
     PLANS_PATH,
@@ -21,6 +22,9 @@ from receiver.learning.answers import (
     LearningStatus,
     PlanLine,
 )
+from receiver.rollouts.answers import ROLLOUTS_PATH, RolloutLine, Signed, SignRequest, StartRequest, StopRequest
+from receiver.rollouts.approval import Statement
+from telemetry.links.checkpoints import CheckpointAnswer
 from telemetry.links.pairing import PairingFile, Refusal
 
 SOCKET = "receiver.sock"
@@ -62,6 +66,9 @@ class OperatorClient:
     def audit(self, last: int) -> AuditTail:
         return self._ask("GET", f"/audit?last={last}", AuditTail)
 
+    def verify_audit(self, held: Sequence[CheckpointAnswer]) -> AuditVerdict:
+        return self._ask("POST", "/audit/verification", AuditVerdict, msgspec.json.encode(held))
+
     def begin_learning(self, plan: str, package: Path, crops: Path | None) -> PlanLine:
         """Paths as the caller means them."""
         asked = BeginRequest(plan, str(package.absolute()), "" if crops is None else str(crops.absolute()))
@@ -75,6 +82,23 @@ class OperatorClient:
 
     def learning_status(self) -> LearningStatus:
         return self._ask("GET", STATUS_PATH, LearningStatus)
+
+    def start_rollout(self, asked: StartRequest) -> RolloutLine:
+        return self._ask("POST", ROLLOUTS_PATH, RolloutLine, msgspec.json.encode(asked))
+
+    def rollouts(self, name: str = "") -> list[RolloutLine]:
+        return self._ask("GET", f"{ROLLOUTS_PATH}?name={urllib.parse.quote(name)}", list[RolloutLine])
+
+    def rollout_statement(self, name: str, act: str) -> Statement:
+        return self._ask("GET", f"{_rollout_path(name)}/statement?act={act}", Statement)
+
+    def sign_rollout(self, name: str, act: str, by: str, signature: bytes) -> Signed:
+        asked = msgspec.json.encode(SignRequest(act, by, signature.hex()))
+        return self._ask("POST", f"{_rollout_path(name)}/signature", Signed, asked)
+
+    def stop_rollout(self, name: str, act: str, by: str) -> RolloutLine:
+        asked = msgspec.json.encode(StopRequest(act, by))
+        return self._ask("POST", f"{_rollout_path(name)}/stop", RolloutLine, asked)
 
     def _ask(self, method: str, path: str, kind: type[T], body: bytes | None = None) -> T:
         connection = _UnixConnection(self._path, self._timeout_s)
@@ -90,6 +114,10 @@ class OperatorClient:
         if response.status != 200:
             raise _FAULTS.get(response.status, EnvironmentFault)(_words(told, response.status))
         return msgspec.json.decode(told, type=kind)
+
+
+def _rollout_path(name: str) -> str:
+    return f"{ROLLOUTS_PATH}/{urllib.parse.quote(name, safe='')}"
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -41,6 +41,10 @@ class ReceiverConfig(BaseModel):
     )
     store: str = Field(default="", description="SQLAlchemy URL; empty for SQLite in the state folder.")
     updates: str = Field(default="", description="Folder the signing desk publishes to; empty for no updates.")
+    director_keys: str = Field(
+        default="", description="Folder with the director's online keys: this receiver assigns. Empty: it doesn't."
+    )
+    operators: str = Field(default="", description="Folder with the public keys of those who may approve rollouts.")
     certificate_days: float = Field(default=14.0, gt=0, le=90, description="Life of a vehicle's certificate, days.")
     enrolment_minutes: float = Field(default=60.0, gt=0, le=43_200, description="Life of a pairing token, minutes.")
     receive_maximum: int = Field(default=128, ge=1, le=1024, description="Blocks in flight on one connection.")

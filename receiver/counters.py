@@ -76,6 +76,11 @@ class Counters:
     learning_candidates: int = 0
     learning_held_up: int = 0
     learning_faults: int = 0
+    audit_checkpoints: int = 0
+    rollout_reports: int = 0
+    rollout_listings: int = 0
+    rollouts_held_up: int = 0
+    rollout_faults: int = 0
 
     def add(self, name: str, count: int = 1) -> None:
         """For names that are put together from a word of a closed set."""

@@ -10,12 +10,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-import msgspec
 import structlog
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from receiver.tables import departed, departed_count
-from telemetry.records import Lane, RecordsLeft, Stored, decode_event, tag_of
+from telemetry.records import Lane, RecordsLeft, Stored, events_in
 from telemetry.spool.intervals import IntervalSet
 
 RANGES_PER_VEHICLE: Final = 1 << 16
@@ -27,8 +26,6 @@ BEYOND: Final = 1 << 48
 _EPOCH_BYTES: Final = 16
 _REASON: Final = re.compile(r"[a-z_]{1,24}(:[a-z_]{1,24})?")
 
-_TAG: Final = tag_of(RecordsLeft).encode()
-
 Key = tuple[Lane, bytes, str]
 log = structlog.get_logger()
 
@@ -37,7 +34,7 @@ def keep(
     connection: Connection, vehicle: str, records: Iterable[Stored], ranges_per_vehicle: int = RANGES_PER_VEHICLE
 ) -> None:
     """What these records, stored for the first time, say has left. Beyond `ranges_per_vehicle` the number is kept."""
-    ranges, counts = gathered(vehicle, _told_in(records))
+    ranges, counts = gathered(vehicle, events_in(records, RecordsLeft))
     room = ranges_per_vehicle - _ranges_of(connection, vehicle) if ranges else 0
     for key, parts in ranges.items():
         if len(parts) > room:
@@ -46,18 +43,6 @@ def keep(
             room -= _merge(connection, vehicle, key, parts)
     for (lane, reason), more in counts.items():
         _add(connection, vehicle, lane, reason, more)
-
-
-def _told_in(records: Iterable[Stored]) -> Iterable[RecordsLeft]:
-    for record in records:
-        if _TAG not in bytes(record.event):  # spares the many others being read
-            continue
-        try:
-            event = decode_event(record.event)
-        except msgspec.DecodeError:
-            continue  # of another version
-        if isinstance(event, RecordsLeft):
-            yield event
 
 
 def gathered(vehicle: str, told: Iterable[RecordsLeft]) -> tuple[dict[Key, IntervalSet], Counter[tuple[Lane, str]]]:

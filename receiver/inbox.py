@@ -15,10 +15,11 @@ from typing import Final, NamedTuple
 import msgspec
 from sqlalchemy import BigInteger, Connection, Executable, bindparam, delete, func, insert, select
 
-from receiver import admission, departed, journal
+from receiver import admission, departed, journal, versions
 from receiver.prepared import Inserter, Prepared, Values
+from receiver.rollouts import reports as rollout_reports
 from receiver.tables import coverage, inbox, learning_queue, quarantine
-from telemetry.records import PLACES, Lane, Learned, RecordsLeft
+from telemetry.records import PLACES, Lane, Learned, RecordsLeft, UpdateReport
 from telemetry.spool.intervals import IntervalSet, Range
 from telemetry.wire import BadBlock, BlockHeader, UnknownDictionary, unpack_body
 
@@ -122,7 +123,8 @@ def commit(
     fresh = [new for shelf in shelves.values() for new in shelf.fresh]
     _insert_blocks(connection, fresh, now_ns)
     _queue_learned(connection, [arrival for arrival, _ in fresh])
-    _keep_what_left(connection, [arrival for arrival, _ in fresh])
+    _keep_what_vehicles_say_of_themselves(connection, [arrival for arrival, _ in fresh], now_ns)
+    rollout_reports.enqueue(connection, [(arrival.vehicle, arrival.header) for arrival, _ in fresh])
     _save_coverage(connection, shelves)
     admission.mark_seen(connection, dict.fromkeys((arrival.vehicle for arrival in arrivals), now_ns))
     return verdicts
@@ -246,12 +248,15 @@ def _queue_learned(connection: Connection, fresh: Iterable[Arrival]) -> None:
         connection.execute(insert(learning_queue), rows)
 
 
-def _keep_what_left(connection: Connection, fresh: Iterable[Arrival]) -> None:
+def _keep_what_vehicles_say_of_themselves(connection: Connection, fresh: Iterable[Arrival], now_ns: int) -> None:
     """Once, for a block that is stored: a number of records that is told twice counts twice."""
     place = PLACES[RecordsLeft]
+    assert PLACES[UpdateReport] == place
     for one in fresh:
         if (one.header.lane, one.header.purpose) == place:
-            departed.keep(connection, one.vehicle, unpack_body(one.header, one.body))
+            records = unpack_body(one.header, one.body)
+            departed.keep(connection, one.vehicle, records)
+            versions.keep(connection, one.vehicle, records, now_ns)
 
 
 def _save_coverage(connection: Connection, shelves: Mapping[Place, Shelf]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,23 +17,36 @@ from starlette.routing import Route
 
 from ecu.clock import SECOND_NS, Clock
 from ecu.errors import EnvironmentFault, OutriderError, UsageFault
-from receiver import admission, completeness, journal, objectrows
+from receiver import admission, checkpoints, completeness, journal, objectrows
 from receiver.admission import NotAdmitted
-from receiver.answers import AuditLine, AuditTail, FleetMember, ObjectLine, Revoked, VehicleRecords, checked_vehicle
+from receiver.answers import (
+    AuditLine,
+    AuditTail,
+    AuditVerdict,
+    FleetMember,
+    ObjectLine,
+    Revoked,
+    VehicleRecords,
+    checked_vehicle,
+)
 from receiver.counters import Counters
 from receiver.endpoint import Endpoint
 from receiver.learning.desk import LearningDesk
 from receiver.learning.routes import routes as learning_routes
 from receiver.objectfiles import ObjectFiles
 from receiver.pki import Authority
+from receiver.rollouts.desk import RolloutDesk
+from receiver.rollouts.routes import routes as rollout_routes
 from receiver.store import Store
-from receiver.web import answer
+from receiver.web import TooLarge, answer, body_of
+from telemetry.links.checkpoints import CheckpointAnswer
 from telemetry.links.pairing import PairingFile, Refusal
 from telemetry.records import Lane
 from telemetry.wire import MAX_HINT_CHARACTERS
 
 TOKEN_BYTES: Final = 32
 OBJECTS_SHOWN: Final = 10_000
+MAX_HELD_BYTES: Final = 16 << 20
 REVOKED: Final = "the operator revoked this vehicle's certificates"
 
 
@@ -60,6 +74,7 @@ class Operator:
         roots: Callable[[], tuple[str, str]],
         objects: Path,
         learning: LearningDesk,
+        rollouts: RolloutDesk,
         hint_elsewhere: Callable[[str, str], bool] | None = None,
         on_revoked: Callable[[str], None] | None = None,
     ) -> None:
@@ -73,6 +88,7 @@ class Operator:
         self._roots = roots
         self._objects = objects
         self._learning = learning
+        self._rollouts = rollouts
         self._hint_elsewhere = hint_elsewhere
         self._on_revoked = on_revoked
 
@@ -115,6 +131,10 @@ class Operator:
         lines = [AuditLine(e.seq, e.wall_ns, e.event, e.subject, e.detail, e.digest.hex()) for e in entries]
         return AuditTail(lines, await journal.broken_at(self._store))
 
+    async def verify_audit(self, held: Sequence[CheckpointAnswer]) -> AuditVerdict:
+        """The audit's chain, against all that vehicles have signed of it, and what they hold."""
+        return await checkpoints.verify(self._store, self._authority, held)
+
     async def objects(self, vehicle: str | None = None) -> list[ObjectLine]:
         """The newest OBJECTS_SHOWN stored objects, of one vehicle or of all, and where their files are."""
         name = checked_vehicle(vehicle) if vehicle is not None else None
@@ -150,7 +170,9 @@ class Operator:
                 Route("/objects", _spoken(self._list_objects)),
                 Route("/stats", _spoken(self._stats)),
                 Route("/audit", _spoken(self._audit)),
+                Route("/audit/verification", _spoken(self._verify_audit), methods=["POST"]),
                 *learning_routes(self._learning, _spoken),
+                *rollout_routes(self._rollouts, _spoken),
             ]
         )
 
@@ -188,6 +210,13 @@ class Operator:
     async def _audit(self, request: Request) -> Response:
         last = request.query_params.get("last", "")
         return answer(await self.audit(min(int(last), 10_000) if last.isdecimal() else 20))
+
+    async def _verify_audit(self, request: Request) -> Response:
+        try:
+            held = msgspec.json.decode(await body_of(request, MAX_HELD_BYTES), type=list[CheckpointAnswer])
+        except (ValueError, RecursionError, TooLarge) as error:  # msgspec's own are ValueErrors
+            raise UsageFault(f"Those are no checkpoints: {error}.") from error
+        return answer(await self.verify_audit(held))
 
 
 def _spoken(handle: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:

@@ -41,6 +41,9 @@ from receiver.operator import Address, Operator
 from receiver.pki import Authority
 from receiver.premises import Sockets, alone, sockets
 from receiver.quota import Quota
+from receiver.rollouts.approval import Operators
+from receiver.rollouts.desk import RolloutDesk
+from receiver.rollouts.listing import Lister
 from receiver.session import SessionLimits
 from receiver.store import Store, sqlite_url
 from receiver.updates import UpdateShelf
@@ -70,6 +73,7 @@ class Receiver:
     authority: Authority
     behind: Behind | None
     learning: LearningDesk
+    rollouts: RolloutDesk
 
 
 class Teller(Protocol):
@@ -123,6 +127,7 @@ class _Ways:
     ingest: Ingest
     endpoint: Endpoint
     learning: LearningDesk
+    rollouts: RolloutDesk
     behind: Behind | None
     hub: HubDesk | None
     push: EventGridPush | None
@@ -161,7 +166,8 @@ async def running(
 async def _serving(ground: _Ground, taken: Sockets, bench: Workbench) -> AsyncIterator[Receiver]:
     config, clock, authority = ground.config, ground.clock, ground.authority
     ways = _ways(ground, bench)
-    shelf = UpdateShelf(Path(config.updates) if config.updates else None, ground.store, clock, ground.counters)
+    folder = Path(config.updates) if config.updates else None
+    shelf = UpdateShelf(folder, ground.store, clock, ground.counters, ways.rollouts.served)
     address = Address(config.hosts[0], taken.mqtt.getsockname()[1], taken.https.getsockname()[1])
     operator = _operator(ground, ways, shelf, address)
     refusals = Quota(config.refusals_per_minute / 60, config.refusals_at_once)
@@ -177,6 +183,7 @@ async def _serving(ground: _Ground, taken: Sockets, bench: Workbench) -> AsyncIt
             endpoint.keep_time(),
             desk.run(),
             ways.learning.run(),
+            ways.rollouts.run(),
             Listener(taken.mqtt, mqtt_tls, endpoint.session, endpoint.has_room, clock, ground.counters).run(),
             Listener(taken.https, https_tls, site.protocol, site.make_room, clock, ground.counters).run(),
             keep_certificate(authority, config.hosts, clock, mqtt_tls, https_tls),
@@ -187,7 +194,7 @@ async def _serving(ground: _Ground, taken: Sockets, bench: Workbench) -> AsyncIt
     try:
         yield Receiver(
             address, ground.state / SOCKET, operator, endpoint, ground.counters, ground.store, authority, ways.behind,
-            ways.learning,
+            ways.learning, ways.rollouts,
         )  # fmt: skip
     finally:
         local_server.close()
@@ -206,8 +213,11 @@ def _ways(ground: _Ground, bench: Workbench) -> _Ways:
     ingest, endpoint = _endpoint(ground, tellers)
     hub = HubDesk(HubService(config.hub, clock), clock, counters, ground.tasks) if config.hub.host else None
     push = _push(ground, endpoint, hub) if hub is not None else None
-    ways = _Ways(ingest, endpoint, _learning(ground, bench), _behind(ground, endpoint), hub, push)
-    tellers += [endpoint, *ways.elsewhere, ways.learning]
+    behind = _behind(ground, endpoint)
+    hints = [endpoint.hint, *(way.hint for way in (hub, behind) if way is not None)]
+    rollouts = _rollouts(ground, lambda vehicle, kind: any(hint(vehicle, kind) for hint in hints))
+    ways = _Ways(ingest, endpoint, _learning(ground, bench), rollouts, behind, hub, push)
+    tellers += [endpoint, *ways.elsewhere, ways.learning, rollouts]
     return ways
 
 
@@ -263,11 +273,22 @@ def _learning(ground: _Ground, bench: Workbench) -> LearningDesk:
     return LearningDesk(ground.store, RealDisk(ground.state), ground.clock, ground.counters, jobs, bench, rules)
 
 
+def _rollouts(ground: _Ground, hint: Callable[[str, str], bool]) -> RolloutDesk:
+    config = ground.config
+    lister = None
+    if config.director_keys:
+        if not config.updates:
+            raise UsageFault("[receiver] director_keys is of a repository. Name its folder: [receiver] updates.")
+        lister = Lister(Path(config.updates), Path(config.director_keys), ground.clock)
+    operators = Operators(Path(config.operators) if config.operators else None)
+    return RolloutDesk(ground.store, ground.clock, ground.counters, operators, lister, hint)
+
+
 def _operator(ground: _Ground, ways: _Ways, shelf: UpdateShelf, address: Address) -> Operator:
     return Operator(
         ground.store, ground.authority, ways.endpoint, ground.clock, ground.counters, address,
-        ground.config.enrolment_minutes * 60, shelf.roots, ground.state / OBJECTS_FOLDER, ways.learning, ways.hint,
-        ways.behind.forget if ways.behind is not None else None,
+        ground.config.enrolment_minutes * 60, shelf.roots, ground.state / OBJECTS_FOLDER, ways.learning,
+        ways.rollouts, ways.hint, ways.behind.forget if ways.behind is not None else None,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import (
     BigInteger,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -96,6 +97,16 @@ departed_count = Table(
     Column("records", BigInteger, nullable=False),
 )
 
+# What each vehicle last signed of its slots (receiver/versions.py). The manifest is kept as it was signed.
+vehicle_version = Table(
+    "vehicle_version",
+    schema,
+    Column("vehicle", _ID, primary_key=True),
+    Column("counter", BigInteger, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),
+    Column("received_ns", BigInteger, nullable=False),
+)
+
 # Learned blocks of the inbox that nobody has judged yet: the row goes with what the judgement changes.
 learning_queue = Table(
     "learning_queue",
@@ -168,6 +179,71 @@ learning_count = Table(
     Column("times", BigInteger, nullable=False),
 )
 
+# A release on its way through the fleet (receiver/rollouts). `rules` and `bet` are JSON; `step` counts the waves open.
+rollout = Table(
+    "rollout",
+    schema,
+    Column("name", _PLAN, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("target", String(128), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("release", BigInteger, nullable=False),
+    Column("rules", Text, nullable=False),
+    Column("proposed_by", _ID, nullable=False),
+    Column("proposed_ns", BigInteger, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("changes", Integer, nullable=False),
+    Column("opened_ns", BigInteger),
+    Column("go_on", Integer, nullable=False),
+    Column("words", Text, nullable=False),
+    Column("bet", Text, nullable=False),
+)
+
+# Who signed what of it; `changes`: after how many of its state.
+rollout_signature = Table(
+    "rollout_signature",
+    schema,
+    Column("rollout", _PLAN, ForeignKey("rollout.name"), primary_key=True),
+    Column("act", String(16), primary_key=True),
+    Column("changes", Integer, primary_key=True, autoincrement=False),
+    Column("operator", _ID, primary_key=True),
+    Column("signature", LargeBinary(64), nullable=False),
+    Column("signed_ns", BigInteger, nullable=False),
+)
+
+# A vehicle's turn and fate. `before`: what the director listed of that kind when its turn came, JSON; `listed`: 0 not
+# yet, 1 by the director, 2 no longer. `outcome` is the first, and stays.
+rollout_vehicle = Table(
+    "rollout_vehicle",
+    schema,
+    Column("rollout", _PLAN, ForeignKey("rollout.name"), primary_key=True),
+    Column("vehicle", _ID, primary_key=True),
+    Column("stratum", String(48), nullable=False),
+    Column("rank", Integer, nullable=False),
+    Column("before", Text),
+    Column("listed", SmallInteger, nullable=False),
+    Column("listed_ns", BigInteger),
+    Column("exposed_ns", BigInteger),
+    Column("fetched_ns", BigInteger),
+    Column("outcome", String(16)),
+    Column("ended_ns", BigInteger),
+    Column("words", Text),
+    Column("quality", Float),
+    Column("quality_ns", BigInteger),
+    Index("rollout_vehicle_turn", "rollout", "listed", "stratum", "rank"),
+)
+
+# Blocks that may hold a report or a summary, while there is a rollout, that nobody has looked at yet.
+rollout_queue = Table(
+    "rollout_queue",
+    schema,
+    Column("id", Integer, primary_key=True),
+    Column("vehicle", _ID, nullable=False),
+    Column("lane", SmallInteger, nullable=False),
+    Column("epoch", LargeBinary(16), nullable=False),
+    Column("base_seq", BigInteger, nullable=False),
+)
+
 quarantine = Table(
     "quarantine",
     schema,
@@ -200,4 +276,20 @@ audit = Table(
     Column("detail", Text, nullable=False),
     Column("previous", LargeBinary(32), nullable=False),
     Column("digest", LargeBinary(32), nullable=False),
+)
+
+# What each vehicle has signed: the head of its own audit, and the last head of ours that it was told.
+audit_checkpoint = Table(
+    "audit_checkpoint",
+    schema,
+    Column("id", Integer, primary_key=True),
+    Column("vehicle", _ID, nullable=False, index=True),
+    Column("own_seq", BigInteger, nullable=False),
+    Column("own_digest", String(64), nullable=False),
+    Column("seen_seq", BigInteger, nullable=False),
+    Column("seen_digest", String(64), nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("signed_ns", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
 )

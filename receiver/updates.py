@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -37,13 +37,22 @@ _RANGE: Final = re.compile(r"bytes=(\d{1,19})-(\d{0,19})", re.ASCII)
 
 
 class UpdateShelf:
-    """`folder` holds `image/` and `director/`; None: this receiver has no updates."""
+    """`folder` holds `image/` and `director/`; None: this receiver has no updates. `on_served` hears which vehicle got
+    what."""
 
-    def __init__(self, folder: Path | None, store: Store, clock: Clock, counters: Counters) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        store: Store,
+        clock: Clock,
+        counters: Counters,
+        on_served: Callable[[str, str], None] | None = None,
+    ) -> None:
         self._folder = folder
         self._store = store
         self._clock = clock
         self._counters = counters
+        self._on_served = on_served
 
     def routes(self) -> list[Route]:
         return [Route(f"{UPDATES_PATH}/{{path:path}}", self._serve, methods=["GET"])]
@@ -89,6 +98,8 @@ class UpdateShelf:
             file.close()
             return answer(Refusal("The file ends before."), 416)
         self._counters.updates_served += 1
+        if self._on_served is not None:
+            self._on_served(who.vehicle, request.path_params["path"])
         return _Opened(file, *part)
 
 

@@ -7,13 +7,13 @@ Stamps are boot time; `Record.wall_ns` is what the computer believed the wall cl
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from itertools import repeat
 from types import MappingProxyType
-from typing import Final, Union
+from typing import Final, TypeVar, Union
 
 import msgspec
 
@@ -73,6 +73,9 @@ class Event(msgspec.Struct, frozen=True, tag_field="kind"):
     """Root of what can be told."""
 
 
+E = TypeVar("E", bound=Event)
+
+
 class VehicleSummary(Event, frozen=True, tag="vehicle_summary"):
     """Signals by VSS path (COVESA VSS 4), last known value each; units are VSS's own."""
 
@@ -127,10 +130,11 @@ class Health(Event, frozen=True, tag="health"):
     detail: str
 
 
-class UpdateReport(Event, frozen=True, tag="update_report"):
-    """What became of a release on this vehicle. `what` is "refused", the state its trial reached, or "damaged" when it
-    was kept and another boots now; `attack` is the attack class of a refusal, else empty, and so are the others where
-    they aren't known."""
+class UpdateReport(Event, frozen=True, omit_defaults=True, tag="update_report"):
+    """What became of a release on this vehicle. `what` is "refused", "slow" when its source trickles, the state its
+    trial reached, or "damaged" when it was kept and another boots now; `attack` is the attack class of the first two,
+    else empty, and so are the others where they aren't known. `manifest` is the vehicle's signed version manifest just
+    then (docs/formats/version-manifest.md), left out where there is none."""
 
     what: str
     unit: str
@@ -138,6 +142,7 @@ class UpdateReport(Event, frozen=True, tag="update_report"):
     digest: str
     attack: str
     words: str
+    manifest: bytes = b""
 
 
 class PictureTaken(Event, frozen=True, tag="picture_taken"):
@@ -314,6 +319,20 @@ def decode_event(data: bytes) -> AnyEvent:
     """Raises msgspec.DecodeError (ValidationError is one) for all bytes that aren't an event of this version."""
     with _decode_errors_only():
         return _event_decoder.decode(data)
+
+
+def events_in(records: Iterable[Stored], kind: type[E]) -> Iterator[E]:
+    """Those of one kind, without reading the many others; what another version wrote is passed over."""
+    tag = tag_of(kind).encode()
+    for record in records:
+        if tag not in bytes(record.event):
+            continue
+        try:
+            event = decode_event(record.event)
+        except msgspec.DecodeError:
+            continue
+        if isinstance(event, kind):
+            yield event
 
 
 def encode_records(records: Sequence[Stored]) -> bytes:

@@ -16,13 +16,14 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
+from agent.media import MediaShelf
 from agent.perception import Perception
 from agent.status import UpdatesStatus
 from agent.updates.beside import Beside
 from agent.updates.conduct import TICK_NS, Attempt, Conductor, TrialRules
 from agent.updates.doubts import UNHEARD, DoubtHeard
 from agent.updates.judge import Judge
-from ecu.clock import Clock
+from ecu.clock import SECOND_NS, Clock
 from ecu.disk import DiskError, DiskFault, state_folder
 from ota.apart import JUDGES
 from ota.errors import DoesNotFit, FetchError, HeldBack, NoRoomForUpdate, OtaError, TrustError
@@ -31,6 +32,7 @@ from ota.fitness import Host
 from ota.kinds import Kind
 from ota.landing import Progress
 from ota.machine import INWARD, RESTS, TRANSITIONS, WAYS, Effect, Event, State, Way, can_happen
+from ota.report import Signer
 from ota.slots import BootRecord, Slot, SlotDamaged
 from ota.source import Source
 from ota.trial import Step
@@ -40,6 +42,7 @@ from telemetry.uplink.allowance import Held
 
 MOST_DOUBLINGS: Final = 4
 """Of the pause between two looks, while each fetches what is then refused or has no room: somebody pays for it."""
+MEDIA_LOOK_NS: Final = 5 * SECOND_NS
 SMALL: Final = (Kind.CAMPAIGN,)
 """Kinds that wait for no other network, and for no trial: one may take a danger away."""
 
@@ -54,7 +57,8 @@ class UpdateSide:
     process was started from, `host` what would run a release. `folder` holds everything that updates keep on flash.
 
     `clock` is real time with the wall clock that is believed. Releases come by `bulk`, if there is one, which may raise
-    HeldBack; `until_let` returns when it wouldn't. Raises DiskError, OtaError.
+    HeldBack; `until_let` returns when it wouldn't. A medium that is found in `media` is looked at first.
+    `signer` is the vehicle's identity: it signs what each notice says of the slots. Raises DiskError, OtaError.
 
     A step is made durable and carried out before the next one begins, whoever asked for it: what flash says and what
     runs never get apart.
@@ -77,16 +81,19 @@ class UpdateSide:
         others: Sequence[Conductor] = (),
         running: Slot = Slot.FACTORY,
         host: Host | None = None,
+        media: Path | None = None,
+        signer: Signer | None = None,
         doubt_heard: DoubtHeard = UNHEARD,
     ) -> None:
         self._notices: deque[Notice] = deque()
         self._flash = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flash")
         self._updates = Updates(
-            state_folder(folder), roots, vehicle, clock, self._notices.append, host, self._flash
+            state_folder(folder), roots, vehicle, clock, self._notices.append, host, self._flash, signer
         )  # fmt: skip
         self._source = source
         self._bulk = bulk or source
         self._until_let = until_let or asyncio.Event().wait
+        self._shelf = MediaShelf(media, vehicle.name)
         self._folder = folder
         self._factory = factory
         self._judge = judge
@@ -135,7 +142,7 @@ class UpdateSide:
 
     @property
     def looks_held(self) -> int:
-        """Looks since this start in which both repositories were found, and held."""
+        """Looks at the receiver since this start in which both repositories were found, and held."""
         return self._looks_held
 
     def below_bootable(self) -> str:
@@ -192,6 +199,8 @@ class UpdateSide:
         reasons: list[Coroutine[Any, Any, object]] = [self.clock.sleep_until(boot_ns), self._hinted.wait()]
         if self._waits is not None:
             reasons.append(self._until_let())
+        if self._shelf.is_wanted:
+            reasons.append(self._until_a_medium_comes())
         tasks = [asyncio.ensure_future(reason) for reason in reasons]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -199,22 +208,54 @@ class UpdateSide:
             for task in tasks:
                 task.cancel()
 
+    async def _until_a_medium_comes(self) -> None:
+        while not await asyncio.to_thread(self._shelf.is_new):
+            await self.clock.sleep_until(self.clock.boot_ns() + MEDIA_LOOK_NS)
+
     async def _look(self) -> None:
+        """At a medium that is there, then at the receiver: it knows what came after the medium was written."""
         troubles: list[OtaError | DiskError] = []
         try:
-            offers = await self.do(self._updates.check, self._source)
-            self._looks_held += 1
-            if self._attempt is not None and not self._updates.is_trial_wanted:
-                self._attempt.tell(Event.CANCELLED, "its fleet no longer wants it")
-            await self._take(offers, troubles)
-        except (OtaError, DiskError) as trouble:
-            troubles.append(trouble)
+            await self._look_at_medium(troubles)
+            self._looks_held += await self._look_at(self._source, self._bulk, troubles)
         finally:
             self._progress = None
             self._looks += 1
         self._note(troubles)
 
-    async def _take(self, offers: Sequence[Offer], troubles: list[OtaError | DiskError]) -> None:
+    async def _look_at_medium(self, troubles: list[OtaError | DiskError]) -> None:
+        try:
+            medium = await asyncio.to_thread(self._shelf.open)
+        except (TrustError, FetchError) as trouble:
+            troubles.append(trouble)
+            if isinstance(trouble, TrustError):
+                self._shelf.refuse()
+                await self.do(self._updates.refuse, trouble)
+            return
+        if medium is None:
+            return
+        try:
+            await self._look_at(medium, medium, troubles)
+        finally:
+            medium.close()
+        if any(isinstance(trouble, TrustError) for trouble in troubles):
+            self._shelf.refuse()
+
+    async def _look_at(self, source: Source, bulk: Source, troubles: list[OtaError | DiskError]) -> bool:
+        """Whether both repositories were there, and held."""
+        try:
+            offers = await self.do(self._updates.check, source)
+            if self._attempt is not None and not self._updates.is_trial_wanted:
+                self._attempt.tell(Event.CANCELLED, "its fleet no longer wants it")
+            await self._take(offers, source, bulk, troubles)
+        except (OtaError, DiskError) as trouble:
+            troubles.append(trouble)
+            return False
+        return True
+
+    async def _take(
+        self, offers: Sequence[Offer], source: Source, bulk: Source, troubles: list[OtaError | DiskError]
+    ) -> None:
         """What is wrong with one release keeps no other from its place, but those that it would judge."""
         missing: set[Kind] = set()
         for offer in offers:
@@ -222,17 +263,16 @@ class UpdateSide:
             if not is_run or JUDGES.get(offer.kind) in missing:
                 continue
             try:
-                await self._install(offer)
+                await self._install(offer, source if offer.kind in SMALL else bulk)
             except (TrustError, DoesNotFit, FetchError, NoRoomForUpdate) as trouble:
                 missing.add(offer.kind)
                 troubles.append(trouble)
 
-    async def _install(self, offer: Offer) -> None:
+    async def _install(self, offer: Offer, source: Source) -> None:
         async with self._one_step:
             # A trial's steps can't wait for a download, and what it is judged by stays what it was.
             if self._state in RESTS or offer.kind in SMALL:
                 self._kind = offer.kind if offer.kind in self._conductors else self._kind
-                source = self._source if offer.kind in SMALL else self._bulk
                 await self._act(await self.do(self._updates.install, source, offer, self._watch))
 
     def _note(self, troubles: Sequence[OtaError | DiskError]) -> None:

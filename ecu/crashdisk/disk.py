@@ -82,6 +82,9 @@ class CrashDisk:
             return False
         return True
 
+    def is_folder(self, path: str) -> bool:
+        return self.exists(path) and self._inode(path) in self._live.folders
+
     def names(self, folder: str) -> list[str]:
         entries = self._entries(folder)
         self._call("names", folder)

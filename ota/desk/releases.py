@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -13,18 +14,25 @@ from rich.markup import escape
 from ecu.errors import shown
 from ota.desk.arguments import AsJson, KindName, Repo, founded, kind_of, on_the_disk_of, target_of, writing
 from ota.desk.console import now, progress, say, say_json
+from ota.desk.wheels import runtime_folder
 from ota.errors import RepositoryFault
 from ota.kinds import Kind
-from ota.repository.desk import Release
+from ota.repository.billing import ENDING, MOST_BYTES, ModelFile, bill_of, demand_bill
+from ota.repository.desk import Desk
 from ota.repository.files import files_of
-from ota.repository.tables import drafts_table, note_tables, release_tables
+from ota.repository.given import read_facts
+from ota.repository.notetables import release_tables
+from ota.repository.releasenote import Release, ReleaseNote
+from ota.repository.tables import drafts_table, note_tables
 from ota.trust import ANY_HARDWARE
 
 _MODEL_FILE: Final = "model.json"
 
 
 def add(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="One flat folder of files.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="One folder of files; of a runtime it may be a wheel.")
+    ],
     repo: Repo,
     kind: KindName,
     release: Annotated[int, typer.Option(help="Grows with every release of its kind; vehicles never go below theirs.")],
@@ -33,20 +41,57 @@ def add(
     hardware: Annotated[
         list[str] | None, typer.Option(help="May be repeated; 'any' when it isn't given.", metavar="HARDWARE")
     ] = None,
+    facts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TOML: what else the release says of itself.")
+    ] = None,
+    parent: Annotated[
+        str | None, typer.Option(metavar="TARGET", help="The published release that it was made from.")
+    ] = None,
+    sbom: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its bill of materials (CycloneDX JSON); made when not given.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Cut FOLDER into a bundle and put it into its kind's draft. Vehicles see nothing of it before it is published."""
-    its_kind = kind_of(kind)
+    with contextlib.ExitStack() as until_added:
+        its_kind = kind_of(kind)
+        if its_kind is Kind.RUNTIME:
+            folder = until_added.enter_context(runtime_folder(folder))
+        _add(
+            folder, repo, its_kind, release, name, version, tuple(hardware or (ANY_HARDWARE,)), facts, parent, sbom,
+            as_json,
+        )  # fmt: skip
+
+
+def _add(
+    folder: Path,
+    repo: Path,
+    its_kind: Kind,
+    release: int,
+    name: str | None,
+    version: str | None,
+    hardware: tuple[str, ...],
+    facts: Path | None,
+    parent: str | None,
+    sbom: Path | None,
+    as_json: bool,
+) -> None:
     size = _bytes_of(folder)
-    if its_kind in (Kind.MODEL, Kind.STATE):
-        name, version = _of_model(folder, name, version)
+    said = read_facts(facts) if facts is not None else {}
+    brought = _bill(sbom) if sbom is not None else None
+    model = _model(folder, name is None or version is None) if its_kind in (Kind.MODEL, Kind.STATE) else None
+    if model is not None:
+        name, version = name if name is not None else model.name, version if version is not None else model.version
     if name is None or version is None:
         raise RepositoryFault(f"A release of kind {its_kind} needs --name and --version.")
     desk = founded(repo)
+    if parent is not None:
+        said["lineage"] = said.get("lineage", {}) | {"parent": _parent(desk, repo, parent)}
     with writing(repo), progress("reading", 2 * size, as_json) as advance:
         manifest = desk.images.add(
-            folder, its_kind, name, version, release, tuple(hardware or (ANY_HARDWARE,)), advance
-        )
+            folder, its_kind, name, version, release, hardware, advance, said,
+            lambda its: (f"{its.name}-{its.version}{ENDING}", brought or bill_of(its, model)),
+        )  # fmt: skip
         drafts = [draft for draft in desk.images.drafts() if draft.kind is its_kind]
         not_below = desk.images.not_below(manifest)
     waits = any(change.target == manifest.target for draft in drafts for change in draft.changes)
@@ -64,12 +109,12 @@ def inspect(
     target: Annotated[str | None, typer.Argument(metavar="[TARGET]", help="Like model/drive-1.0.json.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What is published, by whose keys, until when, and what each vehicle is to have; of a TARGET, all its files."""
+    """What is published, by whose keys, until when, and what vehicles are to have; of a TARGET, what is new in it."""
     desk = founded(repo)
     with on_the_disk_of(repo):
         if target is not None:
-            release: Release = desk.release(target_of(target))
-            return say_json(_plain(release)) if as_json else say(release_tables(release))
+            news = desk.release_note(target_of(target))
+            return say_json(_plain_note(news)) if as_json else say(release_tables(news))
         note = desk.note()
     if as_json:
         return say_json(
@@ -79,41 +124,49 @@ def inspect(
                 "roles": note.roles,
                 "releases": [_plain(release) for release in note.releases],
                 "drafts": note.drafts,
+                "key_drafts": note.key_drafts,
                 "vehicles": note.vehicles,
             }
         )
     return say(note_tables(note, now()))
 
 
-def _of_model(folder: Path, name: str | None, version: str | None) -> tuple[str | None, str | None]:
-    """What isn't given, from the package's own manifest."""
+def _model(folder: Path, is_needed: bool) -> ModelFile | None:
+    """What the package's own manifest says; None where there is none. What isn't readable matters only when its name
+    and version are needed."""
     path = folder / _MODEL_FILE
-    if name is not None and version is not None:
-        return name, version
     try:
-        if not path.is_file():
-            return name, version
-        said = msgspec.json.decode(path.read_bytes(), type=_ModelFile)
+        return msgspec.json.decode(path.read_bytes(), type=ModelFile) if path.is_file() else None
     except OSError as error:
         raise RepositoryFault(f"Can't read {shown(path)}: {error.strerror}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if not is_needed:
+            return None
         raise RepositoryFault(
             f"{shown(path)} says no name and version ({shown(error)}). Give them with --name and --version."
         ) from error
-    return name if name is not None else said.name, version if version is not None else said.version
 
 
-class _ModelFile(msgspec.Struct, frozen=True):
-    """What the desk reads of a model package's manifest."""
+def _parent(desk: Desk, repo: Path, target: str) -> str:
+    with on_the_disk_of(repo):
+        return desk.release(target_of(target)).digest
 
-    name: str
-    version: str
+
+def _bill(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RepositoryFault(f"Can't read the bill of materials {shown(path)}: {error.strerror}.") from error
+    if len(data) > MOST_BYTES:
+        raise RepositoryFault(f"The bill of materials {shown(path)} has more than {MOST_BYTES} bytes.")
+    demand_bill(data)
+    return data
 
 
 def _bytes_of(folder: Path) -> int:
     paths = files_of(folder)
     try:
-        return sum(path.stat().st_size for path in paths)
+        return sum(path.stat().st_size for path in paths.values())
     except OSError as error:
         raise RepositoryFault(f"Can't look at the files of {shown(folder)}: {error.strerror}.") from error
 
@@ -132,3 +185,16 @@ def _plain(release: Release) -> dict[str, Any]:
         entry["blocks"] = len(its.blocks)
     more = {"target": release.target, "digest": release.digest, "bytes": release.manifest.size}
     return content | more | {"signed_by": release.signed_by}
+
+
+def _plain_note(note: ReleaseNote) -> dict[str, Any]:
+    before = note.before
+    against = (
+        None if before is None else {"target": before.target, "digest": before.digest, "is_parent": note.is_parent}
+    )
+    metrics = [
+        {"name": its.metric.name, "than": its.than, "before": its.before and its.before.model_dump(mode="json")}
+        for its in note.metrics
+    ]
+    news = {"before": against, "file_changes": note.files, "metric_changes": metrics, "vehicles": note.vehicles}
+    return _plain(note.release) | news

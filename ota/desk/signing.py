@@ -44,7 +44,7 @@ def sign(
         Path | None, typer.Option("--draft", metavar="FILE", help="Show one that came; with --digest, sign it.")
     ] = None,
     digest: Annotated[
-        str | None, typer.Option(help="What was shown: the draft's digest, 16 characters or more.")
+        str | None, typer.Option(help="What was shown: the draft's digest, 32 characters or more.")
     ] = None,
     take: Annotated[
         list[Path] | None, typer.Option("--import", metavar="FILE", help="Take a draft's signatures. May be repeated.")

@@ -23,6 +23,7 @@ from ota.repository.director import Assignment, Director, demand_one_a_kind, fol
 from ota.repository.images import ImageRepository
 from ota.repository.keys import KeyFolder, Owners, demand_distinct, fixed_owners, online_keys
 from ota.repository.metadata import Lifetimes, Standing, expiry
+from ota.repository.releasenote import Release, ReleaseNote, note_of
 from ota.repository.roots import RootChain
 from ota.repository.rotation import (
     ROOT_ROLES,
@@ -62,16 +63,6 @@ class Published:
     left: tuple[Assignment, ...]
     ending: tuple[Standing, ...]
     rotated: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """One that is published, and the ids of its kind's keys that signed it."""
-
-    target: str
-    manifest: BundleManifest
-    digest: str
-    signed_by: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +222,15 @@ class Desk:
         """A published one. Raises RepositoryFault."""
         by = {standing.role: standing.signed_by for standing in self.images.standings()}
         return _release(self.images.manifest(target), by)
+
+    def release_note(self, target: str) -> ReleaseNote:
+        """What is new in a published one. Raises RepositoryFault."""
+        release = self.release(target)
+        by = {standing.role: standing.signed_by for standing in self.images.standings()}
+        paths = [path for path in self.images.targets() if path.partition("/")[0] == release.manifest.kind]
+        others = [_release(self.images.manifest(path), by) for path in paths if path != release.target]
+        vehicles = [name for name in self.director.vehicles() if target in self.director.assignment(name).targets]
+        return note_of(release, others, vehicles)
 
     def _demand_assignable(
         self, vehicles: Sequence[str], targets: Sequence[str], others: Sequence[Assignment], with_drafts: bool

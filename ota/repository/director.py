@@ -7,7 +7,7 @@ Nothing in TUF ties metadata to a vehicle, and all folders are signed by the sam
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -101,11 +101,19 @@ class Director:
         expires = min(timestamp.expires, snapshot.expires, targets.expires)
         return Assignment(vehicle, version, expires, tuple(sorted(targets.targets)))
 
+    def metadata_of(self, vehicle: str) -> Iterator[str]:
+        """The files that this vehicle is told by, roots first."""
+        self.demand_known(vehicle)
+        yield from self.roots.paths()
+        folder = folder_of(vehicle)
+        for role in (Targets.type, Snapshot.type):
+            yield f"{folder}/{latest(self._disk, folder, role)}.{role}.json"
+        yield f"{folder}/{Timestamp.type}.json"
+
     def demand_known(self, vehicle: str) -> None:
         """Raises RepositoryFault for a vehicle that nothing was ever assigned to."""
-        folder_of(vehicle)
-        if vehicle not in (known := self.vehicles()):
-            names = ", ".join(known[:20]) or "none"
+        if not self._disk.exists(f"{folder_of(vehicle)}/{Timestamp.type}.json"):
+            names = ", ".join(self.vehicles()[:20]) or "none"
             raise RepositoryFault(
                 f"The director has assigned nothing to {shown(vehicle)}. It knows: {names}. Assign: outrider ota "
                 "publish --vehicle NAME --target TARGET."

@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from ecu.disk import Disk, DiskError, beside, move_in, remove_beside
+from ecu.disk import Disk, DiskError, beside, move_in, remove_beside, replace_file
 from ecu.errors import shown
 from ota.errors import RepositoryFault
 from ota.layout import file_path
@@ -22,29 +22,37 @@ Watch = Callable[[int], None]
 """Told the bytes of every block that was dealt with."""
 
 
-def files_of(folder: Path) -> list[Path]:
-    """The plain files of a flat folder, by name. Raises RepositoryFault."""
+def files_of(folder: Path) -> dict[str, Path]:
+    """The plain files below a folder by their names in a bundle: what lies in a folder of it has that one before its
+    own. Rising. Raises RepositoryFault."""
     try:
-        entries = sorted(folder.iterdir(), key=lambda path: path.name)
+        found = dict(_below(folder, ""))
     except OSError as error:
         raise RepositoryFault(f"Can't read the folder {shown(folder)}: {error.strerror}.") from error
-    for entry in entries:
-        if entry.is_symlink() or not entry.is_file():
-            raise RepositoryFault(f"{shown(entry)} isn't a plain file: a bundle is one flat folder of files.")
-    if not entries:
+    if not found:
         raise RepositoryFault(f"The folder {shown(folder)} is empty: there is nothing to release.")
-    return entries
+    return dict(sorted(found.items()))
 
 
-def entry_of(path: Path, watch: Watch) -> FileEntry:
+def _below(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
+    for entry in folder.iterdir():
+        if entry.is_symlink() or not (entry.is_dir() or entry.is_file()):
+            raise RepositoryFault(f"{shown(entry)} isn't a plain file: a bundle is a folder of files.")
+        if entry.is_dir():
+            yield from _below(entry, f"{prefix}{entry.name}/")
+        else:
+            yield f"{prefix}{entry.name}", entry
+
+
+def entry_of(name: str, path: Path, watch: Watch) -> FileEntry:
     """Its size and hashes. Raises RepositoryFault."""
     try:
-        return file_entry(path.name, _blocks_of(path, watch))
+        return file_entry(name, _blocks_of(path, watch))
     except ValidationError as error:
         raise RepositoryFault(
-            f"{shown(path)} can't be in a bundle: {shown(error.errors()[0]['msg'])}. A file's name has up to 128 "
-            "letters, digits, dots, dashes and underscores and begins with a letter or a digit; a file has at most 8 "
-            "GiB."
+            f"{shown(path)} can't be in a bundle: {shown(error.errors()[0]['msg'])}. A file's name, and that of each "
+            "folder that a runtime's lies in, has up to 128 letters, digits, dots, dashes and underscores and begins "
+            "with a letter, a digit or an underscore; a file has at most 8 GiB."
         ) from error
 
 
@@ -68,6 +76,15 @@ def take(disk: Disk, path: Path, entry: FileEntry, watch: Watch) -> None:
             raise
         move_in(disk, stored)
     # Also of one that was there: whoever brought it may have been killed before its name was durable.
+    disk.sync_folder(FOLDER)
+
+
+def keep(disk: Disk, data: bytes) -> None:
+    """Durable under its hash, as `take`, for what is in memory. Raises DiskError."""
+    path = f"image/{file_path(hashlib.sha256(data).hexdigest())}"
+    disk.make_folder(FOLDER)
+    if not disk.exists(path) or disk.read(path) != data:
+        replace_file(disk, path, data)
     disk.sync_folder(FOLDER)
 
 

@@ -7,12 +7,11 @@ nothing, and done again it finishes. Nothing is ever taken out of `files/`: what
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from pydantic import ValidationError
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
@@ -21,11 +20,12 @@ from ecu.disk import Disk, replace_file
 from ecu.errors import shown
 from ota.errors import RepositoryFault, TrustError
 from ota.kinds import Kind
-from ota.layout import IMAGE, target_path
+from ota.layout import IMAGE, file_path, target_path
 from ota.manifest import BundleManifest, bundle_digest, decode_manifest, encode_manifest
 from ota.repository.current import METADATA, Current, timestamp_path
 from ota.repository.delegations import DelegationChain
-from ota.repository.files import Watch, entry_of, files_of, is_stored, stored_path, take
+from ota.repository.files import Watch, entry_of, files_of, is_stored, keep, stored_path, take
+from ota.repository.given import Facts
 from ota.repository.keys import ROOT_THRESHOLD, KeyFolder, Owners, demand_distinct, root_keys
 from ota.repository.metadata import (
     Lifetimes,
@@ -46,20 +46,22 @@ from ota.repository.roots import RootChain
 from ota.repository.rotation import delegated, key_changes, keys_of
 from ota.repository.targets import (
     Draft,
+    billed,
     delegations_of,
     demand_plain,
     draft_path,
     everyone_of,
     kind_draft,
+    manifest_of,
     may_meet,
     owners_by_role,
     release_of,
     says_more,
     target_of,
-    unfit,
 )
 from ota.repository.travel import Waiting
 
+_NO_FACTS: Final[Facts] = MappingProxyType({})
 _NOBODY: Final[Mapping[Kind, Owners]] = MappingProxyType({})
 
 
@@ -119,20 +121,22 @@ class ImageRepository:
         release: int,
         hardware: Sequence[str],
         watch: Watch = lambda _: None,
+        facts: Facts = _NO_FACTS,
+        bill: Callable[[BundleManifest], tuple[str, bytes]] | None = None,
     ) -> BundleManifest:
-        """Puts the folder's files into the repository and the release into its kind's draft. What is published with
-        the same bytes already needs no draft."""
+        """Puts the folder's files into the repository and the release into its kind's draft, with its bill of materials
+        (name and content) if `bill` makes one. What is published with the same bytes already needs no draft."""
         paths = files_of(folder)
-        entries = tuple(entry_of(path, watch) for path in paths)
-        try:
-            manifest = BundleManifest(
-                kind=kind, name=name, version=version, release=release, hardware=tuple(hardware), files=entries
-            )
-        except ValidationError as error:
-            raise unfit(error, folder) from error
+        entries = tuple(entry_of(its_name, path, watch) for its_name, path in paths.items())
+        manifest = manifest_of(folder, entries, kind, name, version, release, hardware, facts)
+        bill_name, content = bill(manifest) if bill is not None else ("", b"")
+        if content:
+            manifest = billed(manifest, bill_name, content)
         self._demand_newer(manifest)
-        for path, entry in zip(paths, entries, strict=True):
+        for path, entry in zip(paths.values(), entries, strict=True):
             take(self._disk, path, entry, watch)
+        if content:
+            keep(self._disk, content)
         self.add_manifest(encode_manifest(manifest))
         return manifest
 
@@ -181,6 +185,9 @@ class ImageRepository:
         draft, top = self._demand_waiting(kind), self.delegations.coming()
         self._demand_plain(kind, draft)
         published = self._current.of(kind)
+        if not standing(published, top, kind, kind).is_signed:
+            # By keys that are to go: whoever signs next is shown all, and not what differs from what these signed.
+            published = Metadata(Targets(version=published.signed.version, expires=published.signed.expires))
         changed = (
             target for path, target in draft.signed.targets.items() if published.signed.targets.get(path) != target
         )
@@ -247,6 +254,15 @@ class ImageRepository:
     def releases(self) -> Iterator[BundleManifest]:
         """All that are published."""
         yield from (self.manifest(path) for path in self.targets())
+
+    def metadata(self) -> Iterator[str]:
+        """The files of all metadata that is current, roots first."""
+        view = self._current.view()
+        yield from self.roots.paths()
+        for role in (Targets.type, *Kind):
+            yield f"{METADATA}/{view.version(role)}.{role}.json"
+        yield f"{METADATA}/{view.snapshot.signed.version}.{Snapshot.type}.json"
+        yield timestamp_path()
 
     def standings(self) -> tuple[Standing, ...]:
         """Of every role, as it is published."""
@@ -318,6 +334,12 @@ class ImageRepository:
                     f"The repository lacks {stored_path(entry)}, which is {entry.path} of {manifest.title}. Add its "
                     "folder again: outrider ota add."
                 )
+        its = manifest.sbom
+        if its is not None and not self._disk.exists(f"image/{file_path(its.sha256)}"):
+            raise RepositoryFault(
+                f"The repository lacks the bill of materials of {manifest.title}. Add its folder again: outrider ota "
+                "add."
+            )
 
     def _demand_plain(self, kind: Kind, draft: Metadata[Targets]) -> None:
         """It says nothing that isn't shown to whoever signs, and has no number that leaves others out."""

@@ -37,6 +37,10 @@ class RootChain:
         """What a vehicle leaves the factory with."""
         return read_bytes(self._disk, f"{self._folder}/1.{Root.type}.json")
 
+    def paths(self) -> tuple[str, ...]:
+        """The files of all that are published."""
+        return tuple(f"{self._folder}/{n}.{Root.type}.json" for n in range(1, self.newest().signed.version + 1))
+
     def newest(self) -> Metadata[Root]:
         return read_root(self._disk, self._folder)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -12,8 +12,11 @@ from rich.table import Table
 
 from ecu.errors import shown
 from ota.manifest import bundle_digest, encode_manifest
-from ota.repository.desk import Note, Published, Release
+from ota.repository.desk import Note, Published
 from ota.repository.director import Assignment
+from ota.repository.metadata import digest_of
+from ota.repository.notetables import release_tables
+from ota.repository.releasenote import Release, note_of
 from ota.repository.rotation import KeysDraft
 from ota.repository.targets import Draft
 from ota.repository.travel import Waiting, releases_of
@@ -49,7 +52,7 @@ def note_tables(note: Note, now: datetime) -> Iterator[RenderableType]:
     yield vehicles_table("What each vehicle is to have", note.vehicles, now)
 
 
-def drafts_table(drafts: Iterable[Draft]) -> Table:
+def drafts_table(drafts: Sequence[Draft]) -> Table:
     """Whoever signs reads the manifests' digests here: they are what the signature is for."""
     table = Table("kind", "signatures", "changes", "release", "SHA-256 of the manifest", "expires", title="Drafts")
     for column in table.columns:
@@ -61,7 +64,9 @@ def drafts_table(drafts: Iterable[Draft]) -> Table:
         for change in draft.changes:
             digest = change.sha256 or "[red]taken out[/red]"
             table.add_row("", "", escape(shown(change.target)), str(change.release), digest)
-        table.add_row("", "", "digest of the draft", "", draft.digest)
+    # Below, where there is room for all of it: it is what a signature is for, and whoever signs elsewhere is told it.
+    table.caption = "\n".join(f"{draft.kind}: digest {draft.digest}" for draft in drafts)
+    table.caption_justify = "left"
     return table
 
 
@@ -87,11 +92,14 @@ def travelling_tables(waits: Waiting, draft: Draft | KeysDraft, now: datetime) -
     """A draft that came from elsewhere, for whoever is to sign it."""
     if isinstance(draft, KeysDraft):
         yield from keys_draft_tables(draft, now)
+        before = waits.before
+        yield f"Against version {before.signed.version}, digest {digest_of(before)}: is it the one that you know?"
         return
     yield drafts_table([draft])
     for manifest in releases_of(waits):
         digest = bundle_digest(encode_manifest(manifest))
-        yield from release_tables(Release(manifest.target, manifest, digest, draft.standing.signed_by))
+        release = Release(manifest.target, manifest, digest, draft.standing.signed_by)
+        yield from release_tables(note_of(release, (), ()))
 
 
 def vehicles_table(title: str, assignments: Sequence[Assignment], now: datetime) -> Table:
@@ -101,30 +109,6 @@ def vehicles_table(title: str, assignments: Sequence[Assignment], now: datetime)
         what = "\n".join(map(escape, map(shown, its.targets))) or "nothing"
         table.add_row(escape(its.vehicle), what, str(its.version), until(its.expires, now))
     return table
-
-
-def release_tables(release: Release) -> Iterator[RenderableType]:
-    """One release: its facts, then its files."""
-    manifest = release.manifest
-    facts = Table("", "", show_header=False, box=None)
-    facts.columns[1].overflow = "fold"
-    for name, value in (
-        ("target", release.target),
-        ("kind", manifest.kind),
-        ("name", manifest.name),
-        ("version", manifest.version),
-        ("release", str(manifest.release)),
-        ("hardware", ", ".join(manifest.hardware)),
-        ("digest", f"sha256:{release.digest}"),
-        ("signed by", key_ids(release.signed_by)),
-    ):
-        facts.add_row(f"[bold]{name}[/bold]", escape(value))
-    yield facts
-    files = Table("file", "bytes", "blocks", "SHA-256", title=f"{len(manifest.files)} files, {manifest.size:,} bytes")
-    files.columns[3].overflow = "fold"
-    for entry in manifest.files:
-        files.add_row(escape(entry.path), f"{entry.size:,}", str(len(entry.blocks)), entry.sha256)
-    yield files
 
 
 def published_tables(published: Published, now: datetime) -> Iterator[RenderableType]:

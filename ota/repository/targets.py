@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,10 @@ from tuf.api.metadata import DelegatedRole, Delegations, Key, Metadata, TargetFi
 
 from ecu.errors import shown
 from ota.errors import RepositoryFault
+from ota.facts import Sbom
 from ota.kinds import Kind
-from ota.manifest import BundleManifest
+from ota.manifest import BundleManifest, FileEntry
+from ota.repository.given import Facts
 from ota.repository.keys import Owners, fixed_owners
 from ota.repository.metadata import Standing, digest_of, standing
 from ota.repository.roots import DRAFTS
@@ -27,7 +31,7 @@ _RULES: Final = MappingProxyType(
         "version": "A version is two or three numbers with dots, such as 1.0 or 2.0.1.",
         "release": "A release is a whole number from 1 on, higher than that of every release before it.",
         "hardware": "Hardware is named by up to 48 small letters, digits, dots, dashes and underscores; 'any' is all.",
-        "files": "A bundle has 1 to 1024 files, of at most 8 GiB in all.",
+        "files": "A bundle has 1 to 4096 files, of at most 8 GiB in all.",
     }
 )
 
@@ -80,6 +84,41 @@ def draft_path(role: str) -> str:
     return f"{DRAFTS}/{role}.json"
 
 
+def manifest_of(
+    folder: Path,
+    entries: Sequence[FileEntry],
+    kind: Kind,
+    name: str,
+    version: str,
+    release: int,
+    hardware: Sequence[str],
+    facts: Facts,
+) -> BundleManifest:
+    """What the folder's release says of itself. Raises RepositoryFault."""
+    content = dict(facts) | {
+        "kind": kind,
+        "name": name,
+        "version": version,
+        "release": release,
+        "hardware": list(hardware),
+        "files": [entry.model_dump(mode="json") for entry in entries],
+    }
+    try:
+        return BundleManifest.model_validate_json(json.dumps(content))
+    except (TypeError, ValidationError) as error:
+        raise unfit(error, folder) from error
+
+
+def billed(manifest: BundleManifest, name: str, content: bytes) -> BundleManifest:
+    """With that bill of materials. Raises RepositoryFault for a name that another file has."""
+    sbom = Sbom(name=name, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+    try:
+        said = {("schema" if key == "schema_" else key): value for key, value in manifest}
+        return BundleManifest.model_validate(said | {"sbom": sbom})
+    except ValidationError as error:
+        raise RepositoryFault(f"{manifest.title} has another file by the name of its bill of materials.") from error
+
+
 def target_of(manifest: BundleManifest, data: bytes) -> TargetFile:
     target = TargetFile.from_data(manifest.target, data, ["sha256"])
     target.unrecognized_fields["custom"] = {"hardware": list(manifest.hardware), "release": manifest.release}
@@ -117,8 +156,13 @@ def delegations_of(owners: Mapping[Kind, tuple[int, Sequence[Signer]]]) -> Deleg
     return Delegations(keys, roles)
 
 
-def unfit(error: ValidationError, folder: Path) -> RepositoryFault:
-    first = error.errors()[0]
+def unfit(error: TypeError | ValidationError, folder: Path) -> RepositoryFault:
+    if isinstance(error, TypeError):
+        return RepositoryFault(f"What is said of {shown(folder)} can't be in a manifest: {shown(error)}.")
+    first = error.errors(include_url=False)[0]
     field = str(first["loc"][0]) if first["loc"] else "files"
-    given = "" if field == "files" else f" {shown(first['input'])!s}"
-    return RepositoryFault(f"{shown(folder)} can't be released with the {field}{given}. {_RULES.get(field, '')}")
+    given = "" if field == "files" or field not in _RULES else f" {shown(first['input'])!s}"
+    rule = _RULES.get(field) or f"At {shown('.'.join(map(str, first['loc'])))}: {shown(first['msg'])}."
+    if not first["loc"]:
+        rule = f"{shown(first['msg'])}."
+    return RepositoryFault(f"{shown(folder)} can't be released with the {field}{given}. {rule}")

@@ -24,7 +24,7 @@ from ecu.errors import shown
 from ota.errors import RepositoryFault, TrustError
 from ota.kinds import Kind
 from ota.manifest import BundleManifest, bundle_digest, decode_manifest
-from ota.repository.metadata import digest_of
+from ota.repository.metadata import digest_of, standing
 from ota.repository.rotation import KeysDraft, delegations_draft, demand_among, keys_of, root_draft, root_signers
 
 MOST_BYTES: Final = 64 << 20
@@ -72,7 +72,7 @@ def merged(here: Waiting, came: Waiting) -> tuple[str, ...]:
 
 def sign_there(waits: Waiting, digest: str, signers: Sequence[Signer]) -> None:
     """Adds signatures where there is no repository. Raises RepositoryFault unless `digest` is what was shown: at least
-    the first 16 characters of the draft's."""
+    the first 32 characters of the draft's."""
     if len(digest) < _SHOWN or not waits.digest.startswith(digest):
         raise RepositoryFault(
             f"This draft's digest is {waits.digest}, and not {shown(digest)}. Sign what you were shown and nothing "
@@ -126,7 +126,7 @@ def keys_draft(waits: Waiting) -> KeysDraft:
     return root_draft(waits.role, waits.draft, waits.before.signed)
 
 
-_SHOWN: Final = 16
+_SHOWN: Final = 32
 
 
 def _waiting(content: dict[str, Any]) -> Waiting:
@@ -138,6 +138,8 @@ def _waiting(content: dict[str, Any]) -> Waiting:
         return Waiting(role, draft, before, by, root_signers(draft.signed, before.signed), manifests)
     _demand(Targets, draft, before)
     _demand(Root if role == Targets.type else Targets, by)
+    if cast(Targets, before.signed).targets and not standing(before, by.signed, role, "What is published").is_signed:
+        raise ValueError("what it says is published isn't signed, so it could hide a release")
     return Waiting(role, draft, before, by, keys_of(by.signed, role), manifests)
 
 

@@ -100,10 +100,11 @@ def _ledger(connection: Connection, vehicles: Sequence[str]) -> Ledger:
     for row in connection.execute(seqs.where(learning_update.c.vehicle.in_(vehicles))):
         key = row.plan, row.vehicle
         sent[key] = sent.get(key, frozenset()) | {row.seq}
-    return Ledger(plans, bases, sent, {vehicle: _keys(connection, vehicle) for vehicle in vehicles})
+    return Ledger(plans, bases, sent, {vehicle: keys_of(connection, vehicle) for vehicle in vehicles})
 
 
-def _keys(connection: Connection, vehicle: str) -> tuple[IssuedKey, ...]:
+def keys_of(connection: Connection, vehicle: str) -> tuple[IssuedKey, ...]:
+    """Those that its certificates were issued for, the newest first."""
     mine = credential.c.vehicle == vehicle, credential.c.public_key.is_not(None)
     rows = connection.execute(select(credential).where(*mine).order_by(credential.c.issued_ns.desc()))
     return tuple(

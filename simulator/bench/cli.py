@@ -26,6 +26,7 @@ BENCHES: Final = {
     "link": "simulator.bench.link.bench",
     "ota": "simulator.bench.ota.bench",
     "replay": "simulator.bench.replay",
+    "rollouts": "simulator.bench.rollouts",
     "spool": "simulator.bench.spool.bench",
     "uplink": "simulator.bench.uplink.bench",
 }

@@ -6,19 +6,22 @@ object leaves twice or comes back.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
-from ecu.disk import Disk, DiskError
+from ecu.disk import Disk, DiskError, replace_file
 from ecu.twin import OVERHEAD_BYTES, TwinLost, TwinRecord
 from telemetry.objects.counts import Totals
 from telemetry.objects.errors import ObjectsTooNew
 from telemetry.records import Purpose
 
 NAME: Final = "books"
+ASIDE: Final = f"{NAME}.aside"
+"""What another release wrote, for whoever wants to know."""
 VERSION: Final = 1
 _TWINS: Final = (f"{NAME}.0", f"{NAME}.1")
 _PAGE_BYTES: Final = 4096
@@ -90,11 +93,13 @@ def _too_new(why: str) -> ObjectsTooNew:
 
 
 class Books:
-    """The page on disk. `lost` says that there had been one and neither twin of it was whole."""
+    """The page on disk. `lost` says that there had been one and neither twin of it was whole, or could be understood:
+    what another release wrote is set aside as it is, and stops nobody (law 10)."""
 
     def __init__(self, disk: Disk) -> None:
         # A file that once had to grow stays as it is: making it smaller would take space.
         capacity = max([_PAGE_BYTES, *(disk.size(twin) for twin in _TWINS if disk.exists(twin))])
+        self._disk = disk
         self._record = TwinRecord(disk, NAME, capacity)
         self._anew = False
         self.lost = False
@@ -106,7 +111,13 @@ class Books:
         except TwinLost:
             self.lost = self._anew = True
             return Page()
-        return decode(data) if data is not None else Page()
+        try:
+            return decode(data) if data is not None else Page()
+        except ObjectsTooNew:
+            self.lost = self._anew = True
+            with contextlib.suppress(DiskError):
+                replace_file(self._disk, ASIDE, data or b"")
+            return Page()
 
     def write(self, page: Page, both: bool = False) -> None:
         """Durable in one twin, or in `both`: before keys are destroyed that the page names. Raises DiskError."""

@@ -6,13 +6,14 @@ So both twins are written before a segment is freed, and one twin, now and then,
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
-from ecu.disk import Disk, DiskError
+from ecu.disk import Disk, DiskError, replace_file
 from ecu.errors import OutriderError
 from ecu.twin import OVERHEAD_BYTES, TwinLost, TwinRecord
 from telemetry.records import Lane, Purpose
@@ -23,6 +24,8 @@ from telemetry.spool.shelf import Shelf, Stream
 from telemetry.spool.untold import Report, Untold
 
 NAME: Final = "books"
+ASIDE: Final = f"{NAME}.aside"
+"""What another release wrote, for whoever wants to know."""
 VERSION: Final = 2
 _TWINS: Final = (f"{NAME}.0", f"{NAME}.1")
 _CAPACITY: Final = 2 * PAGE_BYTES
@@ -207,21 +210,29 @@ def page_of(
 
 
 class Books:
-    """The page on disk. `lost` says that there had been one and neither twin of it was whole."""
+    """The page on disk. `lost` says that there had been one and neither twin of it was whole, or could be understood:
+    what another release wrote is set aside as it is, and stops nobody (law 10)."""
 
     def __init__(self, disk: Disk) -> None:
         # A file that once had to grow stays as it is: making it smaller would take space.
         capacity = max([_CAPACITY, *(disk.size(twin) for twin in _TWINS if disk.exists(twin))])
+        self._disk = disk
         self._record = TwinRecord(disk, NAME, capacity)
         self._anew = False
         self.lost = False
 
     def read(self) -> Page | None:
         """The newest page, durable; None when there is none: a spool opens without its books, too."""
-        return self._page(self._record.read)
+        try:
+            return self._page(self._record.read)
+        except BooksTooNew:
+            self.lost = self._anew = True
+            with contextlib.suppress(DiskError):
+                replace_file(self._disk, ASIDE, self._record.peek() or b"")
+            return None
 
     def peek(self) -> Page | None:
-        """As `read`, touching nothing."""
+        """As `read`, touching nothing. Raises BooksTooNew."""
         return self._page(self._record.peek)
 
     def _page(self, read: Callable[[], bytes | None]) -> Page | None:

@@ -34,7 +34,7 @@ class Untouched:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self.exists, self.names, self.size = disk.exists, disk.names, disk.size
+        self.exists, self.is_folder, self.names, self.size = disk.exists, disk.is_folder, disk.names, disk.size
         self.read, self.read_at = disk.read, disk.read_at
 
     def make_folder(self, path: str) -> None: ...

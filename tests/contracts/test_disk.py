@@ -72,6 +72,14 @@ def test_names_are_sorted_and_folders_nest(disk: Disk) -> None:
     assert disk.names("a/b/c") == []
 
 
+def test_a_folder_is_told_from_a_file_and_from_nothing(disk: Disk) -> None:
+    disk.make_folder("a/b")
+    disk.create("a/f")
+    assert [disk.is_folder(path) for path in ("", "a", "a/b", "a/f", "a/none", "none/none")] == [
+        True, True, True, False, False, False
+    ]  # fmt: skip
+
+
 def test_making_a_folder_again_changes_nothing(disk: Disk) -> None:
     disk.make_folder("a/b")
     disk.create("a/b/f")

@@ -38,6 +38,13 @@ def test_a_range_is_what_lies_between_its_ends(version: str, least: str, below: 
     assert is_within(version, f">{least}") != is_within(version, f"<={least}")
 
 
+@pytest.mark.parametrize(("version", "wanted"), [
+    ("1.20", "==1.20.0"), ("1.20.0", "<=1.20"), ("2", ">=2.0.0.0"), ("10.0", ">9"), ("1.9", "<1.10"),
+])  # fmt: skip
+def test_a_number_that_is_missing_is_zero_and_numbers_arent_text(version: str, wanted: str) -> None:
+    assert is_within(version, wanted)
+
+
 @given(versions, st.sampled_from(["", "rc1", ".dev0", "+", "-alpha", ".1.2.3.4.5"]))
 def test_what_stands_behind_a_versions_numbers_counts_for_nothing(version: str, behind: str) -> None:
     if not behind.startswith(".1"):

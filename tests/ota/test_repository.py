@@ -371,7 +371,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused_and_leaves_nothing(flee
     begun = bytes(BLOCK_BYTES + 10)
     for changed in (b"Y" + begun[1:], begun[:-1], begun[:BLOCK_BYTES], b"", begun + b"1", begun + begun):
         path = folder_with(tmp_path / f"in-{len(changed)}{changed[:1]!r}", model_onnx=begun) / "model.onnx"
-        entry = entry_of(path, lambda _: None)
+        entry = entry_of(path.name, path, lambda _: None)
         path.write_bytes(changed)
         words = refusal(take, RealDisk(fleet.repo), path, entry, lambda _: None)
         assert "while it was read" in words
@@ -389,7 +389,7 @@ def test_a_large_file_is_read_block_by_block(tmp_path: Path) -> None:
     path = folder_with(tmp_path / "in", model_onnx=os.urandom(3 * BLOCK_BYTES + 5)) / "model.onnx"
     (tmp_path / "repo").mkdir()
     disk, read = Counting(tmp_path / "repo"), list[int]()
-    entry = entry_of(path, read.append)
+    entry = entry_of(path.name, path, read.append)
     take(disk, path, entry, read.append)
     assert disk.longest == max(read) == BLOCK_BYTES
     assert sum(read) == 2 * entry.size

@@ -10,6 +10,7 @@ import pytest
 
 from ecu.crashdisk import Call, CrashDisk, CrashState, violation
 from ecu.disk import DiskError, DiskFault, DiskFull, RealDisk
+from ecu.twin import TwinRecord
 from ota.audit import Audit
 from ota.errors import Attack, DoesNotFit, NoRoomForUpdate, TrustError
 from ota.facts import Peer, Runtime
@@ -18,6 +19,7 @@ from ota.floors import Floors, FloorsLost
 from ota.kinds import Kind
 from ota.machine import Event, State
 from ota.manifest import BLOCK_BYTES
+from ota.runtime import FACTS_NAME, RuntimeFacts, write_facts
 from ota.slots import BootRecord, Slot, Slots
 from ota.trust import Vehicle
 from ota.updates import TAKEN, Notice, Updates
@@ -585,3 +587,84 @@ def test_a_release_under_trial_says_nothing_yet_about_what_may_run(fleet: Fleet)
         assert (updates.below_bootable(), Floors(disk).bootable_from(Kind.MODEL)) == ("", 0)
     updates.handle(Kind.MODEL, KEPT[-1], "")
     assert Floors(disk).bootable_from(Kind.MODEL) == 1
+
+
+# --- runtimes ---------------------------------------------------------------------------------------
+
+
+def with_runtimes(fleet: Fleet, disk: CrashDisk) -> None:
+    """Release 1 in slot a, and release 2, the good one, in slot b."""
+    for release, running in ((1, Slot.A), (2, Slot.B)):
+        fleet.assign(fleet.release(f"{release}.0", release, bytes([release]) * 500, kind=Kind.RUNTIME))
+        install(fleet, opened(fleet, disk, []))
+        opened(fleet, disk, []).handle(Kind.RUNTIME, Event.ALLOWED, "")
+        started = Updates(disk, fleet.roots, Vehicle(CAR, HARDWARE), fleet.clock, lambda notice: None)
+        started.begin(running)
+        started.handle(Kind.RUNTIME, Event.PROVEN, "")
+
+
+def running_from(fleet: Fleet, disk: CrashDisk, slot: Slot, notices: list[Notice]) -> Updates:
+    updates = Updates(disk, fleet.roots, Vehicle(CAR, HARDWARE), fleet.clock, notices.append)
+    updates.begin(slot)
+    return updates
+
+
+def test_the_slot_that_runs_in_the_good_ones_place_is_never_written(fleet: Fleet) -> None:
+    disk = CrashDisk()
+    with_runtimes(fleet, disk)
+    fleet.assign(fleet.release("3.0", 3, kind=Kind.RUNTIME))
+    updates = running_from(fleet, disk, Slot.A, [])
+    (offer,) = updates.check(fleet.source())
+    before = disk.read("runtime/a/files/model.onnx")
+    with pytest.raises(DoesNotFit, match="slot a is the only one for another runtime, and runs just now"):
+        updates.install(fleet.source(), offer, lambda progress: None)
+    assert disk.read("runtime/a/files/model.onnx") == before
+
+
+def test_where_the_launcher_gave_up_the_good_runtime_the_one_that_runs_is_good_from_then_on(fleet: Fleet) -> None:
+    disk, notices = CrashDisk(), list[Notice]()
+    with_runtimes(fleet, disk)
+    updates = running_from(fleet, disk, Slot.A, notices)
+    updates.keep_running("slot a runs, since what was good can't: exit 1")
+    assert Slots(disk, Kind.RUNTIME).record.good is Slot.A
+    assert [(notice.what, notice.release.release) for notice in notices if notice.release] == [("damaged", 2)]
+    # The same release again, and it is tried as if it had never been kept; nothing older is.
+    (offer,) = updates.check(fleet.source())
+    step = updates.install(fleet.source(), offer, lambda progress: None)
+    assert step is not None
+    assert (step.state, Slots(disk, Kind.RUNTIME).record.trial) == (State.STAGED, Slot.B)
+    assert Floors(disk).release(Kind.RUNTIME) == 2
+
+
+@pytest.mark.parametrize("slot", [Slot.B, Slot.FACTORY])
+def test_nothing_is_given_up_by_what_is_good_itself(fleet: Fleet, slot: Slot) -> None:
+    disk = CrashDisk()
+    if slot is Slot.B:
+        with_runtimes(fleet, disk)
+    running_from(fleet, disk, slot, []).keep_running("it runs")
+    assert Slots(disk, Kind.RUNTIME).record.good is slot
+
+
+def test_a_runtime_for_other_libraries_is_fetched_and_never_staged(fleet: Fleet) -> None:
+    facts = RuntimeFacts("cpython-311", {"numpy": "99.0"})
+    fleet.assign(fleet.release("1.0", 1, kind=Kind.RUNTIME, files={FACTS_NAME: write_facts(facts)}))
+    disk = CrashDisk()
+    updates = Updates(
+        disk, fleet.roots, Vehicle(CAR, HARDWARE), fleet.clock, lambda notice: None,
+        why_unfit=lambda wanted: f"it needs {wanted.wheels}",
+    )  # fmt: skip
+    updates.begin()
+    (offer,) = updates.check(fleet.source())
+    with pytest.raises(DoesNotFit, match=r"it needs .*numpy"):
+        updates.install(fleet.source(), offer, lambda progress: None)
+    assert Slots(disk, Kind.RUNTIME).record == BootRecord()
+
+
+def test_a_record_that_nobody_understands_is_taken_for_lost() -> None:
+    disk = CrashDisk()
+    disk.make_folder("model")
+    TwinRecord(disk, "model/boot").write_both(b'{"good": 5}')
+    slots = Slots(disk, Kind.MODEL)
+    assert (slots.lost, slots.record.good) == (True, Slot.FACTORY)
+    slots.write(BootRecord(words="anew"))
+    assert Slots(disk, Kind.MODEL).record.words == "anew"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from ota.machine import ATTEMPTS, Event, Way
 from tests.crash.updates.vehicle import KEPT, LEFT, WORSE, Life
 
@@ -47,3 +49,43 @@ def is_mended(life: Life) -> None:
         life.try_and(release, KEPT[life.way])
     life.lose_a_bit(to=1)
     life.try_and(2, KEPT[life.way])
+
+
+def anything(life: Life, rng: Random, steps: int = 5) -> None:
+    """What chance brings: releases that are kept, denied or left, cut downloads, starts, bits of flash that flip."""
+    release, once_good = 0, 0
+    for _ in range(steps):
+        release += 1
+        what = rng.choice(["keep", "keep", "worse", "left", "cut", "again", "mend"])
+        if what == "mend" and once_good:
+            life.lose_a_bit(to=once_good)
+        elif what in ("worse", "left") and life.way is not Way.AT_ONCE:
+            life.try_and(release, WORSE[life.way] if what == "worse" else LEFT[life.way])
+        elif what == "again" and life.way is not Way.AT_ONCE:
+            _begins_again(life, rng, release)
+        else:
+            if what == "cut":
+                life.install_until(release, rng.choice([1, 300, 700]))
+            good = life.promised.good
+            life.try_and(release, KEPT[life.way])
+            once_good = good
+            continue
+        # What was good before lay in the slot that this took.
+        once_good = 0
+        if rng.random() < 0.3:
+            life.start()
+
+
+def _begins_again(life: Life, rng: Random, release: int) -> None:
+    life.install(release)
+    if life.way is Way.STARTED:
+        life.handle(Event.ALLOWED)
+        life.launch(*rng.choice([("",), ("", "watchdog", ""), ("", "", "exit 1")]))
+        if life.promised.tried:
+            life.handle(Event.EXPIRED)
+            life.start()
+        return
+    for _ in range(rng.randrange(1, ATTEMPTS + 1)):
+        life.restart()
+    if life.promised.tried:
+        life.handle(Event.CANCELLED)

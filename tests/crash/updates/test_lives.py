@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+from random import Random
+
 import pytest
 
 from ecu.crashdisk import CrashDisk
 from ota.kinds import Kind
 from ota.machine import WAYS, Way
 from ota.updates import TAKEN, TRIED
-from tests.crash.updates.lives import changes, gives_up, is_mended, resumes
+from tests.crash.updates.lives import anything, changes, gives_up, is_mended, resumes
 from tests.crash.updates.vehicle import Diary, Life, Lived, can_be_finished, holds
 
 ONE_A_WAY = (Kind.MODEL, Kind.CONFIG, Kind.RUNTIME, Kind.CAMPAIGN)
 ALL = (*TRIED, *TAKEN)
 LIVES = (changes, resumes, gives_up, is_mended)
+CHANCES = 60
 
 
 def lived(life: Lived, kind: Kind) -> tuple[CrashDisk, Diary]:
@@ -24,6 +28,26 @@ def lived(life: Lived, kind: Kind) -> tuple[CrashDisk, Diary]:
 
 def cases(kinds: tuple[Kind, ...]) -> list[tuple[Lived, Kind]]:
     return [(life, kind) for life in LIVES for kind in kinds if life is not gives_up or WAYS[kind] is not Way.AT_ONCE]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_fifty_thousand_disks_hold_the_laws() -> None:
+    """Of every kind, those of the lives above and of as many by chance as it takes."""
+    seen, tried = set[tuple[Kind, int]](), 0
+    for kind in ALL:
+        chances: list[Lived] = [partial(anything, rng=Random(seed)) for seed in range(CHANCES)]
+        for life in (*(life for life, its in cases(ALL) if its is kind), *chances):
+            disk, diary = lived(life, kind)
+            for state in disk.after_crash():
+                tried += 1
+                if (key := (kind, state.fingerprint)) not in seen:
+                    seen.add(key)
+                    holds(diary, state)
+                    if len(seen) % 50 == 0:
+                        can_be_finished(diary, state)
+    print(f"{len(seen)} distinct disks of {tried}")
+    assert len(seen) >= 50_000
 
 
 @pytest.mark.parametrize(("life", "kind"), cases(ONE_A_WAY))

@@ -10,9 +10,10 @@ what is under trial takes nothing from what is good.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Protocol
 
 from ecu.clock import SECOND_NS, SteppingClock
 from ecu.crashdisk import CrashDisk, CrashState
@@ -22,7 +23,6 @@ from ota.audit import Audit
 from ota.denied import Denied
 from ota.floors import Floors
 from ota.kinds import Kind
-from ota.landing import Progress
 from ota.layout import file_path, target_path
 from ota.machine import ATTEMPTS, RESTS, WAYS, Event, State, Way, can_happen
 from ota.manifest import BLOCK_BYTES, BundleManifest, bundle_digest, encode_manifest, file_entry
@@ -57,15 +57,20 @@ LEFT = {
 
 
 @cache
-def contents(release: int, large: bool = False) -> Mapping[str, bytes]:
-    """Two files that differ from release to release, one that doesn't, and an empty one."""
+def contents(kind: Kind, release: int, large: bool = False) -> Mapping[str, bytes]:
+    """Two files that differ from release to release, one that doesn't, and an empty one. A runtime's lie in folders,
+    which come and go: one is a file in every third release."""
     size = BLOCK_BYTES + 600 if large else 600
-    return {
+    files = {
         "empty": b"",
         "labels": b"car\n" * 50,
         "model.json": f"release {release}".encode() * 60,
         "model.onnx": bytes([release]) * size,
     }
+    if kind is not Kind.RUNTIME:
+        return files
+    tree = {f"agent/{name}" if release % 2 else f"agent/inner/{name}": data for name, data in files.items()}
+    return tree | ({"part": b"a file"} if release % 3 == 0 else {"part/file": b"in a folder"})
 
 
 def cut(content: bytes) -> Iterator[bytes]:
@@ -75,7 +80,7 @@ def cut(content: bytes) -> Iterator[bytes]:
 @cache
 def manifest_of(kind: Kind, release: int, large: bool = False) -> BundleManifest:
     """Below release 3 nothing boots once 3 was kept."""
-    files = tuple(file_entry(name, cut(data)) for name, data in sorted(contents(release, large).items()))
+    files = tuple(file_entry(name, cut(data)) for name, data in sorted(contents(kind, release, large).items()))
     return BundleManifest(
         kind=kind,
         name="drive",
@@ -100,7 +105,7 @@ class Shelf(Open):
         for release in range(1, 10):
             manifest = manifest_of(kind, release, large)
             self._files[target_path(manifest.target, digest_of(kind, release, large))] = encode_manifest(manifest)
-            for data in contents(release, large).values():
+            for data in contents(kind, release, large).values():
                 self._files[file_path(hashlib.sha256(data).hexdigest())] = data
 
     def read(self, path: str, offset: int, most: int) -> Iterator[bytes]:
@@ -144,9 +149,8 @@ class Promise:
     kept: int = 0
     """The highest that ever was good."""
 
-    @property
-    def bootable_from(self) -> int:
-        return 3 if self.kept >= 3 else 0
+    bootable_from: int = 0
+    """3 once release 3 was kept."""
 
 
 @dataclass
@@ -156,17 +160,35 @@ class Diary:
     kind: Kind
     large: bool = False
     promises: list[Promise] = field(default_factory=lambda: [Promise()])
+    calls: dict[int, int] = field(default_factory=dict)
+    """How many calls the disk had had when a promise was given."""
 
     def around(self, state: CrashState) -> tuple[Promise, Promise]:
         """The last one that was given before the power went, and the one that was being worked on."""
         at = max((int(mark) for mark in state.acknowledged), default=0)
         return self.promises[at], self.promises[min(at + 1, len(self.promises) - 1)]
 
+    def is_quiet(self, state: CrashState) -> bool:
+        """Whether nothing was begun yet after the last promise: then both twins of every record are whole."""
+        at = max((int(mark) for mark in state.acknowledged), default=0)
+        return self.calls.get(at) == state.at
+
+
+class Flash(Disk, Protocol):
+    """A disk on which promises are marked, and which can be looked at without being touched."""
+
+    @property
+    def calls(self) -> Sequence[object]: ...
+
+    def mark(self, name: str) -> None: ...
+
+    def after_shutdown(self) -> CrashDisk: ...
+
 
 class Life:
     """Lived on `disk`; each step gives its promise once it returned."""
 
-    def __init__(self, disk: CrashDisk, diary: Diary) -> None:
+    def __init__(self, disk: Flash, diary: Diary) -> None:
         self.disk = disk
         self.diary = diary
         self.kind = diary.kind
@@ -261,7 +283,9 @@ class Life:
     def lose_a_bit(self, to: int) -> None:
         """Of what is good, whose place release `to` takes at the next start."""
         good = self.updates.slots(self.kind).record.good
-        self.disk.flip_bit(f"{self.kind}/{good}/files/model.onnx", 80)
+        name = next(name for name in contents(self.kind, self.promised.good, self.large) if "model.onnx" in name)
+        assert isinstance(self.disk, CrashDisk)
+        self.disk.flip_bit(f"{self.kind}/{good}/files/{name}", 80)
         self.promise(good=to, damaged=True)
         self.start()
         self.promise()
@@ -276,10 +300,12 @@ class Life:
         record = Slots(self.disk.after_shutdown(), self.kind).record
         told = tuple(entry.event for entry in self.updates.audit().entries())
         promise = replace(self.promised, state=record.state, told=told, **changes)  # type: ignore[arg-type]
-        promise = replace(promise, kept=max(promise.good, self.promised.kept))
+        least = 3 if promise.good == 3 else self.promised.bootable_from
+        promise = replace(promise, kept=max(promise.good, self.promised.kept), bootable_from=least)
         self._step += 1
         if not self._is_written:
             self.diary.promises.append(promise)
+            self.diary.calls[self._step] = len(self.disk.calls)
         # A mutant of the disk may let the same life go otherwise; what was promised stays.
         self.disk.mark(str(self._step))
 
@@ -295,36 +321,48 @@ def opened(disk: Disk, kind: Kind) -> tuple[Trial, Slots, Floors, Denied]:
     return Trial(slots, floors, denied, kind), slots, floors, denied
 
 
-def booted_release(slots: Slots, slot: Slot, disk: Disk, large: bool) -> int:
+def booted_release(diary: Diary, slots: Slots, slot: Slot, disk: Disk) -> int:
     """The release whose every byte lies in that slot; 0 for the factory's."""
     if slot is Slot.FACTORY:
         return 0
-    folder = str(slots.path(slot))
-    found = {name: disk.read(f"{folder}/{name}") for name in disk.names(folder)}
-    return next(release for release in range(1, 10) if contents(release, large) == found)
+    found = files_below(disk, str(slots.path(slot)))
+    return next(release for release in range(1, 10) if contents(diary.kind, release, diary.large) == found)
+
+
+def files_below(disk: Disk, folder: str, prefix: str = "") -> dict[str, bytes]:
+    found = dict[str, bytes]()
+    for name in disk.names(folder):
+        inside = f"{folder}/{name}"
+        if disk.is_folder(inside):
+            found |= files_below(disk, inside, f"{prefix}{name}/")
+        else:
+            found[prefix + name] = disk.read(inside)
+    return found
 
 
 def holds(diary: Diary, state: CrashState) -> None:
     """The laws, of one state that a cut may leave; and of the same with one twin of each record lost after it."""
     was, may = diary.around(state)
-    _demand(diary, was, may, state.disk.after_shutdown())
+    demand(diary, was, may, state.disk.after_shutdown())
     for name in (f"{diary.kind}/boot", "floors.release"):
-        for twin in (0, 1):
+        is_there = any(state.disk.exists(f"{name}.{twin}") for twin in (0, 1))
+        whole = are_whole(state.disk, name)
+        assert whole or not (is_there and diary.is_quiet(state)), f"{name} is promised, and is there once"
+        for twin in (0, 1) if whole else ():
             disk = state.disk.after_shutdown()
-            # One fault after another: a block that the cut tore is one already.
-            if _are_whole(disk, name):
-                disk.flip_bit(f"{name}.{twin}", 8 * 30)
-                _demand(diary, was, may, disk)
+            disk.flip_bit(f"{name}.{twin}", 8 * 30)
+            demand(diary, was, may, disk)
 
 
-def _are_whole(disk: CrashDisk, name: str) -> bool:
+def are_whole(disk: CrashDisk, name: str) -> bool:
+    """Both twins of a record. One fault after another: a block that the cut tore is one already."""
     return all(
         disk.exists(f"{name}.{twin}") and launcher.decode(disk.read(f"{name}.{twin}"), twin) is not None
         for twin in (0, 1)
     )
 
 
-def _demand(diary: Diary, was: Promise, may: Promise, disk: CrashDisk) -> None:
+def demand(diary: Diary, was: Promise, may: Promise, disk: CrashDisk) -> None:
     kind, large = diary.kind, diary.large
     digests = {release: digest_of(kind, release, large) for release in range(1, 10)}
     raw = Slots(disk.after_shutdown(), kind).record
@@ -339,12 +377,13 @@ def _demand(diary: Diary, was: Promise, may: Promise, disk: CrashDisk) -> None:
     assert raw.attempts <= ATTEMPTS + 1
     if not may.damaged:
         assert raw.state in (was.state, may.state), f"{raw.state}, and it was {was.state}"
-        _demand_told(was, may, disk)
+        if _demand_told(was, disk) and was.state is not may.state:
+            _demand_happened(may, kind, disk)
     _demand_raw_floors(was, disk.after_shutdown(), kind)
     trial_, slots, floors, denied = opened(disk, kind)
     running = raw.trial if raw.trial is not None and raw.state is State.TRIAL else Slot.FACTORY
     slot, _ = trial_.begin(running)
-    booted = booted_release(slots, slot, disk, large)
+    booted = booted_release(diary, slots, slot, disk)
     assert booted in {was.good, may.good}, f"release {booted} boots"
     assert was.kept <= floors.release(kind) <= max(was.kept, may.kept)
     assert floors.release(kind) >= booted
@@ -355,11 +394,19 @@ def _demand(diary: Diary, was: Promise, may: Promise, disk: CrashDisk) -> None:
     assert trial_.release is None or trial_.release.digest not in denied
 
 
-def _demand_told(was: Promise, may: Promise, disk: CrashDisk) -> None:
+def _demand_told(was: Promise, disk: CrashDisk) -> bool:
+    """Whether it tells more than was promised."""
     audit = Audit(disk.after_shutdown(), SteppingClock(), "car-1")
     told = tuple(entry.event for entry in audit.entries())
     assert told[: len(was.told)] == was.told, "the audit forgot"
     assert audit.first_break() is None
+    return len(told) > len(was.told)
+
+
+def _demand_happened(may: Promise, kind: Kind, disk: CrashDisk) -> None:
+    """What the audit tells is so, or was so before a start mended it."""
+    record = Slots(disk.after_shutdown(), kind).record
+    assert record.state is may.state, f"the audit says {may.told[-1]}, and it is {record.state}"
 
 
 def _demand_raw_floors(was: Promise, disk: CrashDisk, kind: Kind) -> None:
@@ -379,8 +426,11 @@ def _demand_whole_slots(disk: CrashDisk, kind: Kind) -> None:
 
 
 def can_be_finished(diary: Diary, state: CrashState) -> None:
+    finish(diary, state.disk)
+
+
+def finish(diary: Diary, disk: CrashDisk) -> None:
     """Whatever was cut short, the next release is installed and kept."""
-    disk = state.disk
     life = Life(disk, Diary(diary.kind, diary.large))
     now = life.updates.slots(diary.kind).record.state
     if now not in RESTS:
@@ -388,7 +438,4 @@ def can_be_finished(diary: Diary, state: CrashState) -> None:
         life.updates.handle(diary.kind, event, "asked to")
     life.try_and(9, KEPT[life.way])
     trial, slots, _, _ = opened(disk.after_shutdown(), diary.kind)
-    assert booted_release(slots, trial.begin()[0], disk, diary.large) == 9
-
-
-def unwatched(_: Progress) -> None: ...
+    assert booted_release(diary, slots, trial.begin()[0], disk) == 9

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import json
 import os
+import selectors
 import signal
 import socket
 import subprocess
@@ -15,12 +17,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ecu.clock import SECOND_NS, SystemClock, boot_id
 from ecu.disk import RealDisk
 from ecu.twin import TwinRecord
 
 LAUNCHER = Path(__file__).parents[3] / "ota" / "launcher.py"
 RUNTIME = (Path(__file__).parent / "runtime.py").read_text()
 WITHIN_S = 20.0
+
+
+def note_starts(home: Path, of: str, ended: str, times: int) -> None:
+    """As the launcher does, of this boot and just now: each start takes its time."""
+    now_s = SystemClock().boot_ns() / SECOND_NS
+    start = {
+        "of": of,
+        "boot_id": boot_id(),
+        "rescue": "",
+        "ended": ended,
+        "began_s": now_s,
+        "at_s": now_s,
+        "ran_s": 0.0,
+    }
+    book = json.dumps({"starts": [start] * times}).encode()
+    TwinRecord(RealDisk(home), "launcher").write_both(book)
 
 
 @dataclass(frozen=True)
@@ -39,7 +58,7 @@ class Started:
             self.line.sendall(python.encode() + b"\n")
 
     def says(self) -> Any:
-        return json.loads(_read_line(self.line))
+        return ast.literal_eval(_read_line(self.line).decode())
 
     def gone(self) -> None:
         """Returns once it has ended."""
@@ -59,7 +78,7 @@ def _read_line(line: socket.socket) -> bytes:
 
 
 class Garage:
-    """`options` are the launcher's."""
+    """`options` are the launcher's; it runs `under` another program, where there is one."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.state = folder / "state"
@@ -77,6 +96,7 @@ class Garage:
         self._slots: dict[str, dict[str, Any]] = {}
         self._lines: list[socket.socket] = []
         self.launchers: list[subprocess.Popen[str]] = []
+        self.under: list[str] = []
 
     # --- slots and record ---
 
@@ -115,7 +135,17 @@ class Garage:
     # --- processes ---
 
     def launch(self, **environment: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-I", "-S", str(LAUNCHER), "--state", str(self.state), *self._options, "--"]
+        command = [
+            *self.under,
+            sys.executable,
+            "-I",
+            "-S",
+            str(LAUNCHER),
+            "--state",
+            str(self.state),
+            *self._options,
+            "--",
+        ]
         process = subprocess.Popen(
             [*command, sys.executable, "-S", "-m", "runtime"],
             env=self._environment | environment,
@@ -130,8 +160,20 @@ class Garage:
         line, _ = self._door.accept()
         line.settimeout(WITHIN_S)
         self._lines.append(line)
-        slot, trial, rescue, pid, folder = json.loads(_read_line(line))
+        slot, trial, rescue, pid, folder = ast.literal_eval(_read_line(line).decode())
         return Started(slot, trial, rescue, pid, Path(folder), line)
+
+    def next_or_none(self) -> Started | None:
+        """As `next`; None once the last launcher has ended."""
+        with selectors.DefaultSelector() as selector:
+            over = os.pidfd_open(self.launchers[-1].pid)
+            selector.register(over, selectors.EVENT_READ)
+            selector.register(self._door, selectors.EVENT_READ)
+            try:
+                ready = {key.fileobj for key, _ in selector.select(WITHIN_S)}
+            finally:
+                os.close(over)
+        return self.next() if self._door in ready else None
 
     def end(self) -> str:
         """Ignition off; what the last launcher said."""
@@ -142,9 +184,8 @@ class Garage:
 
     def close(self) -> None:
         for launcher in self.launchers:
-            if launcher.poll() is None:
-                launcher.kill()
-            launcher.communicate(timeout=WITHIN_S)
+            launcher.kill()
+            print(launcher.communicate(timeout=WITHIN_S)[1])
         for line in (self._door, *self._lines):
             line.close()
 

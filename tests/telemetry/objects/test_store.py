@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from ecu.crashdisk import CrashDisk
 from ecu.disk import DiskError, DiskFault, DiskFull, DiskStarved
 from ecu.keys import MemoryKeyStore
+from ecu.twin import TwinRecord
 from telemetry.objects.books import Books, Page, decode, encode
 from telemetry.objects.config import ObjectsConfig
 from telemetry.objects.counts import Dropped, Totals
@@ -464,6 +466,13 @@ def test_books_that_are_lost_or_anothers_are_told() -> None:
     assert not rig.counts().books_lost
     with pytest.raises(ObjectsTooNew, match="Start the release"):
         decode(b"\x91\x02")
+    later = msgspec.msgpack.encode([99, "of another shape"])
+    TwinRecord(disk, "books").start_anew(later)
+    rig.open()
+    assert (rig.counts().books_lost, disk.read("books.aside")) == (True, later)
+    rig.put(70)
+    rig.open()
+    assert not rig.counts().books_lost
 
 
 @given(

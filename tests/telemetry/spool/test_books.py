@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ecu.crashdisk import CrashDisk
 from ecu.disk import DiskFault, DiskFull
+from ecu.twin import TwinRecord
 from telemetry.records import Lane, Purpose
 from telemetry.spool.aging import Aged
 from telemetry.spool.books import Books, BooksTooNew, Page, decode, encode
@@ -124,6 +125,21 @@ def test_books_that_are_lost_say_so_and_can_be_begun_anew() -> None:
     assert books.lost
     books.write(Page(bytes(range(16))))
     assert Books(disk).read() == Page(bytes(range(16)))
+
+
+def test_books_that_another_release_wrote_are_set_aside_and_stop_nobody() -> None:
+    disk = CrashDisk()
+    later = msgspec.msgpack.encode([99, b"id", "of another shape"])
+    TwinRecord(disk, "books", 8192).write_both(later)
+    with pytest.raises(BooksTooNew):
+        Books(disk).peek()
+    books = Books(disk)
+    assert books.read() is None
+    assert books.lost
+    assert disk.read("books.aside") == later
+    books.write(Page(bytes(range(16))))
+    again = Books(disk)
+    assert (again.read(), again.lost) == (Page(bytes(range(16))), False)
 
 
 @pytest.mark.parametrize("fields", [[], [1], [1, b"id", True, [], []], {"a": 1}])

@@ -1,0 +1,331 @@
+"""Rollouts in the database. Each function is one transaction's; what it decides on is read in it, so that a kill
+between two changes nothing of what comes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, case, func, insert, or_, select, update
+
+from ecu.clock import SECOND_NS
+from ecu.errors import shown
+from receiver import journal
+from receiver.rollouts.approval import PEOPLE, RolloutRefused, Statement, digest_of
+from receiver.rollouts.cohorts import places, wanted
+from receiver.rollouts.decide import Decision, Move, Standing, Tally, decide
+from receiver.rollouts.outcome import JUDGED_BAD, Outcome
+from receiver.rollouts.quality import Bet, after
+from receiver.rollouts.rules import Rules, ladder
+from receiver.rollouts.states import LISTING, LIVE, OVER, TRANSITIONS, Event, State
+from receiver.tables import rollout, rollout_signature, rollout_vehicle, vehicle
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What is rolled out. `digest` is its manifest's SHA-256."""
+
+    target: str
+    digest: str
+    release: int
+
+    @property
+    def kind(self) -> str:
+        return self.target.partition("/")[0]
+
+
+def propose(
+    connection: Connection, name: str, release: Release, rules: Rules, strata: Mapping[str, str], by: str, now_ns: int
+) -> None:
+    """Nobody gets anything of it before two people approved. Raises RolloutRefused."""
+    if connection.execute(select(rollout.c.name).where(rollout.c.name == name)).first() is not None:
+        raise RolloutRefused(f"There was a rollout {name} before. Give the new one a name of its own.")
+    if not strata:
+        raise RolloutRefused("A rollout needs vehicles, and there are none of that name in this fleet.")
+    _demand_free(connection, release.kind, strata)
+    row = {"name": name, "state": State.PROPOSED, "target": release.target, "digest": release.digest}
+    text = {"rules": msgspec.json.encode(rules).decode(), "bet": msgspec.json.encode(Bet()).decode()}
+    more = {"release": release.release, "proposed_by": by, "proposed_ns": now_ns, "step": 0, "changes": 0, "go_on": 0}
+    connection.execute(insert(rollout).values(row | text | more | {"words": "waits for two people's approval"}))
+    turns = [
+        {"rollout": name, "vehicle": one.vehicle, "stratum": one.stratum, "rank": one.rank, "listed": 0}
+        for one in places(name, strata)
+    ]
+    connection.execute(insert(rollout_vehicle), turns)
+    words = f"{name}: {release.target} (release {release.release}, {release.digest[:12]}) to {len(strata)} vehicles"
+    journal.append(connection, now_ns, "rollout_proposed", "", f"{words}, by {by}")
+
+
+def _demand_free(connection: Connection, kind: str, vehicles: Collection[str]) -> None:
+    others = select(rollout_vehicle.c.rollout, rollout_vehicle.c.vehicle).join(
+        rollout, rollout.c.name == rollout_vehicle.c.rollout
+    )
+    live = rollout.c.state.in_((State.PROPOSED, *LIVE)), rollout.c.target.startswith(f"{kind}/", autoescape=True)
+    for row in connection.execute(others.where(*live)):
+        if row.vehicle in vehicles:
+            raise RolloutRefused(
+                f"{row.vehicle} takes part in {row.rollout}, which is of the same kind and isn't over. Cancel that, or "
+                "wait for its end."
+            )
+
+
+def statement(connection: Connection, name: str, act: str) -> Statement:
+    """What whoever does this signs, as it stands now. Raises RolloutRefused."""
+    row = one(connection, name)
+    return Statement(name, act, row.step, row.changes, row.target, row.digest, digest_of(row.rules))
+
+
+def sign(
+    connection: Connection, said: Statement, operator: str, key_of: Mapping[str, bytes], signature: bytes, now_ns: int
+) -> bool:
+    """Keeps a signature that was verified; whether enough people have signed, and so it happened. `key_of` has the
+    keys of those who signed before, too. Raises RolloutRefused where the act isn't possible, or something changed."""
+    name, event = said.rollout, Event.APPROVED if said.act == "approve" else Event(said.act)
+    _demand_possible(one(connection, name), event)
+    if statement(connection, name, said.act) != said:
+        raise RolloutRefused(f"Rollout {name} has changed meanwhile. Look at its status, and sign again.")
+    before = signers(connection, said)
+    if operator not in before:
+        row = {"rollout": name, "act": said.act, "changes": said.changes, "operator": operator}
+        connection.execute(insert(rollout_signature).values(row | {"signature": signature, "signed_ns": now_ns}))
+        journal.append(
+            connection, now_ns, "rollout_signed", "", f"{name}: {said.act} at step {said.step} by {operator}"
+        )
+    people = sorted({*before, operator} & set(key_of))
+    if len({key_of[who] for who in people}) < (1 if event is Event.RESUME else PEOPLE):
+        return False
+    change(connection, name, event, f"{said.act} by {', '.join(people)}", now_ns)
+    return True
+
+
+def signers(connection: Connection, said: Statement) -> list[str]:
+    """Who has signed this very statement."""
+    wanted = {"rollout": said.rollout, "act": said.act, "changes": said.changes}
+    its = [rollout_signature.c[name] == value for name, value in wanted.items()]
+    return [str(who) for who in connection.execute(select(rollout_signature.c.operator).where(*its)).scalars()]
+
+
+def change(connection: Connection, name: str, event: Event, words: str, now_ns: int, step: int = 0) -> State:
+    """The next state, and why. Raises RolloutRefused where the table has none."""
+    row = one(connection, name)
+    _demand_possible(row, event)
+    state = TRANSITIONS[State(row.state), event]
+    values: dict[str, Any] = {"state": state, "words": words, "changes": row.changes + 1}
+    if event in (Event.APPROVED, Event.OPEN):
+        values |= {"step": step, "opened_ns": now_ns, "go_on": 0}
+    if event is Event.GO_ON:
+        values |= {"go_on": 1}
+    connection.execute(update(rollout).where(rollout.c.name == name).values(values))
+    opened = f", step {step}" if "step" in values else ""
+    journal.append(connection, now_ns, f"rollout_{event.replace('-', '_')}", "", f"{name}{opened}: {words}")
+    return state
+
+
+def _demand_possible(row: Row[Any], event: Event) -> None:
+    if (State(row.state), event) not in TRANSITIONS:
+        can = ", ".join(name for (state, name) in TRANSITIONS if state == row.state) or "nothing more"
+        raise RolloutRefused(f"Rollout {row.name} is {row.state}: {event} isn't possible. Possible is {can}.")
+
+
+def one(connection: Connection, name: str) -> Row[Any]:
+    """Raises RolloutRefused for one that isn't there."""
+    row = connection.execute(select(rollout).where(rollout.c.name == name)).one_or_none()
+    if row is None:
+        raise RolloutRefused(f"There is no rollout {shown(name[:48])!r}. `outrider receiver rollout status` has all.")
+    return row
+
+
+def live(connection: Connection) -> list[str]:
+    rows = connection.execute(select(rollout.c.name).where(rollout.c.state.in_(LIVE)).order_by(rollout.c.name))
+    return [str(name) for name in rows.scalars()]
+
+
+def standing(connection: Connection, row: Row[Any], now_ns: int) -> Standing:
+    """As the database has it."""
+    open_s = max(0.0, (now_ns - row.opened_ns) / SECOND_NS) if row.opened_ns is not None else 0.0
+    bet = msgspec.json.decode(row.bet, type=Bet)
+    return Standing(row.step, open_s, tallies(connection, row.name), bet.evidence, bool(row.go_on))
+
+
+def tallies(connection: Connection, name: str) -> dict[str, Tally]:
+    its = rollout_vehicle.c
+
+    def count(holds: Any) -> Any:
+        return func.sum(case((holds, 1), else_=0))
+
+    rows = connection.execute(
+        select(
+            its.stratum, func.count(), count(its.exposed_ns.is_not(None)), count(its.outcome == Outcome.COMMITTED),
+            count(its.outcome.in_(JUDGED_BAD)), count(its.outcome == Outcome.UNDECIDED),
+        ).where(its.rollout == name).group_by(its.stratum).order_by(its.stratum)
+    )  # fmt: skip
+    return {row[0]: Tally(*map(int, row[1:])) for row in rows}
+
+
+def step(connection: Connection, name: str, now_ns: int) -> Decision | None:
+    """Decides, and writes down what was decided; None where nothing changed. Deciding twice changes nothing twice."""
+    row = one(connection, name)
+    if row.state not in LIVE:
+        return None
+    decision = decide(msgspec.json.decode(row.rules, type=Rules), standing(connection, row, now_ns))
+    if decision.move is Move.WAIT or (State(row.state), Event(decision.move)) not in TRANSITIONS:
+        return None
+    change(connection, name, Event(decision.move), decision.words, now_ns, decision.step)
+    return decision
+
+
+# --- what vehicles did ----------------------------------------------------------------------------
+
+
+def expose(connection: Connection, names: Sequence[str], fetched_ns: Mapping[tuple[str, str], int]) -> None:
+    """In these rollouts: vehicles that asked for a release's manifest, by (vehicle, digest), and all that were there
+    since their turn."""
+    its = rollout_vehicle.c
+    for (name, digest), at_ns in fetched_ns.items():
+        mine = its.vehicle == name, its.before.is_not(None), its.fetched_ns.is_(None)
+        of_it = select(rollout.c.name).where(rollout.c.digest == digest, rollout.c.name.in_(names))
+        values = {"fetched_ns": at_ns, "exposed_ns": func.coalesce(its.exposed_ns, at_ns)}
+        connection.execute(update(rollout_vehicle).where(*mine, its.rollout.in_(of_it)).values(values))
+    seen = select(vehicle.c.seen_ns).where(vehicle.c.id == its.vehicle).scalar_subquery()
+    waits = its.rollout.in_(names), its.listed == 1, its.exposed_ns.is_(None), seen > its.listed_ns
+    connection.execute(update(rollout_vehicle).where(*waits).values(exposed_ns=seen))
+
+
+def settle(connection: Connection, name: str, digest: str, outcome: Outcome, words: str, now_ns: int) -> bool:
+    """A vehicle's outcome: the first that says something stays. Whether it is news."""
+    # By `before`: a kill may have come between the director's signature and the note of it.
+    its = rollout_vehicle.c
+    of_it = its.rollout.in_(select(rollout.c.name).where(rollout.c.digest == digest))
+    open_ = its.outcome.is_(None) | (its.outcome == Outcome.UNDECIDED)
+    values = {"outcome": outcome, "ended_ns": now_ns, "words": words}
+    values |= {"exposed_ns": func.coalesce(its.exposed_ns, now_ns)}
+    which = its.vehicle == name, its.before.is_not(None), of_it, open_
+    return connection.execute(update(rollout_vehicle).where(*which).values(values)).rowcount > 0
+
+
+def silence(connection: Connection, name: str, now_ns: int) -> int:
+    """Those that had it for too long without a word have failed; how many."""
+    row, its = one(connection, name), rollout_vehicle.c
+    longest_ns = int(msgspec.json.decode(row.rules, type=Rules).silence_s * SECOND_NS)
+    silent = its.rollout == name, its.outcome.is_(None), its.exposed_ns <= now_ns - longest_ns
+    values = {"outcome": Outcome.SILENT, "ended_ns": now_ns, "words": "it said nothing for too long"}
+    return connection.execute(update(rollout_vehicle).where(*silent).values(values)).rowcount
+
+
+# --- what the director is to list -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A vehicle whose listing isn't what it should be. `before` is None where it wasn't looked at yet; `had` it: it may
+    run it, or try it now."""
+
+    rollout: str
+    vehicle: str
+    release: Release
+    wanted: bool
+    before: str | None
+    had: bool
+
+
+def turns(connection: Connection, most: int) -> list[Turn]:
+    """The next of them, first of all those that are to have it no longer."""
+    found = list[Turn]()
+    for row in connection.execute(select(rollout).where(rollout.c.state.in_(OVER))):
+        found += _page(connection, row, most - len(found), rollout_vehicle.c.listed == 1)
+    for row in connection.execute(select(rollout).where(rollout.c.state.in_(LISTING)).order_by(rollout.c.name)):
+        opened = ladder(msgspec.json.decode(row.rules, type=Rules))[row.step]
+        for name, size in _strata(connection, row.name).items():
+            turn = rollout_vehicle.c.stratum == name, rollout_vehicle.c.rank < wanted(opened, size)
+            found += _page(connection, row, most - len(found), rollout_vehicle.c.listed == 0, *turn)
+    return found
+
+
+def waiting(connection: Connection, row: Row[Any]) -> int:
+    """Vehicles of it whose listing isn't yet what it should be."""
+    its = rollout_vehicle.c
+    if row.state in OVER:
+        which = [its.listed == 1]
+    elif row.state in LISTING:
+        opened = ladder(msgspec.json.decode(row.rules, type=Rules))[row.step]
+        sizes = _strata(connection, row.name)
+        due = [(its.stratum == name) & (its.rank < wanted(opened, size)) for name, size in sizes.items()]
+        which = [its.listed == 0, or_(*due)]
+    else:
+        return 0
+    count = select(func.count()).select_from(rollout_vehicle).where(its.rollout == row.name, *which)
+    return int(connection.execute(count).scalar_one())
+
+
+def holders(connection: Connection, name: str) -> list[str]:
+    """Who had the release of that rollout."""
+    its = rollout_vehicle.c.rollout == name, rollout_vehicle.c.exposed_ns.is_not(None)
+    return [str(one) for one in connection.execute(select(rollout_vehicle.c.vehicle).where(*its)).scalars()]
+
+
+def _strata(connection: Connection, name: str) -> dict[str, int]:
+    its = rollout_vehicle.c
+    sizes = select(its.stratum, func.count()).where(its.rollout == name).group_by(its.stratum).order_by(its.stratum)
+    return {row[0]: int(row[1]) for row in connection.execute(sizes)}
+
+
+def _page(connection: Connection, row: Row[Any], most: int, *which: Any) -> list[Turn]:
+    its, is_wanted = rollout_vehicle.c, row.state not in OVER
+    release = Release(row.target, row.digest, row.release)
+    page = select(rollout_vehicle).where(its.rollout == row.name, *which).order_by(its.rank, its.vehicle).limit(most)
+    return [
+        Turn(row.name, one.vehicle, release, is_wanted, one.before, one.exposed_ns is not None)
+        for one in connection.execute(page)
+    ]
+
+
+def remember(connection: Connection, known: Sequence[Turn]) -> None:
+    """What the director listed before, written down before it changes."""
+    for turn in known:
+        values = {"before": turn.before}
+        connection.execute(update(rollout_vehicle).where(*_is(turn), rollout_vehicle.c.before.is_(None)).values(values))
+
+
+def listed(connection: Connection, done: Sequence[Turn], now_ns: int) -> None:
+    """The director's metadata says so, durably."""
+    for turn in done:
+        values = {"listed": 1, "listed_ns": now_ns} if turn.wanted else {"listed": 2}
+        connection.execute(update(rollout_vehicle).where(*_is(turn)).values(values))
+
+
+def _is(turn: Turn) -> tuple[Any, ...]:
+    return rollout_vehicle.c.rollout == turn.rollout, rollout_vehicle.c.vehicle == turn.vehicle
+
+
+# --- quality --------------------------------------------------------------------------------------
+
+
+def observe(connection: Connection, name: str, vehicle_name: str, quality: float, now_ns: int) -> bool:
+    """A vehicle's quality, told just now: of a control the newest is kept until a treated one of its stratum tells its
+    own, once, and they make a pair. Whether it did."""
+    its = rollout_vehicle.c
+    mine = its.rollout == name, its.vehicle == vehicle_name
+    row = connection.execute(select(rollout_vehicle).where(*mine)).one_or_none()
+    if row is None:
+        return False
+    told = update(rollout_vehicle).where(*mine).values(quality=quality, quality_ns=now_ns)
+    if row.listed == 0:
+        connection.execute(told)
+        return False
+    if row.outcome != Outcome.COMMITTED or row.quality is not None:
+        return False
+    untreated = its.rollout == name, its.stratum == row.stratum, its.listed == 0, its.quality.is_not(None)
+    newest = select(rollout_vehicle).where(*untreated).order_by(its.quality_ns.desc(), its.vehicle).limit(1)
+    control = connection.execute(newest).one_or_none()
+    if control is None:
+        return False
+    connection.execute(told)
+    used = its.rollout == name, its.vehicle == control.vehicle
+    connection.execute(update(rollout_vehicle).where(*used).values(quality=None, quality_ns=None))
+    whole = one(connection, name)
+    rules, bet = msgspec.json.decode(whole.rules, type=Rules), msgspec.json.decode(whole.bet, type=Bet)
+    grown = msgspec.json.encode(after(bet, quality, control.quality, rules.quality_margin)).decode()
+    connection.execute(update(rollout).where(rollout.c.name == name).values(bet=grown))
+    return True

@@ -1,0 +1,1 @@
+"""Many rollouts over a simulated fleet, each decided by the receiver's own rules."""

@@ -1,0 +1,88 @@
+"""Releases on a real disk whose system calls fail, or end the process, one by one: strace makes them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ecu.crashdisk import CrashDisk
+from ecu.disk import RealDisk
+from ota.kinds import Kind
+from tests.crash.updates.lives import changes
+from tests.crash.updates.onelife import loaded
+from tests.crash.updates.vehicle import Diary, Life, demand, finish
+
+CALLS = ("pwrite64", "fdatasync", "fsync", "rename", "unlink", "rmdir", "mkdir", "truncate")
+INJECTIONS = ("signal=KILL", "error=EIO", "error=ENOSPC")
+needs_strace = pytest.mark.skipif(
+    shutil.which("strace") is None, reason="strace isn't installed (apt-get install strace)"
+)
+
+
+def live(folder: Path, kind: Kind, inject: str) -> bool:
+    """A life in which that happens; whether it did."""
+    folder.mkdir()
+    log = folder / "strace"
+    call = inject.partition(":")[0]
+    strace = ["strace", "-f", "-qq", "-o", str(log), "-e", f"trace={call}", "-e", f"inject={inject}"]
+    life = [sys.executable, "-B", "-m", "tests.crash.updates.onelife", str(folder), str(kind)]
+    done = subprocess.run([*strace, *life], capture_output=True, text=True, timeout=60)
+    was_killed = done.returncode == -9 or done.returncode == 137
+    assert was_killed or done.returncode == 0, done.stderr
+    return was_killed or bool(re.findall(r"\(INJECTED\)", log.read_text()))
+
+
+def written(kind: Kind) -> Diary:
+    diary = Diary(kind)
+    changes(Life(CrashDisk(), diary))
+    return diary
+
+
+def judge(folder: Path, diary: Diary) -> None:
+    witness = folder / "witness"
+    at = witness.stat().st_size if witness.exists() else 0
+    was, may = diary.promises[at], diary.promises[min(at + 1, len(diary.promises) - 1)]
+    disk = loaded(RealDisk(folder / "state"))
+    demand(diary, was, may, disk.after_shutdown())
+    finish(diary, disk)
+
+
+def survived(tmp_path: Path, kind: Kind, call: str, inject: str, every: int = 1) -> int:
+    """How many of those calls there were."""
+    diary = written(kind)
+    for n in range(1, 1000, every):
+        folder = tmp_path / f"{kind}-{n}"
+        if not live(folder, kind, f"{call}:{inject}:when={n}"):
+            return n - 1
+        judge(folder, diary)
+        shutil.rmtree(folder)
+    raise AssertionError(f"more than 1000 calls of {call}")
+
+
+@needs_strace
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("inject", INJECTIONS)
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("kind", [Kind.MODEL, Kind.RUNTIME])
+def test_whatever_call_fails_or_is_the_last_the_laws_hold(tmp_path: Path, kind: Kind, call: str, inject: str) -> None:
+    survived(tmp_path, kind, call, inject)
+
+
+@needs_strace
+def test_a_process_that_is_killed_at_a_rename_holds_the_laws(tmp_path: Path) -> None:
+    assert survived(tmp_path, Kind.MODEL, "rename", "signal=KILL", every=4) > 0
+
+
+@needs_strace
+def test_a_write_that_goes_nowhere_is_noticed(tmp_path: Path) -> None:
+    """The planted fault: strace says that all was well, and nothing was written."""
+    folder = tmp_path / "life"
+    assert live(folder, Kind.MODEL, "pwrite64:retval=4096:when=14+")
+    with pytest.raises(AssertionError):
+        judge(folder, written(Kind.MODEL))

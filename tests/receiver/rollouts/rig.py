@@ -1,0 +1,149 @@
+"""A receiver's rollouts without its network: a store, a repository that it is the director of, and blocks as they
+come."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from ecu.clock import SECOND_NS, SteppingClock
+from ecu.disk import RealDisk
+from ota.manifest import BundleManifest
+from receiver import admission, inbox, journal
+from receiver.counters import Counters
+from receiver.inbox import Arrival
+from receiver.rollouts.answers import RolloutLine, Signed, SignRequest, StartRequest, StopRequest
+from receiver.rollouts.approval import Operators, make_key, sign
+from receiver.rollouts.desk import RolloutDesk
+from receiver.rollouts.listing import Lister
+from receiver.rollouts.rules import Rules
+from receiver.store import Store, sqlite_url
+from receiver.tables import rollout_vehicle
+from telemetry.records import AnyEvent, Lane, PerceptionSummary, Purpose, Stored, UpdateReport, encode_event
+from telemetry.wire import CODEC_RECORDS_ZSTD, NO_DICTIONARY, BlockHeader, pack_block, pack_body, unpack_block
+from tests.ota.fleet import NOW_NS, Fleet
+from tests.receiver.fleet import EPOCH
+
+HOUR_NS = 3600 * SECOND_NS
+CARS = tuple(f"car-{number:02}" for number in range(10))
+RULES = Rules(waves=(20.0, 50.0, 100.0), first_percent=20.0, fine=0.01, bad=0.9, let_through=0.2,
+              soak_s=3600.0, silence_s=7200.0)  # fmt: skip
+"""A wave of two proves something where nine in ten would fail."""
+
+
+@dataclass(slots=True)
+class Rig:
+    folder: Path
+    fleet: Fleet
+    store: Store
+    clock: SteppingClock
+    lister: Lister
+    desk: RolloutDesk
+    counters: Counters
+    kind: type[RolloutDesk] = RolloutDesk
+    hinted: list[str] = field(default_factory=list)
+    sent: dict[tuple[str, Lane], int] = field(default_factory=dict)
+
+    async def start(
+        self, manifest: BundleManifest, name: str = "r1", rules: Rules = RULES, of: str = ""
+    ) -> RolloutLine:
+        return await self.desk.start(StartRequest(name, manifest.target, "anna", rules, {}, of))
+
+    async def signed(self, act: str, by: str, name: str = "r1") -> Signed:
+        statement = await self.desk.statement(name, act)
+        return await self.desk.sign(
+            name, SignRequest(act, by, sign(self.folder / "people" / f"{by}.pem", statement).hex())
+        )
+
+    async def approve(self, name: str = "r1") -> None:
+        for who in ("anna", "ben"):
+            await self.signed("approve", who, name)
+        await self.desk.settle()
+
+    async def stop(self, act: str, name: str = "r1") -> RolloutLine:
+        line = await self.desk.stop(name, StopRequest(act, "carl"))
+        await self.desk.settle()
+        return line
+
+    async def line(self, name: str = "r1") -> RolloutLine:
+        (line,) = await self.desk.lines(name)
+        return line
+
+    async def tell(
+        self, vehicle: str, event: AnyEvent, lane: Lane = Lane.P1, purpose: Purpose = Purpose.OPERATION
+    ) -> None:
+        """As one stored block."""
+        seq = self.sent.get((vehicle, lane), 0)
+        self.sent[vehicle, lane] = seq + 1
+        body = pack_body([Stored(1, 0, msgspec.Raw(encode_event(event)))])
+        block = pack_block(
+            BlockHeader(lane, purpose, EPOCH, seq, 1, CODEC_RECORDS_ZSTD, NO_DICTIONARY, len(body)), body
+        )
+        header, inner = unpack_block(block)
+        await self.store.transact(inbox.commit, [Arrival(vehicle, header, block, inner)], self.clock.wall_ns())
+
+    async def report(self, vehicle: str, manifest: BundleManifest, what: str = "committed") -> None:
+        digest = self.lister.release(manifest.target).digest
+        await self.tell(vehicle, UpdateReport(what, "model", manifest.title, digest, "", what))
+
+    async def sees(self, vehicle: str, score: float) -> None:
+        event = PerceptionSummary("front", 1, 1, 1, {"car": 1}, score)
+        await self.tell(vehicle, event, Lane.P2, Purpose.PERCEPTION)
+
+    async def hours(self, hours: float) -> None:
+        self.clock.advance(self.clock.boot_ns() + int(hours * HOUR_NS))
+        await self.desk.settle()
+
+    async def turn(self, name: str = "r1", count: int = 100) -> list[str]:
+        """The vehicles in the order of their turns."""
+        its = select(rollout_vehicle.c.vehicle).where(rollout_vehicle.c.rollout == name)
+        rows: Callable[[Connection], list[str]] = lambda connection: [  # noqa: E731
+            str(one) for one in connection.execute(its.order_by(rollout_vehicle.c.rank)).scalars()
+        ]
+        return (await self.store.transact(rows))[:count]
+
+    def listed(self) -> dict[str, tuple[str, ...]]:
+        """What the director says, by vehicle that it says something of."""
+        director = self.fleet.director
+        return {name: director.assignment(name).targets for name in director.vehicles()}
+
+    def reopened(self, store: Store) -> RolloutDesk:
+        """Another desk over the same ground, as after a kill."""
+        operators = Operators(self.folder / "people")
+        self.desk = self.kind(store, self.clock, self.counters, operators, self.lister, self.hint)
+        return self.desk
+
+    def hint(self, vehicle: str, kind: str) -> bool:
+        self.hinted.append(vehicle)
+        return True
+
+    async def events(self) -> list[str]:
+        entries = await self.store.transact(journal.tail, 100)
+        return [entry.event for entry in entries if entry.event.startswith("rollout")]
+
+
+@contextlib.asynccontextmanager
+async def a_rig(folder: Path, founded: Fleet, cars: tuple[str, ...] = CARS) -> AsyncIterator[Rig]:
+    fleet, clock = founded.copy(folder / "fleet"), SteppingClock(wall_ns=NOW_NS)
+    fleet.clock = clock
+    for name in ("anna", "ben", "carl"):
+        make_key(name, folder / "people")
+    disk = RealDisk(folder / "state")
+    store = Store(sqlite_url(disk))
+    await store.open()
+    for name in cars:
+        await store.transact(admission.enrol, name, name, clock.wall_ns(), clock.wall_ns() + HOUR_NS)
+    lister = Lister(fleet.repo, fleet.folder / "keys", clock)
+    nothing: Any = None
+    rig = Rig(folder, fleet, store, clock, lister, nothing, Counters())
+    rig.reopened(store)
+    try:
+        yield rig
+    finally:
+        await store.close()
