@@ -444,6 +444,7 @@ async def test_what_is_wrong_with_one_release_keeps_no_other(fleet: Fleet, tmp_p
         road.overheard.watches[0].crashed("it does")
         await road.until_noticed("rolled_back", "model")
         await road.look_again()
+        await road.until(partial(has_looked, road, 2))
         assert road.updates.status().looks == 2
         assert "tampered" in road.updates.status().trouble
         assert [notice.what for notice in road.notices].count("refused") == 1, "once for as long as it stays the same"
