@@ -12,6 +12,7 @@ from agent.learning.gates import PowerWanted
 from agent.learning.labelsource import parse_source
 from ecu.errors import UsageFault
 from ecu.toml import load_toml
+from inference.floor import GateFloor
 from telemetry.capture.campaigns.floor import CampaignFloor
 from telemetry.capture.config import CaptureConfig
 from telemetry.federated.plan import LearningFloor
@@ -188,6 +189,7 @@ class AgentConfig(Section):
     network: NetworkConfig = NetworkConfig()
     link: LinkSection = LinkSection()
     updates: UpdatesSection = UpdatesSection()
+    gate: GateFloor = GateFloor()
     learning: LearningSection = LearningSection()
     witness: WitnessSection = WitnessSection()
 

@@ -12,6 +12,7 @@ from agent.perception.settings import StartsChildren
 from agent.updates.judge import Opinion
 from ecu.errors import EnvironmentFault
 from inference.errors import Party
+from inference.floor import GateFloor
 from inference.messages import FromJudge, JudgeFault, JudgeProgress, JudgeVerdict
 from inference.verdict import Outcome
 from ota.machine import Event
@@ -27,19 +28,26 @@ _EVENTS: Final = {
 
 
 class ProcessJudge:
-    """Starts `python -m inference.judge`. `environment` is what it inherits.
+    """Starts `python -m inference.judge`. `environment` is what it inherits, `floor` what this vehicle demands of it.
 
     A judge that can't be started, dies or takes too long has proven nothing against the candidate: UNDECIDED.
     """
 
     def __init__(
-        self, environment: Mapping[str, str], within_s: float = WITHIN_S, start: StartsChildren = Child.start
+        self,
+        environment: Mapping[str, str],
+        floor: GateFloor,
+        within_s: float = WITHIN_S,
+        start: StartsChildren = Child.start,
     ) -> None:
         self._environment = environment
+        self._floor = floor
         self._within_s = within_s
         self._start = start
 
-    async def judge(self, live: Path, candidate: Path, evaluation: Path | None) -> Opinion:
+    async def judge(
+        self, live: Path, candidate: Path, evaluation: Path | None, cpu_at_most: float | None = None
+    ) -> Opinion:
         if evaluation is None:
             return Opinion(Event.UNDECIDED, "there is no labelled set on this vehicle to judge it by")
         spoken: asyncio.Future[Opinion] = asyncio.get_running_loop().create_future()
@@ -54,6 +62,7 @@ class ProcessJudge:
                 spoken.set_result(Opinion(Event.UNDECIDED, "the judge's process ended without a word"))
 
         arguments = ["--live", str(live), "--candidate", str(candidate), "--evaluation", str(evaluation)]
+        arguments += ["--floor", floor_within(self._floor, cpu_at_most).model_dump_json()]
         try:
             child = await self._start("inference.judge", arguments, FromJudge, told, closed, self._environment)
         except EnvironmentFault as fault:
@@ -65,6 +74,13 @@ class ProcessJudge:
             return Opinion(Event.UNDECIDED, f"the judge came to no end within {self._within_s:.0f} s")
         finally:
             await child.end()
+
+
+def floor_within(floor: GateFloor, cpu_at_most: float | None) -> GateFloor:
+    """A release may promise more than is demanded, and is held to it; never less."""
+    if cpu_at_most is None or cpu_at_most >= floor.cpu_ratio_at_most:
+        return floor
+    return floor.model_copy(update={"cpu_ratio_at_most": cpu_at_most})
 
 
 def _opinion(message: FromJudge) -> Opinion | None:

@@ -57,7 +57,7 @@ from agent.signals.room import SignalRoom, signal_settings
 from agent.status import AgentStatus
 from agent.systemgood import open_standing
 from agent.systemslots import open_systems
-from agent.updates import Applied, Conductor, Started, TrialRules, UpdateSide
+from agent.updates import Applied, Conductor, DoubtHeard, Started, TrialRules, UpdateSide
 from agent.uses import Use
 from ecu.clock import MILLISECOND_NS, SECOND_NS, OffsetClock, SteppingClock, SystemClock, boot_id
 from ecu.conditions import Network
@@ -258,7 +258,7 @@ class Parts:
         settings, source = self.config.updates, cloud.update_source()
         rules = TrialRules(
             int(settings.poll_s * SECOND_NS), settings.shadow_frames, settings.prove_frames,
-            prove_ns=int(settings.prove_s * SECOND_NS),
+            prove_ns=int(settings.prove_s * SECOND_NS), memory_ratio_at_most=self.config.gate.memory_ratio_at_most,
         )  # fmt: skip
         running = slot_in(self._environment)
         others: list[Conductor] = [Applied(Kind.CONFIG, self)]
@@ -273,7 +273,7 @@ class Parts:
             Vehicle(cloud.vehicle, settings.hardware or platform.machine()),
             source,
             self.factory(),
-            ProcessJudge(self._environment),
+            ProcessJudge(self._environment, self.config.gate),
             rules,
             self.wall,
             self._rng,
@@ -284,6 +284,7 @@ class Parts:
             running or Slot.FACTORY,
             media=Path(settings.media) if settings.media else None,
             signer=self._keys,
+            doubt_heard=self.doubt_heard(),
         )
         if why := updates.below_bootable():
             raise UpdatesOnly(why)
@@ -411,6 +412,15 @@ class Parts:
     def _pictured(self, picture: RedactedPicture) -> None:
         assert self.gallery is not None
         self.gallery.take(picture)
+
+    def doubt_heard(self) -> DoubtHeard:
+        """Who is told where a model under trial and the live one disagree."""
+        return DoubtHeard(partial(self._hears.on_health, "models_disagree"), self._disputed)
+
+    def _disputed(self, reason: str) -> None:
+        """A frame of which the model under trial says something else than the live one."""
+        if self.side is not None:
+            self.side.want(reason)
 
     def _pictures_wanted(self, why: str, t_ns: int, before: int, after: int) -> None:
         if self.side is not None:

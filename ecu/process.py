@@ -43,6 +43,16 @@ def forbid_core_dumps() -> None:
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
+def peak_memory_bytes(pid: int) -> int | None:
+    """The most that the process was ever resident with, what it shares included; None where nobody can tell."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
+            told = next((line for line in status if line.startswith("VmHWM:")), None)
+    except OSError:
+        return None
+    return int(told.split()[1]) * 1024 if told is not None else None
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a process gives up. The defaults fit a perception worker."""

@@ -10,10 +10,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.coverage import covered
 from inference.detections import Detections
 from inference.detector import detector_of
 from inference.errors import InferenceError, Party, Unjudgeable
 from inference.evaluation import Box, Evaluation, EvaluationManifest, LabelledFrame, load_evaluation
+from inference.floor import GateFloor, objects_for
 from inference.judging import Rules, Showing, judge
 from inference.matching import Tally, tally
 from inference.package import load_package
@@ -30,14 +32,18 @@ Progress = Callable[[int, int], None]
 
 
 class Contestant:
-    """One model, and what it has shown so far. Raises Unjudgeable for one that finds no objects: of another task."""
+    """One model, and what it has shown so far: an object is found that it overlaps by `match_iou`. Raises Unjudgeable
+    for one that finds no objects: of another task."""
 
-    def __init__(self, party: Party, session: Session, manifest: EvaluationManifest, cpu_ns: CpuClock) -> None:
+    def __init__(
+        self, party: Party, session: Session, manifest: EvaluationManifest, match_iou: float, cpu_ns: CpuClock
+    ) -> None:
         self._party = party
         with blaming(party):
             self._detector = detector_of(session)
         self._classes = session.package.manifest.classes
         self._manifest = manifest
+        self._match_iou = match_iou
         self._cpu_ns = cpu_ns
         self._tallies: list[list[Tally]] = []
         self._spent: list[int] = []
@@ -59,22 +65,24 @@ class Contestant:
         if label not in self._classes:
             return _NOTHING._replace(missed=len(objects))
         of_class = seen.pick(seen.labels == self._classes.index(label))
-        return tally(objects, _boxes(frame.ignore), of_class, self._manifest.match_iou)
+        return tally(objects, _boxes(frame.ignore), of_class, self._match_iou)
 
 
 class Comparison:
-    """Two loaded models and a loaded set."""
+    """Two loaded models, a loaded set, and what the vehicle demands beyond it."""
 
-    def __init__(self, live: Session, candidate: Session, evaluation: Evaluation) -> None:
+    def __init__(self, live: Session, candidate: Session, evaluation: Evaluation, floor: GateFloor) -> None:
         self.live = live
         self.candidate = candidate
         self.judged_by = self.evaluation = evaluation
+        self.floor = floor
 
     def run(self, cpu_ns: CpuClock, progress: Progress) -> Verdict:
         """The same verdict each time, but for the CPU times. Raises Unjudgeable."""
         manifest = self.evaluation.manifest
-        live = Contestant(Party.LIVE, self.live, manifest, cpu_ns)
-        candidate = Contestant(Party.CANDIDATE, self.candidate, manifest, cpu_ns)
+        match_iou = max(manifest.match_iou, self.floor.match_iou_at_least)
+        live = Contestant(Party.LIVE, self.live, manifest, match_iou, cpu_ns)
+        candidate = Contestant(Party.CANDIDATE, self.candidate, manifest, match_iou, cpu_ns)
         for index, frame in enumerate(manifest.frames):
             with blaming(Party.EVALUATION):
                 picture = self.evaluation.picture(frame)
@@ -82,13 +90,16 @@ class Comparison:
             for contestant in (live, candidate) if index % 2 == 0 else (candidate, live):
                 contestant.look(frame, picture)
             progress(index + 1, len(manifest.frames))
-        return judge(rules_of(manifest), live.showing(), candidate.showing(), np.random.default_rng(SEED))
+        rules = rules_of(manifest, self.floor)
+        verdict = judge(rules, live.showing(), candidate.showing(), np.random.default_rng(SEED))
+        known, later = (session.package.manifest.classes for session in (self.live, self.candidate))
+        return covered(verdict, manifest.labels, known, later, self.floor.classes)
 
 
-def load_comparison(live: Path, candidate: Path, evaluation: Path) -> Comparison:
+def load_comparison(live: Path, candidate: Path, evaluation: Path, floor: GateFloor | None = None) -> Comparison:
     """Every byte checked, both models' golden vectors hold. Raises Unjudgeable.
 
-    One thread each: what is compared is what a frame costs, not how it is spread.
+    Without a `floor`, the default one. One thread each: what is compared is what a frame costs, not how it is spread.
     """
     with blaming(Party.EVALUATION):
         labelled = load_evaluation(evaluation)
@@ -96,12 +107,20 @@ def load_comparison(live: Path, candidate: Path, evaluation: Path) -> Comparison
         before = Session(load_package(live), threads=1)
     with blaming(Party.CANDIDATE):
         after = Session(load_package(candidate), threads=1)
-    return Comparison(before, after, labelled)
+    return Comparison(before, after, labelled, floor or GateFloor())
 
 
-def rules_of(manifest: EvaluationManifest) -> Rules:
-    clips = tuple(frame.clip for frame in manifest.frames)
-    return Rules(manifest.labels, clips, manifest.min_objects, manifest.margin, manifest.cpu_ratio_at_most)
+def rules_of(manifest: EvaluationManifest, floor: GateFloor) -> Rules:
+    """The stricter of both, and never fewer objects than the margin needs."""
+    margin = min(manifest.margin, floor.margin_at_most)
+    return Rules(
+        manifest.labels,
+        tuple(frame.clip for frame in manifest.frames),
+        max(manifest.min_objects, floor.objects_at_least, objects_for(margin)),
+        margin,
+        min(manifest.cpu_ratio_at_most, floor.cpu_ratio_at_most),
+        floor.excused,
+    )
 
 
 @contextlib.contextmanager

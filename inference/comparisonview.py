@@ -36,6 +36,10 @@ def print_comparison(console: Console, comparison: Comparison, verdict: Verdict)
     console.print(table)
     for words in (*(judged.words for judged in verdict.classes), verdict.speed.words):
         console.print(escape(words), soft_wrap=True)
+    if verdict.lost:
+        console.print(f"{escape(candidate)} no longer knows: {', '.join(verdict.lost)}", soft_wrap=True)
+    if verdict.unjudged:
+        console.print(f"Judged by nobody: {', '.join(verdict.unjudged)}", soft_wrap=True)
     console.print(f"{escape(candidate)}: {_coloured(verdict.outcome)}", soft_wrap=True)
 
 

@@ -92,7 +92,7 @@ class EvaluationManifest(Part):
     """An object is found when a detection of its class overlaps it by this much (intersection over union)."""
     min_objects: Annotated[int, Field(ge=10, le=100_000)]
     """Below so many objects of a class nothing is decided about it."""
-    margin: Annotated[float, Field(ge=0.0, le=0.2)]
+    margin: Annotated[float, Field(ge=0.001, le=0.2)]
     """A candidate may be worse by this much of F1: what is called not worse."""
     cpu_ratio_at_most: Annotated[float, Field(ge=1.0, le=10.0)]
     """How much more CPU time than the live model's a frame may cost."""

@@ -17,6 +17,7 @@ from inference.comparison import Comparison, load_comparison
 from inference.confined import begin
 from inference.crops import CROPS_FILE
 from inference.errors import Unjudgeable
+from inference.floor import GateFloor
 from inference.messages import JudgedModel, JudgeFault, JudgeProgress, JudgeVerdict
 from inference.runtime import runtime
 from inference.session import Session
@@ -31,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="inference.judge")
     for name in ("live", "candidate", "evaluation"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--floor", type=GateFloor.model_validate_json, default=GateFloor(), help="JSON of a GateFloor.")
     parser.add_argument("--channel", type=int, required=True)
     arguments = parser.parse_args()
     # It only tells: nothing is ever asked of it.
@@ -44,7 +46,7 @@ def main() -> None:
 def _judge(arguments: argparse.Namespace, channel: Channel[Advance]) -> JudgeVerdict | JudgeFault:
     """The last word. Raises ChannelClosed."""
     try:
-        comparison = _comparison(arguments.live, arguments.candidate, arguments.evaluation)
+        comparison = _comparison(arguments.live, arguments.candidate, arguments.evaluation, arguments.floor)
         verdict = comparison.run(cpu_ns, lambda done, of: channel.send(JudgeProgress(done, of)))
     except Unjudgeable as fault:
         return JudgeFault(fault.party, str(fault))
@@ -52,10 +54,10 @@ def _judge(arguments: argparse.Namespace, channel: Channel[Advance]) -> JudgeVer
     return JudgeVerdict(_judged(live), _judged(candidate), by.title, by.digest, runtime(), verdict)
 
 
-def _comparison(live: Path, candidate: Path, evaluation: Path) -> Comparison | StateComparison:
+def _comparison(live: Path, candidate: Path, evaluation: Path, floor: GateFloor) -> Comparison | StateComparison:
     """States are judged by crops, what finds things by frames: the labelled folder says which it is."""
     load = load_state_comparison if (evaluation / CROPS_FILE).is_file() else load_comparison
-    return load(live, candidate, evaluation)
+    return load(live, candidate, evaluation, floor)
 
 
 def _judged(session: Session) -> JudgedModel:

@@ -35,13 +35,15 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the evaluation set demands; `clips` names each frame's clip, neighbours beside each other."""
+    """What is demanded; `clips` names each frame's clip, neighbours beside each other. A class that is `excused` may
+    have too few objects."""
 
     labels: tuple[str, ...]
     clips: tuple[str, ...]
     min_objects: int
     margin: float
     cpu_ratio_at_most: float
+    excused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,21 +142,22 @@ def _class_verdict(
     low, high = difference_interval(before, after, weights, blocks)
     scores = _score(before, live.knows[index]), _score(after, candidate.knows[index])
     difference = float(f1(after.sum(axis=0)) - f1(before.sum(axis=0)))
-    outcome, words = _class_words(rules, objects, blocks, *scores, low, high)
     label = rules.labels[index]
+    outcome, words = _class_words(rules, label in rules.excused, objects, blocks, *scores, low, high)
     return ClassVerdict(label, outcome, f"{label}: {words}", objects, blocks, *scores, difference, low, high)
 
 
 def _class_words(
-    rules: Rules, objects: int, blocks: int, live: Score | None, candidate: Score | None, low: float, high: float
-) -> tuple[Outcome, str]:
+    rules: Rules, excused: bool, objects: int, blocks: int, live: Score | None, candidate: Score | None,
+    low: float, high: float,
+) -> tuple[Outcome, str]:  # fmt: skip
     if candidate is None:
         if live is None:
             return Outcome.UNDECIDED, "neither model knows this class"
         return Outcome.FAILED, "the candidate doesn't know this class"
     if objects < rules.min_objects or blocks < BLOCKS_AT_LEAST:
         needed = f"{rules.min_objects} in {BLOCKS_AT_LEAST} are needed"
-        return Outcome.UNDECIDED, f"{objects} objects in {blocks} blocks of frames; {needed}"
+        return too_few(excused, f"{objects} objects in {blocks} blocks of frames; {needed}")
     before = 0.0 if live is None else live.f1
     known = "" if live is not None else " (the live model doesn't know this class)"
     between = f"F1 {before:.2f} -> {candidate.f1:.2f}{known}, difference {_signed(low)} to {_signed(high)}"
@@ -165,6 +168,13 @@ def _class_words(
     if high < -rules.margin:
         return Outcome.FAILED, f"{between}: worse by more than {rules.margin:g}"
     return Outcome.UNDECIDED, f"{between}: it may be worse by more than {rules.margin:g}"
+
+
+def too_few(excused: bool, words: str) -> tuple[Outcome, str]:
+    """Nothing is decided by too few, unless the vehicle's owner excused the class."""
+    if excused:
+        return Outcome.PASSED, f"{words}; excused by this vehicle's owner"
+    return Outcome.UNDECIDED, words
 
 
 def _speed_words(ratio: float, low: float, high: float, at_most: float) -> tuple[Outcome, str]:

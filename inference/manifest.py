@@ -124,19 +124,19 @@ class GoldenCanvases(Part):
     """Canvases of which it is known what they show, so that a computer can tell whether it runs the model right.
 
     What is expected is the graph's own meaning: computed with every operator run as written, without fused integer
-    kernels.
+    kernels. Wider tolerances than these would hold of a graph that is computed wrong.
     """
 
     canvases: Annotated[tuple[PackageFile, ...], Field(min_length=1, max_length=16)]
-    score_tolerance: Fraction
+    score_tolerance: Annotated[float, Field(ge=0.0, le=0.1)]
 
 
 class Golden(GoldenCanvases):
     """An object at or above `score_from` must be found within the tolerances; whatever is found surer than `score_from`
     plus its tolerance must be expected."""
 
-    score_from: Fraction
-    iou_at_least: Fraction
+    score_from: Annotated[float, Field(ge=0.0, le=0.9)]
+    iou_at_least: Annotated[float, Field(ge=0.5, le=1.0)]
 
 
 class BuiltOn(Part):
@@ -299,6 +299,10 @@ class Manifest(Part):
         for variant, canvases, labels in self.expectations():
             if canvases != len(self.golden.canvases):
                 raise ValueError(f"variant {variant} doesn't say what each golden canvas shows")
+            if not labels:
+                raise ValueError(
+                    f"variant {variant} expects nothing of any golden canvas, which a blind one shows, too"
+                )
             if unknown := labels - set(self.classes):
                 raise ValueError(f"variant {variant} expects {sorted(unknown)}, which the model can't tell")
         return self

@@ -1,8 +1,7 @@
 """Whether a candidate that tells states may replace the live one, decided from labelled crops.
 
-No class may be worse beyond its interval: a class fails when all of the 95 % interval of its paired difference lies
-below zero. Over all crops it must be shown that the candidate isn't worse by more than the margin; that it isn't shown
-to be worse is not enough.
+Of each class, and over all crops, it must be shown that the candidate isn't worse by more than a margin; that it isn't
+shown to be worse is not enough. A class with too few crops to show it decides nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from ecu.process import cpu_ns
 from inference.comparison import CpuClock, Progress, blaming
 from inference.crops import Crops, load_crops
 from inference.errors import PackageRefused, Party
-from inference.judging import speed_verdict, worst
+from inference.floor import GateFloor, objects_for
+from inference.judging import speed_verdict, too_few, worst
 from inference.manifest import StateManifest
 from inference.package import load_package
 from inference.paired import Difference, paired_difference
@@ -27,8 +27,7 @@ from inference.session import Session
 from inference.verdict import ClassVerdict, Outcome, Score, Verdict
 
 MARGIN: Final = 0.02
-"""What is called not worse, over all crops."""
-CPU_RATIO_AT_MOST: Final = 2.5
+"""What is called not worse, over all crops. Of a single class, which has fewer, the vehicle's floor says it."""
 CROPS_AT_LEAST: Final = 100
 
 
@@ -42,12 +41,13 @@ class Told:
 
 
 class StateComparison:
-    """Two loaded models and loaded crops."""
+    """Two loaded models, loaded crops, and what the vehicle demands."""
 
-    def __init__(self, live: Session, candidate: Session, crops: Crops) -> None:
+    def __init__(self, live: Session, candidate: Session, crops: Crops, floor: GateFloor) -> None:
         self.live = live
         self.candidate = candidate
         self.judged_by = self.crops = crops
+        self.floor = floor
 
     def run(self, clock: CpuClock, progress: Progress) -> Verdict:
         """The same verdict each time, but for the CPU times. Raises Unjudgeable."""
@@ -62,22 +62,22 @@ class StateComparison:
                 spent[party].append(clock() - began_ns)
                 answers[party].append(int(logits.argmax()))
             progress(index + 1, len(self.crops.pictures))
-        return judge_told(self.crops, *(_told(self.crops, answers[party], spent[party]) for party, _ in parties))
+        live, candidate = (_told(self.crops, answers[party], spent[party]) for party, _ in parties)
+        return judge_told(self.crops, live, candidate, self.floor)
 
 
-def judge_states(live: Path, candidate: Path, crops: Path) -> Verdict:
+def judge_states(live: Path, candidate: Path, crops: Path, floor: GateFloor | None = None) -> Verdict:
     """Raises Unjudgeable, which names whose fault it is."""
-    return load_state_comparison(live, candidate, crops).run(cpu_ns, lambda done, of: None)
+    return load_state_comparison(live, candidate, crops, floor).run(cpu_ns, lambda done, of: None)
 
 
-def load_state_comparison(live: Path, candidate: Path, crops: Path) -> StateComparison:
-    """Every byte checked, both models' golden vectors hold, and all three speak of the same classes. Raises
-    Unjudgeable."""
+def load_state_comparison(live: Path, candidate: Path, crops: Path, floor: GateFloor | None = None) -> StateComparison:
+    """Every byte checked, both models' golden vectors hold, and all three speak of the same classes. Without a `floor`,
+    the default one. Raises Unjudgeable."""
     with blaming(Party.EVALUATION):
         labelled = load_crops(crops)
-    return StateComparison(
-        _session(Party.LIVE, live, labelled), _session(Party.CANDIDATE, candidate, labelled), labelled
-    )
+    sessions = _session(Party.LIVE, live, labelled), _session(Party.CANDIDATE, candidate, labelled)
+    return StateComparison(*sessions, labelled, floor or GateFloor())
 
 
 def _session(party: Party, folder: Path, crops: Crops) -> Session:
@@ -87,11 +87,11 @@ def _session(party: Party, folder: Path, crops: Crops) -> Session:
     return session
 
 
-def judge_told(crops: Crops, live: Told, candidate: Told) -> Verdict:
+def judge_told(crops: Crops, live: Told, candidate: Told, floor: GateFloor) -> Verdict:
     """Pure: the same answers and times give the same verdict."""
     labels = crops.manifest.labels
-    classes = tuple(_class(label, at, crops.labels, live, candidate) for at, label in enumerate(labels))
-    speed = speed_verdict(live.cpu_ns, candidate.cpu_ns, CPU_RATIO_AT_MOST)
+    classes = tuple(_class(label, at, crops.labels, live, candidate, floor) for at, label in enumerate(labels))
+    speed = speed_verdict(live.cpu_ns, candidate.cpu_ns, floor.cpu_ratio_at_most)
     outcome, words = _overall(live, candidate)
     outcome = worst([outcome, speed.outcome, *(one.outcome for one in classes)])
     return Verdict(outcome, "; ".join([words, *(one.words for one in classes), speed.words]), classes, speed)
@@ -109,21 +109,35 @@ def _overall(live: Told, candidate: Told) -> tuple[Outcome, str]:
     return Outcome.PASSED, f"{words}: not worse"
 
 
-def _class(label: str, at: int, labels: NDArray[np.int64], live: Told, candidate: Told) -> ClassVerdict:
+def _class(
+    label: str, at: int, labels: NDArray[np.int64], live: Told, candidate: Told, floor: GateFloor
+) -> ClassVerdict:
     of = labels == at
     count = int(of.sum())
     scores = _score(live, of, at), _score(candidate, of, at)
     if not count:
-        words = f"{label}: no crop of it"
-        return ClassVerdict(label, Outcome.UNDECIDED, words, 0, 0, *scores, 0.0, -1.0, 1.0)
+        outcome, words = too_few(label in floor.excused, f"{label}: no crop of it")
+        return ClassVerdict(label, outcome, words, 0, 0, *scores, 0.0, -1.0, 1.0)
     difference = paired_difference(live.right[of], candidate.right[of])
-    failed = difference.high < 0
-    outcome, judged = (Outcome.FAILED, "worse") if failed else (Outcome.PASSED, "not worse beyond its interval")
-    rates = f"{live.right[of].mean():.3f} -> {candidate.right[of].mean():.3f}"
-    words = f"{label}: {rates} of {count}, {_between(difference)}: {judged}"
+    rates = f"{label}: {live.right[of].mean():.3f} -> {candidate.right[of].mean():.3f} of {count}"
+    outcome, words = _class_words(f"{rates}, {_between(difference)}", label in floor.excused, count, difference, floor)
     return ClassVerdict(
         label, outcome, words, count, count, *scores, difference.value, difference.low, difference.high
     )  # fmt: skip
+
+
+def _class_words(
+    words: str, excused: bool, count: int, difference: Difference, floor: GateFloor
+) -> tuple[Outcome, str]:
+    margin = floor.state_margin_at_most
+    needed = max(floor.objects_at_least, objects_for(margin))
+    if difference.high < -margin:
+        return Outcome.FAILED, f"{words}: worse by more than {margin:g}"
+    if count < needed:
+        return too_few(excused, f"{words}: {needed} are needed")
+    if difference.low < -margin:
+        return Outcome.UNDECIDED, f"{words}: it may be worse by more than {margin:g}"
+    return Outcome.PASSED, f"{words}: not worse"
 
 
 def _score(told: Told, of: NDArray[np.bool_], at: int) -> Score:

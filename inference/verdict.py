@@ -59,9 +59,12 @@ class SpeedVerdict(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """Failed in one part is failed; short of that, undecided in one part is undecided."""
+    """Failed in one part is failed; short of that, undecided in one part is undecided. `lost` are classes of the live
+    model that the candidate no longer knows, `unjudged` those of both that the set says nothing of."""
 
     outcome: Outcome
     words: str
     classes: tuple[ClassVerdict, ...]
     speed: SpeedVerdict
+    lost: tuple[str, ...] = ()
+    unjudged: tuple[str, ...] = ()

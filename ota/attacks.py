@@ -58,6 +58,7 @@ class Flaw(StrEnum):
     STRANGERS_KEY = "strangers-key"
     OTHER_ROLES_KEY = "other-roles-key"
     OTHER_KINDS_KEY = "other-kinds-key"
+    JUDGE_IN_OWN_CAUSE = "judge-in-own-cause"
     UNSIGNED = "unsigned"
 
     TOO_FEW_SIGNERS = "too-few-signers"
@@ -178,6 +179,9 @@ ABOUT: Final[Mapping[Flaw, About]] = MappingProxyType({
     ),
     Flaw.OTHER_KINDS_KEY: About(
         Attack.WRONG_SIGNER, "signed by the key of another kind of release", _TUF, "TUF 1.5.2 key compromise"
+    ),
+    Flaw.JUDGE_IN_OWN_CAUSE: About(
+        Attack.WRONG_SIGNER, "one key signs a kind and what judges it", _TRUST, "TUF 1.5.2 key compromise"
     ),
     Flaw.UNSIGNED: About(Attack.WRONG_SIGNER, "nobody has signed it", _TUF, "TUF 1.5.2 arbitrary"),
     Flaw.TOO_FEW_SIGNERS: About(

@@ -21,6 +21,7 @@ from tuf.api.metadata import TargetFile, Targets
 
 from ecu.clock import SECOND_NS, Clock
 from ecu.disk import Disk, DiskError, DiskFault, DiskFull, replace_file, scratch_root
+from ota.apart import shared_key
 from ota.errors import Flaw, OtaError, TrustError
 from ota.floors import Floors
 from ota.kinds import Kind
@@ -138,6 +139,8 @@ class Trust:
             raise TrustError(flaw, f"the director's targets are for {named}, this is {self._vehicle.name}")
         if directed.delegations is not None:
             raise TrustError(Flaw.DELEGATING_DIRECTOR, "the director's targets delegate, which a director's never do")
+        if shared := shared_key(_public_keys(image.targets)):
+            raise TrustError(Flaw.JUDGE_IN_OWN_CAUSE, f"in the image repository {shared}")
         offers = [self._offer(target, image) for _, target in sorted(directed.targets.items())]
         kinds = [offer.kind for offer in offers]
         if len(set(kinds)) != len(kinds):
@@ -191,6 +194,17 @@ class Trust:
             return self._disk.read(_CACHE) if self._disk.exists(_CACHE) else b""
         except DiskFault:
             return b""
+
+
+def _public_keys(targets: Targets) -> dict[str, frozenset[str]]:
+    """Of each kind. A key is known by what it is, not by the id that whoever lists it gives it."""
+    delegations = targets.delegations
+    roles = (delegations.roles or {}) if delegations is not None else {}
+    keys = delegations.keys if delegations is not None else {}
+    return {
+        name: frozenset(str(keys[key].keyval.get("public", "")).strip() for key in role.keyids)
+        for name, role in roles.items()
+    }
 
 
 class _Custom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -25,7 +25,7 @@ from ota.denied import Denied
 from ota.errors import MOST_WORDS, Attack, DoesNotFit, Flaw, OtaError, SlowRetrieval, TrustError
 from ota.fetch import fetch_bundle, fetch_manifest, seal_bundle
 from ota.fitness import Held, Host, conflicts_of, fits
-from ota.floors import Floors
+from ota.floors import Floors, FloorsLost
 from ota.kinds import Kind
 from ota.landing import Progress, Watch
 from ota.machine import RESTS, WAYS, Event, State, Way
@@ -151,6 +151,17 @@ class Updates:
         kinds = [kind for kind in TRIED if WAYS[kind] is not Way.BOOTED]
         below = (below_bootable(self._slots[kind], self._floors, kind) for kind in kinds)
         return next((words for words in below if words), "")
+
+    def below_kept(self, kind: Kind) -> str:
+        """Why what is good of a kind is less than what was kept of it once, in words: flash lost that. "" else."""
+        record = self._slots[kind].record
+        good = record.installed(record.good)
+        release = good.release if good is not None else 0
+        try:
+            kept = self._floors.release(kind)
+        except FloorsLost as lost:
+            return str(lost)
+        return f"What is left of {kind} is release {release}; release {kept} was kept once." if release < kept else ""
 
     def handle(self, kind: Kind, event: Event, words: str) -> Step:
         step = self._trials[kind].handle(event, words)

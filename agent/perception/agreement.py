@@ -1,5 +1,7 @@
-"""How far two models agree about the frames that both have seen. It raises questions, and judges nothing: a better
-model differs."""
+"""How far two models agree about the frames that both have seen: where things are, what, and in which state.
+
+It raises questions, and judges nothing: a better model differs.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,7 @@ class Agreement:
 
 
 def _are_one(a: SeenTrack, b: SeenTrack) -> bool:
-    return a.label == b.label and _iou(a.box, b.box) >= MATCH_IOU
+    return (a.label, a.state) == (b.label, b.state) and _iou(a.box, b.box) >= MATCH_IOU
 
 
 def _iou(a: Box, b: Box) -> float:

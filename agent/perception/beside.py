@@ -44,10 +44,15 @@ class TrialWatch(Protocol):
         """This computer can't start a worker for it: that says nothing of the model."""
         ...
 
+    def compared(self, newest: Agreement, whole: Agreement) -> None:
+        """Both have seen one more frame: how far they agree about it, and about all of them."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class TrialStatus:
-    """A reading for status: whether the candidate is live already, what it has looked at, and how it differs."""
+    """A reading for status: whether the candidate is live already, what it has looked at, how often a worker of its
+    died or was killed for hanging, and how it differs."""
 
     model: str | None
     pid: int | None
@@ -161,6 +166,8 @@ class Beside:
             ours, theirs = _confirmed(self._live_said), _confirmed(self._said)
             self.newest = Agreement().with_frame(ours, theirs)
             self.agreement = self.agreement.plus(self.newest)
+            if self._watch is not None:
+                self._watch.compared(self.newest, self.agreement)
 
     def _ended(self, keeper: asyncio.Task[None]) -> None:
         """Of the one that is beside now. The live one's end is the perception's business."""

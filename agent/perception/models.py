@@ -139,6 +139,7 @@ class Models:
             pid=pool.live_pid,
             is_live=not beside.is_candidate,
             looked_at=beside.looked_at,
-            deaths=beside.deaths,
+            # A standby that ends is one of its workers, too, though no frame is lost by that.
+            deaths=max(beside.deaths, pool.replaced),
             agreement=beside.agreement,
         )

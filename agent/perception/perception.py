@@ -21,6 +21,7 @@ from agent.perception.settings import PerceptionSettings, Role, Supervision
 from agent.perception.turns import InOrder, NewestFirst
 from ecu.clock import Clock
 from ecu.errors import EnvironmentFault, UsageFault
+from ecu.process import peak_memory_bytes
 from inference.frames import FrameRing
 from inference.messages import Filled, Look, Seen, SourceFault
 
@@ -171,6 +172,13 @@ class Perception:
         goes before that, or can't go on.
         """
         return await self._models.swap()
+
+    def peak_memory(self) -> tuple[int | None, int | None]:
+        """Of the live worker and the candidate's, bytes; None where nobody can tell."""
+        trial, live_pid = self._models.trial_status(), self._models.live.live_pid
+        pids = live_pid, trial.pid if trial is not None else None
+        live, candidate = (peak_memory_bytes(pid) if pid is not None else None for pid in pids)
+        return live, candidate
 
     @property
     def _next_id(self) -> int:

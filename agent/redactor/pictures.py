@@ -242,9 +242,9 @@ class PictureSide:
         """An event that a picture belongs to: of the frame that is being told, or of the next one."""
         match record.event:
             case NewTrack():
-                self._want("new_track")
+                self.want("new_track")
             case HardBrake():
-                self._want("hard_brake")
+                self.want("hard_brake")
             case _:
                 pass
 
@@ -281,7 +281,8 @@ class PictureSide:
         self._dropped[Why.TOO_MANY] += pictures
         return False
 
-    def _want(self, reason: str) -> None:
+    def want(self, reason: str) -> None:
+        """A picture of the frame that is being told, or of the next one."""
         if self._wanted_next is not None:
             return  # one picture shows both
         if self._want_more(1):

@@ -6,6 +6,7 @@ from agent.updates.applied import Applied, User
 from agent.updates.beside import Beside
 from agent.updates.booted import Booted
 from agent.updates.conduct import HINTS_APART_NS, TICK_NS, Attempt, Conductor, NoWayBack, TrialRules
+from agent.updates.doubts import DoubtHeard, DoubtRules, Doubts
 from agent.updates.judge import Judge, Opinion
 from agent.updates.side import MOST_DOUBLINGS, SMALL, UpdateSide
 from agent.updates.started import Started, Starter
@@ -20,6 +21,9 @@ __all__ = [
     "Beside",
     "Booted",
     "Conductor",
+    "DoubtHeard",
+    "DoubtRules",
+    "Doubts",
     "Judge",
     "NoWayBack",
     "Opinion",

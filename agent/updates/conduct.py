@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol, TypeVar
 from ecu.clock import SECOND_NS, Clock
 from ecu.errors import EnvironmentFault, shown
 from ota.errors import TrustError
+from ota.facts import Budgets
 from ota.kinds import Kind
 from ota.machine import Effect, Event, State
 from ota.slots import BootRecord
@@ -26,7 +27,8 @@ T = TypeVar("T")
 class TrialRules:
     """How long a candidate is watched: frames seen beside the live model, then frames seen while live; a config and a
     runtime for so much powered time. A model that can't take over within `swap_within_s` doesn't. A hint never makes
-    two looks closer than `hints_apart_ns`."""
+    two looks closer than `hints_apart_ns`. A model's worker takes at most `memory_ratio_at_most` times the memory of
+    the live one's, each at its peak."""
 
     poll_ns: int
     shadow_frames: int
@@ -34,6 +36,7 @@ class TrialRules:
     swap_within_s: float = 10.0
     hints_apart_ns: int = HINTS_APART_NS
     prove_ns: int = 60 * SECOND_NS
+    memory_ratio_at_most: float = 1.5
 
 
 class NoWayBack(EnvironmentFault):
@@ -89,7 +92,12 @@ class Ground(Protocol):
     def live_package(self, kind: Kind) -> Path: ...
 
     def evaluation(self, kind: Kind) -> Path | None:
-        """What that kind is judged by, re-hashed just now. Raises SlotDamaged, DiskError."""
+        """What that kind is judged by, re-hashed just now, and none that is older than what was kept once. Raises
+        SlotDamaged, DiskError."""
+        ...
+
+    def budgets(self, kind: Kind) -> Budgets:
+        """What the release under trial says that it costs at most. Raises DiskError."""
         ...
 
 

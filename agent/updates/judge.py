@@ -20,6 +20,9 @@ class Opinion:
 class Judge(Protocol):
     """Compares two packages on a labelled set (owned here; inference has the one that ships)."""
 
-    async def judge(self, live: Path, candidate: Path, evaluation: Path | None) -> Opinion:
-        """Whatever keeps it from an opinion is UNDECIDED. Cancelled when the trial ends before."""
+    async def judge(
+        self, live: Path, candidate: Path, evaluation: Path | None, cpu_at_most: float | None = None
+    ) -> Opinion:
+        """Whatever keeps it from an opinion is UNDECIDED. `cpu_at_most` times the live one's CPU time the candidate
+        says that it takes, where it says so. Cancelled when the trial ends before."""
         ...

@@ -21,10 +21,13 @@ from agent.perception import Perception
 from agent.status import UpdatesStatus
 from agent.updates.beside import Beside
 from agent.updates.conduct import TICK_NS, Attempt, Conductor, TrialRules
+from agent.updates.doubts import UNHEARD, DoubtHeard
 from agent.updates.judge import Judge
 from ecu.clock import SECOND_NS, Clock
 from ecu.disk import DiskError, DiskFault, state_folder
+from ota.apart import JUDGES
 from ota.errors import DoesNotFit, FetchError, HeldBack, NoRoomForUpdate, OtaError, TrustError
+from ota.facts import Budgets
 from ota.fitness import Host
 from ota.kinds import Kind
 from ota.landing import Progress
@@ -42,7 +45,6 @@ MOST_DOUBLINGS: Final = 4
 MEDIA_LOOK_NS: Final = 5 * SECOND_NS
 SMALL: Final = (Kind.CAMPAIGN,)
 """Kinds that wait for no other network, and for no trial: one may take a danger away."""
-_JUDGED_BY: Final = {Kind.MODEL: Kind.EVALUATION, Kind.STATE: Kind.CROPS}
 
 log = structlog.get_logger()
 
@@ -81,6 +83,7 @@ class UpdateSide:
         host: Host | None = None,
         media: Path | None = None,
         signer: Signer | None = None,
+        doubt_heard: DoubtHeard = UNHEARD,
     ) -> None:
         self._notices: deque[Notice] = deque()
         self._flash = ThreadPoolExecutor(max_workers=1, thread_name_prefix="flash")
@@ -94,6 +97,7 @@ class UpdateSide:
         self._folder = folder
         self._factory = factory
         self._judge = judge
+        self._doubt_heard = doubt_heard
         self.rules = rules
         self.clock = clock
         self._rng = rng
@@ -153,7 +157,7 @@ class UpdateSide:
         or NoWayBack."""
         self._tell_notices()
         if perception is not None:
-            beside = Beside(perception, tuple(self._factory), self._judge)
+            beside = Beside(perception, tuple(self._factory), self._judge, self._doubt_heard)
             self._conductors |= dict.fromkeys(beside.kinds, beside)
         try:
             async with asyncio.TaskGroup() as self._tasks:
@@ -260,7 +264,7 @@ class UpdateSide:
         missing: set[Kind] = set()
         for offer in offers:
             is_run = WAYS[offer.kind] is Way.AT_ONCE or offer.kind in self._conductors
-            if not is_run or _JUDGED_BY.get(offer.kind) in missing:
+            if not is_run or JUDGES.get(offer.kind) in missing:
                 continue
             try:
                 await self._install(offer, source if offer.kind in SMALL else bulk)
@@ -384,9 +388,16 @@ class UpdateSide:
         return self._folder / self._updates.slots(kind).path(trial)
 
     def evaluation(self, kind: Kind) -> Path | None:
-        slots = self._updates.slots(_JUDGED_BY[kind])
+        slots = self._updates.slots(JUDGES[kind])
         slots.demand_bootable(slots.record.good)
-        return self._released(_JUDGED_BY[kind], slots.record.good)
+        if older := self._updates.below_kept(JUDGES[kind]):
+            raise SlotDamaged(older)
+        return self._released(JUDGES[kind], slots.record.good)
+
+    def budgets(self, kind: Kind) -> Budgets:
+        trial = self.record(kind).trial
+        manifest = self._updates.slots(kind).manifest(trial) if trial is not None else None
+        return manifest.budgets if manifest is not None else Budgets()
 
     # --- inside -----------------------------------------------------------------------------------
 

@@ -44,13 +44,19 @@ class PackageBench:
 
     def judge(self, live: Path, candidate: dict[str, bytes], crops: Path) -> Judgement:
         from inference.build.packing import write_package
+        from inference.crops import CropsRefused, load_crops
         from inference.errors import PackageRefused, Party, Unjudgeable
+        from inference.floor import GateFloor
         from inference.statejudge import judge_states
 
         with tempfile.TemporaryDirectory(prefix="outrider-learning-") as folder:
             write_package(Path(folder), candidate)
             try:
-                verdict = judge_states(live, Path(folder), crops)
+                # Few crops of a class keep nobody from signing it: each vehicle decides by a floor of its own.
+                floor = GateFloor(excused=load_crops(crops).manifest.labels)
+                verdict = judge_states(live, Path(folder), crops, floor)
+            except CropsRefused as fault:
+                raise Unfit(str(fault)) from fault
             except Unjudgeable as fault:
                 raise (PackageRefused if fault.party is Party.CANDIDATE else Unfit)(str(fault)) from fault
         return Judgement(verdict.outcome, verdict.words, msgspec.json.encode(verdict))

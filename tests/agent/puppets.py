@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from agent.children import Child
 from agent.frames import FrameAccount, FrameCounts
-from agent.perception import Perception, PerceptionSettings, Supervision
+from agent.perception import Agreement, Perception, PerceptionSettings, Supervision
 from agent.perception.settings import StartsChildren
 from ecu.channel import Done, Message
 from ecu.clock import MILLISECOND_NS, SECOND_NS, boot_id
@@ -215,6 +215,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.agreements: list[tuple[Agreement, Agreement]] = []
 
     def loaded(self) -> None:
         self.told.append("loaded")
@@ -227,6 +228,9 @@ class Watch:
 
     def hindered(self, words: str) -> None:
         self.told.append(f"hindered: {words}")
+
+    def compared(self, newest: Agreement, whole: Agreement) -> None:
+        self.agreements.append((newest, whole))
 
 
 CameraAct = Callable[[PuppetCamera], None]

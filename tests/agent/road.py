@@ -15,10 +15,12 @@ from agent.perception import Perception, Role, TrialWatch
 from agent.updates import (
     HINTS_APART_NS,
     TICK_NS,
+    DoubtHeard,
     Opinion,
     TrialRules,
     UpdateSide,
 )
+from agent.updates.doubts import UNHEARD
 from ecu.clock import SECOND_NS, SteppingClock
 from ecu.disk import RealDisk
 from inference.messages import Look
@@ -31,6 +33,7 @@ from ota.updates import Notice
 from tests.agent.puppets import PuppetWorker, Stage, WorkerAct, on_stage
 from tests.ota.fleet import CAR, HARDWARE, NOW_NS, Fleet
 
+MIB = 1 << 20
 RULES = TrialRules(poll_ns=3600 * SECOND_NS, shadow_frames=2, prove_frames=5, swap_within_s=0.2)
 
 
@@ -40,14 +43,18 @@ class Judge:
     def __init__(self) -> None:
         self.opinion: asyncio.Future[Opinion] = asyncio.get_running_loop().create_future()
         self.asked: list[tuple[Path, Path, Path | None]] = []
+        self.cpu_at_most: float | None = None
         self.is_asked = asyncio.Event()
         self.may_go = asyncio.Event()
         self.may_go.set()
         self.is_being_stopped = asyncio.Event()
         self.is_gone = asyncio.Event()
 
-    async def judge(self, live: Path, candidate: Path, evaluation: Path | None) -> Opinion:
+    async def judge(
+        self, live: Path, candidate: Path, evaluation: Path | None, cpu_at_most: float | None = None
+    ) -> Opinion:
         self.asked.append((live, candidate, evaluation))
+        self.cpu_at_most = cpu_at_most
         self.is_asked.set()
         try:
             return await asyncio.shield(self.opinion)
@@ -80,10 +87,14 @@ class Overheard:
     def __init__(self, perception: Perception) -> None:
         self._perception = perception
         self.watches: list[TrialWatch] = []
+        self.memory: tuple[int | None, int | None] = (MIB, MIB)
 
     def try_beside(self, package: Path, watch: TrialWatch, role: Role) -> None:
         self.watches.append(watch)
         self._perception.try_beside(package, watch, role)
+
+    def peak_memory(self) -> tuple[int | None, int | None]:
+        return self.memory
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._perception, name)
@@ -146,6 +157,19 @@ class Road:
                     self.answered[worker.pid] = looks
                     worker.sees()
 
+    async def tick_until(self, reached: Callable[[], bool]) -> None:
+        """Seconds pass, and the processes' own time, until something has come of it that nobody is told of."""
+        async with asyncio.timeout(30):
+            while not reached():
+                await self.tick()
+
+    async def proven(self) -> None:
+        """The candidate has been live for long enough, and for the one frame more that shows it."""
+        await self.frames(RULES.prove_frames)
+        await self.tick()
+        await self.frames(1)
+        await self.tick()
+
     async def look_again(self) -> None:
         """Somebody hints, and the look that comes of it has been had."""
         self.updates.hint()
@@ -167,6 +191,7 @@ async def on_trial(
     candidates: Sequence[WorkerAct] = (PuppetWorker.loads,),
     source: Source | None = None,
     runs: Sequence[Kind] = (Kind.MODEL, Kind.STATE),
+    heard: DoubtHeard = UNHEARD,
 ) -> AsyncIterator[Road]:
     """The live model and its standby load; the workers after them do as `candidates`."""
     state = tmp_path / "updates"
@@ -182,7 +207,7 @@ async def on_trial(
     async with on_stage(tmp_path, workers=[PuppetWorker.loads, PuppetWorker.loads, *candidates]) as stage:
         updates = UpdateSide(
             state, fleet.roots, Vehicle(CAR, HARDWARE), source or fleet.source(),
-            dict.fromkeys(runs, tmp_path), judge, RULES, clock, Random(1), noticed,
+            dict.fromkeys(runs, tmp_path), judge, RULES, clock, Random(1), noticed, doubt_heard=heard,
         )  # fmt: skip
         overheard = Overheard(stage.perception)
         work = asyncio.create_task(updates.run(cast("Perception", overheard)))

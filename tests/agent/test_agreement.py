@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +25,12 @@ def test_agreement_counts_each_object_once() -> None:
     assert Agreement().with_frame([CAR, CAR], [CAR]) == Agreement(1, 1, 1, 0)
     assert Agreement().with_frame([CAR, FAR_CAR], [FAR_CAR]).f1 == pytest.approx(2 / 3)
     assert Agreement().with_frame([], []).f1 == 1.0
+
+
+def test_what_is_told_in_another_state_isnt_agreed_about() -> None:
+    red, green = (msgspec.structs.replace(CAR, label="traffic_light", state=state) for state in ("red", "green"))
+    assert Agreement().with_frame([red], [red]) == Agreement(1, 1, 0, 0)
+    assert Agreement().with_frame([red], [green]) == Agreement(1, 0, 1, 1)
 
 
 @pytest.mark.parametrize(

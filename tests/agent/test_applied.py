@@ -38,7 +38,9 @@ def fleet(founded: Fleet, tmp_path: Path) -> Fleet:
 
 
 class Nobody:
-    async def judge(self, live: Path, candidate: Path, evaluation: Path | None) -> Opinion:
+    async def judge(
+        self, live: Path, candidate: Path, evaluation: Path | None, cpu_at_most: float | None = None
+    ) -> Opinion:
         return Opinion(Event.UNDECIDED, "")
 
 

@@ -15,7 +15,7 @@ from random import Random
 import pytest
 
 from agent.frames import FrameAccount
-from agent.perception import Perception, PerceptionSettings, Supervision
+from agent.perception import Agreement, Perception, PerceptionSettings, Supervision
 from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock, SteppingClock, SystemClock
 from inference.messages import Seen
 from inference.package import find_package
@@ -51,6 +51,9 @@ class Trying:
 
     def hindered(self, words: str) -> None:
         self._tell(f"hindered: {words}")
+
+    def compared(self, newest: Agreement, whole: Agreement) -> None:
+        self._tell("compared")
 
     def on_seen(self, seen: Seen, latency_ns: int) -> None:
         self.seen.append(seen)

@@ -74,8 +74,7 @@ async def test_what_tells_states_is_tried_beside_the_live_model_and_judged_by_cr
         tried = road.candidate
         assert tried.states == candidate == tmp_path / "updates/state/a/files"
         assert tried.package == road.stage.workers[0].package
-        await road.frames(RULES.prove_frames)
-        await road.tick()
+        await road.proven()
         notice = await road.until_noticed("committed", "state drive")
         assert notice.kind is Kind.STATE
         assert road.updates.live_package(Kind.STATE) == candidate
@@ -244,9 +243,8 @@ async def test_a_candidate_is_kept_after_so_many_frames_of_its_own(fleet: Fleet,
         await road.frames(RULES.prove_frames - 1)
         await road.tick()
         assert road.notices[-1].what == "switched"
-        await road.frames(1)
-        await road.tick()
-        assert (await road.until_noticed("committed")).words == "5 frames live, 0 deaths"
+        await road.proven()
+        assert (await road.until_noticed("committed")).words == "10 frames live, 0 deaths"
 
 
 async def test_an_opinion_waits_until_the_candidate_has_seen_enough_of_this_road(fleet: Fleet, tmp_path: Path) -> None:
@@ -373,8 +371,7 @@ async def test_a_candidate_isnt_denied_for_what_flash_did_to_the_kept_model_besi
     fleet.assign(model)
     async with on_trial(tmp_path, fleet, [PuppetWorker.loads] * 2) as road:
         await taken_over(road)
-        await road.frames(RULES.prove_frames)
-        await road.tick()
+        await road.proven()
         await road.until_noticed("committed", "model")
         fleet.assign(model, state)
         await road.look_again()
@@ -447,6 +444,7 @@ async def test_what_is_wrong_with_one_release_keeps_no_other(fleet: Fleet, tmp_p
         road.overheard.watches[0].crashed("it does")
         await road.until_noticed("rolled_back", "model")
         await road.look_again()
+        await road.until(partial(has_looked, road, 2))
         assert road.updates.status().looks == 2
         assert "tampered" in road.updates.status().trouble
         assert [notice.what for notice in road.notices].count("refused") == 1, "once for as long as it stays the same"

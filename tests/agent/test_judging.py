@@ -16,6 +16,7 @@ from agent.judging import ProcessJudge
 from agent.updates import Opinion
 from inference.errors import Party
 from inference.evaluation import DEFAULT_EVALUATION
+from inference.floor import GateFloor
 from inference.messages import FromJudge, JudgedModel, JudgeFault, JudgeProgress, JudgeVerdict
 from inference.package import find_package
 from inference.verdict import Outcome, SpeedVerdict, Verdict
@@ -25,11 +26,12 @@ from tests.agent.virtualtime import in_virtual_time, settled
 
 In = TypeVar("In")
 
+FLOOR = GateFloor()
 OLD, NEW = find_package("drive-detect@1.0"), find_package("drive-detect@2.0")
 
 
 async def test_the_larger_model_is_not_worse_and_the_words_say_how_much() -> None:
-    opinion = await ProcessJudge(os.environ).judge(OLD, NEW, DEFAULT_EVALUATION)
+    opinion = await ProcessJudge(os.environ, FLOOR).judge(OLD, NEW, DEFAULT_EVALUATION)
     assert opinion.event is Event.PASSED
     assert opinion.words.startswith("on road@1.0")
     assert "car" in opinion.words
@@ -38,7 +40,7 @@ async def test_the_larger_model_is_not_worse_and_the_words_say_how_much() -> Non
 
 async def test_without_a_labelled_set_nothing_is_decided() -> None:
     judges = Judges(Puppet.hangs)
-    said = await ProcessJudge({}, start=judges).judge(OLD, NEW, None)
+    said = await ProcessJudge({}, FLOOR, start=judges).judge(OLD, NEW, None)
     assert said == Opinion(Event.UNDECIDED, "there is no labelled set on this vehicle to judge it by")
     assert judges.born is None
 
@@ -47,22 +49,22 @@ async def test_a_candidate_that_cant_be_loaded_fails_but_a_broken_set_decides_no
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "model.json").write_text("{}")
-    opinion = await ProcessJudge(os.environ).judge(OLD, broken, DEFAULT_EVALUATION)
+    opinion = await ProcessJudge(os.environ, FLOOR).judge(OLD, broken, DEFAULT_EVALUATION)
     assert opinion.event is Event.FAILED
     assert "refused" in opinion.words
-    opinion = await ProcessJudge(os.environ).judge(broken, NEW, DEFAULT_EVALUATION)
+    opinion = await ProcessJudge(os.environ, FLOOR).judge(broken, NEW, DEFAULT_EVALUATION)
     assert opinion.event is Event.UNDECIDED
     shutil.copytree(DEFAULT_EVALUATION, tmp_path / "set")
     picture = next((tmp_path / "set").glob("*.jpg"))
     picture.write_bytes(picture.read_bytes()[:-1] + b"?")
-    opinion = await ProcessJudge(os.environ).judge(OLD, NEW, tmp_path / "set")
+    opinion = await ProcessJudge(os.environ, FLOOR).judge(OLD, NEW, tmp_path / "set")
     assert opinion.event is Event.UNDECIDED
     assert picture.name in opinion.words
 
 
 async def test_a_judge_that_cant_be_started_has_proven_nothing() -> None:
     more_than_a_process_can_be_given = {"TOO_MUCH": "x" * (1 << 22)}
-    opinion = await ProcessJudge(more_than_a_process_can_be_given).judge(OLD, NEW, DEFAULT_EVALUATION)
+    opinion = await ProcessJudge(more_than_a_process_can_be_given, FLOOR).judge(OLD, NEW, DEFAULT_EVALUATION)
     assert opinion.event is Event.UNDECIDED
     assert "Can't start a process of inference.judge" in opinion.words
 
@@ -107,7 +109,7 @@ def verdict(outcome: Outcome) -> JudgeVerdict:
 
 
 async def opinion(judges: Judges) -> Opinion:
-    said = await ProcessJudge({}, start=judges).judge(Path("live"), Path("candidate"), Path("set"))
+    said = await ProcessJudge({}, FLOOR, start=judges).judge(Path("live"), Path("candidate"), Path("set"))
     assert judges.is_gone
     return said
 

@@ -40,7 +40,9 @@ class Away(Open):
 
 
 class Silent:
-    async def judge(self, live: Path, candidate: Path, evaluation: Path | None) -> Opinion:
+    async def judge(
+        self, live: Path, candidate: Path, evaluation: Path | None, cpu_at_most: float | None = None
+    ) -> Opinion:
         return Opinion(Event.UNDECIDED, "nobody judges here")
 
 

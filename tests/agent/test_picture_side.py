@@ -538,6 +538,20 @@ async def test_the_hourly_allowance_comes_back_as_the_hour_goes_by() -> None:
 
 
 @in_virtual_time
+async def test_a_wish_of_no_event_is_of_the_next_frame_and_counts_against_the_same_allowance() -> None:
+    async with laid(replace(SETTINGS, per_hour=1)) as table:
+        table.says(READY)
+        table.side.want("models_disagree 0.83")
+        table.sees(1)
+        table.says(Covered(1, 0))
+        table.shows(1)
+        assert [picture.reason for picture in table.pictures] == ["models_disagree 0.83"]
+        table.side.want("models_disagree 1.00")
+        assert table.side.counts().dropped == {Why.TOO_MANY: 1}
+        assert not table.sees(2)
+
+
+@in_virtual_time
 async def test_two_events_at_once_share_a_picture_and_the_second_waits_for_a_frame_of_its_own() -> None:
     async with laid() as table:
         table.says(READY)

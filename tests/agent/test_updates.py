@@ -50,7 +50,9 @@ class Says:
         self.event = event
         self.asked: list[tuple[Path, Path, Path | None]] = []
 
-    async def judge(self, live: Path, candidate: Path, evaluation: Path | None) -> Opinion:
+    async def judge(
+        self, live: Path, candidate: Path, evaluation: Path | None, cpu_at_most: float | None = None
+    ) -> Opinion:
         self.asked.append((live, candidate, evaluation))
         if self.event is None:
             await asyncio.Event().wait()

@@ -52,7 +52,12 @@ def jpeg(picture: NDArray[np.uint8], *options: int) -> bytes:
 
 
 def mute(model: ModelProto) -> None:
-    """Sees no car any more."""
+    """Sees no car any more, and a truck wherever there was one: one that saw nothing would have no golden vectors."""
+    for name in ("weights", "bias"):
+        constant = next(it for it in model.graph.initializer if it.name == name)
+        values = numpy_helper.to_array(constant).copy()
+        values[1] = values[0]
+        constant.CopyFrom(numpy_helper.from_array(values, name))
     _set_bias(model, -20.0)
 
 
@@ -153,7 +158,7 @@ def _manifest(files: Mapping[str, bytes]) -> Manifest:
         "height": SIDE,
         "match_iou": 0.5,
         "min_objects": 30,
-        "margin": 0.03,
+        "margin": 0.1,
         "cpu_ratio_at_most": 2.5,
         "classes": [{"label": "car", "objects": sum(len(objects) for _, _, objects in _frames())}],
         "clips": [{"name": "first"} | clip, {"name": "second"} | clip],

@@ -17,6 +17,7 @@ from ecu.spawn import spawn
 from inference.comparison import load_comparison, rules_of
 from inference.errors import Party, Unjudgeable
 from inference.evaluation import DEFAULT_EVALUATION, EVALUATION_FILE
+from inference.floor import GateFloor
 from inference.judge import ADDRESS_SPACE_BYTES
 from inference.judging import Rules
 from inference.messages import FromJudge, JudgedModel, JudgeFault, JudgeProgress, JudgeVerdict
@@ -34,6 +35,9 @@ from tests.inference.labelled import (
 )
 from tests.inference.tiny import Change, graph, write_package
 
+LAX = GateFloor(classes=(), objects_at_least=10, margin_at_most=0.2, match_iou_at_least=0.1, cpu_ratio_at_most=10)
+"""The set alone decides."""
+
 
 @pytest.fixture
 def live(tmp_path: Path) -> Path:
@@ -50,7 +54,7 @@ def candidate(tmp_path: Path, change: Change | None = None) -> Path:
 
 
 def compared(live: Path, candidate: Path, labelled: Path) -> Verdict:
-    return load_comparison(live, candidate, labelled).run(cpu_ns, lambda done, of: None)
+    return load_comparison(live, candidate, labelled, LAX).run(cpu_ns, lambda done, of: None)
 
 
 @asynccontextmanager
@@ -63,6 +67,7 @@ async def judging(
         ours.settimeout(60)
         fd = theirs.fileno()
         arguments = ["--live", live, "--candidate", candidate, "--evaluation", labelled, "--channel", fd]
+        arguments += ["--floor", LAX.model_dump_json()]
         judge = await spawn("inference.judge", [str(it) for it in arguments], environment=os.environ, pass_fds=(fd,))
         theirs.close()
         try:
@@ -114,7 +119,7 @@ def test_a_candidate_made_slower_by_work_that_comes_to_nothing_fails_by_its_rati
 
 
 @pytest.mark.parametrize(
-    ("change", "why"), [(mute, "the candidate finds none"), (half_blind, "worse by more than 0.03")]
+    ("change", "why"), [(mute, "the candidate finds none"), (half_blind, "worse by more than 0.1")]
 )
 def test_a_candidate_that_sees_less_fails(tmp_path: Path, live: Path, labelled: Path, change: Change, why: str) -> None:
     (car,) = compared(live, candidate(tmp_path, change), labelled).classes
@@ -183,20 +188,38 @@ def test_objects_of_another_class_arent_judged(tmp_path: Path, live: Path) -> No
 
 def test_the_set_says_by_which_rules_it_judges(tmp_path: Path, live: Path) -> None:
     def demand_more(manifest: Manifest) -> None:
-        manifest |= {"match_iou": 0.9, "min_objects": 31, "margin": 0.02, "cpu_ratio_at_most": 1.5}
+        manifest |= {"match_iou": 0.9, "min_objects": 31, "margin": 0.1, "cpu_ratio_at_most": 1.5}
         for frame in manifest["frames"]:
             for seen in frame["objects"]:
                 # Half of a box overlaps the whole by less than 0.9.
                 x1, y1, x2, y2 = seen["box"]
                 seen["box"] = [x1, y1, x2, (y1 + y2) / 2]
 
-    comparison = load_comparison(live, live, write_evaluation(tmp_path / "set", demand_more))
-    rules = rules_of(comparison.evaluation.manifest)
-    assert rules == Rules(("car",), rules.clips, min_objects=31, margin=0.02, cpu_ratio_at_most=1.5)
+    comparison = load_comparison(live, live, write_evaluation(tmp_path / "set", demand_more), LAX)
+    rules = rules_of(comparison.evaluation.manifest, LAX)
+    assert rules == Rules(("car",), rules.clips, min_objects=31, margin=0.1, cpu_ratio_at_most=1.5)
     assert rules.clips == ("first",) * CLIP_FRAMES + ("second",) * CLIP_FRAMES
     (car,) = comparison.run(cpu_ns, lambda done, of: None).classes
     assert car.live is not None
     assert car.live.found == 0
+
+
+def test_a_set_that_calls_any_overlap_found_is_held_to_the_vehicles_own(tmp_path: Path, live: Path) -> None:
+    def halve(manifest: Manifest) -> None:
+        manifest["match_iou"] = 0.1
+        for frame in manifest["frames"]:
+            for seen in frame["objects"]:
+                x1, y1, x2, y2 = seen["box"]
+                seen["box"] = [x1, y1, x2, (y1 + y2) / 2]
+
+    lax = write_evaluation(tmp_path / "set", halve)
+    strict = LAX.model_copy(update={"match_iou_at_least": 0.9})
+    found = []
+    for floor in (LAX, strict):
+        (car,) = load_comparison(live, live, lax, floor).run(cpu_ns, lambda done, of: None).classes
+        assert car.live is not None
+        found.append(car.live.found)
+    assert found[0] > found[1] == 0
 
 
 def test_ignoring_every_frame_excuses_false_detections_alone(tmp_path: Path, live: Path) -> None:
@@ -242,7 +265,7 @@ def test_the_ratio_is_of_the_clocks_own_time_whoever_looks_first(tmp_path: Path,
             self.now_ns += (0, 3_000, 0, 1_000)[(self.asked - 1) % 4]
             return self.now_ns
 
-    comparison = load_comparison(live, candidate(tmp_path), labelled)
+    comparison = load_comparison(live, candidate(tmp_path), labelled, LAX)
     speed = comparison.run(FirstPaysMore(), lambda done, of: None).speed
     assert [speed.low, speed.ratio, speed.high] == pytest.approx([1 / 3, 5 / 3, 3.0])
 
@@ -300,7 +323,7 @@ def test_a_model_that_fails_on_a_frame_is_at_fault_itself(
 
 
 async def test_a_picture_changed_while_it_judges_is_the_sets_fault(tmp_path: Path, live: Path, labelled: Path) -> None:
-    comparison = load_comparison(live, candidate(tmp_path), labelled)
+    comparison = load_comparison(live, candidate(tmp_path), labelled, LAX)
 
     def swap(done: int, of: int) -> None:
         (labelled / "031.jpg").write_bytes((labelled / "030.jpg").read_bytes())

@@ -19,7 +19,7 @@ from inference.package import (
     package_digest,
     version_key,
 )
-from tests.inference.tiny import Manifest, put, write_package
+from tests.inference.tiny import CANVASES, Manifest, put, write_package
 
 SHIPPED = {
     "drive-detect@1.0": "cbe394418653280b29d8f95a4f8eb16531bfaff63234527a7c5e402bda5a1748",
@@ -95,6 +95,11 @@ def test_what_is_read_is_what_was_hashed(folder: Path) -> None:
         (put("card", "file", value="golden-0.png"), "a file is named twice"),
         (put("classes", value=["car", "car"]), "a class is named twice"),
         (put("variants", 0, "golden", value=[]), "golden canvas"),
+        (put("variants", 0, "golden", value=[[]] * len(CANVASES)), "expects nothing of any golden canvas"),
+        (put("golden", "canvases", value=[]), "golden.canvases"),
+        (put("golden", "score_tolerance", value=0.11), "golden.score_tolerance"),
+        (put("golden", "iou_at_least", value=0.49), "golden.iou_at_least"),
+        (put("golden", "score_from", value=0.91), "golden.score_from"),
         (put("classes", value=["van", "truck"]), "can't tell"),
         (put("budget", "frame_p50_ms", value=float("nan")), "budget.frame_p50_ms"),
         (put("variants", 0, "golden", 0, 0, "box", value=[0, 0, float("inf"), 1]), "box"),
