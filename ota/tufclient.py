@@ -216,7 +216,8 @@ class TufRepository:
         except DownloadError as error:
             cause = error.__cause__
             if isinstance(cause, FetchError) and not isinstance(cause, NotThere):
-                raise cause  # as it came, with its own reason: the source's errors mean something to whoever asks
+                # As it came, with its own reason: whoever asks tells the errors of a source apart.
+                raise cause from cause.__cause__
             raise self._let_down(error) from error
 
     def _let_down(self, error: DownloadError) -> OtaError:

@@ -22,6 +22,7 @@ from ecu.crashdisk import CrashDisk, CrashState
 from ecu.disk import Disk
 from ota.denied import Denied
 from ota.errors import TrustError
+from ota.facts import Budgets
 from ota.floors import Floors
 from ota.kinds import Kind
 from ota.machine import RESTS, WAYS, Event, State, can_happen
@@ -176,6 +177,9 @@ class Start:
 
     def live_package(self, kind: Kind) -> Path:
         raise AssertionError
+
+    def budgets(self, kind: Kind) -> Budgets:
+        return Budgets()
 
     def evaluation(self, kind: Kind) -> Path | None:
         raise AssertionError
