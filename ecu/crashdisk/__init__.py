@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from ecu.crashdisk.disk import Call, CrashDisk, CrashState
 from ecu.crashdisk.laws import unnoticed_when_swapped, unnoticed_without, violation
+from ecu.crashdisk.steps import Step
 
-__all__ = ["Call", "CrashDisk", "CrashState", "unnoticed_when_swapped", "unnoticed_without", "violation"]
+__all__ = ["Call", "CrashDisk", "CrashState", "Step", "unnoticed_when_swapped", "unnoticed_without", "violation"]

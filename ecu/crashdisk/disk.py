@@ -211,10 +211,13 @@ class CrashDisk:
         """What it was used for until now, cut where something became durable."""
         return steps(self._log)
 
-    def with_swapped(self, n: int) -> CrashDisk | None:
-        """As if the n-th of `steps` had been done after the one that follows it; None where nobody could have done so,
-        or both are about the same file."""
-        first, second = self.steps[n : n + 2]
+    def calls_of(self, first: Step, last: Step) -> range:
+        """Those that made these steps and all between."""
+        return range(self._log[first.begin][0], self._log[last.end - 1][0] + 1)
+
+    def with_swapped(self, first: Step, second: Step) -> CrashDisk | None:
+        """As if `first` had been done after `second`, the step right after it; None where nobody could have done so, or
+        both are about the same file."""
         if not can_swap(first, second):
             return None
         other = CrashDisk()

@@ -5,8 +5,9 @@ What a program would have left had it done two steps the other way round: whoeve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from ecu.crashdisk.effects import Effect, Link, Mark, Move, Naming, Sync, label
 
@@ -25,6 +26,11 @@ class Step:
     def label(self) -> str:
         return ", ".join(label(effect) for effect in self.effects)
 
+    @property
+    def paths(self) -> list[str]:
+        """Of the files and folders that it is about, in their order."""
+        return list(dict.fromkeys(effect.path for effect in self.effects))
+
 
 def steps(log: Sequence[Event]) -> list[Step]:
     """Marks and syncs of what was durable already belong to the step before them."""
@@ -40,6 +46,15 @@ def steps(log: Sequence[Event]) -> list[Step]:
         is_synced = False
         effects.append(event)
     return [*found, Step(begin, len(log), tuple(effects))] if effects else found
+
+
+def merged(found: Sequence[Step], subject: Callable[[Step], object]) -> list[Step]:
+    """Neighbours of one subject as one step each."""
+    groups = (list(group) for _, group in groupby(found, key=subject))
+    return [
+        Step(group[0].begin, group[-1].end, tuple(effect for step in group for effect in step.effects))
+        for group in groups
+    ]
 
 
 def swapped(log: Sequence[Event], first: Step, second: Step) -> list[Event]:

@@ -379,7 +379,8 @@ def demand(diary: Diary, was: Promise, may: Promise, disk: CrashDisk) -> None:
         assert raw.state in (was.state, may.state), f"{raw.state}, and it was {was.state}"
         if _demand_told(was, disk) and was.state is not may.state:
             _demand_happened(may, kind, disk)
-    _demand_raw_floors(was, disk.after_shutdown(), kind)
+    _demand_raw_floors(was, may, disk.after_shutdown(), kind)
+    _demand_denied_first(diary, was, may, disk.after_shutdown())
     trial_, slots, floors, denied = opened(disk, kind)
     running = raw.trial if raw.trial is not None and raw.state is State.TRIAL else Slot.FACTORY
     slot, _ = trial_.begin(running)
@@ -409,11 +410,25 @@ def _demand_happened(may: Promise, kind: Kind, disk: CrashDisk) -> None:
     assert record.state is may.state, f"the audit says {may.told[-1]}, and it is {record.state}"
 
 
-def _demand_raw_floors(was: Promise, disk: CrashDisk, kind: Kind) -> None:
-    """Before a start mends anything."""
-    floors = Floors(disk)
+def _demand_raw_floors(was: Promise, may: Promise, disk: CrashDisk, kind: Kind) -> None:
+    """Before a start mends anything: no floor sinks, and none rises before the release that it is for is kept."""
+    floors, record = Floors(disk), Slots(disk, kind).record
     assert floors.release(kind) >= was.kept, "the floor of releases sank"
     assert floors.bootable_from(kind) >= was.bootable_from, "what may boot sank"
+    good = record.installed(record.good)
+    if floors.release(kind) > was.kept:
+        assert good is not None, "a floor rose before anything was kept"
+        assert good.release == may.good, "a floor rose before its release was kept"
+
+
+def _demand_denied_first(diary: Diary, was: Promise, may: Promise, disk: CrashDisk) -> None:
+    record, denied = Slots(disk, diary.kind).record, Denied(disk)
+    if (
+        record.state is may.state is State.ROLLED_BACK
+        and may.denied > was.denied
+        and was.state is not State.ROLLED_BACK
+    ):
+        assert all(digest_of(diary.kind, release, diary.large) in denied for release in may.denied), "denied too late"
 
 
 def _demand_whole_slots(disk: CrashDisk, kind: Kind) -> None:
