@@ -125,8 +125,8 @@ class Slots:
             self.write(record)
         manifest = f"{self._kind}/{slot}/{_MANIFEST}"
         if self._disk.exists(manifest):
+            # Whether a cut brings it back makes no difference: the record names nothing there any more.
             self._disk.remove(manifest)
-            self._disk.sync_folder(f"{self._kind}/{slot}")
         self._disk.make_folder(str(self.path(slot)))
 
     def has_block(self, slot: Slot, entry: FileEntry, index: int) -> bool:
@@ -320,9 +320,9 @@ class Slots:
         self._disk.remove(path)
 
     def _empty(self, folder: str) -> None:
+        """What a cut brings back of it, the next download takes or removes."""
         for name in self._disk.names(folder):
             self._remove(f"{folder}/{name}")
-        self._disk.sync_folder(folder)
 
     def _parts(self, path: str) -> Iterator[bytes]:
         at = 0
