@@ -18,7 +18,7 @@ ONE_A_WAY = (Kind.MODEL, Kind.CONFIG, Kind.RUNTIME, Kind.CAMPAIGN)
 ALL = tuple(kind for kind in (*TRIED, *TAKEN) if WAYS[kind] is not Way.BOOTED)
 """What a system's bootloader has a part in is tests/crash/test_system.py's."""
 LIVES = (changes, resumes, gives_up, is_mended)
-CHANCES = 60
+CHANCES = 100
 
 
 def lived(life: Lived, kind: Kind) -> tuple[CrashDisk, Diary]:
