@@ -40,6 +40,7 @@ _BASE: Final = "repository:"
 _MOST_VERSION: Final = 1 << 53
 _EXPIRED: Final = re.compile(r".*?(\S+?)(?:\.json)? is expired")
 _FILE: Final = re.compile(r"(?:.*/)?(?:\d+\.)?(.+?)\.json", re.ASCII | re.DOTALL)
+_NUMBERED: Final = re.compile(r"[a-z]+/(\d{1,400})\.", re.ASCII)
 _TOP: Final = (Root.type, Timestamp.type, Snapshot.type, Targets.type)
 
 _EXPIRED_FLAWS: Final = {
@@ -219,6 +220,11 @@ class TufRepository:
     def _let_down(self, error: DownloadError) -> OtaError:
         if isinstance(error, DownloadLengthMismatchError):
             return TrustError(Flaw.ENDLESS_METADATA, f"{self._fetcher.last_path} goes on beyond its limit")
+        named = _NUMBERED.match(self._fetcher.last_path)
+        if named and int(named[1]) > _MOST_VERSION:
+            return TrustError(
+                Flaw.VERSION_OUT_OF_RANGE, f"{self._fetcher.last_path} is named, of no version up to {_MOST_VERSION}"
+            )
         cause = error.__cause__
         return cause if isinstance(cause, FetchError) and not isinstance(cause, NotThere) else FetchError(str(error))
 
@@ -352,7 +358,22 @@ class _Fetcher(FetcherInterface):
             if len(data) > max_length:
                 raise DownloadLengthMismatchError(f"{url} has more than {max_length} bytes")
         self.last = self.by_role[_role_of(self.last_path)] = bytes(data)
+        _demand_single_keys(self.last)
         return self.last
+
+
+def _demand_single_keys(data: bytes) -> None:
+    """Raises RepositoryError for JSON that says a thing twice: which of the two was signed would be each reader's own
+    choice (RFC 8259 section 4). What isn't JSON at all is told by who reads it."""
+    with contextlib.suppress(ValueError, RecursionError):
+        json.loads(data, object_pairs_hook=_single)
+
+
+def _single(pairs: list[tuple[str, Any]]) -> None:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) != len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise RepositoryError(f"it says {twice!r} twice")
 
 
 # --- metadata as plain JSON: for words about what was refused, and never to decide by ------------------
