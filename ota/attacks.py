@@ -264,7 +264,7 @@ ABOUT: Final[Mapping[Flaw, About]] = MappingProxyType({
         Attack.ENDLESS_DATA, "metadata that goes on beyond its limit", _TUF, "TUF 1.5.2 endless data"
     ),
     Flaw.ENDLESS_MANIFEST: About(
-        Attack.ENDLESS_DATA, "a manifest longer than any may be", _FETCH, "TUF 1.5.2 endless data"
+        Attack.ENDLESS_DATA, "a manifest longer than any may be, or than was signed", _FETCH, "TUF 1.5.2 endless data"
     ),
     Flaw.ENDLESS_FILE: About(
         Attack.ENDLESS_DATA, "a file that goes on beyond what was asked for", _FETCH, "Uptane 4.3.3 endless data"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,7 +18,7 @@ from ota.kinds import Kind
 from ota.landing import Progress
 from ota.machine import Event
 from ota.source import Source
-from ota.trust import Roots, Vehicle
+from ota.trust import Offer, Roots, Vehicle
 from ota.updates import Notice, Updates
 from tests.ota.corpus.base import NOW_S, SEEN, Base
 from tests.ota.corpus.case import Before, Case, Unfit, Way
@@ -35,7 +33,7 @@ KEPT: Final = (Event.LOADED, Event.PASSED, Event.PROVEN)
 @dataclass(slots=True)
 class Outcome:
     """`fault` is what ended it; None where it was taken whole. `changed` are the files of the state that differ from
-    before, without the audit."""
+    before, or from when the look was over, without the audit."""
 
     fault: Exception | None = None
     installed: list[str] = field(default_factory=list)
@@ -44,6 +42,8 @@ class Outcome:
     changed: set[str] = field(default_factory=set)
     notices: list[Notice] = field(default_factory=list)
     unfit: str = ""
+    looked: bool = False
+    """The look held: what it learned is kept, whatever becomes of the release."""
 
 
 class Garage:
@@ -76,10 +76,12 @@ class Garage:
                 source: Source = stack.enter_context(opened(draft, way, self.folder / f"medium-{self._looks}"))
                 for layer in draft.through:
                     source = layer(source, self.clock)
-                for offer in self.updates.check(source):
-                    self._install(source, draft, offer.kind, outcome, lambda watch: self.updates.install(source, offer, watch))
+                offers = self.updates.check(source)
+                outcome.looked, before = True, contents(self.state)
+                for offer in offers:
+                    self._install(source, draft, offer, outcome)
         except TrustError as refusal:
-            if not outcome.installed and refusal.__traceback__ is not None and _is_of_opening(refusal):
+            if _is_of_opening(refusal):
                 self.updates.refuse(refusal)
             outcome.fault = refusal
         except Exception as error:  # noqa: BLE001: whatever escapes is what the case is about
@@ -92,18 +94,18 @@ class Garage:
         )
         return outcome
 
-    def _install(
-        self, source: Source, draft: Draft, kind: Kind, outcome: Outcome, install: Callable[..., object]
-    ) -> None:
+    def _install(self, source: Source, draft: Draft, offer: Offer, outcome: Outcome) -> None:
         seen: list[Progress] = []
-        install(seen.append)
+        self.updates.install(source, offer, seen.append)
         outcome.progress = seen[-1] if seen else None
-        slots = self.updates.slots(kind)
-        outcome.installed.append(kind)
-        slot = slots.record.trial or slots.record.good
-        for path, data in draft.contents.items():
-            if (self.state / str(slots.path(slot)) / path).read_bytes() != data:
-                outcome.right = False
+        outcome.installed.append(offer.kind)
+        slots = self.updates.slots(offer.kind)
+        folder = self.state / str(slots.path(slots.record.trial or slots.record.good))
+        outcome.right = all(_content(folder / path) == data for path, data in draft.contents.items())
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def _is_of_opening(refusal: TrustError) -> bool:
@@ -149,8 +151,8 @@ def _put(files: dict[str, bytes], state: Path) -> None:
 # --- one case ---------------------------------------------------------------------------------------
 
 
-def twin(case: Case, base: Base) -> Draft:
-    draft = Draft(base)
+def twin(case: Case, base: Base, version: int = SEEN + 1) -> Draft:
+    draft = Draft(base, version)
     case.given(draft)
     return draft
 
@@ -165,14 +167,16 @@ def complaints(case: Case, base: Base, way: Way) -> list[str]:
     """What doesn't hold of the law: the bad set is refused as it should be, in words, leaving nothing; and then the
     twin is taken, by the same vehicle."""
     with tempfile.TemporaryDirectory() as folder:
-        drafted, honest = bad(case, base), twin(case, base)
+        drafted = bad(case, base)
         garage = Garage(base, Path(folder), case.before, drafted.clock_s)
         drafted.edited("state", garage.state)
         garage.start()
-        found = _of_the_bad(case, garage.offered(drafted, way))
+        outcome = garage.offered(drafted, way)
+        found = _of_the_bad(case, outcome)
         if drafted.clock_s:
             garage.clock.set_wall(NOW_S * SECOND_NS)
         if not found and not isinstance(case.expected, Unfit):
+            honest = twin(case, base, SEEN + 1 + outcome.looked)
             found = [f"afterwards, {words}" for words in _of_the_twin(case, garage.offered(honest, way))]
         return found
 
@@ -245,5 +249,3 @@ def way_of(case: Case, number: int) -> Way:
     """In the ordinary run each case takes one way, in turn."""
     return case.way or tuple(Way)[number % len(Way)]
 
-
-__all__ = ["Outcome", "bad", "complaints", "complaints_of_the_twin", "shutil", "twin", "way_of"]
