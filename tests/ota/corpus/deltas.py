@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
+import numpy as np
 import zstandard
 
 from ota.source import Source
@@ -94,7 +95,8 @@ def _right(base: Base, number: int) -> Part:
 
 def _difference(base: Base, number: int) -> bytes:
     at = slice(number * MIB, (number + 1) * MIB)
-    return bytes((new - old) & 255 for new, old in zip(base.new[at], base.old[at], strict=True))
+    new, old = (np.frombuffer(its[at], np.uint8) for its in (base.new, base.old))
+    return bytes(new - old)
 
 
 def zipped(data: bytes, **more: Any) -> bytes:

@@ -94,7 +94,7 @@ def _trickling(source: Source, clock: SteppingClock, path: str, offset: int, mos
     if most <= LITTLE:  # it is over before anybody could notice
         yield from source.read(path, offset, most)
         return
-    for _ in range(100):
+    for _ in range(150):
         clock.advance(clock.boot_ns() + SECOND_NS)
         yield b" "
     raise AssertionError("nobody noticed")
@@ -107,7 +107,7 @@ def _slowing(source: Source, clock: SteppingClock, path: str, offset: int, most:
 
 
 def _idle(source: Source, clock: SteppingClock, path: str, offset: int, most: int) -> Iterator[bytes]:
-    for _ in range(100):
+    for _ in range(150):
         clock.advance(clock.boot_ns() + SECOND_NS)
         yield b""
     raise AssertionError("nobody noticed")
