@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -17,13 +18,13 @@ from ota.manifest import decode_manifest, encode_manifest
 from ota.source import PART_BYTES
 from ota.trust import Roots, Vehicle
 from ota.updates import Updates
-from tests.ota.changed import Open
+from tests.ota.changed import Changed, Open
 from tests.ota.corpus.base import NOW_S, founded
 from tests.ota.corpus.case import Case, Way, nothing
 from tests.ota.corpus.cases import CASES
 from tests.ota.corpus.draft import CAR, Draft
 from tests.ota.corpus.fuzz import broken, canonical, scrambled, strange, valid
-from tests.ota.corpus.mutants import MODULES, Mutant, candidates, mutants_of, noticed, survivors
+from tests.ota.corpus.mutants import MODULES, Mutant, mutants_of, noticed, survivors
 from tests.ota.corpus.redundant import REDUNDANT
 from tests.ota.corpus.vehicle import HOST, bad, complaints, complaints_of_the_twin, way_of
 from tests.ota.fleet import HARDWARE
@@ -95,46 +96,34 @@ def test_what_a_bad_set_leaves_behind_is_complained_of() -> None:
     case = next(case for case in CASES if case.expected is Flaw.TIMESTAMP_EXPIRED)
 
     def littering(draft: Draft) -> None:
+        states: list[Path] = []
         case.act(draft)
-        draft.through.append(lambda source, clock: _Littering(source, draft))
+        draft.edit("state", states.append)
+        draft.through.append(lambda source, clock: Changed(source, lambda path, data: _littered(states[0], data)))
 
     spoiled = Case(case.name, case.expected, littering)
     assert complaints(spoiled, founded(), Way.FOLDER) == ["leaves ['litter']"]
 
 
-class _Littering(Open):
-    """Writes to the vehicle's state while it is read."""
-
-    def __init__(self, source: object, draft: Draft) -> None:
-        self._source = source
-        self._state: list[object] = []
-        draft.edit("state", self._state.append)
-
-    def read(self, path: str, offset: int, most: int) -> Iterator[bytes]:
-        for state in self._state:
-            (state / "litter").touch()  # type: ignore[operator]
-        yield from self._source.read(path, offset, most)  # type: ignore[attr-defined]
+def _littered(state: Path, data: bytes) -> bytes:
+    (state / "litter").touch()
+    return data
 
 
 # --- checks that are switched off --------------------------------------------------------------------
 
 FIRST = (
-    ("trust", "if directed.delegations is not None"),
-    ("tufclient", "_demand_single_keys(self.last)"),
-    ("fetch", "if hashlib.sha256(data).hexdigest() != offer.sha256"),
-    ("floors", "if version < floors.get(role, 0)"),
+    ("trust", "if directed.delegations is not None", "director delegates"),
+    ("tufclient", "_demand_single_keys(self.last)", "image/model with a key twice"),
+    ("fetch", "if hashlib.sha256(data).hexdigest() != offer.sha256", "manifest of zeros after it was signed"),
+    ("floors", "if version < floors.get(role, 0)", "image/model older than was seen, and forgotten"),
 )
 
 
-@pytest.mark.parametrize(("module", "what"), FIRST)
-def test_a_check_that_is_switched_off_is_noticed(module: str, what: str) -> None:
+@pytest.mark.parametrize(("module", "what", "name"), FIRST)
+def test_a_check_that_is_switched_off_is_noticed(module: str, what: str, name: str) -> None:
     (mutant,) = [its for its in mutants_of(module) if its.what == what]
-    flaws = {
-        "trust": Flaw.DELEGATING_DIRECTOR, "tufclient": Flaw.NOT_METADATA, "fetch": Flaw.CHANGED_MANIFEST,
-        "floors": Flaw.FORGOTTEN_ROLLBACK,
-    }  # fmt: skip
-    names = [case.name for case in CASES if case.expected is flaws[module] and "twice" in case.name + "twice" * (module != "tufclient")]
-    assert noticed(mutant, names, founded()) not in ("", "-")
+    assert noticed(mutant, [name], founded()) == name
 
 
 def test_a_mutant_that_changes_nothing_is_not_noticed() -> None:
@@ -169,11 +158,10 @@ def of_scrambled_manifests(seed: int, count: int) -> int:
         data = scrambled(canonical(valid(rng)), rng)
         try:
             manifest = decode_manifest(data)
-        except TrustError as refusal:
-            assert refusal.flaw in (Flaw.MALFORMED_MANIFEST, Flaw.MANIFEST_NOT_CANONICAL)
-        else:
-            assert encode_manifest(manifest) == data
-            read += 1
+        except TrustError:
+            continue
+        assert encode_manifest(manifest) == data
+        read += 1
     return read
 
 
@@ -216,8 +204,9 @@ def looked(files: dict[str, bytes]) -> tuple[Exception | None, list[str], list[s
             updates.install(source, offer, lambda progress: None)
             installed.append(offer.sha256)
     except (OtaError, DiskError) as refusal:
-        assert str(refusal).replace("\n", " ").isprintable()
-        left = [] if installed or disk.exists("metadata.cache") else [n for n in ("floors.metadata.0",) if disk.exists(n)]
+        left = (
+            [] if installed or disk.exists("metadata.cache") else [n for n in ("floors.metadata.0",) if disk.exists(n)]
+        )
         return refusal, installed, left
     return None, installed, []
 
@@ -228,13 +217,17 @@ ROLES = (
 )  # fmt: skip
 
 
+READ = ("root.json", "timestamp.json", "snapshot.json", "targets.json", "model.json", "drive-2.0.json")
+"""What a look and an installation read: the other kinds' roles are left alone."""
+
+
 def of_metadata(seed: int, count: int) -> Counter[str]:
     """Changed after it was signed: whatever it is, nothing but what was signed is installed."""
     rng, seen = Random(seed), Counter[str]()
     draft = _with_roots()
     files = draft.published()
     right = looked(files)[1]
-    paths = [path for path in files if path.endswith(".json") and "1.root" not in path]
+    paths = [path for path in files if path.endswith(READ)]
     for _ in range(count):
         path = rng.choice(paths)
         fault, installed, left = looked({**files, path: scrambled(files[path], rng)})
@@ -266,14 +259,11 @@ def _with_roots() -> Draft:
 
 
 def test_metadata_that_is_changed_by_chance_gives_what_was_signed_or_nothing() -> None:
-    assert of_metadata(seed=1, count=40)["refused"] > 20
-    assert of_signed_metadata(seed=2, count=40)["refused"] > 10
+    assert of_metadata(seed=1, count=25)["refused"] > 10
+    assert of_signed_metadata(seed=2, count=25)["refused"] > 5
 
 
 @pytest.mark.soak
 def test_thousands_of_metadata_sets_that_are_changed_by_chance_give_what_was_signed_or_nothing() -> None:
     assert of_metadata(seed=10, count=3_000)["refused"] > 2_000
     assert of_signed_metadata(seed=20, count=6_000)["refused"] > 2_000
-
-
-__all__ = ["candidates"]

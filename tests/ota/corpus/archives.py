@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from ota.errors import FetchError, Flaw, NotThere, OtaError
 from ota.medium import MEDIUM_NAME, ZIP_NAME
 from tests.ota.corpus.case import Act, Case, Way
@@ -191,13 +193,11 @@ def _large(draft: Draft) -> None:
 
     def edit(data: bytes) -> bytes:
         its, archive = io.BytesIO(), zipfile.ZipFile(io.BytesIO(data))
-        limit, zipfile.ZIP64_LIMIT = zipfile.ZIP64_LIMIT, 10
-        try:
-            with zipfile.ZipFile(its, "w", zipfile.ZIP_STORED) as file:
-                for name in archive.namelist():
-                    file.writestr(zipfile.ZipInfo(name), archive.read(name))
-        finally:
-            zipfile.ZIP64_LIMIT = limit
+        with pytest.MonkeyPatch.context() as patch, zipfile.ZipFile(its, "w", zipfile.ZIP_STORED) as file:
+            patch.setattr(zipfile, "ZIP64_LIMIT", 10)
+            for name in archive.namelist():
+                file.writestr(zipfile.ZipInfo(name), archive.read(name))
+            file.close()
         return its.getvalue()
 
     draft.edit("archive", edit)
@@ -228,7 +228,9 @@ def _of_large_ones() -> Iterator[Case]:
 
 def _of_headers() -> Iterator[Case]:
     for words, change in {
-        "has another name in its header": lambda data: data.__setitem__(slice(_header_of(data, STAMP) + 30, _header_of(data, STAMP) + 31), b"X"),
+        "has another name in its header": lambda data: data.__setitem__(
+            slice(_header_of(data, STAMP) + 30, _header_of(data, STAMP) + 31), b"X"
+        ),
         "is compressed in its header": headed("<H", 8, 8),
         "is encrypted in its header": headed("<H", 6, 1),
         "has no header": headed("<L", 0, 0),

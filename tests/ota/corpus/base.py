@@ -16,9 +16,6 @@ from typing import Any, Final
 from securesystemslib.signer import CryptoSigner, Signer
 
 from ecu.clock import SECOND_NS
-from ota.delta import Ends
-from ota.repository.deltamaker import make
-from ota.repository.keys import ALL_KEYS
 from tests.ota.fleet import NOW_NS, Fleet
 
 Json = dict[str, Any]
@@ -49,6 +46,8 @@ def sha256(data: bytes) -> str:
 
 @cache
 def founded() -> Base:
+    from ota.repository.keys import ALL_KEYS
+
     old = Random(1).randbytes(2 * MIB + 5_000)
     moved = bytearray(old)
     moved[::7] = old[::7].translate(bytes((byte + 1) & 255 for byte in range(256)))
@@ -69,6 +68,9 @@ def founded() -> Base:
 
 
 def _delta(old: bytes, new: bytes) -> bytes:
+    from ota.delta import Ends
+    from ota.repository.deltamaker import make
+
     bodies = list[bytes]()
     head = make(
         lambda at, size: old[at : at + size],

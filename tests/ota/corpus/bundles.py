@@ -8,7 +8,7 @@ from ota.errors import FetchError, Flaw, NotThere
 from tests.ota.corpus.base import MIB, Json, sha256
 from tests.ota.corpus.case import Act, Before, Case
 from tests.ota.corpus.draft import Draft
-from tests.ota.corpus.manifests import edited
+from tests.ota.corpus.metadata import edited
 
 
 def long(draft: Draft) -> None:
@@ -27,9 +27,11 @@ def bundle_cases() -> Iterator[Case]:
             "of zeros": lambda data: bytes(len(data)),
             "shifted by a byte": lambda data: b"x" + data[:-1],
         }.items():
-            yield Case(f"file {words}{where}", Flaw.CHANGED_BLOCK, content(change), long, before, words="block [012] of")
+            yield Case(
+                f"file {words}{where}", Flaw.CHANGED_BLOCK, content(change), long, before, words="block [012] of"
+            )
     for words, size in (("in its first block", 100), ("at a block's end", MIB), ("in its last block", 2 * MIB + 4_999)):
-        yield Case(f"file cut {words}", FetchError, content(lambda data, size=size: data[:size]), long, words="ended")
+        yield Case(f"file cut {words}", FetchError, content(cut(size)), long, words="ended")
     yield Case("file of nothing", FetchError, content(lambda data: b""), long)
     yield Case("file that isn't there", NotThere, _gone("image/files/"), long)
     yield Case("file that is another release's", Flaw.CHANGED_BLOCK, _older, long)
@@ -39,6 +41,10 @@ def bundle_cases() -> Iterator[Case]:
 
 def flipped(at: int) -> Callable[[bytes], bytes]:
     return lambda data: data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def cut(size: int) -> Callable[[bytes], bytes]:
+    return lambda data: data[:size]
 
 
 def content(change: Callable[[bytes], bytes], name: str = "model.onnx") -> Act:
@@ -65,7 +71,6 @@ def _older(draft: Draft) -> None:
 
 def _signed_wrong() -> Iterator[Case]:
     """The owner of the kind signed it so."""
-    other = "0" * 64
 
     def entry(edit: Callable[[Json], object]) -> Act:
         return edited(lambda its: edit(its["files"][1]))
@@ -73,14 +78,30 @@ def _signed_wrong() -> Iterator[Case]:
     for number in range(3):
         yield Case(
             f"file of which block {number} was signed with another hash", Flaw.CHANGED_BLOCK,
-            entry(lambda its, number=number: its["blocks"].__setitem__(number, other)), long, words=f"block {number}",
+            entry(_other_block(number)), long, words=f"block {number}",
         )  # fmt: skip
-    yield Case("file whose blocks were signed in another order", Flaw.CHANGED_BLOCK, entry(lambda its: its["blocks"].reverse()), long)
-    yield Case("file that was signed a byte shorter", Flaw.CHANGED_BLOCK, entry(lambda its: its.update(size=its["size"] - 1)), long)
-    yield Case("file that was signed a byte longer", FetchError, entry(lambda its: its.update(size=its["size"] + 1)), long)
+    yield Case(
+        "file whose blocks were signed in another order",
+        Flaw.CHANGED_BLOCK,
+        entry(lambda its: its["blocks"].reverse()),
+        long,
+    )
+    yield Case(
+        "file that was signed a byte shorter",
+        Flaw.CHANGED_BLOCK,
+        entry(lambda its: its.update(size=its["size"] - 1)),
+        long,
+    )
+    yield Case(
+        "file that was signed a byte longer", FetchError, entry(lambda its: its.update(size=its["size"] + 1)), long
+    )
     for given in (long, lambda draft: None):
         size = "three blocks" if given is long else "one block"
         yield Case(f"file of {size} whose blocks make another", Flaw.BLOCKS_OF_ANOTHER_FILE, _another_hash, given)
+
+
+def _other_block(number: int) -> Callable[[Json], object]:
+    return lambda its: its["blocks"].__setitem__(number, "0" * 64)
 
 
 def _another_hash(draft: Draft) -> None:

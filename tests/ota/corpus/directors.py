@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ota.errors import Flaw
+from ota.floors import Floors
+from ota.kinds import Kind
 from ota.layout import VEHICLE_FIELD
 from tests.ota.corpus.base import Json
 from tests.ota.corpus.case import Act, Before, Case
 from tests.ota.corpus.draft import Draft
-from tests.ota.corpus.metadata import signed, without
+from tests.ota.corpus.metadata import edited, signed, without
+from tests.ota.fleet import Unsynced
 
 DIRECTED, IMAGE = "director/targets", "image/model"
 
@@ -36,7 +39,9 @@ def _of_the_vehicle() -> Iterator[Case]:
         yield _case(f"names {value!r} for a vehicle", Flaw.NO_VEHICLE, signed(DIRECTED, **{VEHICLE_FIELD: value}))
     yield _case("names no vehicle", Flaw.NO_VEHICLE, without(DIRECTED, VEHICLE_FIELD), words="None.*car-1")
     yield _case("delegates", Flaw.DELEGATING_DIRECTOR, _delegates)
-    yield _case("delegates to nobody", Flaw.DELEGATING_DIRECTOR, signed(DIRECTED, delegations={"keys": {}, "roles": []}))
+    yield _case(
+        "delegates to nobody", Flaw.DELEGATING_DIRECTOR, signed(DIRECTED, delegations={"keys": {}, "roles": []})
+    )
 
 
 def _delegates(draft: Draft) -> None:
@@ -99,7 +104,9 @@ def _naming_what_isnt_there() -> Iterator[Case]:
     yield _case("names what another kind's key signed", Flaw.DIRECTOR_ALONE, _in_another_role)
     yield _case("names two of a kind", Flaw.TWO_OF_A_KIND, renamed(DIRECTED, IMAGE, to=other, keep=True))
     for path in ("model/../drive-2.0.json", "model/a/drive-2.0.json"):
-        yield _case(f"names {path!r}, where no kind's key counts", Flaw.DIRECTOR_ALONE, renamed(DIRECTED, IMAGE, to=path))
+        yield _case(
+            f"names {path!r}, where no kind's key counts", Flaw.DIRECTOR_ALONE, renamed(DIRECTED, IMAGE, to=path)
+        )
     for path in ("firmware/drive-2.0.json", "drive-2.0.json", "Model/drive-2.0.json", "/model/drive-2.0.json", ""):
         yield _case(f"names {path!r}", Flaw.UNKNOWN_KIND, renamed(DIRECTED, IMAGE, to=path))
 
@@ -107,7 +114,12 @@ def _naming_what_isnt_there() -> Iterator[Case]:
 def _in_another_role(draft: Draft) -> None:
     """A model that the campaign's owner signed."""
     held: list[Json] = []
-    draft.edit(IMAGE, lambda its: held.append(its["targets"]) or its.update(targets={}))
+
+    def put_aside(its: Json) -> None:
+        held.append(its["targets"])
+        its["targets"] = {}
+
+    draft.edit(IMAGE, put_aside)
     draft.signed = {IMAGE: draft.signed[IMAGE], **draft.signed}
     draft.edit("image/campaign", lambda its: its.update(targets=held[0]))
 
@@ -128,7 +140,7 @@ def _of_custom() -> Iterator[Case]:
     for hardware in (["aarch64", "armv7l"], [], ["X86_64"], ["any "]):
         yield Case(
             f"target for {hardware}", Flaw.OTHER_HARDWARE,
-            both_targets(lambda its, hardware=hardware: its["custom"].update(hardware=hardware)), words="this is x86_64",
+            both_targets(_of_custom_part(hardware=hardware)), words="this is x86_64",
         )  # fmt: skip
 
 
@@ -148,7 +160,7 @@ def _of_names() -> Iterator[Case]:
     ):
         yield Case(
             f"target with a hash {words}", Flaw.UNASKABLE_NAME,
-            both_targets(lambda its, hashes=hashes: its.update(hashes=hashes)),
+            both_targets(_updated(hashes=hashes)),
         )  # fmt: skip
     yield Case(
         "target with an endless manifest", Flaw.ENDLESS_MANIFEST,
@@ -156,13 +168,32 @@ def _of_names() -> Iterator[Case]:
     )  # fmt: skip
 
 
+def _updated(**changes: Any) -> Callable[[Json], object]:
+    return lambda its: its.update(changes)
+
+
+def _of_custom_part(**changes: Any) -> Callable[[Json], object]:
+    return lambda its: its["custom"].update(changes)
+
+
+def _once_kept(draft: Draft) -> None:
+    """Release 5 was, and damage brought the vehicle back to release 1."""
+    draft.release = 5
+    draft.edit("state", lambda state: Floors(Unsynced(state)).raise_release(Kind.MODEL, 5))
+
+
 def _of_releases() -> Iterator[Case]:
     for number in (1, 0, -3):
         yield Case(
             f"target of release {number}", Flaw.RELEASE_ROLLBACK,
-            both_targets(lambda its, number=number: its["custom"].update(release=number)), before=Before.KEPT,
+            both_targets(_of_custom_part(release=number)), before=Before.KEPT,
             words=f"offered release {number}, installed 1",
         )  # fmt: skip
+    yield Case(
+        "target below a release that was kept and lost", Flaw.RELEASE_ROLLBACK,
+        both_targets(_of_custom_part(release=3)), _once_kept, Before.KEPT,
+        words="offered release 3, installed 5",
+    )  # fmt: skip
     for words, flaw, change in (
         ("another release", Flaw.OTHER_RELEASES_MANIFEST, {"release": 3}),
         ("another version", Flaw.OTHER_RELEASES_MANIFEST, {"version": "2.1"}),
@@ -172,6 +203,4 @@ def _of_releases() -> Iterator[Case]:
         ("more hardware", Flaw.OTHER_HARDWARES_MANIFEST, {"hardware": ["x86_64", "aarch64"]}),
         ("any hardware", Flaw.OTHER_HARDWARES_MANIFEST, {"hardware": ["any"]}),
     ):
-        yield Case(f"manifest of {words} than was signed", flaw, lambda draft, change=change: draft.edit(
-            "manifest", lambda its: its.update(change)
-        ))  # fmt: skip
+        yield Case(f"manifest of {words} than was signed", flaw, edited(_updated(**change)))

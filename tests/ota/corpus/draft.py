@@ -173,7 +173,7 @@ class Draft:
 
     def signature(self, signed: Json, name: str) -> Json:
         try:
-            data = encode_canonical(signed).encode()
+            data = (encode_canonical(signed) or "").encode()
         except (FormatError, RecursionError, UnicodeError):  # nothing that can be signed: so it is signed in some way
             data = repr(type(signed)).encode()
         its = self.base.signers[name].sign(data)

@@ -24,8 +24,8 @@ NEEDED: Final = frozenset({
 })  # fmt: skip
 STRANGE: Final[tuple[Any, ...]] = (
     None, True, False, 0, -1, 1, 2, 1.5, -0.0, 1e308, 1 << 53, (1 << 53) + 1, 1 << 63, 1 << 64, -(1 << 70), 10**400,
-    "", " ", "x", "a" * 300, "\ud800", "\x00", "../..", "ä", "2030-01-01T00:00:00Z", "9" * 50, [], {}, [[]], [None], {"": 0},
-    {"sha256": "0" * 64}, ["x"], float("inf"), float("nan"),
+    "", " ", "x", "a" * 300, "\ud800", "\x00", "../..", "ä", "2030-01-01T00:00:00Z", "9" * 50, [], {}, [[]], [None],
+    {"": 0}, {"sha256": "0" * 64}, ["x"], float("inf"), float("nan"),
 )  # fmt: skip
 
 
@@ -52,7 +52,9 @@ def _hash(rng: Random) -> str:
 
 def places(content: object, at: Place = ()) -> Iterator[Place]:
     """Every value below the whole, by the way to it."""
-    items: Any = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    items: Any = (
+        content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    )
     for step, value in items:
         yield (*at, step)
         yield from places(value, (*at, step))
@@ -117,7 +119,9 @@ def _a_number_beyond(content: Json, rng: Random) -> bytes | None:
 
 def _an_unknown_key(content: Json, rng: Random) -> bytes | None:
     at = rng.choice([(), *(place for place in places(content) if isinstance(value_at(content, place), dict))])
-    value_at(content, at)[rng.choice(("hidden", "Schema", "x" * 99, "", "name2", "__class__"))] = rng.choice((0, None, []))
+    value_at(content, at)[rng.choice(("hidden", "Schema", "x" * 99, "", "name2", "__class__"))] = rng.choice(
+        (0, None, [])
+    )
     return canonical(content)
 
 
@@ -154,7 +158,9 @@ def _an_empty_list(content: Json, rng: Random) -> bytes | None:
 
 
 def _a_path_that_leads_elsewhere(content: Json, rng: Random) -> bytes | None:
-    path = rng.choice(("../x", "/x", "a/../x", ".", "..", "a//b", "a/", "./a", "~", "-a", "a\\b", "a:b", "CON ", "a/.b"))
+    path = rng.choice(
+        ("../x", "/x", "a/../x", ".", "..", "a//b", "a/", "./a", "~", "-a", "a\\b", "a:b", "CON ", "a/.b")
+    )
     content["files"][rng.randrange(2)]["path"] = path
     return canonical(content)
 
@@ -282,7 +288,9 @@ def strange(content: Json, rng: Random) -> Json:
         case 0:
             del above[at[-1]]
         case 1 if isinstance(above, dict):
-            above[rng.choice(("", "x", "_type", "version", "delegations", "keyids", "sha256", "\ud800"))] = _strange(rng)
+            above[rng.choice(("", "x", "_type", "version", "delegations", "keyids", "sha256", "\ud800"))] = _strange(
+                rng
+            )
         case 2 if isinstance(above, dict):
             above[rng.choice(list(above))] = copy.deepcopy(above[at[-1]])
         case _:

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from ota.errors import DoesNotFit, Flaw
 from tests.ota.corpus.base import MIB, Json
-from tests.ota.corpus.case import Act, Case
+from tests.ota.corpus.case import Case
 from tests.ota.corpus.draft import Draft
+from tests.ota.corpus.metadata import edited
 
 H: Final = "ab" * 32
 _METRIC: Final = {"name": "f1", "value": 0.9, "low": 0.8, "high": 0.95, "n": 500, "evaluation": H}
@@ -45,7 +46,11 @@ def rich(draft: Draft) -> None:
 def a_runtime(draft: Draft) -> None:
     """Of our own wheel in folders, as it is tried."""
     draft.kind = "runtime"
-    draft.contents = {"runtime.json": b'{"python":"cpython-311","wheels":{}}', "wheel/ota/a.py": b"a", "wheel/b.py": b""}
+    draft.contents = {
+        "runtime.json": b'{"python":"cpython-311","wheels":{}}',
+        "wheel/ota/a.py": b"a",
+        "wheel/b.py": b"",
+    }
     draft.facts = {"runtime": {"abi": "cp311-linux_x86_64", "dependencies": H, "brings_dependencies": True}}
 
 
@@ -73,7 +78,7 @@ NEEDED: Final = (
     "sbom.name", "sbom.sha256", "sbom.size",
 )  # fmt: skip
 
-_NUMBERS: Final = ("1", True, 1.5, [], None)
+_NUMBERS: Final[tuple[Any, ...]] = ("1", True, 1.5, [], None)
 VALUES: Final[dict[str, tuple[Any, ...]]] = {
     "schema": (0, 2, "1"),
     "kind": ("firmware", "Model", 1, ""),
@@ -106,8 +111,8 @@ VALUES: Final[dict[str, tuple[Any, ...]]] = {
     "metrics.0.better": ("faster", 1, None),
     "golden.file": ("missing.npz", "../labels.txt", ""),
     "golden.tolerance": (-0.1, "0.5", None, True),
-    "runtime.python": ("3.11", ">=3.11,", ">=3.11 ,<4", "~=3.11", ">=03", ">=3.11,<4,<5,<6,<7", ">=1.2.3.4.5", ">=x", "",
-                       ">=" + "9" * 7, 3.11),
+    "runtime.python": ("3.11", ">=3.11,", ">=3.11 ,<4", "~=3.11", ">=03", ">=3.11,<4,<5,<6,<7", ">=1.2.3.4.5", ">=x",
+                       "", ">=" + "9" * 7, 3.11),
     "runtime.onnxruntime": ("*", "latest", ">=1.17\n"),
     "runtime.outrider": ("any", ">=-1"),
     "runtime.abi": ("cp311-linux_x86_64",),
@@ -161,10 +166,6 @@ def _setting(key: str, value: object) -> Callable[[Json], None]:
     return edit
 
 
-def edited(edit: Callable[[Json], object]) -> Act:
-    return lambda draft: draft.edit("manifest", lambda its: edit(its) and None)
-
-
 def _as_a_whole() -> Iterator[Case]:
     def malformed(defect: str, edit: Callable[[Json], object]) -> Case:
         return Case(f"manifest {defect}", Flaw.MALFORMED_MANIFEST, edited(edit), rich)
@@ -203,15 +204,15 @@ def _of_a_runtime() -> Iterator[Case]:
         ("runtime.brings_dependencies", 1), ("files.1.path", "wheel/../x"), ("files.1.path", "wheel"),
         ("files.2.path", "wheel/b.py/c/" * 9 + "d"),
     ):  # fmt: skip
-        yield Case(
-            f"runtime with {key} {value!r}", Flaw.MALFORMED_MANIFEST, edited(_setting(key, value)), a_runtime
-        )
+        yield Case(f"runtime with {key} {value!r}", Flaw.MALFORMED_MANIFEST, edited(_setting(key, value)), a_runtime)
     yield Case(
         "runtime with a file where a folder is", Flaw.MALFORMED_MANIFEST,
         edited(lambda its: its["files"].insert(1, _entry("wheel", 0))), a_runtime,
     )  # fmt: skip
-    yield Case("runtime for another ABI", Flaw.OTHER_ABI, edited(_setting("runtime.abi", "cp312-linux_x86_64")), a_runtime,
-               words="cp312.*cp311")  # fmt: skip
+    yield Case(
+        "runtime for another ABI", Flaw.OTHER_ABI, edited(_setting("runtime.abi", "cp312-linux_x86_64")), a_runtime,
+        words="cp312.*cp311",
+    )  # fmt: skip
 
 
 def _of_its_form() -> Iterator[Case]:
@@ -261,6 +262,4 @@ def _unfit() -> Iterator[Case]:
         ("requires.0.kind", "config", "config drive"),
         ("conflicts.1.name", "drive", "can't be beside"),
     ):
-        yield Case(
-            f"manifest that asks for {key} {value}", DoesNotFit, edited(_setting(key, value)), rich, words=words
-        )
+        yield Case(f"manifest that asks for {key} {value}", DoesNotFit, edited(_setting(key, value)), rich, words=words)

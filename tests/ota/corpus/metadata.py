@@ -50,6 +50,11 @@ def signed(role: str, **fields: Any) -> Act:
     return lambda draft: draft.edit(role, lambda its: its.update(fields))
 
 
+def edited(edit: Callable[[Json], object]) -> Act:
+    """The manifest, before it is signed for."""
+    return lambda draft: draft.edit("manifest", lambda its: edit(its) and None)
+
+
 def without(role: str, field: str) -> Act:
     return lambda draft: draft.edit(role, lambda its: its.pop(field) and None)
 
@@ -145,7 +150,9 @@ def _of_signatures(role: str) -> Iterator[Case]:
     yield case("that nobody signed", Flaw.UNSIGNED, by(role))
     yield case("by a stranger", Flaw.STRANGERS_KEY, by(role, "stranger"), words="by a stranger")
     yield case(
-        "by the other repository's key", Flaw.STRANGERS_KEY, by(role, f"{other}-{name if name != 'model' else 'targets'}")
+        "by the other repository's key",
+        Flaw.STRANGERS_KEY,
+        by(role, f"{other}-{name if name != 'model' else 'targets'}"),
     )
     neighbour = "snapshot" if name != "snapshot" else "timestamp"
     yield case("by another role's key", Flaw.OTHER_ROLES_KEY, by(role, f"{repository}-{neighbour}"), words=neighbour)
@@ -295,8 +302,8 @@ def _named_from_above() -> Iterator[Case]:
         before=Before.KEPT,
     )  # fmt: skip
     yield Case(
-        "image/plan named in an older version", Flaw.DELEGATED_ROLLBACK, _meta("image/snapshot", "plan", {"version": 1}),
-        before=Before.KEPT, words="plan",
+        "image/plan named in an older version", Flaw.DELEGATED_ROLLBACK,
+        _meta("image/snapshot", "plan", {"version": 1}), before=Before.KEPT, words="plan",
     )  # fmt: skip
 
 
@@ -354,12 +361,13 @@ def _of_content() -> Iterator[Case]:
     for kind in ("campaign", "evaluation", "state", "crops", "config", "plan", "runtime", "system"):
         yield Case(f"image/model by the key of {kind}", Flaw.OTHER_KINDS_KEY, by("image/model", kind), words=kind)
     for role in TARGETS:
-        for words, change in {
+        changes: dict[str, Json] = {
             "with a length in words": {"length": "5"},
             "with a length below nought": {"length": -1},
             "without a length": {"length": None},
             "with hashes that are none": {"hashes": []},
-        }.items():
+        }
+        for words, change in changes.items():
             if role != "image/targets":
                 yield _case(role, f"names a release {words}", Flaw.NOT_METADATA, _target(role, change))
 

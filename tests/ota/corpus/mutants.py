@@ -118,11 +118,15 @@ def _of_node(node: ast.AST) -> Iterator[_Site]:
 
 def _refuses(body: Sequence[ast.stmt]) -> bool:
     """It raises, or names a flaw."""
-    return any(
-        isinstance(inner, ast.Raise) or (isinstance(inner, ast.Attribute) and _text(inner).startswith("Flaw."))
-        for statement in body
-        for inner in ast.walk(statement)
-    ) or (isinstance(body[-1], ast.Return) and _text(body[-1]) in ("return None", "return {}", "return False"))
+    return (
+        isinstance(body[-1], ast.Continue)
+        or any(
+            isinstance(inner, ast.Raise) or (isinstance(inner, ast.Attribute) and _text(inner).startswith("Flaw."))
+            for statement in body
+            for inner in ast.walk(statement)
+        )
+        or (isinstance(body[-1], ast.Return) and _text(body[-1]) in ("return None", "return {}", "return False"))
+    )
 
 
 def _of_condition(node: ast.If) -> Iterator[_Site]:
@@ -145,7 +149,11 @@ def _of_answer(node: ast.Return, value: ast.expr) -> Iterator[_Site]:
 def _of_operands(values: list[ast.expr], neutral: bool, sign: str, lines: tuple[int, ...]) -> Iterator[_Site]:
     for number, value in enumerate(values):
         what = f"{sign} {_text(value)}"
-        yield _Site(value, what, lines, lambda number=number: values.__setitem__(number, ast.Constant(neutral)))
+        yield _Site(value, what, lines, _putting(values, number, ast.Constant(neutral)))
+
+
+def _putting(values: list[ast.expr], number: int, value: ast.expr) -> Callable[[], None]:
+    return lambda: values.__setitem__(number, value)
 
 
 def _setting(node: ast.AST, field: str, value: ast.AST) -> Callable[[], None]:
@@ -252,9 +260,9 @@ def noticed(mutant: Mutant, names: Iterable[str], base: Base) -> str:
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as answer:
-        told = answer.read()
+        words = answer.read()
     os.waitpid(child, 0)
-    return told or "it never ended, or took the process with it"
+    return words or "it never ended, or took the process with it"
 
 
 def _in_the_child(mutant: Mutant, names: Iterable[str], base: Base) -> str:
@@ -262,7 +270,7 @@ def _in_the_child(mutant: Mutant, names: Iterable[str], base: Base) -> str:
     resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
     try:
         its = _anew(mutant)
-    except Exception:  # noqa: BLE001: whatever it is, it can't go unnoticed
+    except Exception:  # noqa: BLE001
         return "it can't even be imported"
     try:
         return _first_to_differ(its, names, base) or "-"
@@ -272,7 +280,7 @@ def _in_the_child(mutant: Mutant, names: Iterable[str], base: Base) -> str:
 
 def _anew(mutant: Mutant) -> ModuleType:
     sys.meta_path.insert(0, _Changed(mutant))
-    for name in [name for name in sys.modules if re.match(r"(ota|tests\.ota)(\.|$)", name)]:
+    for name in [name for name in sys.modules if re.match(r"(ota|tests\.ota\.corpus)(\.|$)", name)]:
         del sys.modules[name]
     return importlib.import_module("tests.ota.corpus.vehicle")
 
@@ -312,5 +320,7 @@ def survivors(modules: Sequence[str], base: Base, told: Callable[[Mutant, str], 
 if __name__ == "__main__":
     from tests.ota.corpus.base import founded
 
-    for one in survivors(sys.argv[1:] or MODULES, founded(), lambda its, by: print(f"{by[:60]:<60} {its.name}", flush=True)):
+    for one in survivors(
+        sys.argv[1:] or MODULES, founded(), lambda its, by: print(f"{by[:60]:<60} {its.name}", flush=True)
+    ):
         print(json.dumps([one.where, one.what]))

@@ -24,7 +24,9 @@ def root_cases() -> Iterator[Case]:
         yield from _of_signers(repository)
         yield from _of_form(repository)
         yield from _of_roles(repository)
-        yield _case(repository, "older than was seen", Flaw.ROOT_ROLLBACK, _hidden(repository), words="version 1, seen 2")
+        yield _case(
+            repository, "older than was seen", Flaw.ROOT_ROLLBACK, _hidden(repository), words="version 1, seen 2"
+        )
 
 
 def _case(repository: str, defect: str, expected: Flaw, act: Act, **more: Any) -> Case:
@@ -39,9 +41,7 @@ def _rotated(repository: str) -> Act:
     """Root 2 has three other root keys, and both sides signed it."""
 
     def given(draft: Draft) -> None:
-        draft.new_root(
-            repository, lambda root: draft.keyed(root, "root", NEW, 2), [*_old(repository), *NEW[:2]]
-        )
+        draft.new_root(repository, lambda root: draft.keyed(root, "root", NEW, 2), [*_old(repository), *NEW[:2]])
 
     return given
 

@@ -115,8 +115,11 @@ def _idle(source: Source, clock: SteppingClock, path: str, offset: int, most: in
 
 def _hanging(source: Source, clock: SteppingClock, path: str, offset: int, most: int) -> Iterator[bytes]:
     clock.advance(clock.boot_ns() + 61 * SECOND_NS)
+    yield from _silent()
+
+
+def _silent() -> Iterator[bytes]:
     raise FetchError("The link was silent.")
-    yield b""
 
 
 def _shifted(by: int) -> Read:

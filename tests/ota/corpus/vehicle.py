@@ -12,7 +12,7 @@ from typing import Final
 
 from ecu.clock import SECOND_NS, SteppingClock
 from ecu.disk import DiskError
-from ota.errors import Attack, Flaw, OtaError, SlowRetrieval, TrustError
+from ota.errors import Attack, FetchError, Flaw, OtaError, SlowRetrieval, TrustError
 from ota.fitness import Host
 from ota.kinds import Kind
 from ota.landing import Progress
@@ -84,7 +84,7 @@ class Garage:
             if _is_of_opening(refusal):
                 self.updates.refuse(refusal)
             outcome.fault = refusal
-        except Exception as error:  # noqa: BLE001: whatever escapes is what the case is about
+        except Exception as error:  # noqa: BLE001  (whatever escapes is what the case is about)
             outcome.fault = error
         after = contents(self.state)
         outcome.changed = {name for name in after | before if after.get(name) != before.get(name)}
@@ -242,7 +242,7 @@ def _leaves_nothing(case: Case) -> bool:
     """A link that broke leaves the blocks that came, to go on there."""
     if isinstance(case.expected, Flaw):
         return case.expected.attack is not Attack.SLOW_RETRIEVAL
-    return case.expected.__name__ not in ("FetchError",)
+    return case.expected is not FetchError
 
 
 def way_of(case: Case, number: int) -> Way:
