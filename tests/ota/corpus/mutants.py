@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, FrameType, ModuleType
+from types import ModuleType
 from typing import Any, Final
 
 from tests.ota.corpus.base import Base
@@ -191,85 +191,108 @@ def _text(node: ast.AST | None) -> str:
 # --- which cases reach them -------------------------------------------------------------------------
 
 
-class Reached:
-    """As a context: `places` are the lines of ota/ that ran within."""
-
-    def __init__(self) -> None:
-        self.places: set[Place] = set()
-        self._modules: dict[CodeType, str] = {}
-
-    def __enter__(self) -> Reached:
-        sys.settrace(self._call)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
-
-    def _call(self, frame: FrameType, event: str, _: object) -> Any:
-        name = self._modules.get(frame.f_code)
-        if name is None:
-            path = Path(frame.f_code.co_filename)
-            name = self._modules[frame.f_code] = path.stem if path.parent == ROOT / "ota" else ""
-        return self._line if name else None
-
-    def _line(self, frame: FrameType, event: str, _: object) -> Any:
-        if event == "line":
-            self.places.add((self._modules[frame.f_code], frame.f_lineno))
-        return self._line
-
-
 def reached_by_cases(base: Base) -> dict[Place, list[str]]:
-    from tests.ota.corpus.cases import CASES
-    from tests.ota.corpus.vehicle import complaints, quiet_way
+    """The cases that reach each place where a check could be off. In a process of its own."""
+    return {(module, line): names for module, line, names in json.loads(_apart(lambda: _reached_here(base)))}
 
-    found: dict[Place, list[str]] = {}
-    for case in CASES:
-        with Reached() as reached:
-            complaints(case, base, quiet_way(case))
-        for place in reached.places:
-            found.setdefault(place, []).append(case.name)
-    return found
+
+def _reached_here(base: Base) -> str:
+    places: dict[Place, list[str]] = {}
+    now: set[Place] = set()
+    vehicle = _anew(_Probed(now))
+    for case in importlib.import_module("tests.ota.corpus.cases").CASES:
+        now.clear()
+        vehicle.complaints(case, base, vehicle.quiet_way(case), and_the_twin=False)
+        for place in now:
+            places.setdefault(place, []).append(case.name)
+    return json.dumps([[*place, names] for place, names in places.items()])
 
 
 # --- a run ------------------------------------------------------------------------------------------
 
 
-class _Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Imports one module as it was mutated."""
+class _Importer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports modules of ota/ otherwise than they stand there."""
 
+    def changed(self, module: str) -> ast.Module | None:
+        """None for one that is as it is."""
+        raise NotImplementedError
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
+        package, _, module = name.rpartition(".")
+        if package != "ota" or module not in MODULES or self.changed(module) is None:
+            return None
+        return importlib.util.spec_from_loader(name, self, origin=str(ROOT / "ota" / f"{module}.py"))
+
+    def exec_module(self, module: ModuleType) -> None:
+        name = module.__name__.rpartition(".")[2]
+        tree = self.changed(name)
+        assert tree is not None
+        exec(compile(ast.fix_missing_locations(tree), f"<{name}>", "exec"), module.__dict__)
+
+
+class _Changed(_Importer):
     def __init__(self, mutant: Mutant) -> None:
         self._mutant = mutant
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
-        if name != f"ota.{self._mutant.module}":
-            return None
-        return importlib.util.spec_from_loader(name, self, origin=str(ROOT / "ota" / f"{self._mutant.module}.py"))
+    def changed(self, module: str) -> ast.Module | None:
+        return mutated(self._mutant) if module == self._mutant.module else None
+
+
+class _Probed(_Importer):
+    """Each place where a check could be off says so when it is reached."""
+
+    def __init__(self, reached: set[Place]) -> None:
+        self._reached = reached
+
+    def changed(self, module: str) -> ast.Module | None:
+        tree = _parsed(module)
+        lines = {line for _, site in _sites(tree) for line in site.lines}
+        for node in ast.walk(tree):
+            for field in ("body", "orelse", "finalbody"):
+                its = getattr(node, field, None)
+                if isinstance(its, list):
+                    setattr(node, field, [new for old in its for new in _probed(old, lines)])
+        return tree
 
     def exec_module(self, module: ModuleType) -> None:
-        exec(compile(mutated(self._mutant), f"<{self._mutant.module}>", "exec"), module.__dict__)
+        name = module.__name__.rpartition(".")[2]
+        module.__dict__["_reached_line"] = lambda line: self._reached.add((name, line))
+        super().exec_module(module)
+
+
+def _probed(statement: ast.stmt, lines: set[int]) -> list[ast.stmt]:
+    if statement.lineno not in lines:
+        return [statement]
+    return [*ast.parse(f"_reached_line({statement.lineno})").body, statement]
 
 
 def noticed(mutant: Mutant, names: Iterable[str], base: Base) -> str:
     """The case, by its name, that goes otherwise with the mutant; "" when none does. In a process of its own."""
+    return _apart(lambda: _in_the_child(mutant, names, base)) or "it never ended, or took the process with it"
+
+
+def _apart(work: Callable[[], str]) -> str:
+    """What it says, in a process of its own; "" when that ended without a word."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
         with os.fdopen(writing, "w") as told:
-            told.write(_in_the_child(mutant, names, base))
+            told.write(work())
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as answer:
         words = answer.read()
     os.waitpid(child, 0)
-    return words or "it never ended, or took the process with it"
+    return words
 
 
 def _in_the_child(mutant: Mutant, names: Iterable[str], base: Base) -> str:
     signal.alarm(SECONDS)
     resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
     try:
-        its = _anew(mutant)
+        its = _anew(_Changed(mutant))
     except Exception:  # noqa: BLE001
         return "it can't even be imported"
     try:
@@ -278,8 +301,9 @@ def _in_the_child(mutant: Mutant, names: Iterable[str], base: Base) -> str:
         return f"the run itself: {traceback.format_exc(limit=1)}"
 
 
-def _anew(mutant: Mutant) -> ModuleType:
-    sys.meta_path.insert(0, _Changed(mutant))
+def _anew(importer: _Importer) -> ModuleType:
+    """The vehicle, with all of our code under test imported by that."""
+    sys.meta_path.insert(0, importer)
     for name in [name for name in sys.modules if re.match(r"(ota|tests\.ota\.corpus)(\.|$)", name)]:
         del sys.modules[name]
     return importlib.import_module("tests.ota.corpus.vehicle")
