@@ -347,8 +347,7 @@ class _Fetcher(FetcherInterface):
             yield from self._source.read(path, 0, 1 << 30)
         except NotThere as error:
             raise DownloadHTTPError(str(error), 404) from error
-        except FetchError as error:
-            raise DownloadError(str(error)) from error
+        # The library makes a DownloadError of anything else, whose cause it is.
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
         # Not by the library's own way, which goes through a file of the computer's temporary folder.

@@ -114,6 +114,7 @@ def _of_members() -> Iterator[Case]:
     yield _case("with a member larger than any may be", Flaw.ENDLESS_ARCHIVE, _huge, _large)
     yield _case("with a member larger than the archive", Flaw.MEMBERS_OVERLAP, listed("<LL", 20, 1 << 30, 1 << 30))
     yield _case("with a member over its neighbour", Flaw.MEMBERS_OVERLAP, _over_its_neighbour)
+    yield _case("with a member that nobody reads over its neighbour", Flaw.MEMBERS_OVERLAP, _unread_over_its_neighbour)
     yield _case("with two members in one place", Flaw.MEMBERS_OVERLAP, _in_one_place)
     yield _case("with a member where its list is", Flaw.MEMBERS_OVERLAP, lambda data: struct.pack_into(
         "<L", data, central(data) + 42, central(data)
@@ -140,6 +141,13 @@ def _huge(data: bytearray) -> None:
 def _over_its_neighbour(data: bytearray) -> None:
     size = struct.unpack_from("<L", data, central(data) + 20)[0] + 1
     struct.pack_into("<LL", data, central(data) + 20, size, size)
+
+
+def _unread_over_its_neighbour(data: bytearray) -> None:
+    """Another kind's role."""
+    at = data.rindex(b"image/metadata/6.state.json") - 46
+    size = struct.unpack_from("<L", data, at + 20)[0] + 1
+    struct.pack_into("<LL", data, at + 20, size, size)
 
 
 def _in_one_place(data: bytearray) -> None:
@@ -182,6 +190,7 @@ def _of_the_end() -> Iterator[Case]:
         "cut by a byte": lambda data: data.__delitem__(slice(-1, None)),
         "cut short": lambda data: data.__delitem__(slice(10, None)),
         "of nothing": lambda data: data.clear(),
+        "whose end isn't marked": ended("<L", 22, 0),
         "of text": lambda data: data.__setitem__(slice(None), b"hello" * 99),
     }.items():
         yield _case(words, Flaw.MALFORMED_ARCHIVE, change)
@@ -203,6 +212,22 @@ def _large(draft: Draft) -> None:
     draft.edit("archive", edit)
 
 
+def _large_as_it_says(draft: Draft) -> None:
+    _large(draft)
+    patched(ended("<L", 6, LARGE))(draft)
+
+
+def _behind_the_large_end(data: bytearray) -> None:
+    data[-42:-42] = b"hidden"
+    at = len(data) - 42
+    assert data[at : at + 4] == b"PK\x06\x07"
+
+
+def _nothing_but_an_end(data: bytearray) -> None:
+    del data[:-22]
+    struct.pack_into("<L", data, 16, LARGE)
+
+
 def _of_large_ones() -> Iterator[Case]:
     """The locator lies 42 bytes before the end, and what it locates 98."""
     for words, change in {
@@ -220,6 +245,9 @@ def _of_large_ones() -> Iterator[Case]:
         "whose list is far away": ended("<Q", 50, 1 << 63),
     }.items():
         yield _case(f"in its large form {words}", Flaw.MALFORMED_ARCHIVE, change, _large)
+    yield _case("in its large form with bytes behind that", Flaw.MALFORMED_ARCHIVE, _behind_the_large_end, _large)
+    yield _case("that says it is large, and has no place for it", Flaw.MALFORMED_ARCHIVE, _nothing_but_an_end)
+    yield _case("that says it is large, and not where", Flaw.MALFORMED_ARCHIVE, ended("<L", 42, 0), _large_as_it_says)
     yield _case("in its large form of too many", Flaw.ENDLESS_ARCHIVE, ended("<QQ", 74, 100_001, 100_001), _large)
     yield _case("in its large form with an endless list", Flaw.ENDLESS_ARCHIVE, ended("<Q", 58, 1 << 62), _large)
     yield _case("that says that it is large, and isn't", Flaw.MALFORMED_ARCHIVE, ended("<L", 6, LARGE))
@@ -235,6 +263,7 @@ def _of_headers() -> Iterator[Case]:
         "is encrypted in its header": headed("<H", 6, 1),
         "has no header": headed("<L", 0, 0),
         "has a longer name in its header": headed("<H", 26, 200),
+        "has a name in its header beyond all that there is": headed("<H", 26, 0xFFFF),
     }.items():
         yield _case(f"whose timestamp {words}", Flaw.MALFORMED_ARCHIVE, change)
     yield _case("whose timestamp's header reaches over", Flaw.MEMBERS_OVERLAP, headed("<H", 28, 60_000))

@@ -17,7 +17,7 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +32,7 @@ MODULES: Final = (
 )  # fmt: skip
 """All that stands between a source and a slot. What slots and boot records check is for tests that crash disks."""
 SECONDS: Final = 20
+MOST_CANDIDATES: Final = 120
 _OF_CHECKS: Final = re.compile(r"demand|fits|_is_to_be|refuse|closed")
 _CONSTRAINTS: Final = ("Field", "StringConstraints", "ConfigDict")
 _LOOSE: Final = ("alias", "default", "frozen")
@@ -87,7 +88,7 @@ def _parsed(module: str) -> ast.Module:
 
 def _sites(tree: ast.Module) -> Iterator[tuple[str, _Site]]:
     for where, node in _within(tree, ""):
-        for site in _of_node(node):
+        for site in _of_node(node, tree):
             yield where, site
 
 
@@ -98,14 +99,15 @@ def _within(node: ast.AST, where: str) -> Iterator[tuple[str, ast.AST]]:
         yield from _within(child, name)
 
 
-def _of_node(node: ast.AST) -> Iterator[_Site]:
+def _of_node(node: ast.AST, tree: ast.Module) -> Iterator[_Site]:
     match node:
         case ast.If() if _refuses(node.body):
             yield from _of_condition(node)
-        case ast.ExceptHandler() if _refuses(node.body):
+        case ast.ExceptHandler() if _refuses(node.body) and not _is_bare(node.body[-1]):
             yield _Site(node, f"except {_text(node.type)}", _lines(node.body), _raising_on(node))
         case ast.Expr(value=ast.Call(func=called)) if _OF_CHECKS.search(_text(called)):
-            yield _Site(node, _text(node), (node.lineno,), _setting(node, "value", ast.Constant(None)))
+            lines = _refusing_lines(tree, _text(called).rpartition(".")[2]) or (node.lineno,)
+            yield _Site(node, _text(node), lines, _setting(node, "value", ast.Constant(None)))
         case ast.Return(value=ast.Compare() | ast.BoolOp() | ast.UnaryOp() as value):
             yield from _of_answer(node, value)
         case ast.IfExp() if "Flaw." in _text(node) and _text(node.body) == "None":
@@ -114,6 +116,12 @@ def _of_node(node: ast.AST) -> Iterator[_Site]:
             for keyword in keywords:
                 if keyword.arg not in _LOOSE:
                     yield _Site(node, f"{_text(keyword)} in {_text(node)}", (), _removing(keywords, keyword))
+
+
+def _refusing_lines(tree: ast.Module, called: str) -> tuple[int, ...]:
+    """Where the function of that name refuses, if it is one of this module's; nothing where it asks others to."""
+    its = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == called]
+    return tuple(raising.lineno for node in its for raising in ast.walk(node) if isinstance(raising, ast.Raise))
 
 
 def _refuses(body: Sequence[ast.stmt]) -> bool:
@@ -127,6 +135,11 @@ def _refuses(body: Sequence[ast.stmt]) -> bool:
         )
         or (isinstance(body[-1], ast.Return) and _text(body[-1]) in ("return None", "return {}", "return False"))
     )
+
+
+def _is_bare(statement: ast.stmt) -> bool:
+    """It goes on with what was raised, after some tidying up."""
+    return isinstance(statement, ast.Raise) and statement.exc is None
 
 
 def _of_condition(node: ast.If) -> Iterator[_Site]:
@@ -296,7 +309,7 @@ def _in_the_child(mutant: Mutant, names: Iterable[str], base: Base) -> str:
     except Exception:  # noqa: BLE001
         return "it can't even be imported"
     try:
-        return _first_to_differ(its, names, base) or "-"
+        return _first_to_differ(its, names, base, not mutant.lines) or "-"
     except BaseException:  # noqa: BLE001
         return f"the run itself: {traceback.format_exc(limit=1)}"
 
@@ -309,32 +322,42 @@ def _anew(importer: _Importer) -> ModuleType:
     return importlib.import_module("tests.ota.corpus.vehicle")
 
 
-def _first_to_differ(vehicle: ModuleType, names: Iterable[str], base: Base) -> str:
+def _first_to_differ(vehicle: ModuleType, names: Iterable[str], base: Base, of_the_format: bool) -> str:
     cases = {case.name: case for case in importlib.import_module("tests.ota.corpus.cases").CASES}
     for name in names:
         signal.alarm(SECONDS)
+        if of_the_format and not vehicle.is_read_otherwise(cases[name], base):
+            continue
         if vehicle.complaints(cases[name], base, vehicle.quiet_way(cases[name])):
             return str(name)
     return ""
 
 
-def candidates(mutant: Mutant, reached: dict[Place, list[str]], all_names: Sequence[str]) -> list[str]:
-    """Those that may notice, the likeliest first."""
+def candidates(mutant: Mutant, reached: Mapping[Place, list[str]]) -> list[str]:
+    """Those that may notice, the likeliest first: of a place that many reach some of each class."""
+    from tests.ota.corpus.cases import CASES
+
     if not mutant.lines:
-        return [name for name in all_names if name.startswith(("manifest", "runtime"))]
+        return [case.name for case in CASES if case.name.startswith(("manifest", "runtime"))]
     lists = [reached.get((mutant.module, line), []) for line in mutant.lines]
-    return list(dict.fromkeys(name for names in sorted(lists, key=len) for name in names))
+    names = dict.fromkeys(name for names in sorted(lists, key=len) for name in names)
+    if len(names) <= MOST_CANDIDATES:
+        return list(names)
+    by_class: dict[str, list[str]] = {}
+    for case in CASES:
+        if case.name in names:
+            by_class.setdefault(case.told, []).append(case.name)
+    few = max(1, MOST_CANDIDATES // len(by_class))
+    return [name for its in by_class.values() for name in its[:: max(1, len(its) // few)][:few]]
 
 
 def survivors(modules: Sequence[str], base: Base, told: Callable[[Mutant, str], object]) -> list[Mutant]:
     """The mutants that no case notices."""
-    from tests.ota.corpus.cases import CASES
-
     reached = reached_by_cases(base)
     left = []
     for module in modules:
         for mutant in mutants_of(module):
-            by = noticed(mutant, candidates(mutant, reached, [case.name for case in CASES]), base)
+            by = noticed(mutant, candidates(mutant, reached), base)
             told(mutant, by)
             if by == "-":
                 left.append(mutant)

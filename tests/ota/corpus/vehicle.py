@@ -17,6 +17,7 @@ from ota.fitness import Host
 from ota.kinds import Kind
 from ota.landing import Progress
 from ota.machine import Event
+from ota.manifest import decode_manifest
 from ota.source import Source
 from ota.trust import Offer, Roots, Vehicle
 from ota.updates import Notice, Updates
@@ -179,6 +180,17 @@ def complaints(case: Case, base: Base, way: Way, and_the_twin: bool = True) -> l
             honest = twin(case, base, SEEN + 1 + outcome.looked)
             found = [f"afterwards, {words}" for words in _of_the_twin(case, garage.offered(honest, way))]
         return found
+
+
+def is_read_otherwise(case: Case, base: Base) -> bool:
+    """Its manifest, than it should be: a quick look before the whole way is taken."""
+    try:
+        decode_manifest(bad(case, base).manifest_bytes())
+    except TrustError as refusal:
+        return refusal.flaw is not case.expected
+    except Exception:  # noqa: BLE001
+        return True
+    return case.expected in (Flaw.MALFORMED_MANIFEST, Flaw.MANIFEST_NOT_CANONICAL)
 
 
 def complaints_of_the_twin(case: Case, base: Base, way: Way) -> list[str]:
