@@ -10,10 +10,13 @@ from typing import Any, Final
 import numpy as np
 import zstandard
 
+from ecu.clock import SteppingClock
 from ota.source import Source
 from tests.ota.corpus.base import MIB, Base, sha256
 from tests.ota.corpus.case import Act, Before, Case, Unfit
 from tests.ota.corpus.draft import Draft
+from tests.ota.corpus.metadata import both
+from tests.ota.corpus.sources import lying
 
 HEADER: Final = struct.Struct("<4sQQ32s32sI")
 BLOCK: Final = struct.Struct("<BHI")
@@ -234,24 +237,26 @@ def _of_its_bytes() -> Iterator[Case]:
     yield _case(
         "whose blocks are swapped", made_of(lambda base: _right(base, 1), lambda base: _right(base, 0)), "signed"
     )
-    yield _case("that goes on and on", _generous(3 * MIB), "goes on beyond")
+    yield _case("that goes on and on", _generous(65_536), "goes on beyond")
+    in_pieces = both(
+        with_a_delta, made_of(lambda base: (RAW, [], base.new[:MIB]), lambda base: (RAW, [], base.new[MIB : 2 * MIB]))
+    )
+    yield Case(
+        "delta that comes in one piece", Unfit.DELTA, _in_one_piece, in_pieces, Before.KEPT, words="goes on beyond"
+    )
 
 
 def _generous(more: int) -> Act:
-    return lambda draft: draft.through.append(lambda source, clock: _Generous(source, more))
+    """More of a delta than was asked for."""
+
+    def read(source: Source, clock: SteppingClock, path: str, offset: int, most: int) -> Iterator[bytes]:
+        yield from source.read(path, offset, most)
+        for _ in range(100):
+            yield bytes(more)
+        raise AssertionError("who reads so far would read on for ever")
+
+    return lying("deltas/", read)
 
 
-class _Generous:
-    """Gives more of a delta than was asked for."""
-
-    def __init__(self, source: Source, more: int) -> None:
-        self._source = source
-        self._more = more
-
-    def read(self, path: str, offset: int, most: int) -> Iterator[bytes]:
-        yield from self._source.read(path, offset, most)
-        if path.startswith("deltas/"):
-            yield bytes(self._more)
-
-    def close(self) -> None:
-        self._source.close()
+def _in_one_piece(draft: Draft) -> None:
+    lying("deltas/", lambda source, clock, path, offset, most: iter([b"".join(source.read(path, offset, most))]))(draft)

@@ -1,7 +1,37 @@
-"""Checks that may be off without any case noticing, each with what stands behind it, or why it is there at all."""
+"""Checks that may be off without any case noticing, each with what stands behind it, or which test needs it instead."""
 
 from __future__ import annotations
 
 from typing import Final
 
-REDUNDANT: Final[dict[str, str]] = {}
+_FLASH: Final = "no source brings this about: the vehicle's own flash does, and tests/ota/test_updates.py breaks it"
+_FLOORS: Final = "no source brings this about: tests/ota/test_floors.py breaks both twins"
+_MEDIUM: Final = "no source brings this about: a medium that is pulled out while it is read does"
+_LOCATOR: Final = "what is at the place that it names has to begin as it should, too"
+
+REDUNDANT: Final[dict[str, str]] = {
+    "trust.Trust.refresh: except OSError": "the computer's temporary folder is broken by tests/ota/test_trust.py",
+    "trust.Trust._cached: if hashlib.sha256(packed).digest() != digest": "the cache is verified anew as metadata is",
+    "trust.Trust._cached: except msgspec.DecodeError": "only another version of the runtime writes such a cache",
+    "tufclient.TufRepository._refreshed: except RepositoryError": "a rotation after theft: tests/ota/test_rotation.py",
+    "tufclient._content: except (ValueError, RecursionError)": "for words alone: what comes here was read as JSON before",
+    "floors.Floors._read: except (TwinLost, msgspec.DecodeError)": _FLOORS,
+    "floors.Floors._read_releases: except (TwinLost, msgspec.DecodeError)": _FLOORS,
+    "fetch.fetch_bundle: except DiskFull": "tests/ota/test_fetch.py fills the disk",
+    "fetch._still_there: except (FileNotFoundError, DiskFault)": _FLASH,
+    "fetch.check_bundle: if whole.hexdigest() != entry.sha256": "the desk's, of what it has: tests/ota/test_fetch.py",
+    "fitness.fits: if not {ANY_HARDWARE, host.hardware} & set(manifest.hardware)": (
+        "both repositories name this vehicle's hardware, and the manifest says the same: before it comes here"
+    ),
+    "ranges.is_within: if leading is None": "the computer's own versions: tests/ota/test_fitness.py",
+    "layout.published: if not _VEHICLE.fullmatch(vehicle)": "a vehicle's own name, by its configuration or certificate",
+    "delta.made: if len(under) != block.size": _FLASH,
+    "delta._unzipped: if len(data) != holds.content_size": "the library refuses a frame that holds less than it says",
+    "deltafetch.DeltaFetch._landed: except DeltaUnfit": "what a bad delta may cost: tests/ota/test_deltafetch.py",
+    "deltafetch.DeltaFetch._landed: if (unfit := (unfit + 1)) >= MOST_UNFIT": "as above",
+    "deltafetch.DeltaFetch._made: except (DiskFault, FileNotFoundError)": _FLASH,
+    "zipsource.ZipSource._directory_64: or where + _END_64.size != at": _LOCATOR,
+    "zipsource.ZipSource._pread: except (OSError, OverflowError)": _MEDIUM,
+    "zipsource._opened: except FileNotFoundError": _MEDIUM,
+    "zipsource._opened: except OSError": _MEDIUM,
+}  # fmt: skip
