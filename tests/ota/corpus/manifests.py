@@ -65,6 +65,7 @@ def manifest_cases() -> Iterator[Case]:
     for key in ("", "lineage", "quantization", "metrics.0", "golden", "runtime", "budgets", "budgets.frames.0",
                 "requires.0", "conflicts.0", "sbom", "files.0"):  # fmt: skip
         yield _at(f"{key}.hidden".strip("."), 1)
+    yield from _of_files()
     yield from _as_a_whole()
     yield from _of_a_runtime()
     yield from _of_its_form()
@@ -86,7 +87,7 @@ VALUES: Final[dict[str, tuple[Any, ...]]] = {
     "version": ("2", "2.0.0.0", "02.0", "2.0a", "2.1000000", "v2.0", "2.0\n", "", 2.0, "2..0"),
     "release": (0, -1, _BIG, *_NUMBERS),
     "hardware": ([], ["x86_64"] * 33, ["X86"], [""], ["a" * 49], [7], "x86_64", [".x"], ["x86_64\n"]),
-    "files": ([], {}, None, [1]),
+    "files": ({}, None, [1]),
     "files.0.path": ("", "..", "a/../b", "/etc/passwd", ".hidden", "a\\b", "C:x", "a" * 129, "x/" * 17 + "x", "a//b",
                      "a/", "\u00e4", "a\n", "a b", "~", "-rf", "con\0", 7),
     "files.0.size": (-1, (8 << 30) + 1, "10", 10.0, True, None),
@@ -166,20 +167,30 @@ def _setting(key: str, value: object) -> Callable[[Json], None]:
     return edit
 
 
+def _of_files() -> Iterator[Case]:
+    """Of a manifest that says nothing else: no other part may miss a file that is gone."""
+
+    def malformed(defect: str, edit: Callable[[Json], object]) -> Case:
+        return Case(f"manifest {defect}", Flaw.MALFORMED_MANIFEST, edited(edit))
+
+    yield malformed("of no files", lambda its: its.update(files=[]))
+    yield malformed("of too many files", lambda its: its.update(files=[_entry(f"f{n:04}", 0) for n in range(1025)]))
+    yield malformed(
+        "of more bytes than any may have", lambda its: its.update(files=[_entry("a", 5 << 30), _entry("b", 5 << 30)])
+    )
+    yield malformed("of a model with folders", lambda its: its["files"][0].update(path="a/labels.txt"))
+    yield malformed("with a file of less than nothing", lambda its: its["files"][0].update(size=-1, blocks=[]))
+
+
 def _as_a_whole() -> Iterator[Case]:
     def malformed(defect: str, edit: Callable[[Json], object]) -> Case:
         return Case(f"manifest {defect}", Flaw.MALFORMED_MANIFEST, edited(edit), rich)
 
     yield malformed("whose files aren't in order", lambda its: its["files"].reverse())
     yield malformed("that names a file twice", lambda its: its["files"].insert(0, its["files"][0]))
-    yield malformed("of too many files", lambda its: its.update(files=[_entry(f"f{n:04}", 0) for n in range(1025)]))
-    yield malformed(
-        "of more bytes than any may have", lambda its: its.update(files=[_entry("a", 5 << 30), _entry("b", 5 << 30)])
-    )
     yield malformed("with a block too many", lambda its: its["files"][0]["blocks"].append(H))
     yield malformed("with a file of nothing in one block", lambda its: its["files"][0].update(size=0))
     yield malformed("with a block too few", lambda its: its["files"][0].update(size=MIB + 1))
-    yield malformed("of a model with folders", lambda its: its["files"][0].update(path="a/labels.txt"))
     yield malformed(
         "whose bill of materials has another hash than its file",
         lambda its: its["sbom"].update(name="model.onnx", size=its["files"][1]["size"]),
@@ -203,6 +214,7 @@ def _of_a_runtime() -> Iterator[Case]:
         ("runtime.abi", "CP311"), ("runtime.abi", ""), ("runtime.abi", "a" * 97), ("runtime.dependencies", "ab"),
         ("runtime.brings_dependencies", 1), ("files.1.path", "wheel/../x"), ("files.1.path", "wheel"),
         ("files.2.path", "wheel/b.py/c/" * 9 + "d"),
+        ("files.2.path", f"wheel/{'p' * 120}/{'q' * 120}"),
     ):  # fmt: skip
         yield Case(f"runtime with {key} {value!r}", Flaw.MALFORMED_MANIFEST, edited(_setting(key, value)), a_runtime)
     yield Case(

@@ -114,14 +114,20 @@ def _of_node(node: ast.AST, tree: ast.Module) -> Iterator[_Site]:
             yield _Site(node, _text(node), (node.lineno,), _setting(node, "orelse", ast.Constant(None)))
         case ast.Call(func=ast.Name(id=name), keywords=keywords) if name in _CONSTRAINTS:
             for keyword in keywords:
-                if keyword.arg not in _LOOSE:
+                if keyword.arg not in _LOOSE and _text(keyword) != "strict=False":
                     yield _Site(node, f"{_text(keyword)} in {_text(node)}", (), _removing(keywords, keyword))
 
 
 def _refusing_lines(tree: ast.Module, called: str) -> tuple[int, ...]:
     """Where the function of that name refuses, if it is one of this module's; nothing where it asks others to."""
-    its = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == called]
-    return tuple(raising.lineno for node in its for raising in ast.walk(node) if isinstance(raising, ast.Raise))
+    its = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    if called not in its:
+        return ()
+    asked = {node.id for node in ast.walk(its[called]) if isinstance(node, ast.Name)} & set(its)
+    refusing = [
+        node for name in (called, *sorted(asked)) for node in ast.walk(its[name]) if isinstance(node, ast.Raise)
+    ]
+    return tuple(node.lineno for node in refusing)
 
 
 def _refuses(body: Sequence[ast.stmt]) -> bool:

@@ -14,7 +14,7 @@ REDUNDANT: Final[dict[str, str]] = {
     "trust.Trust._cached: if hashlib.sha256(packed).digest() != digest": "the cache is verified anew as metadata is",
     "trust.Trust._cached: except msgspec.DecodeError": "only another version of the runtime writes such a cache",
     "tufclient.TufRepository._refreshed: except RepositoryError": "a rotation after theft: tests/ota/test_rotation.py",
-    "tufclient._content: except (ValueError, RecursionError)": "for words alone: what comes here was read as JSON before",
+    "tufclient._content: except (ValueError, RecursionError)": "for words: what comes here was read as JSON before",
     "floors.Floors._read: except (TwinLost, msgspec.DecodeError)": _FLOORS,
     "floors.Floors._read_releases: except (TwinLost, msgspec.DecodeError)": _FLOORS,
     "fetch.fetch_bundle: except DiskFull": "tests/ota/test_fetch.py fills the disk",
@@ -25,6 +25,12 @@ REDUNDANT: Final[dict[str, str]] = {
     ),
     "ranges.is_within: if leading is None": "the computer's own versions: tests/ota/test_fitness.py",
     "layout.published: if not _VEHICLE.fullmatch(vehicle)": "a vehicle's own name, by its configuration or certificate",
+    "manifest.FileEntry: le=MAX_BUNDLE_BYTES in Field(ge=0, le=MAX_BUNDLE_BYTES)": (
+        "all files together may have no more"
+    ),
+    "facts.: max_length=MOST_CHARACTERS in StringConstraints(pattern=RANGE_PATTERN, max_length=MOST_CHARACTERS)": (
+        "four bounds, as the pattern has them, never come to so many"
+    ),
     "delta.made: if len(under) != block.size": _FLASH,
     "delta._unzipped: if len(data) != holds.content_size": "the library refuses a frame that holds less than it says",
     "deltafetch.DeltaFetch._landed: except DeltaUnfit": "what a bad delta may cost: tests/ota/test_deltafetch.py",
