@@ -289,7 +289,8 @@ def _of_folders() -> Iterator[Case]:
         ("a link, for the vehicles", "director/vehicles", _linked),
         ("a file, for a folder", "image/files", lambda path: _replaced(path, path.touch)),
     ):
-        yield _in_folder(f"with {words}", FetchError, _at(name, change))
+        told = "plain file" if words == "a pipe" else ""
+        yield _in_folder(f"with {words}", FetchError, _at(name, change), told)
     yield _in_folder("without its targets", FetchError, _at(targets, lambda path: path.unlink()))
     yield _in_folder("that is a link", NotThere, _whole_as_a_link)
     yield Case("archive that is a link", NotThere, lambda draft: draft.edit(
@@ -297,8 +298,8 @@ def _of_folders() -> Iterator[Case]:
     ), way=Way.ZIP)  # fmt: skip
 
 
-def _in_folder(defect: str, expected: type[OtaError], act: Act) -> Case:
-    return Case(f"folder {defect}", expected, act, way=Way.FOLDER)
+def _in_folder(defect: str, expected: type[OtaError], act: Act, words: str = "") -> Case:
+    return Case(f"folder {defect}", expected, act, way=Way.FOLDER, words=words)
 
 
 def _at(name: str, change: Callable[[Path], object]) -> Act:

@@ -8,6 +8,8 @@ _FLASH: Final = "no source brings this about: the vehicle's own flash does, and 
 _FLOORS: Final = "no source brings this about: tests/ota/test_floors.py breaks both twins"
 _MEDIUM: Final = "no source brings this about: a medium that is pulled out while it is read does"
 _LOCATOR: Final = "what is at the place that it names has to begin as it should, too"
+_STRICTER: Final = "without it more is refused, not less: tests/ota/test_pace.py"
+_REPORT: Final = "what a report says of the vehicle, and no release: tests/ota/test_report.py"
 
 REDUNDANT: Final[dict[str, str]] = {
     "trust.Trust.refresh: except OSError": "the computer's temporary folder is broken by tests/ota/test_trust.py",
@@ -31,6 +33,11 @@ REDUNDANT: Final[dict[str, str]] = {
     "facts.: max_length=MOST_CHARACTERS in StringConstraints(pattern=RANGE_PATTERN, max_length=MOST_CHARACTERS)": (
         "four bounds, as the pattern has them, never come to so many"
     ),
+    "pace.Pace.is_too_slow: and waited_ns >= self.over_s * SECOND_NS": _STRICTER,
+    "pace.Pace.is_too_slow: and came * SECOND_NS < self.bytes_per_s * waited_ns": _STRICTER,
+    "updates.Updates._image: if good is None or manifest is None": _REPORT,
+    "updates.Updates._image: or good is None": _REPORT,
+    "updates.Updates._image: or manifest is None": _REPORT,
     "delta.made: if len(under) != block.size": _FLASH,
     "delta._unzipped: if len(data) != holds.content_size": "the library refuses a frame that holds less than it says",
     "deltafetch.DeltaFetch._landed: except DeltaUnfit": "what a bad delta may cost: tests/ota/test_deltafetch.py",

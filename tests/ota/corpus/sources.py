@@ -52,6 +52,7 @@ def source_cases() -> Iterator[Case]:
     yield Case("source whose manifest trickles", Flaw.SLOW_DOWNLOAD, lying("targets/model", _trickling))
     yield Case("source whose file trickles", Flaw.SLOW_DOWNLOAD, lying("files/", _trickling), long, words="60 s")
     yield Case("source whose file trickles at its end", Flaw.SLOW_DOWNLOAD, lying("files/", _slowing), long)
+    yield Case("source whose last bytes keep one waiting", Flaw.SLOW_DOWNLOAD, lying("files/", _pausing), long)
     yield Case("source that gives nothing, and doesn't end", Flaw.SLOW_DOWNLOAD, lying("files/", _idle), long)
     yield Case("source that breaks off after a minute", Flaw.SLOW_LOOK, lying("image/6.model", _hanging))
     for words, part, read, flaw in (
@@ -104,6 +105,13 @@ def _slowing(source: Source, clock: SteppingClock, path: str, offset: int, most:
     *parts, _ = source.read(path, offset, most)
     yield from parts
     yield from _trickling(source, clock, path, offset, most)
+
+
+def _pausing(source: Source, clock: SteppingClock, path: str, offset: int, most: int) -> Iterator[bytes]:
+    *parts, last = source.read(path, offset, most)
+    yield from parts
+    clock.advance(clock.boot_ns() + 61 * SECOND_NS)
+    yield last
 
 
 def _idle(source: Source, clock: SteppingClock, path: str, offset: int, most: int) -> Iterator[bytes]:
