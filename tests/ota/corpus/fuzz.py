@@ -192,7 +192,8 @@ def _is_in_text(data: bytes, at: int) -> bool:
 
 def _with_an_escape(content: Json, rng: Random) -> bytes | None:
     data = canonical(content)
-    at = rng.choice([at for at in range(len(data)) if data[at : at + 1].isalpha() and _is_in_text(data, at)])
+    letters = [at for at in range(1, len(data)) if data[at : at + 1].isalpha() and _is_in_text(data, at)]
+    at = rng.choice([at for at in letters if data[at - 1 : at] != b"\\"])  # that one is escaped already
     return data[:at] + b"\\u%04x" % data[at] + data[at + 1 :]
 
 

@@ -7,7 +7,6 @@ from typing import Final
 _FLASH: Final = "no source brings this about: the vehicle's own flash does, and tests/ota/test_updates.py breaks it"
 _FLOORS: Final = "no source brings this about: tests/ota/test_floors.py breaks both twins"
 _MEDIUM: Final = "no source brings this about: a medium that is pulled out while it is read does"
-_LOCATOR: Final = "what is at the place that it names has to begin as it should, too"
 _STRICTER: Final = "without it more is refused, not less: tests/ota/test_pace.py"
 _REPORT: Final = "what a report says of the vehicle, and no release: tests/ota/test_report.py"
 
@@ -43,7 +42,6 @@ REDUNDANT: Final[dict[str, str]] = {
     "deltafetch.DeltaFetch._landed: except DeltaUnfit": "what a bad delta may cost: tests/ota/test_deltafetch.py",
     "deltafetch.DeltaFetch._landed: if (unfit := (unfit + 1)) >= MOST_UNFIT": "as above",
     "deltafetch.DeltaFetch._made: except (DiskFault, FileNotFoundError)": _FLASH,
-    "zipsource.ZipSource._directory_64: or where + _END_64.size != at": _LOCATOR,
     "zipsource.ZipSource._pread: except (OSError, OverflowError)": _MEDIUM,
     "zipsource._opened: except FileNotFoundError": _MEDIUM,
     "zipsource._opened: except OSError": _MEDIUM,
