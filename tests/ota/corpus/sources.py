@@ -110,7 +110,7 @@ def _slowing(source: Source, clock: SteppingClock, path: str, offset: int, most:
 def _pausing(source: Source, clock: SteppingClock, path: str, offset: int, most: int) -> Iterator[bytes]:
     *parts, last = source.read(path, offset, most)
     yield from parts
-    clock.advance(clock.boot_ns() + 61 * SECOND_NS)
+    clock.advance(clock.boot_ns() + 61 * SECOND_NS * (most > LITTLE))
     yield last
 
 
