@@ -51,6 +51,7 @@ class Flaw(StrEnum):
     OTHER_VEHICLE = "other-vehicle"
     NO_VEHICLE = "no-vehicle"
     OTHER_HARDWARE = "other-hardware"
+    OTHER_ABI = "other-abi"
 
     STRANGERS_ROOT = "strangers-root"
     ROOT_BY_OLD_KEYS = "root-by-old-keys"
@@ -88,6 +89,7 @@ class Flaw(StrEnum):
     ENDLESS_METADATA = "endless-metadata"
     ENDLESS_MANIFEST = "endless-manifest"
     ENDLESS_FILE = "endless-file"
+    ENDLESS_ARCHIVE = "endless-archive"
 
     NOT_METADATA = "not-metadata"
     OTHER_TYPE = "other-type"
@@ -101,6 +103,15 @@ class Flaw(StrEnum):
     MALFORMED_MANIFEST = "malformed-manifest"
     MANIFEST_NOT_CANONICAL = "manifest-not-canonical"
     BLOCKS_OF_ANOTHER_FILE = "blocks-of-another-file"
+    UNKNOWN_NEEDS = "unknown-needs"
+
+    MALFORMED_ARCHIVE = "malformed-archive"
+    LINK_IN_ARCHIVE = "link-in-archive"
+    NAME_LEADS_ELSEWHERE = "name-leads-elsewhere"
+    NAME_TWICE = "name-twice"
+    MEMBERS_OVERLAP = "members-overlap"
+    COMPRESSED_MEMBER = "compressed-member"
+    ENCRYPTED_MEMBER = "encrypted-member"
 
     SLOW_LOOK = "slow-look"
     SLOW_DOWNLOAD = "slow-download"
@@ -123,6 +134,7 @@ class About:
 
 _TUF, _TRUST, _FLOORS = "ota/tufclient.py", "ota/trust.py", "ota/floors.py"
 _FETCH, _MANIFEST, _PACE, _ARTIFACTS = "ota/fetch.py", "ota/manifest.py", "ota/pace.py", "ota/artifacts.py"
+_FITNESS, _RUNTIME, _ZIP = "ota/fitness.py", "ota/runtime.py", "ota/zipsource.py"
 
 ABOUT: Final[Mapping[Flaw, About]] = MappingProxyType({
     Flaw.ROOT_ROLLBACK: About(
@@ -163,6 +175,9 @@ ABOUT: Final[Mapping[Flaw, About]] = MappingProxyType({
     Flaw.NO_VEHICLE: About(Attack.WRONG_VEHICLE, "the director's targets name no vehicle", _TRUST, "Uptane 5.2.3.1"),
     Flaw.OTHER_HARDWARE: About(
         Attack.WRONG_HARDWARE, "the release is made for other hardware", _TRUST, "Uptane 5.4.3.4 step 3"
+    ),
+    Flaw.OTHER_ABI: About(
+        Attack.WRONG_HARDWARE, "a runtime that is built for another ABI", _FITNESS, "Uptane 5.4.3.4 step 3"
     ),
     Flaw.STRANGERS_ROOT: About(
         Attack.WRONG_SIGNER, "a root that keys of neither the old nor the new one signed", _TUF, "TUF 1.5.2 arbitrary"
@@ -253,7 +268,7 @@ ABOUT: Final[Mapping[Flaw, About]] = MappingProxyType({
         Attack.ENDLESS_DATA, "metadata that goes on beyond its limit", _TUF, "TUF 1.5.2 endless data"
     ),
     Flaw.ENDLESS_MANIFEST: About(
-        Attack.ENDLESS_DATA, "a manifest longer than any may be", _FETCH, "TUF 1.5.2 endless data"
+        Attack.ENDLESS_DATA, "a manifest longer than any may be, or than was signed", _FETCH, "TUF 1.5.2 endless data"
     ),
     Flaw.ENDLESS_FILE: About(
         Attack.ENDLESS_DATA, "a file that goes on beyond what was asked for", _FETCH, "Uptane 4.3.3 endless data"
@@ -286,6 +301,25 @@ ABOUT: Final[Mapping[Flaw, About]] = MappingProxyType({
     Flaw.BLOCKS_OF_ANOTHER_FILE: About(
         Attack.MALFORMED, "signed blocks that make another file than was signed", _FETCH, "docs/formats/bundle.md"
     ),
+    Flaw.UNKNOWN_NEEDS: About(
+        Attack.MALFORMED, "a signed runtime that doesn't say what it runs with", _RUNTIME, "docs/formats/bundle.md"
+    ),
+    Flaw.ENDLESS_ARCHIVE: About(
+        Attack.ENDLESS_DATA, "an archive that says it holds more than any may", _ZIP, "TUF 1.5.2 endless data"
+    ),
+    Flaw.MALFORMED_ARCHIVE: About(
+        Attack.MALFORMED, "an archive that is damaged, or not as an export makes it", _ZIP, "APPNOTE 4.3"
+    ),
+    Flaw.LINK_IN_ARCHIVE: About(Attack.MALFORMED, "an archive with a link or a device", _ZIP, "CWE-59"),
+    Flaw.NAME_LEADS_ELSEWHERE: About(
+        Attack.MALFORMED, "an archive with a name that leads out of it", _ZIP, "APPNOTE 4.4.17, CWE-22"
+    ),
+    Flaw.NAME_TWICE: About(Attack.MALFORMED, "an archive that has one name twice", _ZIP, "CWE-436"),
+    Flaw.MEMBERS_OVERLAP: About(Attack.MALFORMED, "an archive whose members share bytes", _ZIP, "CWE-436"),
+    Flaw.COMPRESSED_MEMBER: About(
+        Attack.MALFORMED, "an archive with something compressed, which may be a bomb", _ZIP, "CWE-409"
+    ),
+    Flaw.ENCRYPTED_MEMBER: About(Attack.MALFORMED, "an archive with something encrypted", _ZIP, "APPNOTE 4.4.4"),
     Flaw.SLOW_LOOK: About(
         Attack.SLOW_RETRIEVAL, "metadata that trickles", _PACE, "TUF 1.5.2 slow retrieval, Uptane 5.4"
     ),

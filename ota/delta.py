@@ -196,11 +196,12 @@ def under_runs(runs: Sequence[Run], read_old: ReadOld) -> bytes:
 
 
 def _unzipped(body: bytes, least: int, most: int) -> bytes:
-    """One zstd frame which says how much it holds, and holds just that: no memory is taken for more. Its window may be
+    """One zstd frame which says how much it holds, and holds just that: no memory is taken for more. (One that
+    needs a dictionary the library refuses.) Its window may be
     as large as what it holds, since that is all its memory."""
     try:
         holds = zstandard.get_frame_parameters(body)
-        if not least <= holds.content_size <= most or holds.window_size > max(most, 1 << 10) or holds.dict_id:
+        if not least <= holds.content_size <= most or holds.window_size > max(most, 1 << 10):
             raise DeltaUnfit(f"A body of the delta says that it holds {holds.content_size} bytes, not {least}.")
         data = zstandard.ZstdDecompressor().decompress(body, max_output_size=most, allow_extra_data=False)
     except zstandard.ZstdError as error:

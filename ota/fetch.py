@@ -43,7 +43,7 @@ def fetch_manifest(source: Source, offer: Offer) -> bytes:
         raise TrustError(
             Flaw.ENDLESS_MANIFEST, f"{offer.target} has {offer.length} bytes, more than {MAX_MANIFEST_BYTES}"
         )
-    data = b"".join(source.read(target_path(offer.target, offer.sha256), 0, offer.length))
+    data = b"".join(_up_to_its_length(source, offer))
     if len(data) < offer.length:
         raise FetchError(f"{offer.target} ended after {len(data)} of {offer.length} bytes. It is tried again.")
     if hashlib.sha256(data).hexdigest() != offer.sha256:
@@ -61,6 +61,15 @@ def fetch_manifest(source: Source, offer: Offer) -> bytes:
             f"{', '.join(manifest.hardware)}",
         )
     return data
+
+
+def _up_to_its_length(source: Source, offer: Offer) -> Iterator[bytes]:
+    left = offer.length
+    for part in source.read(target_path(offer.target, offer.sha256), 0, left):
+        left -= len(part)
+        if left < 0:
+            raise TrustError(Flaw.ENDLESS_MANIFEST, f"{offer.target} goes on beyond its {offer.length} bytes")
+        yield part
 
 
 def fetch_bundle(

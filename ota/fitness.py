@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ota.errors import Attack, DoesNotFit, TrustError
+from ota.errors import DoesNotFit, Flaw, TrustError
 from ota.kinds import Kind
 from ota.manifest import BundleManifest
 from ota.ranges import is_within
@@ -39,11 +39,11 @@ def fits(manifest: BundleManifest, host: Host) -> None:
     ABI. Raises DoesNotFit for what another runtime here could run."""
     if not {ANY_HARDWARE, host.hardware} & set(manifest.hardware):
         raise TrustError(
-            Attack.WRONG_HARDWARE, f"{manifest.title} is for {', '.join(manifest.hardware)}, this is {host.hardware}"
+            Flaw.OTHER_HARDWARE, f"{manifest.title} is for {', '.join(manifest.hardware)}, this is {host.hardware}"
         )
     its = manifest.runtime
     if its.abi is not None and host.abi is not None and its.abi != host.abi:
-        raise TrustError(Attack.WRONG_HARDWARE, f"{manifest.title} is built for {its.abi}, this runs {host.abi}")
+        raise TrustError(Flaw.OTHER_ABI, f"{manifest.title} is built for {its.abi}, this runs {host.abi}")
     if wrong := next(_unmet(manifest, host), None):
         raise DoesNotFit(f"{manifest.title} {wrong}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -36,6 +37,8 @@ def find_medium(media: Path) -> Medium | None:
         for path, sign in ((folder / ZIP_NAME, ""), (folder / MEDIUM_NAME, "image/metadata/timestamp.json")):
             try:
                 its = os.stat(path / sign, follow_symlinks=False)
+                if stat.S_ISLNK(os.stat(path, follow_symlinks=False).st_mode):
+                    continue  # it may lead anywhere, off the stick
             except OSError:
                 continue
             return Medium(path, (its.st_dev, its.st_ino, its.st_size, its.st_mtime_ns))

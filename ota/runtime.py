@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from ota.errors import Attack, TrustError
+from ota.errors import Flaw, TrustError
 
 FACTS_NAME: Final = "runtime.json"
 MOST_BYTES: Final = 64 << 20
@@ -42,7 +42,7 @@ def read_facts(data: bytes) -> RuntimeFacts:
     try:
         return msgspec.json.decode(data, type=RuntimeFacts)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise TrustError(Attack.MALFORMED, f"{FACTS_NAME} of a runtime: {error}") from error
+        raise TrustError(Flaw.UNKNOWN_NEEDS, f"{FACTS_NAME} of a runtime: {error}") from error
 
 
 def write_facts(facts: RuntimeFacts) -> bytes:

@@ -202,7 +202,7 @@ def _public_keys(targets: Targets) -> dict[str, frozenset[str]]:
     roles = (delegations.roles or {}) if delegations is not None else {}
     keys = delegations.keys if delegations is not None else {}
     return {
-        name: frozenset(str(keys[key].keyval.get("public", "")).strip() for key in role.keyids)
+        name: frozenset(str(keys[key].keyval.get("public", "")).strip() for key in role.keyids if key in keys)
         for name, role in roles.items()
     }
 

@@ -40,6 +40,7 @@ _BASE: Final = "repository:"
 _MOST_VERSION: Final = 1 << 53
 _EXPIRED: Final = re.compile(r".*?(\S+?)(?:\.json)? is expired")
 _FILE: Final = re.compile(r"(?:.*/)?(?:\d+\.)?(.+?)\.json", re.ASCII | re.DOTALL)
+_NUMBERED: Final = re.compile(r"[a-z]+/(\d{1,400})\.", re.ASCII)
 _TOP: Final = (Root.type, Timestamp.type, Snapshot.type, Targets.type)
 
 _EXPIRED_FLAWS: Final = {
@@ -214,16 +215,20 @@ class TufRepository:
         except RepositoryError as error:
             raise self._refusal(error) from error
         except DownloadError as error:
-            cause = error.__cause__
-            if isinstance(cause, FetchError) and not isinstance(cause, NotThere):
-                # As it came, with its own reason: whoever asks tells the errors of a source apart.
-                raise cause from cause.__cause__
-            raise self._let_down(error) from error
+            told = self._let_down(error)
+            # What the source raised keeps its own reason: whoever asks tells its errors apart by it.
+            raise told from (told.__cause__ if told is error.__cause__ else error)
 
     def _let_down(self, error: DownloadError) -> OtaError:
         if isinstance(error, DownloadLengthMismatchError):
             return TrustError(Flaw.ENDLESS_METADATA, f"{self._fetcher.last_path} goes on beyond its limit")
-        return FetchError(str(error))
+        named = _NUMBERED.match(self._fetcher.last_path)
+        if named and int(named[1]) > _MOST_VERSION:
+            return TrustError(
+                Flaw.VERSION_OUT_OF_RANGE, f"{self._fetcher.last_path} is named, of no version up to {_MOST_VERSION}"
+            )
+        cause = error.__cause__
+        return cause if isinstance(cause, FetchError) and not isinstance(cause, NotThere) else FetchError(str(error))
 
     def _refusal(self, error: RepositoryError) -> TrustError:
         path, data = self._fetcher.last_path or f"{self._name}/root.json as delivered", self._fetcher.last
@@ -344,8 +349,7 @@ class _Fetcher(FetcherInterface):
             yield from self._source.read(path, 0, 1 << 30)
         except NotThere as error:
             raise DownloadHTTPError(str(error), 404) from error
-        except FetchError as error:
-            raise DownloadError(str(error)) from error
+        # The library makes a DownloadError of anything else, whose cause it is.
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
         # Not by the library's own way, which goes through a file of the computer's temporary folder.
@@ -355,7 +359,22 @@ class _Fetcher(FetcherInterface):
             if len(data) > max_length:
                 raise DownloadLengthMismatchError(f"{url} has more than {max_length} bytes")
         self.last = self.by_role[_role_of(self.last_path)] = bytes(data)
+        _demand_single_keys(self.last)
         return self.last
+
+
+def _demand_single_keys(data: bytes) -> None:
+    """Raises RepositoryError for JSON that says a thing twice: which of the two was signed would be each reader's own
+    choice (RFC 8259 section 4). What isn't JSON at all is told by who reads it."""
+    with contextlib.suppress(ValueError, RecursionError):
+        json.loads(data, object_pairs_hook=_single)
+
+
+def _single(pairs: list[tuple[str, Any]]) -> None:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) != len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise RepositoryError(f"it says {twice!r} twice")
 
 
 # --- metadata as plain JSON: for words about what was refused, and never to decide by ------------------

@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from ota.errors import Attack, FetchError, NotThere, TrustError
+from ota.errors import FetchError, Flaw, NotThere, TrustError
 from ota.layout import published
 from ota.manifest import MAX_BUNDLE_BYTES
 from ota.source import PART_BYTES, open_plain
@@ -87,21 +87,21 @@ class ZipSource:
         size = os.fstat(self._fd).st_size
         count, length, begin, end = self._directory(size)
         if count > MOST_MEMBERS or length > MOST_DIRECTORY_BYTES:
-            raise TrustError(Attack.ENDLESS_DATA, f"{self._path.name} lists {count} members in {length} bytes")
+            raise TrustError(Flaw.ENDLESS_ARCHIVE, f"{self._path.name} lists {count} members in {length} bytes")
         if begin + length != end:
             raise self._malformed("has other bytes between its members and its end")
         members = tuple(self._parsed(self._exactly(length, begin), count))
         starts = sorted([*(member.header for member in members), begin])
         if any(a == b for a, b in pairwise(starts)):
-            raise self._malformed("has members in the same place")
+            raise self._malformed("has members in the same place", Flaw.MEMBERS_OVERLAP)
         following = dict(pairwise(starts))
         placed = [Member(its.name, its.header, its.size, following.get(its.header, 0)) for its in members]
         for its in placed:
             if its.header + _LOCAL.size + len(its.name) + its.size > its.before:
-                raise self._malformed("has members that overlap")
+                raise self._malformed("has members that overlap", Flaw.MEMBERS_OVERLAP)
         files = {its.name: its for its in placed}
         if len({name.lower() for name in files}) != len(placed):
-            raise self._malformed("has a name twice")
+            raise self._malformed("has a name twice", Flaw.NAME_TWICE)
         return {name: its for name, its in files.items() if not name.endswith(b"/")}
 
     def _directory(self, size: int) -> tuple[int, int, int, int]:
@@ -173,16 +173,16 @@ class ZipSource:
     def _demand_plain(self, name: bytes, flags: int, method: int, size: int, packed: int, mode: int) -> None:
         words = name.decode("ascii", "backslashreplace")
         if flags & ~_HARMLESS_FLAGS:
-            raise self._malformed(f"has {words} encrypted, or in a way that isn't known")
+            raise self._malformed(f"has {words} encrypted, or in a way that isn't known", Flaw.ENCRYPTED_MEMBER)
         if method != _STORED or packed != size:
-            raise self._malformed(f"has {words} compressed: members are stored as they are")
+            raise self._malformed(f"has {words} compressed: members are stored as they are", Flaw.COMPRESSED_MEMBER)
         if size > MAX_BUNDLE_BYTES:
-            raise TrustError(Attack.ENDLESS_DATA, f"{self._path.name}: {words} has {size} bytes")
+            raise TrustError(Flaw.ENDLESS_ARCHIVE, f"{self._path.name}: {words} has {size} bytes")
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise self._malformed(f"has a link, or no file, by the name {words}")
+            raise self._malformed(f"has a link, or no file, by the name {words}", Flaw.LINK_IN_ARCHIVE)
         steps = name.removesuffix(b"/").split(b"/")
         if not name.isascii() or any(step in (b"", b".", b"..") or set(step) & set(b"\\:\0") for step in steps):
-            raise self._malformed(f"has the name {words}, which leads elsewhere")
+            raise self._malformed(f"has the name {words}, which leads elsewhere", Flaw.NAME_LEADS_ELSEWHERE)
 
     def _data(self, member: Member) -> int:
         """Where its data begins: behind its own header, which says again what it is."""
@@ -194,7 +194,7 @@ class ZipSource:
         if (magic, method, name) != (b"PK\x03\x04", _STORED, member.name) or flags & ~_HARMLESS_FLAGS:
             raise self._malformed(f"says two things of {member.name.decode()}")
         if begin + member.size > member.before:
-            raise self._malformed("has members that overlap")
+            raise self._malformed("has members that overlap", Flaw.MEMBERS_OVERLAP)
         return begin
 
     # --- inside -----------------------------------------------------------------------------------
@@ -215,8 +215,8 @@ class ZipSource:
         except (OSError, OverflowError) as error:
             raise FetchError(f"Can't read {self._path}: {error}. Check the medium.") from error
 
-    def _malformed(self, words: str) -> TrustError:
-        return TrustError(Attack.MALFORMED, f"{self._path.name} {words}")
+    def _malformed(self, words: str, flaw: Flaw = Flaw.MALFORMED_ARCHIVE) -> TrustError:
+        return TrustError(flaw, f"{self._path.name} {words}")
 
 
 def _opened(path: Path) -> int:
