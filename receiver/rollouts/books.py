@@ -292,14 +292,15 @@ def _due(connection: Connection, row: Row[Any], now_ns: int) -> list[tuple[Any, 
     """Whose turn it is, and who isn't listed yet: by stratum."""
     its = rollout_vehicle.c
     if row.state == State.DONE:
-        return [(its.listed == 0,)]
+        return [(its.listed == 0, is_meant())]
     rules = msgspec.json.decode(row.rules, type=Rules)
     may = decided_turns(rules, standing(connection, row, now_ns))
-    return [(its.listed == 0, its.stratum == name, its.rank < count) for name, count in may.items()]
+    return [(its.listed == 0, is_meant(), its.stratum == name, its.rank < count) for name, count in may.items()]
 
 
 def _misplaced() -> tuple[Any, ...]:
-    return rollout_vehicle.c.listed == 1, rollout_vehicle.c.outcome == Outcome.MISPLACED
+    # Also where a kill came between the director's signature and the note of it.
+    return rollout_vehicle.c.listed < 2, rollout_vehicle.c.outcome == Outcome.MISPLACED
 
 
 def is_meant() -> Any:
@@ -317,9 +318,7 @@ def _page(connection: Connection, row: Row[Any], most: int, is_wanted: bool, *wh
     its = rollout_vehicle.c
     release = Release(row.target, row.digest, row.release)
     page = select(rollout_vehicle).where(its.rollout == row.name, *which).order_by(its.rank, its.vehicle).limit(most)
-    return [
-        Turn(row.name, one.vehicle, release, is_wanted, one.before, _had(one)) for one in connection.execute(page)
-    ]
+    return [Turn(row.name, one.vehicle, release, is_wanted, one.before, _had(one)) for one in connection.execute(page)]
 
 
 def _had(row: Row[Any]) -> bool:

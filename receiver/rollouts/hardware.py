@@ -75,7 +75,9 @@ def _put_out(connection: Connection, row: Row[Any]) -> int:
 def _rank(connection: Connection, name: str, stratum: str) -> None:
     """Turns anew: those that have had theirs first, all others in the order of their hashes."""
     its = rollout_vehicle.c
-    rows = connection.execute(select(rollout_vehicle).where(its.rollout == name, its.stratum == stratum, books.is_meant()))
+    rows = connection.execute(
+        select(rollout_vehicle).where(its.rollout == name, its.stratum == stratum, books.is_meant())
+    )
     known = {row.vehicle: row for row in rows}
     hashed = [place.vehicle for place in places(name, dict.fromkeys(known, stratum))]
     for rank, vehicle in enumerate(sorted(hashed, key=lambda one: known[one].before is None)):

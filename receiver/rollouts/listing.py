@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from ecu.clock import SECOND_NS, Clock
-from ecu.disk import RealDisk
+from ecu.disk import Disk, RealDisk
 from ota.errors import RepositoryFault
 from ota.layout import published
 from ota.repository import Director, ImageRepository, KeyFolder
@@ -52,11 +52,11 @@ class Lister:
     """`folder` is the repository's, `keys` holds the director's. Raises RepositoryFault, DiskError, and
     EnvironmentFault while somebody at the signing desk is at work."""
 
-    def __init__(self, folder: Path, keys: Path, clock: Clock) -> None:
+    def __init__(self, folder: Path, keys: Path, clock: Clock, disk: Disk | None = None) -> None:
         self._folder = folder
         self._clock = clock
         self._keys = KeyFolder(keys)
-        self._disk = RealDisk(folder)
+        self._disk = disk or RealDisk(folder)
         self._director = Director(self._disk, clock)
         self._images = ImageRepository(self._disk, clock)
         self._ends: dict[str, datetime] = {}
@@ -105,21 +105,11 @@ class Lister:
         soon = self._now() + _RENEWED_BEFORE
         names = [name for name in self._director.vehicles() if self._ends.get(name, soon) <= soon]
         due, failed = self._ending(names[:most], soon)
-        if due:
-            with alone(self._folder):
-                # Again: somebody may have assigned something since.
-                book, unread = self._book(), list[Unread]()
-                for name in due:
-                    try:
-                        book.want(name, book.current(name))
-                    except RepositoryFault as fault:
-                        unread.append((name, str(fault)))
-                self._sign(book.wanted)
-            failed += unread
-            self._ends |= dict.fromkeys(book.wanted, soon + _RENEWED_BEFORE)
+        renewed = self._last_longer(due, failed) if due else []
+        self._ends |= dict.fromkeys(renewed, soon + _RENEWED_BEFORE)
         # A damaged one is looked at again when others have been.
         self._ends |= {name: soon + _AGAIN_AFTER for name, _ in failed}
-        return Renewed(len(due) - len(failed) if due else 0, failed, len(names) > most)
+        return Renewed(len(renewed), failed, len(names) > most)
 
     def standings(self) -> list[Standing]:
         """What the desk alone can let last longer: of the image repository, and of both roots."""
@@ -137,6 +127,18 @@ class Lister:
                 due += [name] if self._ends[name] <= soon else []
         return due, failed
 
+    def _last_longer(self, names: Sequence[str], failed: list[Unread]) -> list[str]:
+        with alone(self._folder):
+            # Read again: somebody may have assigned something since.
+            book = self._book()
+            for name in names:
+                try:
+                    book.want(name, book.current(name))
+                except RepositoryFault as fault:
+                    failed.append((name, str(fault)))
+            self._sign(book.wanted)
+        return list(book.wanted)
+
     def _sign(self, wanted: Mapping[str, Sequence[TargetFile]]) -> None:
         if wanted:
             with ThreadPoolExecutor(_SYNCS, thread_name_prefix="director") as syncs:
@@ -152,7 +154,7 @@ class Lister:
 class _Book:
     """What vehicles are to have, as it is read and changed in one go."""
 
-    def __init__(self, disk: RealDisk, director: Director, images: ImageRepository) -> None:
+    def __init__(self, disk: Disk, director: Director, images: ImageRepository) -> None:
         self._disk = disk
         self._director = director
         self._roots = tuple(director.roots.believed())

@@ -76,6 +76,5 @@ def _strata(connection: Connection, row: Row[Any], may: Mapping[str, int]) -> li
     meant = its.rollout == row.name, books.is_meant()
     found = select(its.stratum, *counts).where(*meant).group_by(its.stratum).order_by(its.stratum)
     return [
-        StratumLine(one[0], int(one[1]), may.get(one[0], 0), *map(int, one[2:]))
-        for one in connection.execute(found)
+        StratumLine(one[0], int(one[1]), may.get(one[0], 0), *map(int, one[2:])) for one in connection.execute(found)
     ]

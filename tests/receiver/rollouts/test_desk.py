@@ -12,6 +12,7 @@ from ota.manifest import BundleManifest
 from receiver import admission
 from receiver.rollouts.answers import SignRequest, StartRequest
 from receiver.rollouts.approval import RolloutRefused, make_key, sign
+from receiver.rollouts.rules import Rules
 from tests.ota.drafting import installs
 from tests.ota.fleet import Fleet
 from tests.receiver.rollouts.rig import CARS, HOUR_NS, RULES, Rig, a_rig
@@ -21,10 +22,10 @@ def releases(rig: Rig) -> list[BundleManifest]:
     return sorted(rig.fleet.images.releases(), key=lambda manifest: manifest.release)
 
 
-async def begun(rig: Rig) -> tuple[BundleManifest, list[str]]:
-    """Two of ten are to have it."""
+async def begun(rig: Rig, rules: Rules = RULES) -> tuple[BundleManifest, list[str]]:
+    """By RULES two of ten are to have it."""
     _, manifest, _ = releases(rig)
-    await rig.start(manifest)
+    await rig.start(manifest, rules=rules)
     await rig.approve()
     return manifest, await rig.turn()
 
