@@ -10,6 +10,10 @@ from receiver.rollouts.rules import Rules
 
 ROLLOUTS_PATH: Final = "/rollouts"
 REPOSITORY_PATH: Final = "/repository"
+NO_DIRECTOR: Final = (
+    "This receiver is no director. Name the repository and the folder with the director's keys: [receiver] updates and "
+    "director_keys."
+)
 
 
 class StartRequest(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from ecu.clock import SECOND_NS, Clock
 from ecu.errors import OutriderError, UsageFault
 from receiver.counters import Counters
 from receiver.rollouts import books, overview, reports
-from receiver.rollouts.answers import RoleLine, RolloutLine, Signed, SignRequest, StartRequest, StopRequest
+from receiver.rollouts.answers import NO_DIRECTOR, RoleLine, RolloutLine, Signed, SignRequest, StartRequest, StopRequest
 from receiver.rollouts.approval import Operators, RolloutRefused, Statement, checked_operator
 from receiver.rollouts.books import Release, Turn
 from receiver.rollouts.endings import endings
@@ -274,10 +274,7 @@ class RolloutDesk:
 
     def _director(self) -> Lister:
         if self._lister is None:
-            raise UsageFault(
-                "This receiver is no director. Name the repository and the folder with the director's keys: "
-                "[receiver] updates and director_keys."
-            )
+            raise UsageFault(NO_DIRECTOR)
         return self._lister
 
 

@@ -1,5 +1,5 @@
-"""What of the repository ends soon because nobody at the signing desk let it last longer. Vehicles take what has ended for
-frozen, and look at nothing any more."""
+"""What of the repository ends soon because nobody at the signing desk let it last longer. What has ended vehicles take
+for frozen, and look at nothing any more."""
 
 from __future__ import annotations
 

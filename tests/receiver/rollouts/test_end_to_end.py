@@ -149,8 +149,8 @@ async def a_world(tmp_path: Path) -> AsyncIterator[World]:
         make_key(who, tmp_path / "people")
     keys, people = str(fleet.folder / "keys"), tmp_path / "people"
     async with contextlib.AsyncExitStack() as stack:
-        settings = {"updates": str(fleet.repo), "director_keys": keys, "operators": str(people)}
-        receiver = await stack.enter_async_context(a_receiver(tmp_path, **settings))
+        run = a_receiver(tmp_path, updates=str(fleet.repo), director_keys=keys, operators=str(people))
+        receiver = await stack.enter_async_context(run)
         cars = {name: await stack.enter_async_context(a_car(receiver, tmp_path, name)) for name in CARS}
         yield World(receiver, fleet, people, cars)
 
