@@ -193,6 +193,13 @@ def step(connection: Connection, name: str, now_ns: int) -> Decision | None:
     return decision
 
 
+def step_all(connection: Connection, now_ns: int) -> tuple[list[tuple[str, Decision]], list[tuple[str, str]]]:
+    """What was decided now, of all that are under way; and the alarms of those that are done."""
+    decisions = [(name, its) for name in live(connection) if (its := step(connection, name, now_ns)) is not None]
+    late = watched(connection, now_ns)
+    return decisions, [(name, its) for name in late if (its := watch(connection, name, now_ns)) is not None]
+
+
 def watch(connection: Connection, name: str, now_ns: int) -> str | None:
     """Of one that is done: what its vehicles tell against it by now, once; None for nothing, or nothing new. People
     decide what comes of it."""
@@ -209,10 +216,12 @@ def watch(connection: Connection, name: str, now_ns: int) -> str | None:
 # --- what vehicles did ----------------------------------------------------------------------------
 
 
-def expose(connection: Connection, names: Sequence[str], fetched_ns: Mapping[tuple[str, str], int]) -> None:
-    """In these rollouts: vehicles that asked for a release's manifest, by (vehicle, digest), and all that were there
-    since their turn."""
-    its = rollout_vehicle.c
+def expose(connection: Connection, fetched_ns: Mapping[tuple[str, str], int], now_ns: int) -> list[str]:
+    """In the rollouts whose reports count, and these are returned: vehicles that asked for a release's manifest, by
+    (vehicle, digest), and all that were there since their turn."""
+    its, names = rollout_vehicle.c, [*live(connection), *watched(connection, now_ns)]
+    if not names:
+        return []
     for (name, digest), at_ns in fetched_ns.items():
         mine = its.vehicle == name, its.before.is_not(None), its.fetched_ns.is_(None)
         of_it = select(rollout.c.name).where(rollout.c.digest == digest, rollout.c.name.in_(names))
@@ -221,6 +230,7 @@ def expose(connection: Connection, names: Sequence[str], fetched_ns: Mapping[tup
     seen = select(vehicle.c.seen_ns).where(vehicle.c.id == its.vehicle).scalar_subquery()
     waits = its.rollout.in_(names), its.listed == 1, its.exposed_ns.is_(None), seen > its.listed_ns
     connection.execute(update(rollout_vehicle).where(*waits).values(exposed_ns=seen))
+    return names
 
 
 def settle(

@@ -180,10 +180,7 @@ class RolloutDesk:
 
     async def _count(self) -> None:
         fetched, self._fetched_ns = self._fetched_ns, {}
-        names = await self._store.transact(books.live)
-        names += await self._store.transact(books.watched, self._clock.wall_ns())
-        if names:
-            await self._store.transact(books.expose, names, fetched)
+        names = await self._store.transact(books.expose, fetched, self._clock.wall_ns())
         while waiting := await self._store.transact(reports.page, BLOCKS_AT_ONCE):
             told = await asyncio.to_thread(reports.read, waiting)
             taken = await self._store.transact(reports.take, waiting, told, self._clock.wall_ns())
@@ -197,18 +194,13 @@ class RolloutDesk:
 
     async def _decide(self) -> bool:
         """Whether anything changed."""
-        changed = False
-        for name in await self._store.transact(books.live):
-            decision = await self._store.transact(books.step, name, self._clock.wall_ns())
-            if decision is not None:
-                changed = True
-                log.info("rollout_decided", rollout=name, move=decision.move, reason=decision.words)
-        for name in await self._store.transact(books.watched, self._clock.wall_ns()):
-            words = await self._store.transact(books.watch, name, self._clock.wall_ns())
-            if words is not None:
-                self._counters.rollout_alarms += 1
-                log.error("rollout_alarm", rollout=name, reason=words)
-        return changed
+        decisions, alarms = await self._store.transact(books.step_all, self._clock.wall_ns())
+        for name, decision in decisions:
+            log.info("rollout_decided", rollout=name, move=decision.move, reason=decision.words)
+        for name, words in alarms:
+            self._counters.rollout_alarms += 1
+            log.error("rollout_alarm", rollout=name, reason=words)
+        return bool(decisions)
 
     async def _list(self) -> bool:
         """The next vehicles' turns; False when there are none."""

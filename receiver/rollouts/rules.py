@@ -21,7 +21,8 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     thin. A wave soaks for `soak_s` at least; a vehicle that had the release and says nothing for `silence_s` has
     failed; `sample` of a wave must have been judged; after `patience_s` vehicles that never came are waited for no
     longer. Of a wave `at_once` vehicles have it at first, and `growth` more for each that keeps it: a release that
-    fails at once fails on so many. `quality_margin`: by how much of its range quality may sink, treated against control."""
+    fails at once fails on so many. `quality_margin`: by how much of its range quality may sink, treated against
+    control."""
 
     waves: tuple[float, ...] = (1.0, 5.0, 25.0, 100.0)
     first_percent: float = 2.0

@@ -4,8 +4,10 @@ come."""
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from ecu.clock import SECOND_NS, SteppingClock
 from ecu.crashdisk import CrashDisk
 from ecu.disk import RealDisk
 from ota.kinds import Kind
-from ota.manifest import BundleManifest
+from ota.manifest import BundleManifest, bundle_digest, encode_manifest
 from ota.report import Image, Reporter
 from receiver import admission, inbox, journal
 from receiver.counters import Counters
@@ -29,7 +31,7 @@ from receiver.rollouts.approval import Operators, make_key, sign
 from receiver.rollouts.desk import RolloutDesk
 from receiver.rollouts.listing import Lister
 from receiver.rollouts.rules import Rules
-from receiver.store import Store, sqlite_url
+from receiver.store import FILE, Store, sqlite_url
 from receiver.tables import credential, rollout_vehicle
 from telemetry.records import AnyEvent, Lane, PerceptionSummary, Purpose, Stored, UpdateReport, encode_event
 from telemetry.wire import CODEC_RECORDS_ZSTD, NO_DICTIONARY, BlockHeader, pack_block, pack_body, unpack_block
@@ -44,15 +46,59 @@ RULES = Rules(waves=(20.0, 50.0, 100.0), first_percent=20.0, fine=0.01, bad=0.9,
 
 
 class Unplugged(Store):
-    """A receiver's store where nobody pulls the plug: killed it may be."""
+    """A receiver's store where nobody pulls the plug, in the thread of who asks: killed it may be."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
         event.listen(self._engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
 
+    async def transact(self, act: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return self._transact(act, *args, **kwargs)
+
+    async def close(self) -> None:
+        self._engine.dispose()
+        await super().close()
+
+
+async def a_store(disk: RealDisk) -> Unplugged:
+    """A new one: the tables of all are made once."""
+    global _made
+    url = sqlite_url(disk)
+    if _made:
+        (disk.root / FILE).write_bytes(_made)
+        return Unplugged(url)
+    store = Unplugged(url)
+    await store.open()
+    await store.close()
+    _made = (disk.root / FILE).read_bytes()
+    return Unplugged(url)
+
+
+_made = b""
+
 
 def a_lister(fleet: Fleet, kind: type[Lister] = Lister) -> Lister:
     return kind(fleet.repo, fleet.folder / "keys", fleet.clock, Unsynced(fleet.repo))
+
+
+def digest_of(manifest: BundleManifest) -> str:
+    return bundle_digest(encode_manifest(manifest))
+
+
+def people(folder: Path) -> None:
+    """Three operators' keys; the same ones in every test."""
+    folder.mkdir()
+    for name, (private, public) in _people().items():
+        (folder / f"{name}.pem").write_bytes(private)
+        (folder / f"{name}.pem").chmod(0o600)
+        (folder / f"{name}.pub").write_bytes(public)
+
+
+@cache
+def _people() -> dict[str, tuple[bytes, bytes]]:
+    with tempfile.TemporaryDirectory() as folder:
+        made = {name: make_key(name, Path(folder)) for name in ("anna", "ben", "carl")}
+        return {name: (private.read_bytes(), public.read_bytes()) for name, (private, public) in made.items()}
 
 
 class Car:
@@ -135,7 +181,7 @@ class Rig:
         self, vehicle: str, manifest: BundleManifest, what: str = "committed", signed: bytes | None = None
     ) -> None:
         """What an agent reports, with its version manifest, or another one."""
-        digest, car = self.lister.release(manifest.target).digest, self.cars[vehicle]
+        digest, car = digest_of(manifest), self.cars[vehicle]
         if what == "committed" and signed is None:
             car.keeps(manifest, digest)
         said = car.manifest() if signed is None else signed
@@ -183,11 +229,9 @@ async def a_rig(
 ) -> AsyncIterator[Rig]:
     fleet, clock = founded.copy(folder / "fleet"), SteppingClock(wall_ns=NOW_NS)
     fleet.clock = clock
-    for name in ("anna", "ben", "carl"):
-        make_key(name, folder / "people")
+    people(folder / "people")
     disk = RealDisk(folder / "state")
-    store = Unplugged(sqlite_url(disk))
-    await store.open()
+    store = await a_store(disk)
     identities = {name: Car(name, hardware) for name in cars}
     for name in cars:
         await store.transact(admission.enrol, name, name, clock.wall_ns(), clock.wall_ns() + HOUR_NS)

@@ -15,7 +15,7 @@ from receiver.rollouts.approval import RolloutRefused, make_key, sign
 from receiver.rollouts.rules import Rules
 from tests.ota.drafting import installs
 from tests.ota.fleet import Fleet
-from tests.receiver.rollouts.rig import CARS, HOUR_NS, RULES, Rig, a_rig
+from tests.receiver.rollouts.rig import CARS, HOUR_NS, RULES, Rig, a_rig, digest_of
 
 
 def releases(rig: Rig) -> list[BundleManifest]:
@@ -95,7 +95,7 @@ async def test_waves_open_on_evidence_and_after_the_soak_until_all_have_it(tmp_p
 async def test_written_to_a_slot_is_no_success_and_silence_is_failure(tmp_path: Path, published: Fleet) -> None:
     async with a_rig(tmp_path, published) as rig:
         manifest, turn = await begun(rig)
-        rig.desk.served(turn[0], f"targets/model/{rig.lister.release(manifest.target).digest}.drive-2.0.json")
+        rig.desk.served(turn[0], f"targets/model/{digest_of(manifest)}.drive-2.0.json")
         for what in ("staged", "shadow", "switched"):
             await rig.report(turn[0], manifest, what)
         # The other never came: nobody waits for its word.

@@ -109,15 +109,15 @@ class World:
     people: Path
     cars: dict[str, Car]
 
-    async def begin(self, release: BundleManifest) -> None:
+    async def begin(self, release: BundleManifest, name: str = "r1") -> None:
         desk = self.receiver.rollouts
-        await desk.start(StartRequest("r1", release.target, "anna", RULES))
+        await desk.start(StartRequest(name, release.target, "anna", RULES))
         for who in ("anna", "ben"):
-            signature = sign(self.people / f"{who}.pem", await desk.statement("r1", "approve"))
-            await desk.sign("r1", SignRequest("approve", who, signature.hex()))
+            signature = sign(self.people / f"{who}.pem", await desk.statement(name, "approve"))
+            await desk.sign(name, SignRequest("approve", who, signature.hex()))
 
-    async def line(self) -> RolloutLine:
-        (line,) = await self.receiver.rollouts.lines("r1")
+    async def line(self, name: str = "r1") -> RolloutLine:
+        (line,) = await self.receiver.rollouts.lines(name)
         return line
 
     async def until(self, reached: Callable[[], Awaitable[bool]]) -> None:
@@ -155,8 +155,8 @@ async def a_world(tmp_path: Path) -> AsyncIterator[World]:
         yield World(receiver, fleet, people, cars)
 
 
-def a_release(fleet: Fleet) -> BundleManifest:
-    return fleet.release("1.0", 1, b"a plan", Kind.CONFIG)
+def a_release(fleet: Fleet, number: int = 1) -> BundleManifest:
+    return fleet.release(f"{number}.0", number, f"plan {number}".encode(), Kind.CONFIG)
 
 
 async def test_from_the_hint_to_the_signed_manifest_that_opens_the_next_wave(tmp_path: Path) -> None:
@@ -177,22 +177,23 @@ async def test_from_the_hint_to_the_signed_manifest_that_opens_the_next_wave(tmp
         assert all(car.noticed.count("committed") == 1 for car in world.cars.values())
 
 
-async def test_a_halt_reaches_who_tries_it_at_its_next_look_and_nobody_else_ever_gets_it(tmp_path: Path) -> None:
+async def test_a_cancel_and_a_halt_reach_who_tries_it_at_its_next_look_and_nobody_else_ever_gets_it(
+    tmp_path: Path,
+) -> None:
     async with a_world(tmp_path) as world:
-        await world.begin(a_release(world.fleet))
+        await world.begin(a_release(world.fleet, 1))
+        trying = await world.until_noticed("staged", 2)
+        await world.receiver.rollouts.stop("r1", StopRequest("cancel", "anna"))
+        assert await world.until_noticed("given up", 2) == trying
+        assert [name for name, car in world.cars.items() if car.noticed] == trying
+        for car in world.cars.values():
+            car.noticed.clear()
+        await world.begin(a_release(world.fleet, 2), "r2")
         trying = await world.until_noticed("staged", 2)
         bad, other = (world.cars[name] for name in trying)
         bad.bus.use, bad.bus.words = Use.REFUSED, "no such CAN id"
         assert await world.until_noticed("rolled_back", 1) == [bad.vehicle.name]
         assert await world.until_noticed("given up", 1) == [other.vehicle.name]
-        line = await world.line()
+        line = await world.line("r2")
         assert (line.state, line.strata[0].listed, line.strata[0].committed) == ("halted", 0, 0)
         assert [name for name, car in world.cars.items() if car.noticed] == trying
-
-
-async def test_a_cancelled_release_is_given_up_by_who_tries_it(tmp_path: Path) -> None:
-    async with a_world(tmp_path) as world:
-        await world.begin(a_release(world.fleet))
-        trying = await world.until_noticed("staged", 2)
-        await world.receiver.rollouts.stop("r1", StopRequest("cancel", "anna"))
-        assert await world.until_noticed("given up", 2) == trying
