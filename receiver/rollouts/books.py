@@ -197,7 +197,7 @@ def step_all(connection: Connection, now_ns: int) -> tuple[list[tuple[str, Decis
     """What was decided now, of all that are under way; and the alarms of those that are done."""
     decisions = [(name, its) for name in live(connection) if (its := step(connection, name, now_ns)) is not None]
     late = watched(connection, now_ns)
-    return decisions, [(name, its) for name in late if (its := watch(connection, name, now_ns)) is not None]
+    return decisions, [(name, words) for name in late if (words := watch(connection, name, now_ns)) is not None]
 
 
 def watch(connection: Connection, name: str, now_ns: int) -> str | None:
