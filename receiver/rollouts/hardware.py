@@ -56,7 +56,7 @@ def rehome(connection: Connection, name: str) -> int:
         if not fits(row.hardware, wanted):
             strata |= {row.stratum}
             moved += _put_out(connection, row)
-        elif row.before is None:
+        else:
             strata |= {row.stratum, row.hardware}
             moved += 1
             connection.execute(update(rollout_vehicle).where(*_is(row)).values(stratum=row.hardware))

@@ -64,18 +64,24 @@ async def test_what_a_vehicle_doesnt_sign_to_have_it_hasnt_and_becomes_silence(
         assert (await rig.line()).strata[0].silent == len(LIES)
 
 
-async def test_a_manifest_that_is_right_doesnt_vouch_for_a_report_with_somebody_elses(
+async def test_a_manifest_that_is_right_doesnt_vouch_for_a_report_with_another_one(
     tmp_path: Path, published: Fleet
 ) -> None:
     async with a_rig(tmp_path, published) as rig:
-        release, turn = await begun(rig)
-        digest = digest_of(release)
-        for vehicle in turn[:2]:
-            rig.cars[vehicle].keeps(release, digest)
+        release, turn = await begun(rig, msgspec.structs.replace(RULES, waves=(100.0,), first_percent=100.0))
+        one, other = rig.cars[turn[0]], rig.cars[turn[1]]
+        before, forger = one.manifest(), Car(turn[0])
+        for car in (one, other, forger):
+            car.keeps(release, digest_of(release))
         await rig.report(turn[0], release, "shadow")  # its newest manifest has the release
-        await rig.report(turn[0], release, "committed", rig.cars[turn[1]].manifest())
+        for wrong in (before, other.manifest(), forger.manifest()):
+            await rig.report(turn[0], release, "committed", wrong)
         await rig.hours(0)
         assert (await rig.line()).strata[0].committed == 0
+        assert rig.counters.rollout_reports_unproven == 3
+        await rig.report(turn[0], release)
+        await rig.hours(0)
+        assert (await rig.line()).strata[0].committed == 1
 
 
 # --- hardware -------------------------------------------------------------------------------------
