@@ -33,9 +33,9 @@ from tests.agent.test_applied import Bus, Nobody
 from tests.ota.fleet import DAY_NS, HARDWARE, Fleet
 from tests.receiver.fleet import EPOCH, Vehicle, a_receiver, a_vehicle
 
-CARS = tuple(f"veh-{number}" for number in range(3))
-RULES = Rules(waves=(60.0, 100.0), first_percent=60.0, bad=0.9, let_through=0.2, false_halt=0.5, soak_s=0.0)
-"""Two of three are the first wave; both keeping it is enough, and one that fails is too much."""
+CARS = tuple(f"veh-{number}" for number in range(4))
+RULES = Rules(waves=(50.0, 100.0), first_percent=50.0, bad=0.9, let_through=0.2, false_halt=0.5, soak_s=0.0)
+"""Two of four are the first wave; both keeping it is enough, and one that fails is too much."""
 TRIAL = TrialRules(
     poll_ns=30 * DAY_NS, shadow_frames=1, prove_frames=1, hints_apart_ns=2 * TICK_NS, prove_ns=2 * TICK_NS
 )
@@ -129,7 +129,8 @@ class World:
                 for car in self.cars.values():
                     car.clock.advance(car.clock.boot_ns() + TICK_NS)
                     await car.tell()
-                await asyncio.sleep(0.005)
+                # A trial lasts ten of their minutes: the receiver gets round to it before, on a slow computer too.
+                await asyncio.sleep(0.05)
 
     async def until_noticed(self, what: str, count: int) -> list[str]:
         """Who noticed that, once so many have."""
@@ -167,14 +168,14 @@ async def test_from_the_hint_to_the_signed_manifest_that_opens_the_next_wave(tmp
             car.bus.use = Use.USED
         await world.begin(a_release(world.fleet))
         first = await world.until_noticed("committed", 2)
-        assert len(first) == 2, "the third one's turn comes by what these say"
+        assert len(first) == 2, "the others' turn comes by what these say"
 
         async def is_done() -> bool:
             return world.receiver.counters.rollout_reports == len(CARS) and (await world.line()).state == "done"
 
         await world.until(is_done)
         (its,) = (await world.line()).strata
-        assert (its.listed, its.committed, its.failed) == (3, 3, 0)
+        assert (its.listed, its.committed, its.failed) == (4, 4, 0)
         assert world.receiver.counters.rollout_reports_unproven == 0
         assert all(car.noticed.count("committed") == 1 for car in world.cars.values())
 
