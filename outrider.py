@@ -18,9 +18,9 @@ __distribution__: Final = "outrider"
 
 VERBS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("simulator.demo.cli", "the whole loop on this machine; exit 0 only if every claim held"),
-    "agent": ("agent.cli", "the daemon on the vehicle: run, status, doctor, purge"),
+    "agent": ("agent.cli", "the daemon on the vehicle: run, status, doctor, purge, audit"),
     "pair": ("agent.paircli", "pair this vehicle once with its receiver"),
-    "receiver": ("receiver.cli", "the cloud side: run, enrol, fleet, audit"),
+    "receiver": ("receiver.cli", "the cloud side: run, enrol, fleet, rollout, audit"),
     "replay": ("simulator.replaycli", "a recorded drive through the whole agent; same input, same digest"),
     "model": ("inference.cli", "model packages: list, inspect, verify, compare"),
     "ota": ("ota.cli", "the signing desk: keys, releases, what each vehicle is to have"),

@@ -9,10 +9,13 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509 import load_pem_x509_certificate
 
 from agent.folders import UPDATES_FOLDER
 from agent.pairing import Paired, countersign
-from ecu.checkpoints import Head, contradiction, head_of, message
+from ecu.audit import Entry, first_break
+from ecu.checkpoints import Head, contradiction, head_of, is_signed_by, message
 from ecu.clock import Clock
 from ecu.disk import Disk, FolderDisk, replace_file
 from ecu.errors import OutriderError
@@ -53,6 +56,57 @@ def load_seen(disk: Disk) -> list[CheckpointAnswer]:
         return msgspec.json.decode(disk.read(SEEN_FILE), type=list[CheckpointAnswer])
     except (ValueError, RecursionError) as error:
         raise Contradicted(f"{SEEN_FILE} holds no checkpoints: {error}. Restore it from a copy.") from error
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Of this vehicle's audit: how many entries are kept, and how many heads of it the receiver signed. `findings` is
+    empty where nobody changed it."""
+
+    entries: int
+    checkpoints: int
+    head_seq: int
+    head_digest: str
+    findings: list[str]
+
+
+def verify(paired: Paired, clock: Clock, disk: Disk, seen: list[CheckpointAnswer] | None = None) -> Verdict:
+    """The chain in itself, and against all that the receiver signed of it: what lies here, or `seen`, a copy of it that
+    was kept elsewhere. Touches nothing. Raises Contradicted where that can't be read; DiskError."""
+    held = load_seen(disk) if seen is None else seen
+    audit = Audit(FolderDisk(disk, UPDATES_FOLDER), clock, paired.vehicle)
+    entries = audit.kept()
+    head = head_of(entries[-1] if entries else None)
+    older = [f"entries before {entries[0].seq} were taken out"] if audit.lacks_older() else []
+    findings = [*older, *_broken(entries), *_against_receiver(paired, entries, held)]
+    return Verdict(len(entries), len(held), head.seq, head.digest, findings)
+
+
+def _broken(entries: tuple[Entry, ...]) -> list[str]:
+    """The oldest follows from one that went with an older file, and that only checkpoints can tell of."""
+    is_first = not entries or entries[0].seq == 1
+    broken = first_break(entries) if is_first else first_break(entries[1:], entries[0])
+    return [f"the chain is broken at entry {broken}"] if broken is not None else []
+
+
+def _against_receiver(paired: Paired, entries: tuple[Entry, ...], held: list[CheckpointAnswer]) -> list[str]:
+    authority = load_pem_x509_certificate(paired.ca.encode()).public_key()
+    key = authority.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    digests = {entry.seq: entry.digest.hex() for entry in entries}
+    oldest, found = min(digests, default=1), list[str]()
+    for one in held:
+        if not _is_of(one, paired.vehicle, key):
+            found.append(f"what is kept of entry {one.head.seq} isn't signed by {paired.host} for {paired.vehicle}")
+        elif one.head.seq >= oldest and (words := contradiction(one.head, digests.get)) is not None:
+            found.append(f"{words}, as {paired.host} has signed")
+    return found
+
+
+def _is_of(one: CheckpointAnswer, vehicle: str, key: bytes) -> bool:
+    try:
+        signature = bytes.fromhex(one.signature)
+    except ValueError:
+        return False
+    return one.vehicle == vehicle and is_signed_by(key, message(vehicle, one.head, one.receiver), signature)
 
 
 def _demand_whole(audit: Audit, seen: list[CheckpointAnswer]) -> None:

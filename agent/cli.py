@@ -1,4 +1,4 @@
-"""`outrider agent`: run, status, doctor, purge."""
+"""`outrider agent`: run, status, doctor, purge, audit."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
+from agent.auditcli import app as audit_app
 from agent.folders import SOCKET_NAME
 from ecu.clock import SystemClock
 from ecu.errors import OutriderError, UsageFault, shown
@@ -19,6 +20,7 @@ DEFAULT_STATE: Final = Path("outrider-state")
 """Where the agent keeps everything, below the folder it is started in, unless --state says otherwise."""
 
 app = typer.Typer(help="The daemon on the vehicle and its questions.", no_args_is_help=True, add_completion=False)
+app.add_typer(audit_app, name="audit")
 
 State = Annotated[Path, typer.Option("--state", help="The agent's state folder.")]
 Config = Annotated[Path | None, typer.Option("--config", help="outrider.toml.")]

@@ -15,7 +15,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -353,6 +355,20 @@ def replace_file(disk: Disk, path: str, data: bytes) -> None:
     """
     write_beside(disk, path, data)
     move_in(disk, path)
+
+
+def replace_files(disk: Disk, files: Mapping[str, bytes], syncs: Executor | None = None) -> None:
+    """As `replace_file` for each, in no order that could be relied on: all are laid before the first is synced, and
+    moved before the first folder is. Those who wait for the disk in `syncs` together share one write of its journal.
+    Raises DiskError; any of them may have been replaced then."""
+    each = syncs.map if syncs is not None else map
+    for path, data in files.items():
+        lay_beside(disk, path, data)
+    list(each(partial(sync_beside, disk), files))
+    for path in files:
+        disk.rename(beside(path), path)
+    # The renames are only in memory until the folders are synced.
+    list(each(disk.sync_folder, dict.fromkeys(path.rpartition("/")[0] for path in files)))
 
 
 def write_beside(disk: Disk, path: str, data: bytes) -> None:

@@ -81,6 +81,19 @@ class Audit:
         """Those of the newest file, oldest first."""
         return tuple(self._entries)
 
+    def kept(self) -> tuple[Entry, ...]:
+        """Those of the older file, and of the newest."""
+        return (*self._old(), *self._entries)
+
+    def lacks_older(self) -> bool:
+        """Whether entries before the oldest are gone that no full file took with it: then somebody took them out."""
+        kept = self.kept()
+        if not kept or kept[0].seq == 1:
+            return False
+        first = msgspec.json.encode(self._entries[0]) + b"\n" if self._entries else b""
+        is_full = self._disk.exists(_OLD) and self._disk.size(_OLD) + len(first) > _MOST_BYTES
+        return bool(first) and not is_full
+
     def first_break(self) -> int | None:
         """The number of the first entry that doesn't follow from the one before; None when the chain is whole."""
         return first_break(self._entries, self._last_of_old())
@@ -103,11 +116,14 @@ class Audit:
             self._is_named = True
 
     def _last_of_old(self) -> Entry | None:
-        try:
-            entries, _ = _parse(self._disk.read(_OLD)) if self._disk.exists(_OLD) else ([], 0)
-        except DiskError:
-            return None
+        entries = self._old()
         return entries[-1] if entries else None
+
+    def _old(self) -> list[Entry]:
+        try:
+            return _parse(self._disk.read(_OLD))[0] if self._disk.exists(_OLD) else []
+        except DiskError:
+            return []
 
 
 def _parse(data: bytes) -> tuple[list[Entry], int]:

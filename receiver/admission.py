@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-import msgspec
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from ecu.clock import SECOND_NS
@@ -21,7 +20,6 @@ from receiver.tables import coverage, credential, enrolment, vehicle
 from telemetry.records import Lane
 
 CERTIFICATES_AT_ONCE = 5
-MAX_HARDWARE_CHARACTERS = 48
 _AT_ONCE_NS = 3600 * SECOND_NS
 
 
@@ -118,27 +116,15 @@ def last_report(connection: Connection, name: str) -> bytes | None:
     return connection.execute(select(vehicle.c.status).where(vehicle.c.id == name)).scalar_one_or_none()
 
 
-def hardware(connection: Connection) -> dict[str, str]:
-    """Every vehicle that isn't revoked, and the hardware that its last status names; "" where it names none."""
+def members(connection: Connection) -> list[str]:
+    """Every vehicle that isn't revoked."""
     revoked = (
         select(credential.c.vehicle)
         .group_by(credential.c.vehicle)
         .having(func.count() == func.count(credential.c.revoked_ns))
     )
-    rows = connection.execute(select(vehicle.c.id, vehicle.c.status).where(vehicle.c.id.not_in(revoked)))
-    return {str(row.id): _hardware_in(row.status) for row in rows}
-
-
-def _hardware_in(status: bytes | None) -> str:
-    try:
-        named = msgspec.json.decode(status, type=_Hardware).hardware if status else ""
-    except (ValueError, RecursionError):  # msgspec's own errors, and UnicodeDecodeError
-        return ""
-    return named if named.isascii() and named.isprintable() and len(named) <= MAX_HARDWARE_CHARACTERS else ""
-
-
-class _Hardware(msgspec.Struct):
-    hardware: str = ""
+    rows = connection.execute(select(vehicle.c.id).where(vehicle.c.id.not_in(revoked)).order_by(vehicle.c.id))
+    return [str(row.id) for row in rows]
 
 
 def revoke(connection: Connection, name: str, now_ns: int) -> int:

@@ -22,7 +22,16 @@ from receiver.learning.answers import (
     LearningStatus,
     PlanLine,
 )
-from receiver.rollouts.answers import ROLLOUTS_PATH, RolloutLine, Signed, SignRequest, StartRequest, StopRequest
+from receiver.rollouts.answers import (
+    REPOSITORY_PATH,
+    ROLLOUTS_PATH,
+    RoleLine,
+    RolloutLine,
+    Signed,
+    SignRequest,
+    StartRequest,
+    StopRequest,
+)
 from receiver.rollouts.approval import Statement
 from telemetry.links.checkpoints import CheckpointAnswer
 from telemetry.links.pairing import PairingFile, Refusal
@@ -88,6 +97,9 @@ class OperatorClient:
 
     def rollouts(self, name: str = "") -> list[RolloutLine]:
         return self._ask("GET", f"{ROLLOUTS_PATH}?name={urllib.parse.quote(name)}", list[RolloutLine])
+
+    def repository(self) -> list[RoleLine]:
+        return self._ask("GET", REPOSITORY_PATH, list[RoleLine])
 
     def rollout_statement(self, name: str, act: str) -> Statement:
         return self._ask("GET", f"{_rollout_path(name)}/statement?act={act}", Statement)

@@ -78,7 +78,11 @@ class Counters:
     learning_faults: int = 0
     audit_checkpoints: int = 0
     rollout_reports: int = 0
+    rollout_reports_unproven: int = 0
     rollout_listings: int = 0
+    rollout_alarms: int = 0
+    assignments_renewed: int = 0
+    repository_ending: int = 0
     rollouts_held_up: int = 0
     rollout_faults: int = 0
 

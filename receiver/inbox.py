@@ -124,7 +124,7 @@ def commit(
     _insert_blocks(connection, fresh, now_ns)
     _queue_learned(connection, [arrival for arrival, _ in fresh])
     _keep_what_vehicles_say_of_themselves(connection, [arrival for arrival, _ in fresh], now_ns)
-    rollout_reports.enqueue(connection, [(arrival.vehicle, arrival.header) for arrival, _ in fresh])
+    rollout_reports.enqueue(connection, [(arrival.vehicle, arrival.header) for arrival, _ in fresh], now_ns)
     _save_coverage(connection, shelves)
     admission.mark_seen(connection, dict.fromkeys((arrival.vehicle for arrival in arrivals), now_ns))
     return verdicts

@@ -105,6 +105,7 @@ vehicle_version = Table(
     Column("counter", BigInteger, nullable=False),
     Column("manifest", LargeBinary, nullable=False),
     Column("received_ns", BigInteger, nullable=False),
+    Column("hardware", String(64)),
 )
 
 # Learned blocks of the inbox that nobody has judged yet: the row goes with what the judgement changes.
@@ -179,7 +180,8 @@ learning_count = Table(
     Column("times", BigInteger, nullable=False),
 )
 
-# A release on its way through the fleet (receiver/rollouts). `rules` and `bet` are JSON; `step` counts the waves open.
+# A release on its way through the fleet (receiver/rollouts). `rules` and `bet` are JSON; `step` counts the waves open;
+# `hardware`: what the release is for, JSON; `alarm`: what came of it after its end.
 rollout = Table(
     "rollout",
     schema,
@@ -197,6 +199,9 @@ rollout = Table(
     Column("go_on", Integer, nullable=False),
     Column("words", Text, nullable=False),
     Column("bet", Text, nullable=False),
+    Column("hardware", Text),
+    Column("done_ns", BigInteger),
+    Column("alarm", Text),
 )
 
 # Who signed what of it; `changes`: after how many of its state.
@@ -218,7 +223,7 @@ rollout_vehicle = Table(
     schema,
     Column("rollout", _PLAN, ForeignKey("rollout.name"), primary_key=True),
     Column("vehicle", _ID, primary_key=True),
-    Column("stratum", String(48), nullable=False),
+    Column("stratum", String(64), nullable=False),
     Column("rank", Integer, nullable=False),
     Column("before", Text),
     Column("listed", SmallInteger, nullable=False),

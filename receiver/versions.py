@@ -39,6 +39,7 @@ def keep(connection: Connection, vehicle: str, records: Iterable[Stored], now_ns
         seen = manifest.counter
         connection.execute(delete(vehicle_version).where(vehicle_version.c.vehicle == vehicle))
         row = {"vehicle": vehicle, "counter": seen, "manifest": data, "received_ns": now_ns}
+        row |= {"hardware": manifest.hardware}
         connection.execute(insert(vehicle_version), [row])
 
 
@@ -53,6 +54,25 @@ def has_committed(connection: Connection, vehicle: str, digest: str) -> bool:
     """Whether the release of this digest is in one of the vehicle's good slots, by its own signature."""
     version = version_of(connection, vehicle)
     return version is not None and version.holds(digest)
+
+
+def is_vouched_for(connection: Connection, vehicle: str, digest: str, manifest: bytes, received_ns: int) -> bool:
+    """Whether this manifest, which came then with a report, is the vehicle's own and has the release of this digest in
+    a good slot, and the newest one doesn't say otherwise. Who sends an old one again is held to the newest."""
+    if not manifest or not has_committed(connection, vehicle, digest):
+        return False
+    try:
+        its = believed(manifest, vehicle, verifier(keys_of(connection, vehicle), received_ns), -1)
+    except NotBelieved as refusal:
+        log.warning("version_manifest_refused", vehicle=vehicle, reason=str(refusal))
+        return False
+    return its.holds(digest)
+
+
+def hardware(connection: Connection) -> dict[str, str]:
+    """What each vehicle is by its newest manifest, of those that ever sent one."""
+    rows = connection.execute(select(vehicle_version.c.vehicle, vehicle_version.c.hardware))
+    return {str(row.vehicle): str(row.hardware or "") for row in rows}
 
 
 def _counter(connection: Connection, vehicle: str) -> int:

@@ -147,7 +147,12 @@ def foreign(role: str, repository: str) -> RepositoryFault:
 
 def write(disk: Disk, path: str, metadata: Metadata[T]) -> None:
     disk.make_folder(path.rpartition("/")[0])
-    replace_file(disk, path, metadata.to_bytes(JSONSerializer(compact=False)))
+    replace_file(disk, path, encoded(metadata))
+
+
+def encoded(metadata: Metadata[T]) -> bytes:
+    """As files have it."""
+    return metadata.to_bytes(JSONSerializer(compact=False))
 
 
 def sign(metadata: Metadata[T], signers: Sequence[Signer]) -> Metadata[T]:

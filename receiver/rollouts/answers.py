@@ -9,6 +9,11 @@ import msgspec
 from receiver.rollouts.rules import Rules
 
 ROLLOUTS_PATH: Final = "/rollouts"
+REPOSITORY_PATH: Final = "/repository"
+NO_DIRECTOR: Final = (
+    "This receiver is no director. Name the repository and the folder with the director's keys: [receiver] updates and "
+    "director_keys."
+)
 
 
 class StartRequest(msgspec.Struct, frozen=True):
@@ -39,7 +44,7 @@ class StopRequest(msgspec.Struct, frozen=True):
 
 
 class StratumLine(msgspec.Struct, frozen=True):
-    """Vehicles of one hardware: of `size` it is the turn of `turn`."""
+    """Vehicles of one hardware: of `size` it is the turn of `turn`, as far as evidence has come."""
 
     stratum: str
     size: int
@@ -78,6 +83,15 @@ class RolloutLine(msgspec.Struct, frozen=True):
     strata: list[StratumLine]
     rules: Rules
     held_up: str = ""
+    alarm: str = ""
+
+
+class RoleLine(msgspec.Struct, frozen=True):
+    """Until when vehicles believe a role's metadata; `words` where that isn't long any more, and what to do."""
+
+    role: str
+    ends_ns: int
+    words: str
 
 
 class Signed(msgspec.Struct, frozen=True):

@@ -5,31 +5,36 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, case, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, case, func, insert, or_, select, update
 
 from ecu.clock import SECOND_NS
 from ecu.errors import shown
 from receiver import journal
 from receiver.rollouts.approval import PEOPLE, RolloutRefused, Statement, digest_of
-from receiver.rollouts.cohorts import places, wanted
-from receiver.rollouts.decide import Decision, Move, Standing, Tally, decide
+from receiver.rollouts.cohorts import places
+from receiver.rollouts.decide import Decision, Move, Standing, Tally, decide, why_halt
+from receiver.rollouts.decide import turns as decided_turns
 from receiver.rollouts.outcome import JUDGED_BAD, Outcome
 from receiver.rollouts.quality import Bet, after
-from receiver.rollouts.rules import Rules, ladder
+from receiver.rollouts.rules import Rules
 from receiver.rollouts.states import LISTING, LIVE, OVER, TRANSITIONS, Event, State
 from receiver.tables import rollout, rollout_signature, rollout_vehicle, vehicle
+
+WATCHED_NS: Final = 30 * 86_400 * SECOND_NS
+"""For so long after its end reports on a release are still looked at."""
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What is rolled out. `digest` is its manifest's SHA-256."""
+    """What is rolled out. `digest` is its manifest's SHA-256; `hardware` what its manifest is for."""
 
     target: str
     digest: str
     release: int
+    hardware: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -48,6 +53,7 @@ def propose(
     row = {"name": name, "state": State.PROPOSED, "target": release.target, "digest": release.digest}
     text = {"rules": msgspec.json.encode(rules).decode(), "bet": msgspec.json.encode(Bet()).decode()}
     more = {"release": release.release, "proposed_by": by, "proposed_ns": now_ns, "step": 0, "changes": 0, "go_on": 0}
+    more |= {"hardware": msgspec.json.encode(release.hardware).decode()}
     connection.execute(insert(rollout).values(row | text | more | {"words": "waits for two people's approval"}))
     turns = [
         {"rollout": name, "vehicle": one.vehicle, "stratum": one.stratum, "rank": one.rank, "listed": 0}
@@ -115,6 +121,8 @@ def change(connection: Connection, name: str, event: Event, words: str, now_ns: 
     values: dict[str, Any] = {"state": state, "words": words, "changes": row.changes + 1}
     if event in (Event.APPROVED, Event.OPEN):
         values |= {"step": step, "opened_ns": now_ns, "go_on": 0}
+    if event is Event.FINISH:
+        values |= {"done_ns": now_ns}
     if event is Event.GO_ON:
         values |= {"go_on": 1}
     connection.execute(update(rollout).where(rollout.c.name == name).values(values))
@@ -142,15 +150,24 @@ def live(connection: Connection) -> list[str]:
     return [str(name) for name in rows.scalars()]
 
 
+def watched(connection: Connection, now_ns: int) -> list[str]:
+    """Those that are done, and haven't been for long."""
+    late = rollout.c.state == State.DONE, rollout.c.done_ns > now_ns - WATCHED_NS
+    return [str(name) for name in connection.execute(select(rollout.c.name).where(*late)).scalars()]
+
+
 def standing(connection: Connection, row: Row[Any], now_ns: int) -> Standing:
     """As the database has it."""
     open_s = max(0.0, (now_ns - row.opened_ns) / SECOND_NS) if row.opened_ns is not None else 0.0
-    bet = msgspec.json.decode(row.bet, type=Bet)
-    return Standing(row.step, open_s, tallies(connection, row.name), bet.evidence, bool(row.go_on))
+    bet, rules = msgspec.json.decode(row.bet, type=Bet), msgspec.json.decode(row.rules, type=Rules)
+    strata = tallies(connection, row.name, now_ns - int(rules.soak_s * SECOND_NS))
+    return Standing(row.step, open_s, strata, bet.evidence, bool(row.go_on))
 
 
-def tallies(connection: Connection, name: str) -> dict[str, Tally]:
+def tallies(connection: Connection, name: str, absent_ns: int) -> dict[str, Tally]:
+    """`absent_ns`: whose turn came by then, and who wasn't there since, is absent."""
     its = rollout_vehicle.c
+    isnt_there = its.listed == 1, its.exposed_ns.is_(None), its.listed_ns <= absent_ns
 
     def count(holds: Any) -> Any:
         return func.sum(case((holds, 1), else_=0))
@@ -158,8 +175,8 @@ def tallies(connection: Connection, name: str) -> dict[str, Tally]:
     rows = connection.execute(
         select(
             its.stratum, func.count(), count(its.exposed_ns.is_not(None)), count(its.outcome == Outcome.COMMITTED),
-            count(its.outcome.in_(JUDGED_BAD)), count(its.outcome == Outcome.UNDECIDED),
-        ).where(its.rollout == name).group_by(its.stratum).order_by(its.stratum)
+            count(its.outcome.in_(JUDGED_BAD)), count(its.outcome == Outcome.UNDECIDED), count(and_(*isnt_there)),
+        ).where(its.rollout == name, is_meant()).group_by(its.stratum).order_by(its.stratum)
     )  # fmt: skip
     return {row[0]: Tally(*map(int, row[1:])) for row in rows}
 
@@ -176,13 +193,35 @@ def step(connection: Connection, name: str, now_ns: int) -> Decision | None:
     return decision
 
 
+def step_all(connection: Connection, now_ns: int) -> tuple[list[tuple[str, Decision]], list[tuple[str, str]]]:
+    """What was decided now, of all that are under way; and the alarms of those that are done."""
+    decisions = [(name, its) for name in live(connection) if (its := step(connection, name, now_ns)) is not None]
+    late = watched(connection, now_ns)
+    return decisions, [(name, words) for name in late if (words := watch(connection, name, now_ns)) is not None]
+
+
+def watch(connection: Connection, name: str, now_ns: int) -> str | None:
+    """Of one that is done: what its vehicles tell against it by now, once; None for nothing, or nothing new. People
+    decide what comes of it."""
+    row = one(connection, name)
+    if row.state != State.DONE or row.alarm:
+        return None
+    words = why_halt(msgspec.json.decode(row.rules, type=Rules), standing(connection, row, now_ns))
+    if words is not None:
+        connection.execute(update(rollout).where(rollout.c.name == name).values(alarm=words))
+        journal.append(connection, now_ns, "rollout_alarm", "", f"{name} is done, and {words}")
+    return words
+
+
 # --- what vehicles did ----------------------------------------------------------------------------
 
 
-def expose(connection: Connection, names: Sequence[str], fetched_ns: Mapping[tuple[str, str], int]) -> None:
-    """In these rollouts: vehicles that asked for a release's manifest, by (vehicle, digest), and all that were there
-    since their turn."""
-    its = rollout_vehicle.c
+def expose(connection: Connection, fetched_ns: Mapping[tuple[str, str], int], now_ns: int) -> list[str]:
+    """In the rollouts whose reports count, and these are returned: vehicles that asked for a release's manifest, by
+    (vehicle, digest), and all that were there since their turn."""
+    its, names = rollout_vehicle.c, [*live(connection), *watched(connection, now_ns)]
+    if not names:
+        return []
     for (name, digest), at_ns in fetched_ns.items():
         mine = its.vehicle == name, its.before.is_not(None), its.fetched_ns.is_(None)
         of_it = select(rollout.c.name).where(rollout.c.digest == digest, rollout.c.name.in_(names))
@@ -191,14 +230,18 @@ def expose(connection: Connection, names: Sequence[str], fetched_ns: Mapping[tup
     seen = select(vehicle.c.seen_ns).where(vehicle.c.id == its.vehicle).scalar_subquery()
     waits = its.rollout.in_(names), its.listed == 1, its.exposed_ns.is_(None), seen > its.listed_ns
     connection.execute(update(rollout_vehicle).where(*waits).values(exposed_ns=seen))
+    return names
 
 
-def settle(connection: Connection, name: str, digest: str, outcome: Outcome, words: str, now_ns: int) -> bool:
-    """A vehicle's outcome: the first that says something stays. Whether it is news."""
+def settle(
+    connection: Connection, name: str, digest: str, outcome: Outcome, words: str, now_ns: int, lost: bool = False
+) -> bool:
+    """A vehicle's outcome: the first that says something stays, but for who kept it and then `lost` it. Whether it is
+    news."""
     # By `before`: a kill may have come between the director's signature and the note of it.
     its = rollout_vehicle.c
     of_it = its.rollout.in_(select(rollout.c.name).where(rollout.c.digest == digest))
-    open_ = its.outcome.is_(None) | (its.outcome == Outcome.UNDECIDED)
+    open_ = its.outcome.is_(None) | its.outcome.in_((Outcome.UNDECIDED, *([Outcome.COMMITTED] if lost else [])))
     values = {"outcome": outcome, "ended_ns": now_ns, "words": words}
     values |= {"exposed_ns": func.coalesce(its.exposed_ns, now_ns)}
     which = its.vehicle == name, its.before.is_not(None), of_it, open_
@@ -230,55 +273,66 @@ class Turn:
     had: bool
 
 
-def turns(connection: Connection, most: int) -> list[Turn]:
+def turns(connection: Connection, most: int, now_ns: int) -> list[Turn]:
     """The next of them, first of all those that are to have it no longer."""
     found = list[Turn]()
     for row in connection.execute(select(rollout).where(rollout.c.state.in_(OVER))):
-        found += _page(connection, row, most - len(found), rollout_vehicle.c.listed == 1)
+        found += _page(connection, row, most - len(found), False, rollout_vehicle.c.listed == 1)
     for row in connection.execute(select(rollout).where(rollout.c.state.in_(LISTING)).order_by(rollout.c.name)):
-        opened = ladder(msgspec.json.decode(row.rules, type=Rules))[row.step]
-        for name, size in _strata(connection, row.name).items():
-            turn = rollout_vehicle.c.stratum == name, rollout_vehicle.c.rank < wanted(opened, size)
-            found += _page(connection, row, most - len(found), rollout_vehicle.c.listed == 0, *turn)
+        found += _page(connection, row, most - len(found), False, *_misplaced())
+        for due in _due(connection, row, now_ns):
+            found += _page(connection, row, most - len(found), True, *due)
     return found
 
 
-def waiting(connection: Connection, row: Row[Any]) -> int:
+def waiting(connection: Connection, row: Row[Any], now_ns: int) -> int:
     """Vehicles of it whose listing isn't yet what it should be."""
     its = rollout_vehicle.c
     if row.state in OVER:
-        which = [its.listed == 1]
+        which = its.listed == 1
     elif row.state in LISTING:
-        opened = ladder(msgspec.json.decode(row.rules, type=Rules))[row.step]
-        sizes = _strata(connection, row.name)
-        due = [(its.stratum == name) & (its.rank < wanted(opened, size)) for name, size in sizes.items()]
-        which = [its.listed == 0, or_(*due)]
+        which = or_(and_(*_misplaced()), *(and_(*due) for due in _due(connection, row, now_ns)))
     else:
         return 0
-    count = select(func.count()).select_from(rollout_vehicle).where(its.rollout == row.name, *which)
+    count = select(func.count()).select_from(rollout_vehicle).where(its.rollout == row.name, which)
     return int(connection.execute(count).scalar_one())
+
+
+def _due(connection: Connection, row: Row[Any], now_ns: int) -> list[tuple[Any, ...]]:
+    """Whose turn it is, and who isn't listed yet: by stratum."""
+    its = rollout_vehicle.c
+    if row.state == State.DONE:
+        return [(its.listed == 0, is_meant())]
+    rules = msgspec.json.decode(row.rules, type=Rules)
+    may = decided_turns(rules, standing(connection, row, now_ns))
+    return [(its.listed == 0, is_meant(), its.stratum == name, its.rank < count) for name, count in may.items()]
+
+
+def _misplaced() -> tuple[Any, ...]:
+    # Also where a kill came between the director's signature and the note of it.
+    return rollout_vehicle.c.listed < 2, rollout_vehicle.c.outcome == Outcome.MISPLACED
+
+
+def is_meant() -> Any:
+    """Of a row: the release is for its vehicle's hardware, as far as is known."""
+    return rollout_vehicle.c.outcome.is_(None) | (rollout_vehicle.c.outcome != Outcome.MISPLACED)
 
 
 def holders(connection: Connection, name: str) -> list[str]:
     """Who had the release of that rollout."""
-    its = rollout_vehicle.c.rollout == name, rollout_vehicle.c.exposed_ns.is_not(None)
+    its = rollout_vehicle.c.rollout == name, rollout_vehicle.c.exposed_ns.is_not(None), is_meant()
     return [str(one) for one in connection.execute(select(rollout_vehicle.c.vehicle).where(*its)).scalars()]
 
 
-def _strata(connection: Connection, name: str) -> dict[str, int]:
+def _page(connection: Connection, row: Row[Any], most: int, is_wanted: bool, *which: Any) -> list[Turn]:
     its = rollout_vehicle.c
-    sizes = select(its.stratum, func.count()).where(its.rollout == name).group_by(its.stratum).order_by(its.stratum)
-    return {row[0]: int(row[1]) for row in connection.execute(sizes)}
-
-
-def _page(connection: Connection, row: Row[Any], most: int, *which: Any) -> list[Turn]:
-    its, is_wanted = rollout_vehicle.c, row.state not in OVER
     release = Release(row.target, row.digest, row.release)
     page = select(rollout_vehicle).where(its.rollout == row.name, *which).order_by(its.rank, its.vehicle).limit(most)
-    return [
-        Turn(row.name, one.vehicle, release, is_wanted, one.before, one.exposed_ns is not None)
-        for one in connection.execute(page)
-    ]
+    return [Turn(row.name, one.vehicle, release, is_wanted, one.before, _had(one)) for one in connection.execute(page)]
+
+
+def _had(row: Row[Any]) -> bool:
+    return row.exposed_ns is not None and row.outcome != Outcome.MISPLACED
 
 
 def remember(connection: Connection, known: Sequence[Turn]) -> None:

@@ -1,4 +1,4 @@
-"""`outrider receiver rollout`: keygen, start, approve, status, pause, resume, go-on, cancel, rerelease."""
+"""`outrider receiver rollout`: keygen, start, approve, status, director, pause, resume, go-on, cancel, rerelease."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import Annotated, Any
 import msgspec
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from ecu.errors import UsageFault
+from ecu.errors import OutriderError, UsageFault
 from receiver.client import OperatorClient
-from receiver.rollouts.answers import RolloutLine, Signed, StartRequest
+from receiver.rollouts.answers import NO_DIRECTOR, RolloutLine, Signed, StartRequest
 from receiver.rollouts.approval import make_key
 from receiver.rollouts.approval import sign as signed_by
 from receiver.rollouts.rules import Rules
+from receiver.rollouts.statusview import show_repository, show_rollouts
 
 app = typer.Typer(
     help="A release to a few vehicles, and to more on evidence.", no_args_is_help=True, add_completion=False
@@ -111,8 +110,25 @@ def status(
     state: State = DEFAULT_STATE,
     as_json: AsJson = False,
 ) -> None:
-    """Show where rollouts stand, and what the evidence says."""
-    _show(OperatorClient(state).rollouts(name), as_json)
+    """Show where rollouts stand, what the evidence says, and what of the repository ends soon."""
+    client = OperatorClient(state)
+    _show(client.rollouts(name), as_json)
+    if not as_json:
+        show_repository([line for line in client.repository() if line.words], Console(highlight=False))
+
+
+@app.command()
+def director(state: State = DEFAULT_STATE, as_json: AsJson = False) -> None:
+    """Show until when vehicles believe the repository; exit 1 where that ends soon, since nobody published."""
+    lines = OperatorClient(state).repository()
+    if not lines:
+        raise UsageFault(NO_DIRECTOR)
+    if as_json:
+        _print_json(lines)
+    else:
+        show_repository(lines, Console(highlight=False))
+    if any(line.words for line in lines):
+        raise OutriderError("Something that vehicles have to believe ends; what and what to do is above.")
 
 
 def _sign(name: str, act: str, by: str, key: Path, state: Path, as_json: bool) -> None:
@@ -157,31 +173,5 @@ def _print_json(value: Any) -> None:
 def _show(lines: list[RolloutLine], as_json: bool) -> None:
     if as_json:
         _print_json(lines)
-        return
-    console = Console()
-    for line in lines:
-        console.print(_table(line), *_words(line), sep="\n")
-
-
-def _table(line: RolloutLine) -> Table:
-    title = f"{line.name}: {line.state}, {line.percent:g} % of {line.target} (release {line.release})"
-    table = Table("hardware", "vehicles", "turn", "listed", "exposed", "committed", "failed", "silent", "undecided",
-                  title=escape(title), caption=escape(line.words))  # fmt: skip
-    for its in line.strata:
-        counts = (its.size, its.turn, its.listed, its.exposed, its.committed, its.failed, its.silent, its.undecided)
-        table.add_row(escape(its.stratum), *map(str, counts))
-    return table
-
-
-def _words(line: RolloutLine) -> list[str]:
-    words = [
-        f"digest sha256:{line.digest}",
-        f"evidence against it {line.against:.3g}, halted at {line.halts_at:.3g}; quality {line.quality:.3g} after "
-        f"{line.pairs} pairs",
-        "; ".join(f"{act} by {', '.join(who)}" for act, who in line.signed.items()) or "nobody has approved it",
-    ]
-    if line.allowed >= 0:
-        words.append(f"the first wave passes with up to {line.allowed} failures among so many")
-    if line.waits_for_director:
-        words.append(f"{line.waits_for_director} vehicles wait for the director's signature")
-    return [*words, f"[yellow]held up: {escape(line.held_up)}[/]"] if line.held_up else words
+    else:
+        show_rollouts(lines, Console(highlight=False))

@@ -32,6 +32,16 @@ def places(rollout: str, strata: Mapping[str, str]) -> list[Place]:
     return placed
 
 
+def shared_out(due: Mapping[str, int], most: int) -> dict[str, int]:
+    """Of each stratum's vehicles that are due, those that may have it while it is `most` in all: one of each first, of
+    the larger ones before, and then in proportion. More room takes nobody's turn away."""
+    if most >= sum(due.values()):
+        return dict(due)
+    first = sorted((name for name in due if due[name]), key=lambda name: (-due[name], name))[: max(0, most)]
+    room, others = max(0, most) - len(first), sum(due.values()) - sum(1 for count in due.values() if count)
+    return {name: 1 + (due[name] - 1) * room // max(1, others) if name in first else 0 for name in due}
+
+
 def wanted(step: Step, size: int) -> int:
     """How many of a stratum's `size` vehicles have the release at this step: one at least, from the first wave on. A
     grown first wave is rounded down, so that all strata together don't pass its share."""

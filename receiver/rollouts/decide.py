@@ -12,20 +12,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from receiver.rollouts import evidence
-from receiver.rollouts.cohorts import wanted
+from receiver.rollouts.cohorts import shared_out, wanted
 from receiver.rollouts.rules import HALT_SHARES, Rules, ladder
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
     """One stratum. `exposed` had the release, or were there to get it; of these `committed` and `failed` (silent ones
-    too) are judged, and `undecided` told that nothing can be said; the rest is pending."""
+    too) are judged, and `undecided` told that nothing can be said; the rest is pending. `absent` have had their turn
+    for as long as a wave soaks, and weren't there yet."""
 
     size: int
     exposed: int = 0
     committed: int = 0
     failed: int = 0
     undecided: int = 0
+    absent: int = 0
 
     @property
     def pending(self) -> int:
@@ -90,6 +92,15 @@ def decide(rules: Rules, standing: Standing) -> Decision:
     return _without_evidence(standing, steps[standing.step + 1].grown, whole, is_patient and whole.exposed < assigned)
 
 
+def turns(rules: Rules, standing: Standing) -> dict[str, int]:
+    """How many vehicles of each stratum may have it now. Within a wave each that keeps it lets more follow; one that
+    failed, or may yet, doesn't; who doesn't come, or can say nothing, holds up nobody."""
+    step, whole = ladder(rules)[standing.step], total(standing)
+    due = {name: wanted(step, tally.size) for name, tally in standing.strata.items()}
+    room = rules.at_once + int(rules.growth * whole.committed) + whole.undecided + whole.absent
+    return shared_out(due, room)
+
+
 def why_halt(rules: Rules, standing: Standing) -> str | None:
     """The evidence against the release, where it is enough; None where it isn't."""
     fleet, strata, quality = (rules.false_halt * share for share in HALT_SHARES)
@@ -116,14 +127,15 @@ def may_pass(rules: Rules, step: int, whole: Tally) -> bool:
 
 def total(standing: Standing) -> Tally:
     """Of all strata."""
-    size = exposed = committed = failed = undecided = 0
+    size = exposed = committed = failed = undecided = absent = 0
     for its in standing.strata.values():
         size += its.size
         exposed += its.exposed
         committed += its.committed
         failed += its.failed
         undecided += its.undecided
-    return Tally(size, exposed, committed, failed, undecided)
+        absent += its.absent
+    return Tally(size, exposed, committed, failed, undecided, absent)
 
 
 def _without_evidence(standing: Standing, may_grow: bool, whole: Tally, are_expected: bool) -> Decision:

@@ -17,12 +17,13 @@ from sqlalchemy import Connection
 
 from ecu.clock import SECOND_NS, Clock
 from ecu.errors import OutriderError, UsageFault
-from receiver import admission
 from receiver.counters import Counters
 from receiver.rollouts import books, overview, reports
-from receiver.rollouts.answers import RolloutLine, Signed, SignRequest, StartRequest, StopRequest
+from receiver.rollouts.answers import NO_DIRECTOR, RoleLine, RolloutLine, Signed, SignRequest, StartRequest, StopRequest
 from receiver.rollouts.approval import Operators, RolloutRefused, Statement, checked_operator
 from receiver.rollouts.books import Release, Turn
+from receiver.rollouts.endings import endings
+from receiver.rollouts.hardware import chosen
 from receiver.rollouts.listing import Failed, Lister
 from receiver.rollouts.rules import checked
 from receiver.rollouts.states import Event
@@ -33,13 +34,13 @@ log = structlog.get_logger()
 
 HINT: Final = "update"
 BLOCKS_AT_ONCE: Final = 64
-TURNS_AT_ONCE: Final = 25
+TURNS_AT_ONCE: Final = 100
+RENEWED_AT_ONCE: Final = 100
 _EVERY_NS: Final = 5 * SECOND_NS
 _AGAIN_NS: Final = 600 * SECOND_NS
 _RENEW_NS: Final = 3600 * SECOND_NS
 _GRACE_NS: Final = 3600 * SECOND_NS
 """After a start nobody counts as silent for so long: what waited for this receiver comes first."""
-_UNKNOWN: Final = "unknown"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,47}", re.ASCII)
 _MANIFEST: Final = re.compile(r"targets/[a-z]{1,16}/([0-9a-f]{64})\.[^/]*", re.ASCII)
 
@@ -78,7 +79,7 @@ class RolloutDesk:
             raise UsageFault(f"{asked.name!r} can't be a rollout's name: up to 48 of a-z, 0-9, '.' and '-'.")
         by, rules = checked_operator(asked.by), checked(asked.rules)
         release = await asyncio.to_thread(self._director().release, asked.target)
-        strata = await self._store.transact(_chosen, asked.strata, asked.of, release, self._clock.wall_ns())
+        strata = await self._store.transact(_chosen, asked.strata, asked.of, release)
         await self._store.transact(books.propose, asked.name, release, rules, strata, by, self._clock.wall_ns())
         return await self._line(asked.name)
 
@@ -117,6 +118,14 @@ class RolloutDesk:
         if name and not found:
             await self._store.transact(books.one, name)
         return [msgspec.structs.replace(line, held_up=self._held_up) for line in found]
+
+    async def repository(self) -> list[RoleLine]:
+        """What this receiver's repository says until when; nothing where it has none. Raises RepositoryFault."""
+        if self._lister is None:
+            return []
+        lines = endings(await asyncio.to_thread(self._lister.standings), self._clock.wall_ns())
+        self._counters.repository_ending = sum(1 for line in lines if line.words)
+        return lines
 
     # --- what happens by itself -------------------------------------------------------------------
 
@@ -171,14 +180,13 @@ class RolloutDesk:
 
     async def _count(self) -> None:
         fetched, self._fetched_ns = self._fetched_ns, {}
-        names = await self._store.transact(books.live)
-        if names:
-            await self._store.transact(books.expose, names, fetched)
+        names = await self._store.transact(books.expose, fetched, self._clock.wall_ns())
         while waiting := await self._store.transact(reports.page, BLOCKS_AT_ONCE):
             told = await asyncio.to_thread(reports.read, waiting)
-            news = await self._store.transact(reports.take, waiting, told, self._clock.wall_ns())
-            self._counters.rollout_reports += news
-            if news:
+            taken = await self._store.transact(reports.take, waiting, told, self._clock.wall_ns())
+            self._counters.rollout_reports += taken.news
+            self._counters.rollout_reports_unproven += taken.unproven
+            if taken.news:
                 await self._decide()
         if self._clock.boot_ns() - self._began_ns >= _GRACE_NS:
             for name in names:
@@ -186,13 +194,13 @@ class RolloutDesk:
 
     async def _decide(self) -> bool:
         """Whether anything changed."""
-        changed = False
-        for name in await self._store.transact(books.live):
-            decision = await self._store.transact(books.step, name, self._clock.wall_ns())
-            if decision is not None:
-                changed = True
-                log.info("rollout_decided", rollout=name, move=decision.move, reason=decision.words)
-        return changed
+        decisions, alarms = await self._store.transact(books.step_all, self._clock.wall_ns())
+        for name, decision in decisions:
+            log.info("rollout_decided", rollout=name, move=decision.move, reason=decision.words)
+        for name, words in alarms:
+            self._counters.rollout_alarms += 1
+            log.error("rollout_alarm", rollout=name, reason=words)
+        return bool(decisions)
 
     async def _list(self) -> bool:
         """The next vehicles' turns; False when there are none."""
@@ -216,7 +224,7 @@ class RolloutDesk:
         now_ns = self._clock.boot_ns()
         self._put_off_ns = {key: until_ns for key, until_ns in self._put_off_ns.items() if until_ns > now_ns}
         most = TURNS_AT_ONCE + len(self._put_off_ns)
-        turns = await self._store.transact(books.turns, most)
+        turns = await self._store.transact(books.turns, most, self._clock.wall_ns())
         return [turn for turn in turns if (turn.rollout, turn.vehicle) not in self._put_off_ns][:TURNS_AT_ONCE]
 
     def _put_off(self, failed: Sequence[Failed]) -> None:
@@ -227,12 +235,24 @@ class RolloutDesk:
             log.error("listing_put_off", rollout=turn.rollout, vehicle=turn.vehicle, reason=words)
 
     async def _renew(self) -> None:
+        """A page of what ends soon, once an hour from the first one on, and again while there is more: reports and
+        halts come between. Also without any rollout."""
         if self._lister is None or self._clock.boot_ns() < self._renew_ns:
             return
-        renewed = await asyncio.to_thread(self._lister.renew)
+        renewed = await asyncio.to_thread(self._lister.renew, RENEWED_AT_ONCE)
+        if renewed.count:
+            self._counters.assignments_renewed += renewed.count
+            log.info("assignments_renewed", vehicles=renewed.count)
+        for vehicle, words in renewed.failed:
+            self._counters.rollouts_held_up += 1
+            log.error("assignment_not_renewed", vehicle=vehicle, reason=words)
+        if renewed.more:
+            self._news.set()
+            return
         self._renew_ns = self._clock.boot_ns() + _RENEW_NS
-        if renewed:
-            log.info("assignments_renewed", vehicles=renewed)
+        for line in await self.repository():
+            if line.words:
+                log.error("repository_ends", role=line.role, reason=line.words)
 
     async def _remind(self) -> None:
         """Time alone decides, too: soaks end, and silence."""
@@ -246,19 +266,13 @@ class RolloutDesk:
 
     def _director(self) -> Lister:
         if self._lister is None:
-            raise UsageFault(
-                "This receiver is no director. Name the repository and the folder with the director's keys: "
-                "[receiver] updates and director_keys."
-            )
+            raise UsageFault(NO_DIRECTOR)
         return self._lister
 
 
-def _chosen(connection: Connection, asked: Mapping[str, str], of: str, release: Release, now_ns: int) -> dict[str, str]:
+def _chosen(connection: Connection, asked: Mapping[str, str], of: str, release: Release) -> dict[str, str]:
     """The vehicles and their strata. Raises RolloutRefused."""
-    fleet = admission.hardware(connection)
-    strata = dict(asked) or {name: hardware or _UNKNOWN for name, hardware in fleet.items()}
-    if strangers := sorted(set(strata) - set(fleet)):
-        raise RolloutRefused(f"{', '.join(strangers[:20])} aren't of this fleet. Enrol them first, or leave them out.")
+    strata = chosen(connection, asked, release)
     if not of:
         return strata
     earlier = books.one(connection, of)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -9,11 +10,10 @@ from sqlalchemy import Connection, Row, case, func, select
 
 from receiver.rollouts import books, evidence
 from receiver.rollouts.answers import RolloutLine, StratumLine
-from receiver.rollouts.cohorts import wanted
-from receiver.rollouts.decide import total
+from receiver.rollouts.decide import total, turns
 from receiver.rollouts.outcome import Outcome
 from receiver.rollouts.quality import Bet
-from receiver.rollouts.rules import HALT_SHARES, Rules, Step, ladder
+from receiver.rollouts.rules import HALT_SHARES, Rules, ladder
 from receiver.rollouts.states import State
 from receiver.tables import rollout, rollout_signature, rollout_vehicle
 
@@ -27,7 +27,8 @@ def lines(connection: Connection, now_ns: int, name: str = "") -> list[RolloutLi
 
 def _line(connection: Connection, row: Row[Any], now_ns: int) -> RolloutLine:
     rules, bet = msgspec.json.decode(row.rules, type=Rules), msgspec.json.decode(row.bet, type=Bet)
-    opened, whole = ladder(rules)[row.step], total(books.standing(connection, row, now_ns))
+    stands, is_begun = books.standing(connection, row, now_ns), row.state != State.PROPOSED
+    opened, whole, may = ladder(rules)[row.step], total(stands), turns(rules, stands) if is_begun else {}
     return RolloutLine(
         name=row.name,
         state=row.state,
@@ -45,10 +46,11 @@ def _line(connection: Connection, row: Row[Any], now_ns: int) -> RolloutLine:
         allowed=evidence.allowed(whole.counted, rules.bad, rules.let_through),
         quality=min(bet.evidence, 1e300),
         pairs=bet.pairs,
-        waits_for_director=books.waiting(connection, row),
+        waits_for_director=books.waiting(connection, row, now_ns),
         signed=_signed(connection, row.name),
-        strata=_strata(connection, row, opened),
+        strata=_strata(connection, row, may),
         rules=rules,
+        alarm=row.alarm or "",
     )
 
 
@@ -60,8 +62,8 @@ def _signed(connection: Connection, name: str) -> dict[str, list[str]]:
     return signed
 
 
-def _strata(connection: Connection, row: Row[Any], opened: Step) -> list[StratumLine]:
-    its, is_begun = rollout_vehicle.c, row.state != State.PROPOSED
+def _strata(connection: Connection, row: Row[Any], may: Mapping[str, int]) -> list[StratumLine]:
+    its = rollout_vehicle.c
 
     def count(holds: Any) -> Any:
         return func.sum(case((holds, 1), else_=0))
@@ -71,8 +73,8 @@ def _strata(connection: Connection, row: Row[Any], opened: Step) -> list[Stratum
         *(count(its.outcome == outcome) for outcome in
           (Outcome.COMMITTED, Outcome.FAILED, Outcome.SILENT, Outcome.UNDECIDED)),
     )  # fmt: skip
-    found = select(its.stratum, *counts).where(its.rollout == row.name).group_by(its.stratum).order_by(its.stratum)
+    meant = its.rollout == row.name, books.is_meant()
+    found = select(its.stratum, *counts).where(*meant).group_by(its.stratum).order_by(its.stratum)
     return [
-        StratumLine(one[0], int(one[1]), wanted(opened, int(one[1])) if is_begun else 0, *map(int, one[2:]))
-        for one in connection.execute(found)
+        StratumLine(one[0], int(one[1]), may.get(one[0], 0), *map(int, one[2:])) for one in connection.execute(found)
     ]

@@ -9,12 +9,14 @@ from statistics import fmean
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, and_, bindparam, delete, insert, select
+from sqlalchemy import BigInteger, Connection, Executable, and_, bindparam, delete, insert, select
 
+from receiver import versions
 from receiver.prepared import Prepared
 from receiver.rollouts import books
-from receiver.rollouts.outcome import outcome_of
-from receiver.rollouts.states import LIVE
+from receiver.rollouts.hardware import rehome
+from receiver.rollouts.outcome import is_lost_again, outcome_of
+from receiver.rollouts.states import LIVE, State
 from receiver.tables import inbox, rollout, rollout_queue
 from telemetry.records import PLACES, Lane, PerceptionSummary, Purpose, Stored, UpdateReport, decode_event
 from telemetry.wire import BadBlock, BlockHeader, unpack_block, unpack_body
@@ -31,6 +33,7 @@ class Waiting:
     place: int
     vehicle: str
     block: bytes
+    received_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +41,39 @@ class Told:
     """What a block says: reports, and the quality that its summaries tell of on average, in 0 .. 1."""
 
     vehicle: str
+    received_ns: int
     reports: tuple[UpdateReport, ...]
     quality: float | None
 
 
-def enqueue(connection: Connection, fresh: Iterable[tuple[str, BlockHeader]]) -> None:
-    """Blocks that were just stored, by vehicle. Without a rollout under way nobody looks at them."""
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Reports that were news; and those that say of a release that it is kept, which their vehicle's signed manifest
+    doesn't vouch for."""
+
+    news: int = 0
+    unproven: int = 0
+
+
+def enqueue(connection: Connection, fresh: Iterable[tuple[str, BlockHeader]], now_ns: int) -> None:
+    """Blocks that were just stored, by vehicle. Without a rollout under way, or done not long ago, nobody looks at
+    them."""
     rows = [
         {"vehicle": vehicle, "lane": int(header.lane), "epoch": header.epoch, "base_seq": header.base_seq}
         for vehicle, header in fresh
         if is_looked_at(header.lane, header.purpose)
     ]
-    if rows and _ANY_LIVE.rows(connection, tuple(LIVE)):
+    if rows and _ANY_LIVE.rows(connection, (*LIVE, State.DONE, now_ns - books.WATCHED_NS)):
         connection.execute(insert(rollout_queue), rows)
 
 
-_ANY_LIVE: Final = Prepared(
-    lambda: select(rollout.c.name).where(rollout.c.state.in_([bindparam(one) for one in LIVE])), list(LIVE)
-)
+def _select_live() -> Executable:
+    live = rollout.c.state.in_([bindparam(one) for one in LIVE])
+    late = (rollout.c.state == bindparam("done")) & (rollout.c.done_ns > bindparam("since_ns", type_=BigInteger))
+    return select(rollout.c.name).where(live | late).limit(1)
+
+
+_ANY_LIVE: Final = Prepared(_select_live, [*LIVE, "done", "since_ns"])
 
 
 def is_looked_at(lane: Lane, purpose: Purpose) -> bool:
@@ -65,9 +83,9 @@ def is_looked_at(lane: Lane, purpose: Purpose) -> bool:
 def page(connection: Connection, most: int) -> list[Waiting]:
     """The next of the queue, in its order."""
     same = [rollout_queue.c[name] == inbox.c[name] for name in _PLACE]
-    wanted = select(rollout_queue.c.id, inbox.c.vehicle, inbox.c.block).join(inbox, and_(*same))
+    wanted = select(rollout_queue.c.id, inbox.c.vehicle, inbox.c.block, inbox.c.received_ns).join(inbox, and_(*same))
     rows = connection.execute(wanted.order_by(rollout_queue.c.id).limit(most))
-    return [Waiting(row.id, row.vehicle, row.block) for row in rows]
+    return [Waiting(row.id, row.vehicle, row.block, row.received_ns) for row in rows]
 
 
 def read(waiting: Sequence[Waiting]) -> list[Told]:
@@ -75,21 +93,38 @@ def read(waiting: Sequence[Waiting]) -> list[Told]:
     return [_told(one) for one in waiting]
 
 
-def take(connection: Connection, waiting: Sequence[Waiting], told: Sequence[Told], now_ns: int) -> int:
-    """Writes it down, once; how many reports were news."""
+def take(connection: Connection, waiting: Sequence[Waiting], told: Sequence[Told], now_ns: int) -> Taken:
+    """Writes it down, once."""
     places = [one.place for one in waiting]
     connection.execute(delete(rollout_queue).where(rollout_queue.c.id.in_(places)))
-    names, news = books.live(connection), 0
+    names, news, unproven = books.live(connection), 0, 0
+    for name in (*names, *books.watched(connection, now_ns)) if any(one.reports for one in told) else ():
+        # Before what they did is: on other hardware a release doesn't fail, it isn't for it.
+        rehome(connection, name)
     for one in told:
         for report in one.reports:
-            outcome = outcome_of(report, report.digest)
-            if outcome is not None and report.digest:
-                words = report.words[:WORDS_KEPT]
-                news += books.settle(connection, one.vehicle, report.digest, outcome, words, now_ns)
+            is_new, is_proven = _settle(connection, one, report, now_ns)
+            news, unproven = news + is_new, unproven + (not is_proven)
         if one.quality is not None:
             for name in names:
                 books.observe(connection, name, one.vehicle, one.quality, now_ns)
-    return news
+    return Taken(news, unproven)
+
+
+def _settle(connection: Connection, told: Told, report: UpdateReport, now_ns: int) -> tuple[bool, bool]:
+    """Whether it was news, and whether nothing is wanting to believe it."""
+    if not report.digest:
+        return False, True
+
+    def is_vouched_for() -> bool:
+        return versions.is_vouched_for(connection, told.vehicle, report.digest, report.manifest, told.received_ns)
+
+    outcome = outcome_of(report, report.digest, is_vouched_for)
+    if outcome is None:
+        return False, report.what != "committed"
+    words = report.words[:WORDS_KEPT]
+    lost = is_lost_again(report)
+    return books.settle(connection, told.vehicle, report.digest, outcome, words, now_ns, lost), True
 
 
 def _told(one: Waiting) -> Told:
@@ -97,11 +132,11 @@ def _told(one: Waiting) -> Told:
         records = unpack_body(*unpack_block(one.block))
     except BadBlock:
         # An older version took it, and this one doesn't read it.
-        return Told(one.vehicle, (), None)
+        return Told(one.vehicle, one.received_ns, (), None)
     events = [event for record in records if (event := _event(record)) is not None]
     scores = [event.mean_score for event in events if isinstance(event, PerceptionSummary) and event.tracks]
     reports = tuple(event for event in events if isinstance(event, UpdateReport))
-    return Told(one.vehicle, reports, fmean(scores) if scores else None)
+    return Told(one.vehicle, one.received_ns, reports, fmean(scores) if scores else None)
 
 
 def _event(record: Stored) -> UpdateReport | PerceptionSummary | None:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ecu.errors import UsageFault
-from receiver.rollouts.answers import ROLLOUTS_PATH, SignRequest, StartRequest, StopRequest
+from receiver.rollouts.answers import REPOSITORY_PATH, ROLLOUTS_PATH, SignRequest, StartRequest, StopRequest
 from receiver.rollouts.desk import RolloutDesk
 from receiver.web import TooLarge, answer, body_of
 from telemetry.links.pairing import BadMessage
@@ -41,10 +41,14 @@ def routes(desk: RolloutDesk, spoken: Callable[[Answering], Answering]) -> list[
     async def lines(request: Request) -> Response:
         return answer(await desk.lines(request.query_params.get("name", "")))
 
+    async def repository(request: Request) -> Response:
+        return answer(await desk.repository())
+
     one = f"{ROLLOUTS_PATH}/{{name}}"
     return [
         Route(ROLLOUTS_PATH, spoken(start), methods=["POST"]),
         Route(ROLLOUTS_PATH, spoken(lines)),
+        Route(REPOSITORY_PATH, spoken(repository)),
         Route(f"{one}/statement", spoken(statement)),
         Route(f"{one}/signature", spoken(sign), methods=["POST"]),
         Route(f"{one}/stop", spoken(stop), methods=["POST"]),

@@ -20,7 +20,9 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     most that a bad one passes the first gate. The first wave may grow to `first_percent` while its evidence is too
     thin. A wave soaks for `soak_s` at least; a vehicle that had the release and says nothing for `silence_s` has
     failed; `sample` of a wave must have been judged; after `patience_s` vehicles that never came are waited for no
-    longer. `quality_margin`: by how much of its range quality may sink, treated against control."""
+    longer. Of a wave `at_once` vehicles have it at first, and `growth` more for each that keeps it: a release that
+    fails at once fails on so many. `quality_margin`: by how much of its range quality may sink, treated against
+    control."""
 
     waves: tuple[float, ...] = (1.0, 5.0, 25.0, 100.0)
     first_percent: float = 2.0
@@ -32,6 +34,8 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     silence_s: float = 3 * 86_400.0
     sample: float = 0.5
     patience_s: float = 14 * 86_400.0
+    at_once: int = 20
+    growth: float = 3.0
     quality_margin: float = 0.1
 
 
@@ -52,6 +56,7 @@ def checked(rules: Rules) -> Rules:
         (0 < rules.fine < rules.bad < 1, "0 < fine < bad < 1"),
         (0 < rules.false_halt < 1 and 0 < rules.let_through < 1, "false_halt and let_through lie between 0 and 1"),
         (rules.soak_s >= 0 and rules.silence_s > 0 and rules.patience_s > 0, "times aren't negative"),
+        (rules.at_once >= 1 and rules.growth >= 1, "at_once and growth are 1 at least"),
         (0 <= rules.sample <= 1 and 0 <= rules.quality_margin < 1, "sample and quality_margin lie between 0 and 1"),
     ):
         if not holds:

@@ -5,6 +5,7 @@ All chance is drawn before; every decision is the receiver's own (receiver/rollo
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -14,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from receiver.rollouts.cohorts import wanted
-from receiver.rollouts.decide import Decision, Move, Standing, Tally, decide
+from receiver.rollouts.decide import Decision, Move, Standing, Tally, decide, turns
 from receiver.rollouts.rules import Rules, ladder
 
 STRATA: Final[Mapping[str, int]] = MappingProxyType({"aarch64-a": 6000, "aarch64-b": 2500, "x86-a": 1000, "x86-b": 500})
 DAY_S: Final = 86_400.0
 _AT_ONCE_S: Final = 60.0
-_EXPOSED, _COMMITTED, _FAILED, _LOOK = range(4)
+_EXPOSED, _COMMITTED, _FAILED, _LOOK, _ABSENT, _LATE = range(6)
+_HELD_UP: Final = (_COMMITTED, _ABSENT, _LOOK)
+"""After these more may have it."""
 
 Numbers = NDArray[np.float64]
 
@@ -72,15 +75,17 @@ class Run:
         self._people_go_on = people_go_on
         self._events = list[tuple[float, int, str]]()
         self._now_s = self._opened_s = 0.0
-        self._step, self._holds, self._go_on, self._is_held = 0, 0, False, False
+        self._step, self._holds, self._go_on, self._is_held, self._is_listed = 0, 0, False, False, False
 
     def play(self) -> Ended:
         self._open(0)
         while self._events:
-            self._now_s, kind, stratum = self._events.pop()
+            self._now_s, kind, stratum = heapq.heappop(self._events)
             self._count(kind, stratum)
-            if kind != _EXPOSED and (end := self._look()) is not None:
+            if kind not in (_EXPOSED, _ABSENT, _LATE) and (end := self._look()) is not None:
                 return end
+            if kind in _HELD_UP:
+                self._list()
         return self._ended(Move.HOLD)
 
     def _look(self) -> Ended | None:
@@ -107,20 +112,37 @@ class Run:
 
     def _open(self, step: int) -> None:
         self._step, self._opened_s, self._go_on, self._is_held = step, self._now_s, False, False
-        new = [(self._now_s + after_s, _LOOK, "") for after_s in (self._rules.soak_s, self._rules.patience_s)]
-        for name, fate in self._fates.items():
-            part = slice(self._had[name], wanted(self._steps[step], self._strata[name].size))
-            self._had[name] = part.stop
-            comes, told, fails = fate.comes_s[part], fate.told_s[part], fate.fails[part]
-            there = np.isfinite(comes)
-            at = self._now_s + comes[there]
-            new += [(time, _EXPOSED, name) for time in at.tolist()]
-            ends = np.where(fails[there], _FAILED, _COMMITTED).tolist()
-            new += [(time, end, name) for time, end in zip((at + told[there]).tolist(), ends, strict=True)]
-        self._schedule(new)
+        self._schedule([(self._now_s + after_s, _LOOK, "") for after_s in (self._rules.soak_s, self._rules.patience_s)])
+        self._is_listed = False
+        self._list()
+
+    def _list(self) -> None:
+        """Those whose turn it is."""
+        if self._is_listed:
+            return
+        standing = Standing(self._step, 0, self._strata)
+        may = turns(self._rules, standing)
+        for name, count in may.items():
+            if count > self._had[name]:
+                self._schedule(self._fates_of(name, slice(self._had[name], count)))
+                self._had[name] = count
+        due = (wanted(self._steps[self._step], its.size) for its in self._strata.values())
+        self._is_listed = sum(may.values()) == sum(due)
+
+    def _fates_of(self, name: str, part: slice) -> list[tuple[float, int, str]]:
+        fate = self._fates[name]
+        comes, told, fails = fate.comes_s[part], fate.told_s[part], fate.fails[part]
+        there, soak_s = np.isfinite(comes), self._rules.soak_s
+        at = self._now_s + comes[there]
+        new = [(time, _EXPOSED, name) for time in at.tolist()]
+        ends = np.where(fails[there], _FAILED, _COMMITTED).tolist()
+        new += [(time, end, name) for time, end in zip((at + told[there]).tolist(), ends, strict=True)]
+        new += [(self._now_s + soak_s, _ABSENT, name)] * int(np.count_nonzero(comes > soak_s))
+        return new + [(time, _LATE, name) for time in at[comes[there] > soak_s].tolist()]
 
     def _schedule(self, new: list[tuple[float, int, str]]) -> None:
-        self._events = sorted([*self._events, *new], reverse=True)
+        for event in new:
+            heapq.heappush(self._events, event)
 
     def _count(self, kind: int, stratum: str) -> None:
         if kind == _LOOK:
@@ -128,7 +150,8 @@ class Run:
         old = self._strata[stratum]
         grown = (kind == _EXPOSED, kind == _COMMITTED, kind == _FAILED)
         counts = (old.exposed + grown[0], old.committed + grown[1], old.failed + grown[2])
-        self._strata[stratum] = Tally(old.size, *counts)
+        absent = old.absent + (kind == _ABSENT) - (kind == _LATE)
+        self._strata[stratum] = Tally(old.size, *counts, absent=absent)
 
     def _ended(self, move: Move) -> Ended:
         reached = sum(its.exposed for its in self._strata.values())

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import os
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
@@ -15,16 +16,17 @@ import pytest
 from cryptography import x509
 
 from agent.anchors import ClockAnchors
-from agent.cloud import CloudSide
+from agent.cloud import CHECKPOINT_AFTER_NS, CHECKPOINT_EVERY_NS, CloudSide
 from agent.config import LinkSection
 from agent.https import VehicleLine
 from agent.links import Trust
 from agent.pairing import PairingRefused, renew
 from ecu.clock import SECOND_NS, OffsetClock, SteppingClock, SystemClock
 from ecu.conditions import Network
-from ecu.disk import DiskFull, RealDisk
+from ecu.disk import DiskFull, FolderDisk, RealDisk, replace_file
 from ecu.keys import MemoryKeyStore, PendingIdentity
 from ecu.network import Reach, SettableNetwork
+from ota.audit import Audit
 from receiver.times import Timeline
 from telemetry.links.link import Unreachable
 from telemetry.links.statusreport import StatusReport
@@ -330,3 +332,47 @@ async def test_a_revoked_vehicle_pauses_and_keeps_everything(tmp_path: Path) -> 
         assert status is not None
         assert status.reason
         assert backlog.freed == 0
+
+
+class Appointments(SteppingClock):
+    """Knows for when somebody waits."""
+
+    def __init__(self) -> None:
+        super().__init__(wall_ns=time.time_ns())
+        self.waited_for = set[int]()
+
+    async def sleep_until(self, boot_ns: int) -> None:
+        self.waited_for.add(boot_ns)
+        await super().sleep_until(boot_ns)
+
+    async def comes_to(self, boot_ns: int) -> None:
+        """Once somebody waits for that."""
+        await until(lambda: boot_ns in self.waited_for)
+        self.advance(boot_ns)
+
+
+async def test_the_audits_are_signed_some_minutes_after_the_start_and_once_an_hour_whatever_came_of_the_last_time(
+    tmp_path: Path,
+) -> None:
+    # Mutation: no pause or one that grows, a task that ends with a refusal, an exchange without a connection.
+    async with a_receiver(tmp_path) as receiver:
+        vehicle, clock = await a_vehicle(receiver, tmp_path), Appointments()
+        vehicle.disk.make_folder("updates")
+        Audit(FolderDisk(vehicle.disk, "updates"), clock, vehicle.name).add("kept", "a release")
+        trust = Trust(vehicle.paired, vehicle.keys, OffsetClock(SystemClock(), 0), vehicle.disk)
+        side, hours = CloudSide(trust, MemoryBacklog(), clock, Random(7), LinkSection(), QUICK), CHECKPOINT_EVERY_NS
+        async with running(side):
+            await until(lambda: state(side) is UplinkState.CONNECTED and CHECKPOINT_AFTER_NS in clock.waited_for)
+            clock.advance(CHECKPOINT_AFTER_NS - 1)
+            assert CHECKPOINT_AFTER_NS + hours not in clock.waited_for
+            await clock.comes_to(CHECKPOINT_AFTER_NS)
+            await until(lambda: receiver.counters.audit_checkpoints == 1)
+            kept = vehicle.disk.read("updates/audit")
+            await until(lambda: CHECKPOINT_AFTER_NS + hours in clock.waited_for)
+            vehicle.disk.remove("updates/audit")
+            clock.advance(CHECKPOINT_AFTER_NS + hours)
+            await until(lambda: CHECKPOINT_AFTER_NS + 2 * hours in clock.waited_for)
+            assert receiver.counters.audit_checkpoints == 1, "it signs nothing while its own audit is another one"
+            replace_file(vehicle.disk, "updates/audit", kept)
+            clock.advance(CHECKPOINT_AFTER_NS + 2 * hours)
+            await until(lambda: receiver.counters.audit_checkpoints == 2)

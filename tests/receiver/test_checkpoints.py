@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 from sqlalchemy import Connection, delete, insert, select, update
+from typer.testing import CliRunner
 
-from agent.checkpoints import SEEN_FILE, Contradicted, checkpoint, load_seen
+from agent import cli as agent_cli
+from agent.checkpoints import SEEN_FILE, Contradicted, checkpoint, load_seen, verify
 from agent.pairing import PairingRefused, countersign
 from ecu.audit import Entry, link
 from ecu.checkpoints import Head, head_of, message
-from ecu.disk import FolderDisk
+from ecu.disk import FolderDisk, replace_file
+from ecu.errors import OutriderError
 from ota.audit import Audit
 from receiver import journal
 from receiver.service import Receiver
@@ -135,6 +138,106 @@ async def test_a_vehicle_that_rewrites_its_own_audit_is_noticed_on_both_sides(tm
         await exchanged(vehicle)
         (alarm,) = [e for e in await receiver.store.transact(journal.tail, 9) if e.event == "audit_contradicted"]
         assert "another than before" in alarm.detail
+
+
+def lines_of(vehicle: Vehicle) -> list[bytes]:
+    return vehicle.disk.read("updates/audit").splitlines(keepends=True)
+
+
+def put(vehicle: Vehicle, lines: Sequence[bytes]) -> None:
+    replace_file(vehicle.disk, "updates/audit", b"".join(lines))
+
+
+def put_chained(vehicle: Vehicle, events: Sequence[str]) -> None:
+    """A forger with the vehicle's disk: every digest is right."""
+    vehicle.disk.remove("updates/audit")
+    for event in events:
+        own_audit(vehicle).add(event, "a release")
+
+
+OWN_FORGERIES: dict[str, Callable[[Vehicle], None]] = {
+    "a line changed": lambda car: put(car, [lines_of(car)[0].replace(b"first", b"worst"), *lines_of(car)[1:]]),
+    "a line out": lambda car: put(car, [lines_of(car)[0], *lines_of(car)[2:]]),
+    "two lines swapped": lambda car: put(car, [lines_of(car)[1], lines_of(car)[0], *lines_of(car)[2:]]),
+    "the first taken out": lambda car: put(car, lines_of(car)[1:]),
+    "cut off": lambda car: put(car, lines_of(car)[:-1]),
+    "all gone": lambda car: car.disk.remove("updates/audit"),
+    "rewritten": lambda car: put_chained(car, ["first", "second", "forged"]),
+    "rewritten in another order": lambda car: put_chained(car, ["second", "first", "third"]),
+    "rewritten without one": lambda car: put_chained(car, ["first", "third"]),
+}
+
+
+async def a_signed_vehicle(receiver: Receiver, folder: Path) -> Vehicle:
+    vehicle = await a_vehicle(receiver, folder)
+    for event in ("first", "second", "third"):
+        own_audit(vehicle).add(event, "a release")
+    await exchanged(vehicle)
+    return vehicle
+
+
+def verdict_of(vehicle: Vehicle, seen: list[CheckpointAnswer] | None = None) -> list[str]:
+    return verify(vehicle.paired, vehicle.clock, vehicle.disk, seen).findings
+
+
+async def test_a_vehicles_audit_that_nobody_changed_holds_and_so_does_what_was_added_since(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle = await a_signed_vehicle(receiver, tmp_path)
+        own_audit(vehicle).add("fourth", "a release")
+        verdict = verify(vehicle.paired, vehicle.clock, vehicle.disk)
+        assert (verdict.entries, verdict.checkpoints, verdict.findings) == (4, 1, [])
+
+
+async def test_what_was_changed_of_a_vehicles_audit_is_found_by_what_the_receiver_signed(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle = await a_signed_vehicle(receiver, tmp_path)
+        whole, seen = lines_of(vehicle), load_seen(vehicle.disk)
+        vehicle.disk.remove(SEEN_FILE)
+        for name, forge in OWN_FORGERIES.items():
+            put(vehicle, whole)
+            forge(vehicle)
+            assert verdict_of(vehicle, seen), name
+            if "rewritten" in name:
+                assert verdict_of(vehicle) == [], "in itself the chain holds"
+        put(vehicle, whole)
+        assert verdict_of(vehicle, seen) == []
+
+
+async def test_a_file_that_was_full_may_be_gone_with_its_entries(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle = await a_signed_vehicle(receiver, tmp_path)
+        for _ in range(6):
+            own_audit(vehicle).add("long", "x" * 400_000)
+        assert own_audit(vehicle).kept()[0].seq > 1
+        assert verdict_of(vehicle) == []
+        await exchanged(vehicle)
+        assert verdict_of(vehicle) == []
+
+
+async def test_checkpoints_that_the_receiver_didnt_sign_for_this_vehicle_vouch_for_nothing(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle = await a_signed_vehicle(receiver, tmp_path)
+        (held,) = load_seen(vehicle.disk)
+        put_chained(vehicle, ["first", "forged"])
+        head = head_of(own_audit(vehicle).entries()[-1])
+        lies = (
+            msgspec.structs.replace(held, head=head),
+            msgspec.structs.replace(held, vehicle="veh-002"),
+            msgspec.structs.replace(held, signature="no hex"),
+        )
+        for lie in lies:
+            assert "isn't signed" in verdict_of(vehicle, [lie])[0]
+
+
+async def test_the_verb_says_what_it_found_and_ends_with_no(tmp_path: Path) -> None:
+    async with a_receiver(tmp_path) as receiver:
+        vehicle = await a_signed_vehicle(receiver, tmp_path)
+        at = ["audit", "verify", "--state", str(tmp_path / vehicle.name)]
+        assert "3 entries, 1 checkpoints" in CliRunner().invoke(agent_cli.app, at).output
+        put_chained(vehicle, ["first"])
+        refused = CliRunner().invoke(agent_cli.app, at)
+        assert isinstance(refused.exception, OutriderError)
+        assert "entry 3 is gone" in str(refused.exception)
 
 
 async def test_a_checkpoint_counts_only_by_the_key_of_its_vehicle(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from ota.errors import DoesNotFit, Flaw
+from ota.manifest import MAX_FILES
 from tests.ota.corpus.base import MIB, Json
 from tests.ota.corpus.case import Case
 from tests.ota.corpus.draft import Draft

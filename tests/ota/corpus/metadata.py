@@ -360,10 +360,8 @@ def _of_content() -> Iterator[Case]:
         _delegations(lambda its: _entry(its, "model").update(keyids=[])),
     )  # fmt: skip
     for judged, judge in JUDGES.items():
-        yield Case(
-            f"{delegations} that let the {judge} key sign {judged}", Flaw.JUDGE_IN_OWN_CAUSE,
-            _delegations(lambda its, judged=judged, judge=judge: _entry(its, judged)["keyids"].extend(_entry(its, judge)["keyids"])),
-        )  # fmt: skip
+        words = f"{delegations} that let the {judge} key sign {judged}"
+        yield Case(words, Flaw.JUDGE_IN_OWN_CAUSE, _delegations(partial(_share, judged, judge)))
     for kind in ("campaign", "evaluation", "state", "crops", "config", "plan", "runtime", "system"):
         yield Case(f"image/model by the key of {kind}", Flaw.OTHER_KINDS_KEY, by("image/model", kind), words=kind)
     for role in TARGETS:
@@ -380,6 +378,10 @@ def _of_content() -> Iterator[Case]:
 
 def _delegations(edit: Callable[[Json], object]) -> Act:
     return lambda draft: draft.edit("image/targets", lambda its: edit(its["delegations"]) and None)
+
+
+def _share(judged: str, judge: str, delegations: Json) -> None:
+    _entry(delegations, judged)["keyids"].extend(_entry(delegations, judge)["keyids"])
 
 
 def _entry(delegations: Json, kind: str) -> Json:

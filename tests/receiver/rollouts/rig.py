@@ -4,17 +4,25 @@ come."""
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, select
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy import Connection, event, insert, select
 
 from ecu.clock import SECOND_NS, SteppingClock
+from ecu.crashdisk import CrashDisk
 from ecu.disk import RealDisk
-from ota.manifest import BundleManifest
+from ota.kinds import Kind
+from ota.manifest import BundleManifest, bundle_digest, encode_manifest
+from ota.report import Image, Reporter
 from receiver import admission, inbox, journal
 from receiver.counters import Counters
 from receiver.inbox import Arrival
@@ -23,11 +31,11 @@ from receiver.rollouts.approval import Operators, make_key, sign
 from receiver.rollouts.desk import RolloutDesk
 from receiver.rollouts.listing import Lister
 from receiver.rollouts.rules import Rules
-from receiver.store import Store, sqlite_url
-from receiver.tables import rollout_vehicle
+from receiver.store import FILE, Store, sqlite_url
+from receiver.tables import credential, rollout_vehicle
 from telemetry.records import AnyEvent, Lane, PerceptionSummary, Purpose, Stored, UpdateReport, encode_event
 from telemetry.wire import CODEC_RECORDS_ZSTD, NO_DICTIONARY, BlockHeader, pack_block, pack_body, unpack_block
-from tests.ota.fleet import NOW_NS, Fleet
+from tests.ota.fleet import HARDWARE, NOW_NS, Fleet, Unsynced
 from tests.receiver.fleet import EPOCH
 
 HOUR_NS = 3600 * SECOND_NS
@@ -35,6 +43,86 @@ CARS = tuple(f"car-{number:02}" for number in range(10))
 RULES = Rules(waves=(20.0, 50.0, 100.0), first_percent=20.0, fine=0.01, bad=0.9, let_through=0.2,
               soak_s=3600.0, silence_s=7200.0)  # fmt: skip
 """A wave of two proves something where nine in ten would fail."""
+
+
+class Unplugged(Store):
+    """A receiver's store where nobody pulls the plug, in the thread of who asks: killed it may be."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        event.listen(self._engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+
+    async def transact(self, act: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return self._transact(act, *args, **kwargs)
+
+    async def close(self) -> None:
+        self._engine.dispose()
+        await super().close()
+
+
+async def a_store(disk: RealDisk) -> Unplugged:
+    """A new one: the tables of all are made once."""
+    global _made
+    url = sqlite_url(disk)
+    if _made:
+        (disk.root / FILE).write_bytes(_made)
+        return Unplugged(url)
+    store = Unplugged(url)
+    await store.open()
+    await store.close()
+    _made = (disk.root / FILE).read_bytes()
+    return Unplugged(url)
+
+
+_made = b""
+
+
+def a_lister(fleet: Fleet, kind: type[Lister] = Lister) -> Lister:
+    return kind(fleet.repo, fleet.folder / "keys", fleet.clock, Unsynced(fleet.repo))
+
+
+def digest_of(manifest: BundleManifest) -> str:
+    return bundle_digest(encode_manifest(manifest))
+
+
+def people(folder: Path) -> None:
+    """Three operators' keys; the same ones in every test."""
+    folder.mkdir()
+    for name, (private, public) in _people().items():
+        (folder / f"{name}.pem").write_bytes(private)
+        (folder / f"{name}.pem").chmod(0o600)
+        (folder / f"{name}.pub").write_bytes(public)
+
+
+@cache
+def _people() -> dict[str, tuple[bytes, bytes]]:
+    with tempfile.TemporaryDirectory() as folder:
+        made = {name: make_key(name, Path(folder)) for name in ("anna", "ben", "carl")}
+        return {name: (private.read_bytes(), public.read_bytes()) for name, (private, public) in made.items()}
+
+
+class Car:
+    """A vehicle's identity key, and what it says of its slots by it."""
+
+    def __init__(self, name: str, hardware: str = HARDWARE) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.reporter = Reporter(CrashDisk(), name, hardware, self)
+        self.holds: dict[Kind, Image] = {}
+
+    def sign(self, message: bytes) -> bytes:
+        return self.key.sign(message, ec.ECDSA(hashes.SHA256()))
+
+    def manifest(self) -> bytes:
+        return self.reporter.manifest(self.holds, "", 5)
+
+    def keeps(self, manifest: BundleManifest, digest: str) -> None:
+        self.holds[manifest.kind] = Image(manifest.target, 1, digest, manifest.release)
+
+    def certify(self, connection: Connection, name: str, now_ns: int) -> None:
+        """As the receiver does when it pairs."""
+        public = self.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        row = {"serial": name, "vehicle": name, "issued_ns": now_ns, "not_after_ns": now_ns + 400 * 24 * HOUR_NS}
+        connection.execute(insert(credential).values(row | {"public_key": public}))
 
 
 @dataclass(slots=True)
@@ -46,6 +134,7 @@ class Rig:
     lister: Lister
     desk: RolloutDesk
     counters: Counters
+    cars: dict[str, Car]
     kind: type[RolloutDesk] = RolloutDesk
     hinted: list[str] = field(default_factory=list)
     sent: dict[tuple[str, Lane], int] = field(default_factory=dict)
@@ -76,25 +165,31 @@ class Rig:
         return line
 
     async def tell(
-        self, vehicle: str, event: AnyEvent, lane: Lane = Lane.P1, purpose: Purpose = Purpose.OPERATION
+        self, vehicle: str, said: AnyEvent, lane: Lane = Lane.P1, purpose: Purpose = Purpose.OPERATION
     ) -> None:
         """As one stored block."""
         seq = self.sent.get((vehicle, lane), 0)
         self.sent[vehicle, lane] = seq + 1
-        body = pack_body([Stored(1, 0, msgspec.Raw(encode_event(event)))])
+        body = pack_body([Stored(1, 0, msgspec.Raw(encode_event(said)))])
         block = pack_block(
             BlockHeader(lane, purpose, EPOCH, seq, 1, CODEC_RECORDS_ZSTD, NO_DICTIONARY, len(body)), body
         )
         header, inner = unpack_block(block)
         await self.store.transact(inbox.commit, [Arrival(vehicle, header, block, inner)], self.clock.wall_ns())
 
-    async def report(self, vehicle: str, manifest: BundleManifest, what: str = "committed") -> None:
-        digest = self.lister.release(manifest.target).digest
-        await self.tell(vehicle, UpdateReport(what, "model", manifest.title, digest, "", what))
+    async def report(
+        self, vehicle: str, manifest: BundleManifest, what: str = "committed", signed: bytes | None = None
+    ) -> None:
+        """What an agent reports, with its version manifest, or another one."""
+        digest, car = digest_of(manifest), self.cars[vehicle]
+        if what == "committed" and signed is None:
+            car.keeps(manifest, digest)
+        said = car.manifest() if signed is None else signed
+        await self.tell(vehicle, UpdateReport(what, "model", manifest.title, digest, "", what, said))
 
     async def sees(self, vehicle: str, score: float) -> None:
-        event = PerceptionSummary("front", 1, 1, 1, {"car": 1}, score)
-        await self.tell(vehicle, event, Lane.P2, Purpose.PERCEPTION)
+        summary = PerceptionSummary("front", 1, 1, 1, {"car": 1}, score)
+        await self.tell(vehicle, summary, Lane.P2, Purpose.PERCEPTION)
 
     async def hours(self, hours: float) -> None:
         self.clock.advance(self.clock.boot_ns() + int(hours * HOUR_NS))
@@ -129,19 +224,21 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def a_rig(folder: Path, founded: Fleet, cars: tuple[str, ...] = CARS) -> AsyncIterator[Rig]:
+async def a_rig(
+    folder: Path, founded: Fleet, cars: tuple[str, ...] = CARS, hardware: str = HARDWARE
+) -> AsyncIterator[Rig]:
     fleet, clock = founded.copy(folder / "fleet"), SteppingClock(wall_ns=NOW_NS)
     fleet.clock = clock
-    for name in ("anna", "ben", "carl"):
-        make_key(name, folder / "people")
+    people(folder / "people")
     disk = RealDisk(folder / "state")
-    store = Store(sqlite_url(disk))
-    await store.open()
+    store = await a_store(disk)
+    identities = {name: Car(name, hardware) for name in cars}
     for name in cars:
         await store.transact(admission.enrol, name, name, clock.wall_ns(), clock.wall_ns() + HOUR_NS)
-    lister = Lister(fleet.repo, fleet.folder / "keys", clock)
+        await store.transact(identities[name].certify, name, clock.wall_ns())
+    lister = a_lister(fleet)
     nothing: Any = None
-    rig = Rig(folder, fleet, store, clock, lister, nothing, Counters())
+    rig = Rig(folder, fleet, store, clock, lister, nothing, Counters(), identities)
     rig.reopened(store)
     try:
         yield rig

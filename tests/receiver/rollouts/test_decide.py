@@ -142,8 +142,9 @@ def test_rules_that_cant_be_followed_are_refused(wrong: dict[str, object]) -> No
 )  # fmt: skip
 def test_nothing_but_running_judged_and_kept_is_success(what: str, outcome: Outcome | None) -> None:
     report = UpdateReport(what, "model", "drive-2.0", DIGEST, "", "")
-    assert outcome_of(report, DIGEST) is outcome
-    assert outcome_of(report, "cd" * 32) is None
+    assert outcome_of(report, DIGEST, lambda: True) is outcome
+    assert outcome_of(report, "cd" * 32, lambda: True) is None
+    assert outcome_of(report, DIGEST, lambda: False) is (None if what == "committed" else outcome)
 
 
 def test_every_state_that_isnt_an_end_can_be_stopped_and_no_end_can_be_left() -> None:

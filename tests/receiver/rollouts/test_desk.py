@@ -12,19 +12,20 @@ from ota.manifest import BundleManifest
 from receiver import admission
 from receiver.rollouts.answers import SignRequest, StartRequest
 from receiver.rollouts.approval import RolloutRefused, make_key, sign
+from receiver.rollouts.rules import Rules
 from tests.ota.drafting import installs
 from tests.ota.fleet import Fleet
-from tests.receiver.rollouts.rig import CARS, HOUR_NS, RULES, Rig, a_rig
+from tests.receiver.rollouts.rig import CARS, HOUR_NS, RULES, Rig, a_rig, digest_of
 
 
 def releases(rig: Rig) -> list[BundleManifest]:
     return sorted(rig.fleet.images.releases(), key=lambda manifest: manifest.release)
 
 
-async def begun(rig: Rig) -> tuple[BundleManifest, list[str]]:
-    """Two of ten are to have it."""
+async def begun(rig: Rig, rules: Rules = RULES) -> tuple[BundleManifest, list[str]]:
+    """By RULES two of ten are to have it."""
     _, manifest, _ = releases(rig)
-    await rig.start(manifest)
+    await rig.start(manifest, rules=rules)
     await rig.approve()
     return manifest, await rig.turn()
 
@@ -94,7 +95,7 @@ async def test_waves_open_on_evidence_and_after_the_soak_until_all_have_it(tmp_p
 async def test_written_to_a_slot_is_no_success_and_silence_is_failure(tmp_path: Path, published: Fleet) -> None:
     async with a_rig(tmp_path, published) as rig:
         manifest, turn = await begun(rig)
-        rig.desk.served(turn[0], f"targets/model/{rig.lister.release(manifest.target).digest}.drive-2.0.json")
+        rig.desk.served(turn[0], f"targets/model/{digest_of(manifest)}.drive-2.0.json")
         for what in ("staged", "shadow", "switched"):
             await rig.report(turn[0], manifest, what)
         # The other never came: nobody waits for its word.

@@ -13,10 +13,10 @@ from sqlalchemy import select
 from receiver.rollouts import books
 from receiver.rollouts.desk import RolloutDesk
 from receiver.rollouts.listing import Lister
-from receiver.store import FILE, Store
+from receiver.store import FILE
 from receiver.tables import rollout, rollout_vehicle
 from tests.ota.fleet import Fleet
-from tests.receiver.rollouts.rig import HOUR_NS, Rig, a_rig
+from tests.receiver.rollouts.rig import HOUR_NS, Rig, Unplugged, a_lister, a_rig
 from tests.receiver.rollouts.test_desk import releases
 
 ENDLESS: Final = 10_000
@@ -38,7 +38,7 @@ class Life:
         self.left -= 1
 
 
-class MortalStore(Store):
+class MortalStore(Unplugged):
     def __init__(self, url: str, life: Life) -> None:
         super().__init__(url)
         self._life = life
@@ -55,9 +55,10 @@ class MortalLister(Lister):
 
     life: Life
 
-    def _act(self, turn: Any) -> None:
-        self.life.take()
-        super()._act(turn)
+    def _sign(self, wanted: Any) -> None:
+        for vehicle, targets in wanted.items():
+            self.life.take()
+            super()._sign({vehicle: targets})
 
 
 async def the_end(rig: Rig) -> tuple[object, object, object]:
@@ -104,7 +105,8 @@ async def a_life(folder: Path, published: Fleet, steps: int, is_bad: bool, kind:
 
 
 async def killed_and_whole(rig: Rig, life: Life) -> None:
-    lister = MortalLister(rig.fleet.repo, rig.fleet.folder / "keys", rig.clock)
+    lister = a_lister(rig.fleet, MortalLister)
+    assert isinstance(lister, MortalLister)
     lister.life, rig.lister = life, lister
     mortal = MortalStore(f"sqlite:///{rig.folder / 'state' / FILE}", life)
     with contextlib.suppress(Killed):
@@ -130,7 +132,7 @@ async def test_a_report_that_comes_before_the_listing_is_noted_isnt_lost(tmp_pat
         await rig.start(manifest)
         for who in ("anna", "ben"):
             await rig.signed("approve", who)
-        known, _ = rig.lister.before(await rig.store.transact(books.turns, 1))
+        known, _ = rig.lister.before(await rig.store.transact(books.turns, 1, rig.clock.wall_ns()))
         await rig.store.transact(books.remember, known)
         rig.lister.act(known)
         await rig.report(known[0].vehicle, manifest)
