@@ -65,7 +65,9 @@ async def test_a_plan_is_learned_by_and_one_signed_update_told(school: School, p
     assert status.examples == {"green": 4, "red": 4, "yellow": 4}
 
 
-async def test_the_next_comes_after_the_pause_and_no_more_than_the_plan_wants(tutored_school: School, package: Path) -> None:
+async def test_the_next_comes_after_the_pause_and_no_more_than_the_plan_wants(
+    tutored_school: School, package: Path
+) -> None:
     school = tutored_school
     school.asks(plan_for(package, updates=2))
     async with school.at_work():
@@ -304,14 +306,14 @@ async def test_a_plan_that_ends_meanwhile_ends_the_run(school: School, package: 
 
 async def test_what_was_learned_by_a_plan_that_is_gone_isnt_told(tmp_path: Path, package: Path) -> None:
     def another() -> None:
-        school.asks(plan_for(package, name="lights-2"))
+        there.asks(plan_for(package, name="lights-2"))
 
-    school = School(tmp_path, package, start=answers(package, another))
-    school.asks(plan_for(package))
-    async with school.at_work():
-        await school.until(lambda: school.runs == {"superseded": 1})
-        assert school.told == []
-    assert school.book.last_seq(plan_for(package)) == 0
+    there = School(tmp_path, package, start=answers(package, another))
+    there.asks(plan_for(package))
+    async with there.at_work():
+        await there.until(lambda: there.runs == {"superseded": 1})
+        assert there.told == []
+    assert there.book.last_seq(plan_for(package)) == 0
 
 
 async def test_the_end_of_the_agent_ends_the_run(school: School, package: Path) -> None:

@@ -508,7 +508,11 @@ def test_the_picture_says_what_its_frame_showed_but_for_what_is_covered(drive: D
 
 
 def test_a_vehicle_that_the_model_is_unsure_of_is_covered_as_well(drive: Drive) -> None:
-    unsure = [glimpse for glimpse in drive.seen[20].glimpses if glimpse.label == "car" and glimpse.box[3] - glimpse.box[1] >= 16]
+    unsure = [
+        glimpse
+        for glimpse in drive.seen[20].glimpses
+        if glimpse.label == "car" and glimpse.box[3] - glimpse.box[1] >= 16
+    ]
     assert unsure, "the drive has cars that the smaller model only glimpses"
     picture = drive.of(20)
     for glimpse in unsure:

@@ -34,7 +34,12 @@ def package() -> Path:
 
 
 async def taught(
-    package: Path, owed: bytes = b"", seed: int = 7, steps: int = 12, start: StartsChildren = Child.start, **changes: Any
+    package: Path,
+    owed: bytes = b"",
+    seed: int = 7,
+    steps: int = 12,
+    start: StartsChildren = Child.start,
+    **changes: Any,
 ) -> Taught:
     order, pixels, places = order_for(
         plan_for(package, steps=steps), EXAMPLES, seed, owed_bytes=len(owed), **changes
@@ -102,9 +107,9 @@ async def test_an_order_that_isnt_for_this_package_or_these_examples_is_refused_
     package: Path, changes: dict[str, Any], fault: Fault, words: str
 ) -> None:
     order, pixels, places = order_for(plan_for(package, steps=40), EXAMPLES, **changes)
+    # Numpy warns of what isn't finite, and a warning is an error in tests.
+    trainer = Trainer(os.environ, Child.start if fault is Fault.MODEL else tutored)
     with pytest.raises(NotTaught, match=words) as refused:
-        # What isn't finite is warned of by numpy, which only the process has told to be quiet.
-        trainer = Trainer(os.environ, Child.start if fault is Fault.MODEL else tutored)
         await trainer.teach(package, order, pixels, places, b"")
     assert refused.value.fault is fault
 
