@@ -14,7 +14,7 @@ from random import Random
 
 import pytest
 
-from agent.frames import FrameAccount
+from agent.frames import FrameAccount, FrameCounts
 from agent.perception import Agreement, Perception, PerceptionSettings, Supervision
 from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock, SteppingClock, SystemClock
 from inference.messages import Seen
@@ -134,34 +134,49 @@ async def test_the_swap_is_at_exactly_one_frame_and_loses_none(tmp_path: Path) -
         assert "2.0" in trying.models[-1]
 
 
-async def test_in_lockstep_both_see_every_frame_and_the_swap_is_where_it_was_asked_for(tmp_path: Path) -> None:
-    async with at_work(tmp_path, LOCKSTEP, SteppingClock()) as trying:
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """25 frames in lockstep, a candidate beside from the first one on: live from frame 15, and gone again at `back`."""
+
+    looked_at: int
+    first: int
+    back: int
+    frames: FrameCounts
+    trying: Trying
+
+
+async def driven(folder: Path) -> Drive:
+    async with at_work(folder, LOCKSTEP, SteppingClock()) as trying:
         await trying.perception.advance(STEP_NS - 1)
         trying.perception.try_beside(NEW, trying)
         await trying.perception.advance(3 * STEP_NS - 1)
-        assert trying.looked_at() == 10
+        looked_at = trying.looked_at()
         first = await trying.perception.swap()
-        assert first == 15
         await trying.perception.advance(4 * STEP_NS - 1)
         back = await trying.perception.swap()
         await trying.perception.advance(5 * STEP_NS - 1)
-        counts = trying.perception.status().frames
-    assert back == 20
-    assert counts.captured == counts.processed == 25
-    assert [("2.0" in model) for model in trying.models] == [15 <= frame < 20 for frame in range(25)]
+        return Drive(looked_at, first, back, trying.perception.status().frames, trying)
 
 
-async def test_track_numbers_go_on_over_a_swap(tmp_path: Path) -> None:
-    async with at_work(tmp_path, LOCKSTEP, SteppingClock()) as trying:
-        trying.perception.try_beside(NEW, trying)
-        await trying.perception.advance(4 * STEP_NS - 1)
-        first = await trying.perception.swap()
-        await trying.perception.advance(8 * STEP_NS - 1)
-    before = {track.track_id for seen in trying.seen if seen.frame_id < first for track in seen.tracks}
-    after = {track.track_id for seen in trying.seen if seen.frame_id >= first for track in seen.tracks}
-    assert before
-    assert after
-    assert min(after) > max(before)
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory: pytest.TempPathFactory) -> Drive:
+    return asyncio.run(driven(tmp_path_factory.mktemp("drive")))
+
+
+def test_in_lockstep_both_see_every_frame_and_the_swap_is_where_it_was_asked_for(drive: Drive) -> None:
+    assert (drive.looked_at, drive.first, drive.back) == (10, 15, 20)
+    assert drive.frames.captured == drive.frames.processed == 25
+    assert [("2.0" in model) for model in drive.trying.models] == [15 <= frame < 20 for frame in range(25)]
+
+
+def test_track_numbers_go_on_over_a_swap(drive: Drive) -> None:
+    numbers: list[set[int]] = [
+        {track.track_id for seen in drive.trying.seen[begin:end] for track in seen.tracks}
+        for begin, end in ((0, drive.first), (drive.first, drive.back), (drive.back, 25))
+    ]
+    assert all(numbers)
+    assert min(numbers[1]) > max(numbers[0])
+    assert min(numbers[2]) > max(numbers[1])
 
 
 async def test_a_candidate_that_dies_again_and_again_is_told_of_and_costs_the_live_one_no_frame(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from receiver.pki import Authority
 from telemetry.links.link import ClockUntrusted, Throttled, Unreachable, Untrusted
 from telemetry.links.pairing import Issued, PairingFile, TimeAnswer, time_message
 from tests.receiver.fleet import VEHICLE, a_receiver, a_vehicle, todays_clock
+from tests.verbs import said
 
 DAY_NS = 86_400 * SECOND_NS
 YEARS_NS = 3650 * DAY_NS
@@ -307,9 +308,9 @@ async def test_the_verb_reads_the_token_from_standard_input_and_pairs(tmp_path: 
         paired = load_paired(RealDisk(state))
         tls_context(paired, FileKeyStore.open(state / "keys"))
         (tmp_path / "file.json").write_bytes(file)
-        code, out, err = await run_verb(str(tmp_path / "file.json"), "--state", str(tmp_path / "other"))
-        assert (code, out) == (EXIT_NO, b"")
-        assert b"was used already" in err
-        code, _, err = await run_verb(str(tmp_path / "none.json"), "--state", str(tmp_path / "other"))
-        assert code == EXIT_USAGE
-        assert b"No such file" in err
+        again = await asyncio.to_thread(said, "pair", tmp_path / "file.json", "--state", tmp_path / "other")
+        assert again[:2] == (EXIT_NO, "")
+        assert "was used already" in again[2]
+        none = await asyncio.to_thread(said, "pair", tmp_path / "none.json", "--state", tmp_path / "other")
+        assert none[0] == EXIT_USAGE
+        assert "No such file" in none[2]

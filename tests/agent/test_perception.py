@@ -29,6 +29,8 @@ REAL_TIME = PerceptionSettings(
     hang_ns=20 * SECOND_NS, lockstep=False,
 )  # fmt: skip
 LOCKSTEP = replace(REAL_TIME, lockstep=True)
+ALONE = replace(REAL_TIME, standby=False)
+"""Where nothing hangs on a standby: it is a process."""
 
 
 @dataclass
@@ -150,13 +152,13 @@ async def test_a_drive_begins_where_it_is_told_to_and_says_that_it_ended(tmp_pat
 
 async def test_an_unusable_source_is_a_degraded_state_at_real_speed_and_a_refusal_in_lockstep(tmp_path: Path) -> None:
     source = f"video:{tmp_path / 'nothing.mp4'}"
-    async with at_work(tmp_path, replace(REAL_TIME, source=source), SystemClock()) as watched:
+    async with at_work(tmp_path, replace(ALONE, source=source), SystemClock()) as watched:
         status = watched.perception.status()
         assert status.camera_fault is not None
         assert "nothing.mp4" in status.camera_fault
         assert status.law_2_holds
     with pytest.raises(UsageFault, match=r"nothing\.mp4"):
-        async with at_work(tmp_path, replace(LOCKSTEP, source=source), SteppingClock()):
+        async with at_work(tmp_path, replace(ALONE, lockstep=True, source=source), SteppingClock()):
             pass
 
 
@@ -165,7 +167,7 @@ async def test_a_model_that_no_worker_can_load_ends_the_perception_in_words(tmp_
     package.mkdir()
     (package / "model.json").write_text("{}")
     with pytest.raises(ModelUnfit, match="refused"):
-        async with at_work(tmp_path, replace(REAL_TIME, package=package), SystemClock()):
+        async with at_work(tmp_path, replace(ALONE, package=package), SystemClock()):
             pass
 
 
@@ -174,7 +176,7 @@ async def test_a_camera_that_hangs_before_its_first_word_is_killed_said_and_trie
     told: list[str] = []
     sees = asyncio.Event()
     perception = Perception(
-        replace(REAL_TIME, stall_ns=2 * SECOND_NS), account, SystemClock(),
+        replace(ALONE, stall_ns=2 * SECOND_NS), account, SystemClock(),
         Supervision(Random(5), first_camera_hangs(tmp_path)), lambda seen, _: sees.set(),
         lambda what, detail: told.append(f"{what}: {detail}"),
     )  # fmt: skip

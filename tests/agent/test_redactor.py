@@ -461,49 +461,60 @@ async def test_an_event_gets_the_picture_of_its_frame_and_one_from_before(tmp_pa
         assert len(taking.pictures) == 2
 
 
-async def test_in_lockstep_the_same_drive_gives_the_same_pictures(tmp_path: Path) -> None:
-    runs = []
-    for run in ("a", "b"):
-        (tmp_path / run).mkdir()
-        async with at_work(tmp_path / run, LOCKSTEP, SteppingClock()) as taking:
-            await taking.ready()
-            taking.ask_at |= {7, 12}
-            await taking.perception.advance(400 * MILLISECOND_NS)
-            await taking.perception.advance(800 * MILLISECOND_NS)
-            await taking.until(lambda: taking.side.counts().taken + len(taking.side.counts().dropped) >= 2)
-            runs.append([(picture.frame_id, picture.jpeg) for picture in taking.pictures])
-    assert runs[0] == runs[1]
-    assert [frame_id for frame_id, _ in runs[0]] == [5, 7, 10, 12]
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """A second in lockstep with events at frames 7, 12 and 20: what was seen and pictured."""
+
+    seen: list[Seen]
+    pictures: list[RedactedPicture]
+
+    def of(self, frame_id: int) -> NDArray[np.uint8]:
+        return decoded(next(picture for picture in self.pictures if picture.frame_id == frame_id))
 
 
-async def test_the_picture_says_what_its_frame_showed_but_for_what_is_covered(tmp_path: Path) -> None:
-    async with at_work(tmp_path, LOCKSTEP, SteppingClock()) as taking:
+async def driven(folder: Path) -> Drive:
+    async with at_work(folder, LOCKSTEP, SteppingClock()) as taking:
         await taking.ready()
-        taking.ask_at.add(10)
-        await taking.perception.advance(600 * MILLISECOND_NS)
-        await taking.until(lambda: len(taking.pictures) == 2)
-        seen = taking.seen[10]
-        things = tuple(Thing(track.label, track.box) for track in seen.tracks)
-        things += tuple(Thing(glimpse.label, glimpse.box, tracked=False) for glimpse in seen.glimpses)
-    frame = road_frame(10)
+        taking.ask_at |= {7, 12, 20}
+        for end_ms in (400, 800, 1000):
+            await taking.perception.advance(end_ms * MILLISECOND_NS)
+        await taking.until(lambda: taking.side.counts().taken + len(taking.side.counts().dropped) >= 3)
+    return Drive(taking.seen, taking.pictures)
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory: pytest.TempPathFactory) -> Drive:
+    return asyncio.run(driven(tmp_path_factory.mktemp("drive")))
+
+
+async def test_in_lockstep_the_same_drive_gives_the_same_pictures(tmp_path: Path, drive: Drive) -> None:
+    again = await driven(tmp_path)
+    told = [[(picture.frame_id, picture.jpeg) for picture in one.pictures] for one in (drive, again)]
+    assert told[0] == told[1]
+    assert [frame_id for frame_id, _ in told[0]] == [5, 7, 10, 12, 15, 20]
+
+
+def test_the_picture_says_what_its_frame_showed_but_for_what_is_covered(drive: Drive) -> None:
+    seen = drive.seen[12]
+    things = tuple(Thing(track.label, track.box) for track in seen.tracks)
+    things += tuple(Thing(glimpse.label, glimpse.box, tracked=False) for glimpse in seen.glimpses)
+    frame = road_frame(12)
     expected, _ = redacted(frame, things, detector(), TRUSTED_PX)
     untouched = (expected == frame).all(axis=2)
-    error = (decoded(taking.pictures[-1]).astype(float) - frame)[untouched]
+    error = (drive.of(12).astype(float) - frame)[untouched]
     assert 10 * np.log10(255**2 / (error**2).mean()) >= 30
     assert things
     assert untouched.mean() < 1
 
 
-async def test_a_vehicle_that_the_model_is_unsure_of_is_covered_as_well(tmp_path: Path) -> None:
-    async with at_work(tmp_path, LOCKSTEP, SteppingClock()) as taking:
-        await taking.ready()
-        taking.ask_at.add(20)
-        await taking.perception.advance(1000 * MILLISECOND_NS)
-        await taking.until(lambda: len(taking.pictures) == 2)
-        seen = taking.seen[20]
-    unsure = [glimpse for glimpse in seen.glimpses if glimpse.label == "car" and glimpse.box[3] - glimpse.box[1] >= 16]
+def test_a_vehicle_that_the_model_is_unsure_of_is_covered_as_well(drive: Drive) -> None:
+    unsure = [
+        glimpse
+        for glimpse in drive.seen[20].glimpses
+        if glimpse.label == "car" and glimpse.box[3] - glimpse.box[1] >= 16
+    ]
     assert unsure, "the drive has cars that the smaller model only glimpses"
-    picture = decoded(taking.pictures[-1])
+    picture = drive.of(20)
     for glimpse in unsure:
         left, _, right, below = (round(side) for side in glimpse.box)
         middle = picture[below - 4 : below, (left + right) // 2 - 2 : (left + right) // 2 + 2].astype(int)

@@ -228,7 +228,9 @@ async def test_a_release_whose_worker_the_computer_cant_start_is_left_and_not_de
     assert set(car.versions) == {"1.0"}
 
 
-@pytest.mark.parametrize("killed_in", [State.STAGED, State.SHADOW, State.SWITCHED])
+@pytest.mark.parametrize(
+    "killed_in", [State.STAGED, pytest.param(State.SHADOW, marks=pytest.mark.soak), State.SWITCHED]
+)
 async def test_an_agent_that_dies_within_a_trial_boots_the_good_model_and_tries_again(
     todays: Fleet, tmp_path: Path, killed_in: State
 ) -> None:

@@ -214,11 +214,14 @@ async def test_throttled_is_told_apart_from_refused_and_passes(tmp_path: Path, k
         assert await link.publish(Lane.P1, make_block(30)) == Accepted()
 
 
-async def test_receipts_never_go_beyond_what_was_sent_and_vehicles_do_not_meet(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("blocks", [25, pytest.param(200, marks=pytest.mark.soak)])
+async def test_receipts_never_go_beyond_what_was_sent_and_vehicles_do_not_meet(
+    tmp_path: Path, kind: str, blocks: int
+) -> None:
     rng, sent = Random(7), {VEHICLE: set[int](), OTHER: set[int]()}
     async with a_world(kind, tmp_path) as world, connected(world) as one, connected(world, OTHER) as two:
         told = {VEHICLE: set[int](), OTHER: set[int]()}
-        for _ in range(60):
+        for _ in range(blocks):
             name, link = rng.choice([(VEHICLE, one), (OTHER, two)])
             block = make_block(rng.randrange(40), rng.randrange(1, 5), note=name)
             header, _ = unpack_block(block)

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +20,43 @@ from inference.package import find_package
 from simulator.demo.demo import DRIVE
 from tests.drives import excerpt, write_drive
 from tests.inference.tiny import graph, write_package
+from tests.verbs import code_of
 
 MODEL = "drive-detect@1.0"
 
 
-def outrider(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "outrider", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=folder)
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command came to. `stderr` and `stdout` hold what its children wrote, too."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def is_one_paragraph(answer: subprocess.CompletedProcess[str]) -> bool:
+Outrider = Callable[..., Answer]
+
+
+@pytest.fixture
+def outrider(capfd: pytest.CaptureFixture[str]) -> Outrider:
+    """Answers as `outrider ...` does, without a process for it."""
+
+    def answer(*arguments: str) -> Answer:
+        capfd.readouterr()
+        code = code_of(*arguments)
+        return Answer(code, *capfd.readouterr())
+
+    return answer
+
+
+def agent_run(*arguments: str) -> Answer:
+    """A daemon is a process of its own."""
+    command = [sys.executable, "-m", "outrider", "agent", "run", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def is_one_paragraph(answer: Answer) -> bool:
     text = answer.stderr.strip()
     return bool(text) and "Traceback" not in text and "\n\n" not in text and "digest" not in answer.stdout
 
@@ -84,7 +112,9 @@ def too_slow(folder: Path) -> Path:
     [missing, noise, empty, a_folder, truncated, without_frames, a_playlist, too_slow],
     ids=lambda make: make.__name__,
 )
-def test_a_drive_that_cannot_be_one_is_refused_by_name(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+def test_a_drive_that_cannot_be_one_is_refused_by_name(
+    tmp_path: Path, make: Callable[[Path], Path], outrider: Outrider
+) -> None:
     path = make(tmp_path)
     answer = outrider("replay", str(path), "--model", MODEL)
     assert answer.returncode == 2, answer.stderr
@@ -92,14 +122,14 @@ def test_a_drive_that_cannot_be_one_is_refused_by_name(tmp_path: Path, make: Cal
     assert path.name in answer.stderr
 
 
-def test_a_file_name_cannot_write_on_the_terminal(tmp_path: Path) -> None:
+def test_a_file_name_cannot_write_on_the_terminal(tmp_path: Path, outrider: Outrider) -> None:
     answer = outrider("replay", str(tmp_path / "a\x1b[31m\nred.mp4"), "--model", MODEL)
     assert answer.returncode == 2
     assert "\x1b" not in answer.stderr
     assert len(answer.stderr.strip().splitlines()) == 1
 
 
-def test_a_rotated_drive_is_seen_upright(tmp_path: Path) -> None:
+def test_a_rotated_drive_is_seen_upright(tmp_path: Path, outrider: Outrider) -> None:
     """The display matrix in `tkhd` (ISO/IEC 14496-12, 8.3.2) turned by a quarter: 540 wide and 960 high."""
     data = bytearray(DRIVE.read_bytes())
     box = data.index(b"tkhd")
@@ -114,7 +144,7 @@ def test_a_rotated_drive_is_seen_upright(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["bytes", "manifest"])
-def test_a_package_that_is_not_what_it_says_is_refused(tmp_path: Path, damage: str) -> None:
+def test_a_package_that_is_not_what_it_says_is_refused(tmp_path: Path, damage: str, outrider: Outrider) -> None:
     folder = tmp_path / "package"
     shutil.copytree(find_package(MODEL), folder)
     if damage == "bytes":
@@ -128,16 +158,16 @@ def test_a_package_that_is_not_what_it_says_is_refused(tmp_path: Path, damage: s
     assert is_one_paragraph(answer), answer.stderr
 
 
-def test_a_model_nobody_has_is_refused_with_what_there_is() -> None:
+def test_a_model_nobody_has_is_refused_with_what_there_is(outrider: Outrider) -> None:
     answer = outrider("replay", str(DRIVE), "--model", "drive-detect@9.9")
     assert answer.returncode == 2
     assert "2.0" in answer.stderr
 
 
-def test_a_wrong_configuration_key_names_file_line_and_the_right_one(tmp_path: Path) -> None:
+def test_a_wrong_configuration_key_names_file_line_and_the_right_one(tmp_path: Path, outrider: Outrider) -> None:
     (tmp_path / "outrider.toml").write_text("[camera]\nsorce = 'video:x'\n")
-    for verb in (("agent", "run", "--state", str(tmp_path / "s")), ("replay", str(DRIVE))):
-        answer = outrider(*verb, "--config", str(tmp_path / "outrider.toml"))
+    config = "--config", str(tmp_path / "outrider.toml")
+    for answer in (agent_run("--state", str(tmp_path / "s"), *config), outrider("replay", str(DRIVE), *config)):
         assert answer.returncode == 2
         assert is_one_paragraph(answer)
         assert all(word in answer.stderr for word in ("outrider.toml", "2", "sorce", "source"))
@@ -145,31 +175,31 @@ def test_a_wrong_configuration_key_names_file_line_and_the_right_one(tmp_path: P
 
 def test_a_state_that_is_no_folder_is_the_environments_fault(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    answer = outrider("agent", "run", "--state", str(tmp_path / "file"))
+    answer = agent_run("--state", str(tmp_path / "file"))
     assert answer.returncode == 3
     assert is_one_paragraph(answer)
 
 
-def test_nobody_running_is_said_with_the_command_that_starts_it(tmp_path: Path) -> None:
+def test_nobody_running_is_said_with_the_command_that_starts_it(tmp_path: Path, outrider: Outrider) -> None:
     for verb in ("status", "doctor"):
         answer = outrider("agent", verb, "--state", str(tmp_path))
         assert answer.returncode == 3
         assert "outrider agent run" in answer.stderr
 
 
-def test_an_unknown_verb_is_answered_with_the_nearest_one() -> None:
+def test_an_unknown_verb_is_answered_with_the_nearest_one(outrider: Outrider) -> None:
     answer = outrider("repaly")
     assert answer.returncode == 2
     assert "'replay'" in answer.stderr
 
 
-def test_an_output_that_cannot_be_written_is_said_before_the_drive(tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written_is_said_before_the_drive(tmp_path: Path, outrider: Outrider) -> None:
     answer = outrider("replay", str(DRIVE), "--model", MODEL, "--out", str(tmp_path / "no" / "folder" / "x.mcap"))
     assert answer.returncode == 2
     assert is_one_paragraph(answer)
 
 
-def test_a_hostile_graph_is_refused_by_the_command_too(tmp_path: Path) -> None:
+def test_a_hostile_graph_is_refused_by_the_command_too(tmp_path: Path, outrider: Outrider) -> None:
     package = write_package(
         tmp_path / "tiny-1.0", models={"custom": graph(with_a_custom_operator)}, meant={"custom": graph()}
     )
@@ -188,7 +218,7 @@ def with_a_custom_operator(model: ModelProto) -> None:
 def test_a_state_that_cant_be_written_ends_the_agent_in_words(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir(mode=0o700)
     (tmp_path / "state" / "drive.ledger").mkdir()  # root may write everything, but not a file where a folder is
-    answer = outrider("agent", "run", "--state", str(tmp_path / "state"))
+    answer = agent_run("--state", str(tmp_path / "state"))
     assert answer.returncode == 3
     assert is_one_paragraph(answer)
     assert "drive.ledger" in answer.stderr
@@ -202,7 +232,7 @@ def test_a_full_disk_ends_the_agent_in_words_and_with_what_to_do(tmp_path: Path)
         pytest.skip("this machine mounts no tmpfs")
     try:
         (small / "filler").write_bytes(bytes(8192))
-        answer = outrider("agent", "run", "--state", str(small / "state"))
+        answer = agent_run("--state", str(small / "state"))
     finally:
         subprocess.run(["umount", str(small)], check=True)
     assert answer.returncode == 3

@@ -13,12 +13,13 @@ import pytest
 from tests.contracts.test_link import WITHOUT_AWS, WITHOUT_BROKER
 from tests.end_to_end.performance import ROOT, environment, perform
 from tests.sdks import azure_folder
+from tests.verbs import said
 
 
 def test_a_link_that_the_demo_does_not_know_is_said_with_the_nearest(tmp_path: Path) -> None:
-    performed = perform(["--fast", "--link", "azur", "--report", str(tmp_path)], environment(tmp_path))
-    assert (performed.exit_code, performed.out) == (2, "")
-    assert "Did you mean azure?" in performed.err
+    code, out, err = said("demo", "--fast", "--link", "azur", "--report", tmp_path)
+    assert (code, out) == (2, "")
+    assert "Did you mean azure?" in err
 
 
 @pytest.mark.soak

@@ -25,6 +25,7 @@ from inference.package import find_package
 from simulator.replay import Pace, ReplayResult, replay
 from simulator.replaycli import DESK
 from tests.drives import Picture, excerpt
+from tests.verbs import said
 
 MODEL = "drive-detect@1.0"
 FRAMES = 20
@@ -85,6 +86,8 @@ def both_cores_busy() -> Iterator[None]:
         spinner.join()
 
 
+# A spinner takes all that it can get; the ordinary run has both cores busy anyway, and stops processes at random.
+@pytest.mark.soak
 @pytest.mark.usefixtures("both_cores_busy")
 def test_the_digest_is_the_same_with_both_cores_busy(drive: Path, first: ReplayResult) -> None:
     assert run(drive).digest == first.digest
@@ -153,10 +156,11 @@ def test_one_changed_weight_gives_another_digest(drive: Path, tmp_path: Path, fi
 
 @pytest.mark.parametrize("policy", ['consents = ["safety"]', 'consents = ["perception"]\ndeny = ["new_track"]'])
 def test_no_box_is_written_of_what_no_record_may_tell(drive: Path, tmp_path: Path, policy: str) -> None:
-    (tmp_path / "outrider.toml").write_text(f"[privacy]\n{policy}\n")
-    command = [sys.executable, "-m", "outrider", "replay", str(drive), "--model", MODEL, "--out", "a.mcap"]
-    subprocess.run([*command, "--config", "outrider.toml"], cwd=tmp_path, check=True, capture_output=True)
-    with (tmp_path / "a.mcap").open("rb") as stream:
+    config, out = tmp_path / "outrider.toml", tmp_path / "a.mcap"
+    config.write_text(f"[privacy]\n{policy}\n")
+    code, _, words = said("replay", drive, "--model", MODEL, "--out", out, "--config", config)
+    assert code == 0, words
+    with out.open("rb") as stream:
         boxes = [
             json.loads(message.data)["points"]
             for schema, _, message in make_reader(stream).iter_messages()
@@ -169,12 +173,12 @@ def test_no_box_is_written_of_what_no_record_may_tell(drive: Path, tmp_path: Pat
 def test_the_command_ends_in_the_digest_and_writes_only_what_privacy_passed(
     drive: Path, tmp_path: Path, first: ReplayResult
 ) -> None:
-    command = [sys.executable, "-m", "outrider", "replay", str(drive), "--model", MODEL]
-    done = [
-        subprocess.run([*command, "--out", str(tmp_path / name)], capture_output=True, text=True, check=True)
-        for name in ("a.mcap", "b.mcap")
-    ]
-    assert {out.stdout.strip().splitlines()[-1] for out in done} == {f"digest {first.digest}"}
+    words = "replay", str(drive), "--model", MODEL, "--out"
+    command = [sys.executable, "-m", "outrider", *words, str(tmp_path / "a.mcap")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    code, out, _ = said(*words, tmp_path / "b.mcap")
+    assert code == 0
+    assert {text.strip().splitlines()[-1] for text in (done.stdout, out)} == {f"digest {first.digest}"}
     assert (tmp_path / "a.mcap").read_bytes() == (tmp_path / "b.mcap").read_bytes()
     with (tmp_path / "a.mcap").open("rb") as stream:
         messages = [

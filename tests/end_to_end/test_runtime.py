@@ -33,8 +33,20 @@ from tests.end_to_end.world import until
 from tests.ota.launcher.garage import LAUNCHER
 
 HOUSE = Path(__file__).parents[2]
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "models", "drives", "build")
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "models", "drives", "build", "evaluations")
 """What only a model or a drive needs: it is large, and nothing here looks at it."""
+NAME_ALONE = {"receiver", "simulator"}
+"""What no agent loads. It must be found all the same: a runtime is started only where its names are its own."""
+
+
+def unpack(folder: Path) -> None:
+    """What an agent needs of this very runtime to start."""
+    for name in NAMES:
+        if name in NAME_ALONE:
+            (folder / name).mkdir(parents=True)
+            shutil.copy(HOUSE / name / "__init__.py", folder / name)
+        else:
+            shutil.copytree(HOUSE / name, folder / name, ignore=LEFT_OUT)
 
 
 class Town:
@@ -48,8 +60,7 @@ class Town:
     async def release(self, number: int, **spoilt: str) -> BundleManifest:
         """This very runtime, but for what `spoilt` says of its files, for the vehicle to have."""
         folder = self._folder / f"runtime-{number}"
-        for name in NAMES:
-            await asyncio.to_thread(shutil.copytree, HOUSE / name, folder / name, ignore=LEFT_OUT)
+        await asyncio.to_thread(unpack, folder)
         for path, text in spoilt.items():
             (folder / path.replace("__", "/")).with_suffix(".py").write_text(text)
         (folder / FACTS_NAME).write_bytes(write_facts(installed()))

@@ -26,7 +26,8 @@ from telemetry.objects.wire import MAX_SLICE_BYTES, ByteRange, Have
 from tests.agent.objects import link_of, named, send_all
 from tests.receiver.fleet import VEHICLE, Vehicle, a_receiver, a_vehicle, todays_clock, until
 from tests.receiver.test_api import ask
-from tests.receiver.test_service import a_child, run_verb
+from tests.receiver.test_service import a_child
+from tests.verbs import run_verb
 
 PICTURE = os.urandom(5000)
 NAME = named(PICTURE)

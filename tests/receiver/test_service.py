@@ -79,6 +79,7 @@ async def a_child(folder: Path, text: str = "[receiver]\nmqtt_port = 0\nhttps_po
 
 
 async def run_verb(*arguments: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of `outrider receiver ...`, in a process of its own."""
     process = await asyncio.create_subprocess_exec(
         *OUTRIDER, *map(str, arguments), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )

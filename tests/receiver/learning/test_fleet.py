@@ -36,7 +36,8 @@ from tests.receiver.fleet import Vehicle, a_receiver, a_vehicle, on_free_ports
 from tests.receiver.learning.benches import FourNumbers, package_in
 from tests.receiver.learning.benches import plan_of as numbers_plan
 from tests.receiver.learning.rig import block_of, told, update_of
-from tests.receiver.test_service import a_child, run_verb
+from tests.receiver.test_service import a_child
+from tests.verbs import run_verb
 
 LIVE = MODELS_FOLDER / "light-state-1.0"
 HELD_OUT = Path(inference.__file__).parent / "evaluations" / "lights-1.0"
@@ -166,15 +167,18 @@ async def test_the_operators_verbs_begin_list_close_and_say_no(tmp_path: Path, l
         begin = "learn", "begin"
         code, text, _ = await run_verb(*begin, file, "--package", LIVE, "--crops", HELD_OUT, *where)
         assert (code, f"Plan lights-1 begins at {plan.base[:12]}" in text) == (0, True)
-        answers = await asyncio.gather(
-            run_verb(*begin, file, "--package", LIVE, *where),
-            run_verb(*begin, wrong, "--package", LIVE, *where),
-            run_verb(*begin, file, "--package", tmp_path, *where),
-            run_verb(*begin, tmp_path / "none.json", "--package", LIVE, *where),
-            run_verb("learn", "close", "lights-1", *where),
-            run_verb("learn", "list", "--json", *where),
-            run_verb("learn", "status", *where),
-        )
+        answers = [
+            await run_verb(*words, *where)
+            for words in (
+                (*begin, file, "--package", LIVE),
+                (*begin, wrong, "--package", LIVE),
+                (*begin, file, "--package", tmp_path),
+                (*begin, tmp_path / "none.json", "--package", LIVE),
+                ("learn", "close", "lights-1"),
+                ("learn", "list", "--json"),
+                ("learn", "status"),
+            )
+        ]
         assert [code for code, _, _ in answers] == [1, 1, 1, 2, 1, 0, 0]
         words = [err for _, _, err in answers]
         assert "was begun before" in words[0]

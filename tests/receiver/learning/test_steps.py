@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import pytest
 from sqlalchemy import Connection
 
 from ecu.disk import RealDisk
@@ -120,22 +121,24 @@ def _comparable(row: tuple[object, ...], rig: Rig) -> tuple[object, ...]:
     return tuple(cell.replace(str(rig.folder), "") if isinstance(cell, str) else cell for cell in kept)
 
 
-async def test_a_kill_at_any_transaction_changes_nothing_of_what_comes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("apart", [3, pytest.param(1, marks=pytest.mark.soak)])
+async def test_a_kill_at_any_transaction_changes_nothing_of_what_comes(tmp_path: Path, apart: int) -> None:
+    """Three apart, each is killed in one of the three ways; one apart, in all of them."""
     story = await begun(tmp_path)
     async with story.rig() as rig:
         expected = await ends(rig, story.plan)
     assert ["passed" in row for row in expected["learning_attempt"]] == [True, False]
     assert expected["learning_queue"] == []
     kills = 0
-    for where in ("before", "within", "after"):
-        for at in range(1000):
+    for first, where in enumerate(("before", "within", "after")):
+        for at in range(first % apart, 1000, apart):
             async with story.rig() as rig:
                 if not await killed(rig, at, where):
                     break
                 kills += 1
                 rig.restart()
                 same(await ends(rig, story.plan), expected)
-    assert kills > 3 * 15
+    assert kills > 3 * 15 // apart
 
 
 async def killed(rig: Rig, at: int, where: str) -> bool:
@@ -187,11 +190,14 @@ class MortalDisk(RealDisk):
         super().sync_folder(folder)
 
 
-async def test_a_kill_while_a_candidate_is_put_into_its_folder_changes_nothing_either(tmp_path: Path) -> None:
+@pytest.mark.parametrize("apart", [2, pytest.param(1, marks=pytest.mark.soak)])
+async def test_a_kill_while_a_candidate_is_put_into_its_folder_changes_nothing_either(
+    tmp_path: Path, apart: int
+) -> None:
     story = await begun(tmp_path)
     async with story.rig() as rig:
         expected = await ends(rig, story.plan)
-    for at in range(1000):
+    for at in range(0, 1000, apart):
         async with story.rig() as rig:
             rig.disk = mortal = MortalDisk(rig.folder)
             mortal.left = at
