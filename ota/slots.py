@@ -240,11 +240,12 @@ class Slots:
         """The record, and whether both of its twins were lost: then only the factory's release is known to be good."""
         try:
             payload = self._twin.read_both()
-        except TwinLost:
+        except (TwinLost, DiskFault):
+            # As the launcher has it: two sectors of one kind must not keep the whole agent from its start.
             return BootRecord(words="both boot records were damaged"), True
         try:
             return (msgspec.json.decode(payload, type=BootRecord) if payload is not None else BootRecord()), False
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return BootRecord(words="both boot records were written by nobody that this version knows"), True
 
     def _start_anew(self, record: BootRecord) -> None:

@@ -188,7 +188,7 @@ def below_bootable(slots: Slots, floors: Floors, kind: Kind) -> str:
     """Why what is good may not run but to be updated, in words; "" where it may."""
     good = slots.record.installed(slots.record.good)
     least = slots.record.bootable_from
-    with contextlib.suppress(FloorsLost):
+    with contextlib.suppress(FloorsLost, DiskFault):
         least = max(least, floors.bootable_from(kind))
     release = good.release if good is not None else 0
     if release >= least:

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from ecu.clock import Clock
-from ecu.disk import Disk, DiskError
+from ecu.disk import Disk, DiskError, DiskFault
 from ecu.errors import shown
 from ecu.keys import KeyStoreError
 from ota.audit import Audit
@@ -159,7 +159,7 @@ class Updates:
         release = good.release if good is not None else 0
         try:
             kept = self._floors.release(kind)
-        except FloorsLost as lost:
+        except (FloorsLost, DiskFault) as lost:
             return str(lost)
         return f"What is left of {kind} is release {release}; release {kept} was kept once." if release < kept else ""
 
