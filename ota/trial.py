@@ -108,15 +108,16 @@ class Trial:
 
     # --- steps ------------------------------------------------------------------------------------
 
-    def stage(self, slot: Slot, installed: Installed) -> Step:
-        """A sealed slot begins its trial, or is kept at once. Raises DiskFull, and nothing is begun, where it couldn't
-        be denied or kept."""
+    def stage(self, slot: Slot, installed: Installed, comes_again: bool = False) -> Step:
+        """A sealed slot begins its trial, or is kept at once: what is tried by nobody, and what `comes_again` since
+        nothing of its kind is left that may run. Raises DiskFull, and nothing is begun, where it couldn't be denied or
+        kept."""
         self._denied.make_room()
         self._floors.make_room()
         before = self.state
-        after, effects = step(self._way, before, Event.DOWNLOADED)
+        after, effects = step(Way.AT_ONCE if comes_again else self._way, before, Event.DOWNLOADED)
         if Effect.MARK_GOOD in effects:
-            self._keep(slot, installed, after, "it is whole")
+            self._keep(slot, installed, after, "it was kept before" if comes_again else "it is whole")
         else:
             # Each start of what only a start can try is counted by whoever starts it, each installation when it begins.
             attempts = 0 if self._way in (Way.STARTED, Way.BOOTED) else 1
@@ -184,16 +185,16 @@ def settled(slots: Slots, floors: Floors, kind: Kind) -> Slot:
     return good_slot if WAYS[kind] is Way.BOOTED else slots.settle()
 
 
-def below_bootable(slots: Slots, floors: Floors, kind: Kind) -> str:
-    """Why what is good may not run but to be updated, in words; "" where it may."""
-    good = slots.record.installed(slots.record.good)
+def below_bootable(slots: Slots, floors: Floors, kind: Kind, slot: Slot) -> str:
+    """Why what lies in the slot may not run but to be updated, in words; "" where it may."""
+    its = slots.record.installed(slot)
     least = slots.record.bootable_from
     with contextlib.suppress(FloorsLost, DiskFault):
         least = max(least, floors.bootable_from(kind))
-    release = good.release if good is not None else 0
+    release = its.release if its is not None else 0
     if release >= least:
         return ""
-    what = good.title if good is not None else f"the factory's {kind}"
+    what = its.title if its is not None else f"the factory's {kind}"
     return f"What is left is {what}, and a release that was kept since says that none below {least} may run any more."
 
 

@@ -28,7 +28,7 @@ from ota.fitness import Held, Host, conflicts_of, fits
 from ota.floors import Floors, FloorsLost
 from ota.kinds import Kind
 from ota.landing import Progress, Watch
-from ota.machine import RESTS, WAYS, Event, State, Way
+from ota.machine import RESTS, WAYS, Event, State, Way, can_happen
 from ota.manifest import BundleManifest, bundle_digest, decode_manifest, encode_manifest
 from ota.pace import PacedSource
 from ota.report import Image, Reporter, Signer
@@ -147,10 +147,22 @@ class Updates:
 
     def below_bootable(self) -> str:
         """Why this vehicle may do nothing but be updated, in words; "" where it may run."""
-        # Which system starts is for the bootloader to say, whatever came of it.
-        kinds = [kind for kind in TRIED if WAYS[kind] is not Way.BOOTED]
-        below = (below_bootable(self._slots[kind], self._floors, kind) for kind in kinds)
-        return next((words for words in below if words), "")
+        return next((words for kind in TRIED if (words := self._below_bootable(kind))), "")
+
+    def _below_bootable(self, kind: Kind) -> str:
+        if WAYS[kind] is Way.BOOTED:
+            return ""  # which system starts is for the bootloader to say, whatever came of it
+        slots = self._slots[kind]
+        return below_bootable(slots, self._floors, kind, self._running if kind is Kind.RUNTIME else slots.record.good)
+
+    def comes_again(self, offer: Offer) -> bool:
+        """Whether it was kept here once, and what is left of its kind may not run: then it takes its place without
+        another trial, for which that would have to run. A runtime is tried by the launcher all the same."""
+        return (
+            offer.kind is not Kind.RUNTIME
+            and bool(self._below_bootable(offer.kind))
+            and offer.release == self._floors.release(offer.kind)
+        )
 
     def below_kept(self, kind: Kind) -> str:
         """Why what is good of a kind is less than what was kept of it once, in words: flash lost that. "" else."""
@@ -173,6 +185,13 @@ class Updates:
 
     def slots(self, kind: Kind) -> Slots:
         return self._slots[kind]
+
+    def give_up(self, kind: Kind, words: str) -> None:
+        """The trial of a kind that nobody tries here ends, however far it got: no other could begin beside it."""
+        state = self._slots[kind].record.state
+        if state not in RESTS:
+            can_be_cancelled = can_happen(WAYS[kind], state, Event.CANCELLED)
+            self.handle(kind, Event.CANCELLED if can_be_cancelled else Event.EXPIRED, words)
 
     def status(self) -> tuple[UpdateStatus, ...]:
         return tuple(
@@ -295,7 +314,7 @@ class Updates:
             self._refused(offer.kind, refusal)
             raise
         self._refusals.pop(offer.kind, None)
-        return self._told(offer.kind, self._trials[offer.kind].stage(slot, installed))
+        return self._told(offer.kind, self._trials[offer.kind].stage(slot, installed, self.comes_again(offer)))
 
     @property
     def is_trial_wanted(self) -> bool:
@@ -318,7 +337,7 @@ class Updates:
         good = record.installed(record.good)
         if good is not None and good.digest == offer.sha256:
             return Want.CURRENT
-        if record.state not in RESTS or (offer.kind in TRIED and self._is_trying):
+        if record.state not in RESTS or (offer.kind in TRIED and self._is_trying and not self.comes_again(offer)):
             return Want.TRYING
         if offer.sha256 in self._denied:
             return Want.DENIED

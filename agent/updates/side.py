@@ -120,13 +120,12 @@ class UpdateSide:
         self._begin(running)
 
     def _begin(self, running: Slot) -> None:
-        """At most one trial is under way. What nobody conducts here any more is given up; what was started by a
-        launcher ends by its verdict."""
+        """At most one trial is under way. What nobody conducts here any more is given up."""
         for kind, (_, step) in self._updates.begin(running).items():
             if step is not None and (kind in self._factory or kind in self._conductors):
                 self._kind, self._begun = kind, step
-            elif step is not None and can_happen(WAYS[kind], step.state, Event.CANCELLED):
-                self._updates.handle(kind, Event.CANCELLED, f"this vehicle runs no {kind} any more")
+            elif step is not None:
+                self._updates.give_up(kind, f"this vehicle runs no {kind} any more")
 
     def live_package(self, kind: Kind) -> Path:
         """The good slot's: what perception starts with, and a candidate is compared to."""
@@ -268,7 +267,7 @@ class UpdateSide:
                 continue
             try:
                 await self._install(offer, source if offer.kind in SMALL else bulk)
-            except (TrustError, DoesNotFit, FetchError, NoRoomForUpdate) as trouble:
+            except (OtaError, DiskError) as trouble:
                 missing.add(offer.kind)
                 troubles.append(trouble)
 
