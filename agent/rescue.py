@@ -125,11 +125,11 @@ class Rescue:
         self._why = shown(why)
         self._settings = settings
         self._environment = environment
-        self._running = slot_in(environment)
         self._is_armed = is_armed
         self._rng = Random(os.urandom(16))
         self._disk = state_folder(state)
         self._folder = state / UPDATES_FOLDER
+        self._running = slot_in(environment, self._folder)
         self._keys = FileKeyStore.open(state / KEYS_FOLDER)
         self._wall = wall
         self._api = LocalApi(state / SOCKET_NAME, self.status)

@@ -64,7 +64,7 @@ def test_rescue_mode_loads_nothing_that_may_be_why_it_runs() -> None:
 async def rescued(state: Path, days_off: int = 0) -> AsyncIterator[Rescue]:
     stop = asyncio.Event()
     wall = OffsetClock(SystemClock(), days_off * DAY_NS)
-    rescue = Rescue(state, EVERY_SECOND, WHY, {"OUTRIDER_SLOT": "a"}, is_runtime_armed, wall)
+    rescue = Rescue(state, EVERY_SECOND, WHY, {"OUTRIDER_SLOT": "factory"}, is_runtime_armed, wall)
     running = asyncio.create_task(rescue.run(stop))
     try:
         yield rescue
@@ -78,7 +78,7 @@ async def test_one_that_was_never_paired_says_so_and_waits_for_it(tmp_path: Path
     async with rescued(tmp_path / "state") as rescue:
         await until(lambda: rescue.status().looks > 1)
         status = await asyncio.to_thread(ask_status, tmp_path / "state" / SOCKET_NAME)
-        assert (status["rescue"], status["slot"], status["paired_with"]) == (WHY, "a", None)
+        assert (status["rescue"], status["slot"], status["paired_with"]) == (WHY, "factory", None)
         assert "isn't paired" in status["trouble"]
         assert WHY in next(rescue_lines(status))
         assert len(list(rescue_lines(status))) >= 4
