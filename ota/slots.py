@@ -21,12 +21,13 @@ import msgspec
 
 from ecu.disk import Disk, DiskDenied, DiskFault, DiskFull, replace_file
 from ecu.errors import shown
-from ecu.twin import TwinLost, TwinRecord
+from ecu.twin import OVERHEAD_BYTES, TwinLost, TwinRecord
 from ota.attempts import Boot
 from ota.errors import MOST_WORDS, NoRoomForUpdate, OtaError, TrustError
 from ota.kinds import Kind
 from ota.machine import State
 from ota.manifest import BLOCK_BYTES, BundleManifest, FileEntry, bundle_digest, decode_manifest, parents
+from ota.newer import with_unknown
 
 _MANIFEST: Final = "bundle.json"
 _FILES: Final = "files"
@@ -85,6 +86,10 @@ class BootRecord(msgspec.Struct, frozen=True):
         return Slot.B if self.good is Slot.A else Slot.A
 
 
+_KEYS: Final = frozenset(BootRecord.__struct_fields__)
+_SLOTS_KEYS: Final = frozenset(Installed.__struct_fields__)
+
+
 def installed_of(manifest: BundleManifest, manifest_bytes: bytes) -> Installed:
     """What the boot record says of a slot that holds it whole."""
     return Installed(bundle_digest(manifest_bytes), manifest.release, manifest.title, manifest.minimum_bootable or 0)
@@ -104,7 +109,11 @@ class Slots:
     def write(self, record: BootRecord) -> None:
         """Durable in both twins when it returns."""
         record = msgspec.structs.replace(record, words=shown(record.words)[:MOST_WORDS])
-        self._twin.write_both(msgspec.json.encode(record)) if not self.lost else self._start_anew(record)
+        if self.lost:
+            self._twin.start_anew(msgspec.json.encode(record))
+            self.lost = False
+        else:
+            self._twin.write_both(self._payload(record))
         self.record = record
 
     def path(self, slot: Slot) -> PurePosixPath:
@@ -248,9 +257,10 @@ class Slots:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return BootRecord(words="both boot records were written by nobody that this version knows"), True
 
-    def _start_anew(self, record: BootRecord) -> None:
-        self._twin.start_anew(msgspec.json.encode(record))
-        self.lost = False
+    def _payload(self, record: BootRecord) -> bytes:
+        payload, before = msgspec.json.encode(record), self._twin.read()
+        whole = with_unknown(payload, before, _KEYS, _SLOTS_KEYS) if before is not None else payload
+        return whole if len(whole) + OVERHEAD_BYTES <= self._twin.capacity else payload
 
     def _manifest_bytes(self, slot: Slot) -> bytes:
         return self._disk.read(f"{self._kind}/{slot}/{_MANIFEST}")
