@@ -64,7 +64,8 @@ class Damage:
 class BootRecord(msgspec.Struct, frozen=True):
     """Which slot is good, and how far the trial of the other one got. `spent_ns` is powered time in this state;
     `words` say how the last trial ended. Below the release `bootable_from` nothing boots but to be updated. `boots` are
-    the launcher's, of this trial, oldest first."""
+    the launcher's, of this trial, oldest first; `left` is how often in a row a release that only a start can try,
+    by its digest, came to nothing."""
 
     v: int = 1
     good: Slot = Slot.FACTORY
@@ -76,6 +77,7 @@ class BootRecord(msgspec.Struct, frozen=True):
     words: str = ""
     bootable_from: int = 0
     boots: list[Boot] = []
+    left: dict[str, int] = {}
 
     def installed(self, slot: Slot) -> Installed | None:
         return self.slots.get(slot)

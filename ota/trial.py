@@ -19,8 +19,10 @@ from ota.attempts import verdict
 from ota.denied import Denied
 from ota.floors import Floors, FloorsLost
 from ota.kinds import Kind
-from ota.machine import ATTEMPTS, DEADLINES_NS, INWARD, RESTS, WAYS, Effect, Event, State, Way, step
+from ota.machine import ATTEMPTS, DEADLINES_NS, INWARD, LEFT_AT_MOST, RESTS, WAYS, Effect, Event, State, Way, step
 from ota.slots import BootRecord, Installed, Slot, SlotDamaged, Slots
+
+_LEFT: Final = f"; {LEFT_AT_MOST} times in a row: it isn't tried again until its fleet assigns it anew"
 
 SAVE_EVERY_NS: Final = 10 * SECOND_NS
 """How much powered time a power cut may give back to a deadline."""
@@ -134,7 +136,10 @@ class Trial:
         if Effect.MARK_GOOD in effects and release is not None and self.record.trial is not None:
             self._keep(self.record.trial, release, after, words)
         elif after in RESTS:
-            self._write(state=after, slots=self._without_trial(), trial=None, boots=[], words=words)
+            left = self._left_by(event, after)
+            is_too_often = left != self.record.left and max(left.values()) >= LEFT_AT_MOST
+            words = f"{words}{_LEFT}" if is_too_often else words
+            self._write(state=after, slots=self._without_trial(), trial=None, boots=[], words=words, left=left)
         else:
             attempts = self.record.attempts + (Effect.COUNT_ATTEMPT in effects)
             self._write(state=after, attempts=attempts, words=words)
@@ -159,6 +164,14 @@ class Trial:
         slots = {**self.record.slots, slot: release}
         self._write(state=after, good=slot, trial=None, boots=[], slots=slots, bootable_from=least, words=words)
         _raise_floor(self._floors, self._kind, release)
+
+    def _left_by(self, event: Event, after: State) -> dict[str, int]:
+        """What was cancelled or damaged here has shown nothing, not even that."""
+        left, release = self.record.left, self.release
+        is_left = after is State.INCONCLUSIVE and event not in (Event.CANCELLED, Event.DAMAGED)
+        if not is_left or release is None or self._way not in (Way.STARTED, Way.BOOTED):
+            return left
+        return {release.digest: left.get(release.digest, 0) + 1}
 
     def _without_trial(self) -> dict[Slot, Installed]:
         """What was good once: only that may ever be booted in the good slot's place."""

@@ -28,7 +28,7 @@ from ota.fitness import Held, Host, conflicts_of, fits
 from ota.floors import Floors, FloorsLost
 from ota.kinds import Kind
 from ota.landing import Progress, Watch
-from ota.machine import RESTS, WAYS, Event, State, Way, can_happen
+from ota.machine import LEFT_AT_MOST, RESTS, WAYS, Event, State, Way, can_happen
 from ota.manifest import BundleManifest, bundle_digest, decode_manifest, encode_manifest
 from ota.pace import PacedSource
 from ota.report import Image, Reporter, Signer
@@ -51,7 +51,7 @@ class Want(StrEnum):
     NEW = "new"
     CURRENT = "current"  # it is what the good slot holds
     TRYING = "trying"  # a trial is under way: one at a time
-    TRIED = "tried"  # it was inconclusive since this start
+    TRIED = "tried"  # it was inconclusive since this start, or too often
     DENIED = "denied"  # it was found worse before
 
 
@@ -234,8 +234,9 @@ class Updates:
     def _told(self, kind: Kind, step: Step | None) -> Step | None:
         if step is None:
             return None
-        # One that was damaged here is whole again after the next download.
-        if step.state is State.INCONCLUSIVE and step.event is not Event.DAMAGED and step.release is not None:
+        # What was damaged here is whole again after the next download, and what was taken back may be wanted anew.
+        was_tried = step.state is State.INCONCLUSIVE and step.event not in (Event.DAMAGED, Event.CANCELLED)
+        if was_tried and step.release is not None:
             self._tried.add(step.release.digest)
         if step.before is not step.state or step.event is Event.DOWNLOADED:
             self._say(Notice(step.state, kind, step.release, None, step.words or step.event))
@@ -279,6 +280,7 @@ class Updates:
         try:
             offers = self._trust.refresh(paced, self._demand_newer)
             self._wanted = {offer.sha256 for offer in offers}
+            self._forget_left()
             new = [offer for offer in offers if self._want(offer) is Want.NEW]
         except (TrustError, SlowRetrieval) as refusal:
             self._refused(None, refusal)
@@ -342,7 +344,14 @@ class Updates:
         if offer.sha256 in self._denied:
             return Want.DENIED
         self._floors.demand_newer(offer.kind, offer.release, good.release if good is not None else 0)
-        return Want.TRIED if offer.sha256 in self._tried else Want.NEW
+        is_left = record.left.get(offer.sha256, 0) >= LEFT_AT_MOST
+        return Want.TRIED if is_left or offer.sha256 in self._tried else Want.NEW
+
+    def _forget_left(self) -> None:
+        """What its fleet no longer wants may be wanted anew."""
+        for slots in self._slots.values():
+            if slots.record.left and not self._wanted & set(slots.record.left):
+                slots.write(msgspec.structs.replace(slots.record, left={}))
 
     def _free_slot(self, kind: Kind) -> Slot:
         """Never the good one, nor the one that this process runs from. Raises DoesNotFit."""

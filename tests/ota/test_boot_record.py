@@ -43,6 +43,7 @@ WHOLE = msgspec.structs.replace(
     RECORD,
     state=State.TRIAL,
     bootable_from=3,
+    left={"c" * 64: 2},
     boots=[Boot("0f7ee2a6-7a0f-4a5e-9f0c-0a4d1c9b2a11", "exit 1"), Boot("0f7ee2a6-7a0f-4a5e-9f0c-0a4d1c9b2a11")],
     slots={**RECORD.slots, Slot.B: Installed("b" * 64, 5, "model drive 1.1 (release 5)", 3)},
 )
@@ -114,7 +115,7 @@ def test_what_a_later_release_added_is_ignored_and_what_an_earlier_one_lacked_ha
     bare = Slots(on_disk(b"{}"), Kind.MODEL).record
     assert (bare.v, bare.good, bare.trial, bare.state) == (1, Slot.FACTORY, None, State.COMMITTED)
     assert (bare.attempts, bare.spent_ns, bare.slots, bare.words) == (0, 0, {}, "")
-    assert (bare.bootable_from, bare.boots) == (0, [])
+    assert (bare.bootable_from, bare.boots, bare.left) == (0, [], {})
 
 
 def test_what_a_later_release_added_outlasts_whatever_an_earlier_one_writes() -> None:

@@ -177,3 +177,69 @@ def test_a_new_runtime_is_tried_by_running_where_the_one_that_is_good_may_not(fl
     assert updates.below_bootable() == ""
     assert updates.handle(Kind.RUNTIME, Event.PROVEN, "").state is State.COMMITTED
     assert updates.below_bootable() == ""
+
+
+# --- again and again --------------------------------------------------------------------------------
+
+
+def tried(fleet: Fleet, disk: CrashDisk, *events: Event) -> list[State]:
+    """A start, a look, and what is staged by it goes through those events; a start of the slot under trial among
+    them."""
+    updates = started(fleet, disk)
+    taken = take(fleet, updates)
+    for event in events if taken else ():
+        if event is Event.STARTED:
+            updates = started(fleet, disk, Slot.A)
+        else:
+            updates.handle(Kind.RUNTIME, event, "an hour passed")
+    return taken
+
+
+ENDS = [(Event.ALLOWED, Event.STARTED, Event.EXPIRED), (Event.EXPIRED,), (Event.ALLOWED, Event.EXPIRED)]
+
+
+@pytest.mark.parametrize("events", ENDS)
+def test_a_runtime_that_shows_nothing_is_not_begun_again_for_ever(fleet: Fleet, events: tuple[Event, ...]) -> None:
+    runtime = fleet.release("1.0", 1, b"runtime", kind=Kind.RUNTIME)
+    fleet.assign(runtime)
+    disk = CrashDisk()
+    for _ in range(3):
+        assert tried(fleet, disk, *events) == [State.STAGED]
+    assert "until its fleet assigns it anew" in Slots(disk, Kind.RUNTIME).record.words
+    for _ in range(2):
+        assert tried(fleet, disk) == []
+    model = fleet.release("1.0", 1)
+    fleet.assign(runtime, model)
+    assert tried(fleet, disk) == [State.STAGED], "the model's"
+    assert Slots(disk, Kind.RUNTIME).record.state is State.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("other", [True, False])
+def test_what_was_left_is_tried_again_once_its_fleet_assigns_it_anew(fleet: Fleet, other: bool) -> None:
+    runtime = fleet.release("1.0", 1, b"runtime", kind=Kind.RUNTIME)
+    fleet.assign(runtime)
+    disk = CrashDisk()
+    for _ in range(4):
+        tried(fleet, disk, *ENDS[0])
+    if other:
+        fleet.assign(fleet.release("2.0", 2, b"runtime 2", kind=Kind.RUNTIME))
+        assert tried(fleet, disk, Event.CANCELLED) == [State.STAGED]
+    else:
+        fleet.assign()
+        assert tried(fleet, disk) == []
+    fleet.assign(runtime)
+    assert tried(fleet, disk) == [State.STAGED]
+
+
+@pytest.mark.parametrize("event", [Event.CANCELLED, Event.DAMAGED])
+def test_what_its_fleet_took_back_or_flash_damaged_counts_for_nothing(fleet: Fleet, event: Event) -> None:
+    runtime = fleet.release("1.0", 1, b"runtime", kind=Kind.RUNTIME)
+    fleet.assign(runtime)
+    disk = CrashDisk()
+    updates = started(fleet, disk)
+    for _ in range(4):
+        assert take(fleet, updates) == [State.STAGED]
+        updates.handle(Kind.RUNTIME, event, "")
+        fleet.assign()
+        assert take(fleet, updates) == []
+        fleet.assign(runtime)
