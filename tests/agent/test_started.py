@@ -238,6 +238,17 @@ async def test_a_runtime_that_is_well_now_and_then_has_not_shown_enough(fleet: F
         await car.until("committed")
 
 
+async def test_a_computer_that_slept_has_shown_nothing_meanwhile(fleet: Fleet, tmp_path: Path) -> None:
+    folder = tmp_path / "car"
+    await arm(fleet, folder)
+    async with a_start(fleet, folder, Parking(), launched(folder)) as car:
+        for _ in range(5):
+            await car.tick(4)
+            car.clock.advance(car.clock.boot_ns() + 3600 * SECOND_NS)
+        assert car.told() == []
+        await car.until("committed")
+
+
 async def test_what_is_armed_and_started_by_nobody_is_given_up_in_the_end(fleet: Fleet, tmp_path: Path) -> None:
     folder = tmp_path / "car"
     await arm(fleet, folder)
