@@ -6,7 +6,7 @@ one, a judge) is for whoever asked: `Step.effects`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -43,6 +43,9 @@ TRIED: Final = (Kind.MODEL, Kind.STATE, Kind.CONFIG, Kind.RUNTIME, Kind.SYSTEM)
 TAKEN: Final = tuple(kind for kind in Kind if WAYS[kind] is Way.AT_ONCE)
 """Kinds that take effect as soon as they are whole: what others are tried with, what may be learned, and what is told
 of signals."""
+
+_WAITS: Final = (Way.STARTED, Way.BOOTED)
+"""Ways in which a release waits for the vehicle's rest."""
 
 
 class Want(StrEnum):
@@ -115,6 +118,8 @@ class Updates:
         # Until the first look after a start nobody has said otherwise.
         self._wanted = {trial.release.digest for trial in self._trials.values() if trial.release is not None}
         self._refusals: dict[Kind | None, str] = {}
+        self._offers: tuple[Offer, ...] = ()
+        self._gave_way: set[str] = set()
 
     # --- starts and trials ------------------------------------------------------------------------
 
@@ -287,7 +292,27 @@ class Updates:
             raise
         offered = {offer.kind for offer in offers}
         self._refusals = {kind: words for kind, words in self._refusals.items() if kind in offered}
-        return tuple(sorted(new, key=lambda offer: offer.kind in TRIED))
+        self._offers = offers
+        return tuple(sorted(new, key=lambda offer: (offer.kind in TRIED, WAYS[offer.kind] in _WAITS)))
+
+    def gives_way(self, kinds: Collection[Kind]) -> str:
+        """Why what only waits for the vehicle's rest is to give way, in words: something was offered at the last look
+        that is tried on the road, of one of `kinds`. Once for each; what gave way comes again without a download."""
+        if not any(WAYS[kind] in _WAITS and trial.state is State.STAGED for kind, trial in self._trials.items()):
+            return ""
+        for offer in self._offers:
+            if offer.kind in kinds and WAYS[offer.kind] not in _WAITS and self._is_held_up(offer):
+                self._gave_way.add(offer.sha256)
+                return f"it waits, and gives way to {offer.target}"
+        return ""
+
+    def _is_held_up(self, offer: Offer) -> bool:
+        """Whether it would be tried now, were nothing else."""
+        record = self._slots[offer.kind].record
+        good = record.installed(record.good)
+        seen = offer.sha256 in self._tried or offer.sha256 in self._gave_way or offer.sha256 in self._denied
+        is_newer = offer.release > (good.release if good is not None else 0)
+        return offer.kind in TRIED and is_newer and not seen and offer.release >= self._floors.release(offer.kind)
 
     def refuse(self, refusal: TrustError) -> None:
         """Of a source that can't even be opened: audited and told, and nothing else changes."""

@@ -248,13 +248,21 @@ class UpdateSide:
         """Whether both repositories were there, and held."""
         try:
             offers = await self.do(self._updates.check, source)
-            if self._attempt is not None and not self._updates.is_trial_wanted:
-                self._attempt.tell(Event.CANCELLED, "its fleet no longer wants it")
+            await self._hold_against(self._attempt)
             await self._take(offers, source, bulk, troubles)
         except (OtaError, DiskError) as trouble:
             troubles.append(trouble)
             return False
         return True
+
+    async def _hold_against(self, attempt: Attempt | None) -> None:
+        """What is tried, against what the look that just ended says of it and of others."""
+        if attempt is None:
+            return
+        if not self._updates.is_trial_wanted:
+            attempt.tell(Event.CANCELLED, "its fleet no longer wants it")
+        elif words := await self.do(self._updates.gives_way, tuple(self._conductors)):
+            attempt.tell(Event.CANCELLED, words)
 
     async def _take(
         self, offers: Sequence[Offer], source: Source, bulk: Source, troubles: list[OtaError | DiskError]
