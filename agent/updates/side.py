@@ -120,12 +120,15 @@ class UpdateSide:
         self._begin(running)
 
     def _begin(self, running: Slot) -> None:
-        """At most one trial is under way. What nobody conducts here any more is given up."""
+        """At most one trial is under way. What nobody conducts here any more is given up. What a launcher started is
+        what is good, whatever this process finds of the slot that it passed over."""
         for kind, (_, step) in self._updates.begin(running).items():
             if step is not None and (kind in self._factory or kind in self._conductors):
                 self._kind, self._begun = kind, step
             elif step is not None:
                 self._updates.give_up(kind, f"this vehicle runs no {kind} any more")
+        if Kind.RUNTIME in self._conductors:
+            self._updates.keep_running(f"slot {running} runs, since the launcher couldn't start what was good")
 
     def live_package(self, kind: Kind) -> Path:
         """The good slot's: what perception starts with, and a candidate is compared to."""

@@ -238,6 +238,22 @@ async def test_a_runtime_that_is_well_now_and_then_has_not_shown_enough(fleet: F
         await car.until("committed")
 
 
+async def test_what_the_launcher_could_not_start_is_not_told_to_be_installed_and_comes_again(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    """A sector that could be read at the second try only: the agent finds nothing wrong with the slot."""
+    folder = tmp_path / "car"
+    await arm(fleet, folder)
+    async with a_start(fleet, folder, Parking(), launched(folder)) as car:
+        await car.until("committed")
+    async with a_start(fleet, folder, Parking(), Slot.FACTORY) as car:
+        notice = await car.until("damaged")
+        assert "slot factory runs" in notice.words
+        await car.until("armed")
+    async with a_start(fleet, folder, Parking(), launched(folder)) as car:
+        await car.until("committed")
+
+
 async def test_a_computer_that_slept_has_shown_nothing_meanwhile(fleet: Fleet, tmp_path: Path) -> None:
     folder = tmp_path / "car"
     await arm(fleet, folder)
