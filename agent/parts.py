@@ -260,7 +260,7 @@ class Parts:
             int(settings.poll_s * SECOND_NS), settings.shadow_frames, settings.prove_frames,
             prove_ns=int(settings.prove_s * SECOND_NS), memory_ratio_at_most=self.config.gate.memory_ratio_at_most,
         )  # fmt: skip
-        running = slot_in(self._environment)
+        running = slot_in(self._environment, self._state / UPDATES_FOLDER)
         others: list[Conductor] = [Applied(Kind.CONFIG, self)]
         if running is not None:
             others.append(Started(self._launched(running)))

@@ -44,9 +44,9 @@ from ecu.disk import DiskError, state_folder
 from ecu.errors import OutriderError, shown
 from ecu.keys import FileKeyStore, KeyStoreError
 from ecu.process import forbid_core_dumps, notify
-from ota.errors import FetchError, NoRoomForUpdate, OtaError, TrustError
+from ota.errors import FetchError, OtaError
 from ota.kinds import Kind
-from ota.machine import WAYS, Event, State, can_happen
+from ota.machine import Event, State
 from ota.slots import Slot
 from ota.source import Source
 from ota.trust import Offer, Roots, Vehicle
@@ -125,22 +125,23 @@ class Rescue:
         self._why = shown(why)
         self._settings = settings
         self._environment = environment
-        self._running = slot_in(environment)
         self._is_armed = is_armed
         self._rng = Random(os.urandom(16))
         self._disk = state_folder(state)
         self._folder = state / UPDATES_FOLDER
+        self._running = slot_in(environment, self._folder)
         self._keys = FileKeyStore.open(state / KEYS_FOLDER)
         self._wall = wall
         self._api = LocalApi(state / SOCKET_NAME, self.status)
         self._paired: Paired | None = None
         self._updates: Updates | None = None
         self._source: ReceiverSource | None = None
+        self._is_below = False
         self._looks = 0
         self._trouble = ""
 
     async def run(self, stop: asyncio.Event) -> bool:
-        """Until `stop` is set, or a release is armed: then True, and a start tries it."""
+        """Until `stop` is set; or a release is armed, or what may run came again: then True, and a start goes on."""
         forbid_core_dumps()
         await self._api.start()
         standing = self._open_standing()
@@ -185,8 +186,8 @@ class Rescue:
         try:
             while not stop.is_set():
                 await self._fed(asyncio.create_task(asyncio.to_thread(self._look)), stopped)
-                if self._updates is not None and self._is_armed(self._updates):
-                    log.info("rescue_over", reason="a release is armed; its next start tries it")
+                if over := self._why_over():
+                    log.info("rescue_over", reason=over)
                     return True
                 # Not all at once: a fleet that crashed together must not return together.
                 pause_s = self._rng.uniform(self._settings.poll_s / 2, self._settings.poll_s)
@@ -194,6 +195,14 @@ class Rescue:
         finally:
             stopped.cancel()
         return False
+
+    def _why_over(self) -> str:
+        """Empty while another start would change nothing."""
+        if self._updates is None:
+            return ""
+        if self._is_armed(self._updates):
+            return "a release is armed; the next start tries it"
+        return "what may run is there again" if self._is_below and not self._updates.below_bootable() else ""
 
     async def _fed(self, act: asyncio.Task[None], stopped: asyncio.Task[Any]) -> None:
         """Returns when `act` is done or it is stopped. Raises what `act` raises, a bug."""
@@ -239,23 +248,29 @@ class Rescue:
         vehicle = Vehicle(paired.vehicle, self._settings.hardware or platform.machine())
         updates = Updates(state_folder(self._folder), roots, vehicle, self._wall, _tell)
         for kind, (_, step) in updates.begin(self._running or Slot.FACTORY).items():
-            if kind in _NOT_TRIED_HERE and step is not None and can_happen(WAYS[kind], step.state, Event.CANCELLED):
-                updates.handle(kind, Event.CANCELLED, f"rescue mode tries no {kind}")
+            if kind in _NOT_TRIED_HERE and step is not None:
+                updates.give_up(kind, f"rescue mode tries no {kind}")
         if self._running is not None:
             updates.keep_running(f"slot {self._running} runs, since what was good can't: {self._why}")
         self._arm(updates)
+        self._is_below = bool(updates.below_bootable())
         updates.audit().note("rescue_mode", self._why)
         return updates
 
     def _take(self, updates: Updates, source: Source) -> None:
         """What is wrong with one release keeps no other from its place. Raises for what is wrong with all."""
         for offer in self._offers(updates, source):
-            if offer.kind not in _NOT_TRIED_HERE and (offer.kind is not Kind.RUNTIME or self._running is not None):
+            if self._is_taken(updates, offer):
                 try:
                     updates.install(source, offer, lambda progress: None)
                     self._arm(updates)
-                except (TrustError, FetchError, NoRoomForUpdate) as trouble:
+                except (OtaError, DiskError) as trouble:
                     self._told(trouble)
+
+    def _is_taken(self, updates: Updates, offer: Offer) -> bool:
+        if offer.kind in _NOT_TRIED_HERE:
+            return updates.comes_again(offer)
+        return offer.kind is not Kind.RUNTIME or self._running is not None
 
     def _arm(self, updates: Updates) -> None:
         """A runtime that waits to be started waits for nothing here: there is no drive to be disturbed."""

@@ -73,7 +73,7 @@ class Floors:
         try:
             payload = self._metadata.read_both()
             return msgspec.json.decode(payload, type=_Metadata) if payload is not None else _Metadata()
-        except (TwinLost, msgspec.DecodeError) as error:
+        except (TwinLost, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise _lost(error) from error
 
     # --- releases ---------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ class Floors:
         try:
             payload = self._releases.read_both()
             return msgspec.json.decode(payload, type=dict[str, int]) if payload is not None else {}
-        except (TwinLost, msgspec.DecodeError) as error:
+        except (TwinLost, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise _lost(error) from error
 
 

@@ -668,6 +668,8 @@ class Launcher:
             "OUTRIDER_PARENT_PID": str(os.getpid()),
             "WATCHDOG_USEC": str(int(self._options.progress_s * 1e6)),
             "PYTHONSAFEPATH": "1",
+            # What a release under trial wrote there would be run by each that comes after it.
+            "PYTHONNOUSERSITE": "1",
         }
         if slot != "factory":
             # Python would write its bytecode beside what is hashed.

@@ -223,6 +223,10 @@ TRANSITIONS: Final[Mapping[Way, Steps]] = MappingProxyType(
 ATTEMPTS: Final = 3
 """How often a trial may begin: a power cut within one proves nothing against it."""
 
+LEFT_AT_MOST: Final = 3
+"""How often in a row what only a start can try may come to nothing, until its fleet assigns it anew: each time costs
+starts of a vehicle that works."""
+
 _MINUTE_NS: Final = 60 * SECOND_NS
 _HOUR_NS: Final = 60 * _MINUTE_NS
 DEADLINES_NS: Final[Mapping[Way, Mapping[State, int]]] = MappingProxyType(

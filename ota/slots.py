@@ -21,12 +21,13 @@ import msgspec
 
 from ecu.disk import Disk, DiskDenied, DiskFault, DiskFull, replace_file
 from ecu.errors import shown
-from ecu.twin import TwinLost, TwinRecord
+from ecu.twin import OVERHEAD_BYTES, TwinLost, TwinRecord
 from ota.attempts import Boot
 from ota.errors import MOST_WORDS, NoRoomForUpdate, OtaError, TrustError
 from ota.kinds import Kind
 from ota.machine import State
 from ota.manifest import BLOCK_BYTES, BundleManifest, FileEntry, bundle_digest, decode_manifest, parents
+from ota.newer import with_unknown
 
 _MANIFEST: Final = "bundle.json"
 _FILES: Final = "files"
@@ -63,7 +64,8 @@ class Damage:
 class BootRecord(msgspec.Struct, frozen=True):
     """Which slot is good, and how far the trial of the other one got. `spent_ns` is powered time in this state;
     `words` say how the last trial ended. Below the release `bootable_from` nothing boots but to be updated. `boots` are
-    the launcher's, of this trial, oldest first."""
+    the launcher's, of this trial, oldest first; `left` is how often in a row a release that only a start can try,
+    by its digest, came to nothing."""
 
     v: int = 1
     good: Slot = Slot.FACTORY
@@ -75,6 +77,7 @@ class BootRecord(msgspec.Struct, frozen=True):
     words: str = ""
     bootable_from: int = 0
     boots: list[Boot] = []
+    left: dict[str, int] = {}
 
     def installed(self, slot: Slot) -> Installed | None:
         return self.slots.get(slot)
@@ -83,6 +86,10 @@ class BootRecord(msgspec.Struct, frozen=True):
     def spare(self) -> Slot:
         """The slot that the next release goes into: never the good one."""
         return Slot.B if self.good is Slot.A else Slot.A
+
+
+_KEYS: Final = frozenset(BootRecord.__struct_fields__)
+_SLOTS_KEYS: Final = frozenset(Installed.__struct_fields__)
 
 
 def installed_of(manifest: BundleManifest, manifest_bytes: bytes) -> Installed:
@@ -104,7 +111,11 @@ class Slots:
     def write(self, record: BootRecord) -> None:
         """Durable in both twins when it returns."""
         record = msgspec.structs.replace(record, words=shown(record.words)[:MOST_WORDS])
-        self._twin.write_both(msgspec.json.encode(record)) if not self.lost else self._start_anew(record)
+        if self.lost:
+            self._twin.start_anew(msgspec.json.encode(record))
+            self.lost = False
+        else:
+            self._twin.write_both(self._payload(record))
         self.record = record
 
     def path(self, slot: Slot) -> PurePosixPath:
@@ -240,16 +251,18 @@ class Slots:
         """The record, and whether both of its twins were lost: then only the factory's release is known to be good."""
         try:
             payload = self._twin.read_both()
-        except TwinLost:
+        except (TwinLost, DiskFault):
+            # As the launcher has it: two sectors of one kind must not keep the whole agent from its start.
             return BootRecord(words="both boot records were damaged"), True
         try:
             return (msgspec.json.decode(payload, type=BootRecord) if payload is not None else BootRecord()), False
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return BootRecord(words="both boot records were written by nobody that this version knows"), True
 
-    def _start_anew(self, record: BootRecord) -> None:
-        self._twin.start_anew(msgspec.json.encode(record))
-        self.lost = False
+    def _payload(self, record: BootRecord) -> bytes:
+        payload, before = msgspec.json.encode(record), self._twin.read()
+        whole = with_unknown(payload, before, _KEYS, _SLOTS_KEYS) if before is not None else payload
+        return whole if len(whole) + OVERHEAD_BYTES <= self._twin.capacity else payload
 
     def _manifest_bytes(self, slot: Slot) -> bytes:
         return self._disk.read(f"{self._kind}/{slot}/{_MANIFEST}")

@@ -19,8 +19,10 @@ from ota.attempts import verdict
 from ota.denied import Denied
 from ota.floors import Floors, FloorsLost
 from ota.kinds import Kind
-from ota.machine import ATTEMPTS, DEADLINES_NS, INWARD, RESTS, WAYS, Effect, Event, State, Way, step
+from ota.machine import ATTEMPTS, DEADLINES_NS, INWARD, LEFT_AT_MOST, RESTS, WAYS, Effect, Event, State, Way, step
 from ota.slots import BootRecord, Installed, Slot, SlotDamaged, Slots
+
+_LEFT: Final = f"; {LEFT_AT_MOST} times in a row: it isn't tried again until its fleet assigns it anew"
 
 SAVE_EVERY_NS: Final = 10 * SECOND_NS
 """How much powered time a power cut may give back to a deadline."""
@@ -108,15 +110,16 @@ class Trial:
 
     # --- steps ------------------------------------------------------------------------------------
 
-    def stage(self, slot: Slot, installed: Installed) -> Step:
-        """A sealed slot begins its trial, or is kept at once. Raises DiskFull, and nothing is begun, where it couldn't
-        be denied or kept."""
+    def stage(self, slot: Slot, installed: Installed, comes_again: bool = False) -> Step:
+        """A sealed slot begins its trial, or is kept at once: what is tried by nobody, and what `comes_again` since
+        nothing of its kind is left that may run. Raises DiskFull, and nothing is begun, where it couldn't be denied or
+        kept."""
         self._denied.make_room()
         self._floors.make_room()
         before = self.state
-        after, effects = step(self._way, before, Event.DOWNLOADED)
+        after, effects = step(Way.AT_ONCE if comes_again else self._way, before, Event.DOWNLOADED)
         if Effect.MARK_GOOD in effects:
-            self._keep(slot, installed, after, "it is whole")
+            self._keep(slot, installed, after, "it was kept before" if comes_again else "it is whole")
         else:
             # Each start of what only a start can try is counted by whoever starts it, each installation when it begins.
             attempts = 0 if self._way in (Way.STARTED, Way.BOOTED) else 1
@@ -133,7 +136,10 @@ class Trial:
         if Effect.MARK_GOOD in effects and release is not None and self.record.trial is not None:
             self._keep(self.record.trial, release, after, words)
         elif after in RESTS:
-            self._write(state=after, slots=self._without_trial(), trial=None, boots=[], words=words)
+            left = self._left_by(event, after)
+            is_too_often = left != self.record.left and max(left.values()) >= LEFT_AT_MOST
+            words = f"{words}{_LEFT}" if is_too_often else words
+            self._write(state=after, slots=self._without_trial(), trial=None, boots=[], words=words, left=left)
         else:
             attempts = self.record.attempts + (Effect.COUNT_ATTEMPT in effects)
             self._write(state=after, attempts=attempts, words=words)
@@ -158,6 +164,14 @@ class Trial:
         slots = {**self.record.slots, slot: release}
         self._write(state=after, good=slot, trial=None, boots=[], slots=slots, bootable_from=least, words=words)
         _raise_floor(self._floors, self._kind, release)
+
+    def _left_by(self, event: Event, after: State) -> dict[str, int]:
+        """What was cancelled or damaged here has shown nothing, not even that."""
+        left, release = self.record.left, self.release
+        is_left = after is State.INCONCLUSIVE and event not in (Event.CANCELLED, Event.DAMAGED)
+        if not is_left or release is None or self._way not in (Way.STARTED, Way.BOOTED):
+            return left
+        return {release.digest: left.get(release.digest, 0) + 1}
 
     def _without_trial(self) -> dict[Slot, Installed]:
         """What was good once: only that may ever be booted in the good slot's place."""
@@ -184,16 +198,16 @@ def settled(slots: Slots, floors: Floors, kind: Kind) -> Slot:
     return good_slot if WAYS[kind] is Way.BOOTED else slots.settle()
 
 
-def below_bootable(slots: Slots, floors: Floors, kind: Kind) -> str:
-    """Why what is good may not run but to be updated, in words; "" where it may."""
-    good = slots.record.installed(slots.record.good)
+def below_bootable(slots: Slots, floors: Floors, kind: Kind, slot: Slot) -> str:
+    """Why what lies in the slot may not run but to be updated, in words; "" where it may."""
+    its = slots.record.installed(slot)
     least = slots.record.bootable_from
-    with contextlib.suppress(FloorsLost):
+    with contextlib.suppress(FloorsLost, DiskFault):
         least = max(least, floors.bootable_from(kind))
-    release = good.release if good is not None else 0
+    release = its.release if its is not None else 0
     if release >= least:
         return ""
-    what = good.title if good is not None else f"the factory's {kind}"
+    what = its.title if its is not None else f"the factory's {kind}"
     return f"What is left is {what}, and a release that was kept since says that none below {least} may run any more."
 
 

@@ -6,7 +6,7 @@ one, a judge) is for whoever asked: `Step.effects`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from ecu.clock import Clock
-from ecu.disk import Disk, DiskError
+from ecu.disk import Disk, DiskError, DiskFault
 from ecu.errors import shown
 from ecu.keys import KeyStoreError
 from ota.audit import Audit
@@ -28,7 +28,7 @@ from ota.fitness import Held, Host, conflicts_of, fits
 from ota.floors import Floors, FloorsLost
 from ota.kinds import Kind
 from ota.landing import Progress, Watch
-from ota.machine import RESTS, WAYS, Event, State, Way
+from ota.machine import LEFT_AT_MOST, RESTS, WAYS, Event, State, Way, can_happen
 from ota.manifest import BundleManifest, bundle_digest, decode_manifest, encode_manifest
 from ota.pace import PacedSource
 from ota.report import Image, Reporter, Signer
@@ -44,6 +44,9 @@ TAKEN: Final = tuple(kind for kind in Kind if WAYS[kind] is Way.AT_ONCE)
 """Kinds that take effect as soon as they are whole: what others are tried with, what may be learned, and what is told
 of signals."""
 
+_WAITS: Final = (Way.STARTED, Way.BOOTED)
+"""Ways in which a release waits for the vehicle's rest."""
+
 
 class Want(StrEnum):
     """What an offer is to this vehicle."""
@@ -51,7 +54,7 @@ class Want(StrEnum):
     NEW = "new"
     CURRENT = "current"  # it is what the good slot holds
     TRYING = "trying"  # a trial is under way: one at a time
-    TRIED = "tried"  # it was inconclusive since this start
+    TRIED = "tried"  # it was inconclusive since this start, or too often
     DENIED = "denied"  # it was found worse before
 
 
@@ -115,6 +118,8 @@ class Updates:
         # Until the first look after a start nobody has said otherwise.
         self._wanted = {trial.release.digest for trial in self._trials.values() if trial.release is not None}
         self._refusals: dict[Kind | None, str] = {}
+        self._offers: tuple[Offer, ...] = ()
+        self._gave_way: set[str] = set()
 
     # --- starts and trials ------------------------------------------------------------------------
 
@@ -147,10 +152,22 @@ class Updates:
 
     def below_bootable(self) -> str:
         """Why this vehicle may do nothing but be updated, in words; "" where it may run."""
-        # Which system starts is for the bootloader to say, whatever came of it.
-        kinds = [kind for kind in TRIED if WAYS[kind] is not Way.BOOTED]
-        below = (below_bootable(self._slots[kind], self._floors, kind) for kind in kinds)
-        return next((words for words in below if words), "")
+        return next((words for kind in TRIED if (words := self._below_bootable(kind))), "")
+
+    def _below_bootable(self, kind: Kind) -> str:
+        if WAYS[kind] is Way.BOOTED:
+            return ""  # which system starts is for the bootloader to say, whatever came of it
+        slots = self._slots[kind]
+        return below_bootable(slots, self._floors, kind, self._running if kind is Kind.RUNTIME else slots.record.good)
+
+    def comes_again(self, offer: Offer) -> bool:
+        """Whether it was kept here once, and what is left of its kind may not run: then it takes its place without
+        another trial, for which that would have to run. A runtime is tried by the launcher all the same."""
+        return (
+            offer.kind is not Kind.RUNTIME
+            and bool(self._below_bootable(offer.kind))
+            and offer.release == self._floors.release(offer.kind)
+        )
 
     def below_kept(self, kind: Kind) -> str:
         """Why what is good of a kind is less than what was kept of it once, in words: flash lost that. "" else."""
@@ -159,7 +176,7 @@ class Updates:
         release = good.release if good is not None else 0
         try:
             kept = self._floors.release(kind)
-        except FloorsLost as lost:
+        except (FloorsLost, DiskFault) as lost:
             return str(lost)
         return f"What is left of {kind} is release {release}; release {kept} was kept once." if release < kept else ""
 
@@ -173,6 +190,13 @@ class Updates:
 
     def slots(self, kind: Kind) -> Slots:
         return self._slots[kind]
+
+    def give_up(self, kind: Kind, words: str) -> None:
+        """The trial of a kind that nobody tries here ends, however far it got: no other could begin beside it."""
+        state = self._slots[kind].record.state
+        if state not in RESTS:
+            can_be_cancelled = can_happen(WAYS[kind], state, Event.CANCELLED)
+            self.handle(kind, Event.CANCELLED if can_be_cancelled else Event.EXPIRED, words)
 
     def status(self) -> tuple[UpdateStatus, ...]:
         return tuple(
@@ -215,8 +239,9 @@ class Updates:
     def _told(self, kind: Kind, step: Step | None) -> Step | None:
         if step is None:
             return None
-        # One that was damaged here is whole again after the next download.
-        if step.state is State.INCONCLUSIVE and step.event is not Event.DAMAGED and step.release is not None:
+        # What was damaged here is whole again after the next download, and what was taken back may be wanted anew.
+        was_tried = step.state is State.INCONCLUSIVE and step.event not in (Event.DAMAGED, Event.CANCELLED)
+        if was_tried and step.release is not None:
             self._tried.add(step.release.digest)
         if step.before is not step.state or step.event is Event.DOWNLOADED:
             self._say(Notice(step.state, kind, step.release, None, step.words or step.event))
@@ -260,13 +285,34 @@ class Updates:
         try:
             offers = self._trust.refresh(paced, self._demand_newer)
             self._wanted = {offer.sha256 for offer in offers}
+            self._forget_left()
             new = [offer for offer in offers if self._want(offer) is Want.NEW]
         except (TrustError, SlowRetrieval) as refusal:
             self._refused(None, refusal)
             raise
         offered = {offer.kind for offer in offers}
         self._refusals = {kind: words for kind, words in self._refusals.items() if kind in offered}
-        return tuple(sorted(new, key=lambda offer: offer.kind in TRIED))
+        self._offers = offers
+        return tuple(sorted(new, key=lambda offer: (offer.kind in TRIED, WAYS[offer.kind] in _WAITS)))
+
+    def gives_way(self, kinds: Collection[Kind]) -> str:
+        """Why what only waits for the vehicle's rest is to give way, in words: something was offered at the last look
+        that is tried on the road, of one of `kinds`. Once for each; what gave way comes again without a download."""
+        if not any(WAYS[kind] in _WAITS and trial.state is State.STAGED for kind, trial in self._trials.items()):
+            return ""
+        for offer in self._offers:
+            if offer.kind in kinds and WAYS[offer.kind] not in _WAITS and self._is_held_up(offer):
+                self._gave_way.add(offer.sha256)
+                return f"it waits, and gives way to {offer.target}"
+        return ""
+
+    def _is_held_up(self, offer: Offer) -> bool:
+        """Whether it would be tried now, were nothing else."""
+        record = self._slots[offer.kind].record
+        good = record.installed(record.good)
+        seen = offer.sha256 in self._tried or offer.sha256 in self._gave_way or offer.sha256 in self._denied
+        is_newer = offer.release > (good.release if good is not None else 0)
+        return offer.kind in TRIED and is_newer and not seen and offer.release >= self._floors.release(offer.kind)
 
     def refuse(self, refusal: TrustError) -> None:
         """Of a source that can't even be opened: audited and told, and nothing else changes."""
@@ -295,7 +341,7 @@ class Updates:
             self._refused(offer.kind, refusal)
             raise
         self._refusals.pop(offer.kind, None)
-        return self._told(offer.kind, self._trials[offer.kind].stage(slot, installed))
+        return self._told(offer.kind, self._trials[offer.kind].stage(slot, installed, self.comes_again(offer)))
 
     @property
     def is_trial_wanted(self) -> bool:
@@ -318,12 +364,19 @@ class Updates:
         good = record.installed(record.good)
         if good is not None and good.digest == offer.sha256:
             return Want.CURRENT
-        if record.state not in RESTS or (offer.kind in TRIED and self._is_trying):
+        if record.state not in RESTS or (offer.kind in TRIED and self._is_trying and not self.comes_again(offer)):
             return Want.TRYING
         if offer.sha256 in self._denied:
             return Want.DENIED
         self._floors.demand_newer(offer.kind, offer.release, good.release if good is not None else 0)
-        return Want.TRIED if offer.sha256 in self._tried else Want.NEW
+        is_left = record.left.get(offer.sha256, 0) >= LEFT_AT_MOST
+        return Want.TRIED if is_left or offer.sha256 in self._tried else Want.NEW
+
+    def _forget_left(self) -> None:
+        """What its fleet no longer wants may be wanted anew."""
+        for slots in self._slots.values():
+            if slots.record.left and not self._wanted & set(slots.record.left):
+                slots.write(msgspec.structs.replace(slots.record, left={}))
 
     def _free_slot(self, kind: Kind) -> Slot:
         """Never the good one, nor the one that this process runs from. Raises DoesNotFit."""

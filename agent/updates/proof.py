@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from agent.updates.conduct import Ground
+from agent.updates.conduct import TICK_NS, Ground
 from ecu.clock import SECOND_NS
 
 
@@ -26,21 +26,20 @@ class Surroundings(Protocol):
 
 
 class Proof:
-    """Asked once a tick."""
+    """Asked once a tick, and each counts as one, however long ago the last one was: who sleeps shows nothing."""
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
-        self._well_from_ns: int | None = None
+        self._well_ns: int | None = None
 
     def begin(self) -> None:
-        self._well_from_ns = None
+        self._well_ns = None
 
     def given(self, ground: Ground) -> str:
         """In words, once it is enough; "" until then."""
-        well, now_ns = self._surroundings.is_well(), ground.clock.boot_ns()
+        well = self._surroundings.is_well()
         if not well:
-            self._well_from_ns = None
+            self._well_ns = None
             return ""
-        self._well_from_ns = now_ns if self._well_from_ns is None else self._well_from_ns
-        lasted_ns = now_ns - self._well_from_ns
-        return f"{well} for {lasted_ns // SECOND_NS} s" if lasted_ns >= ground.rules.prove_ns else ""
+        self._well_ns = 0 if self._well_ns is None else self._well_ns + TICK_NS
+        return f"{well} for {self._well_ns // SECOND_NS} s" if self._well_ns >= ground.rules.prove_ns else ""

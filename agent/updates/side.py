@@ -120,13 +120,15 @@ class UpdateSide:
         self._begin(running)
 
     def _begin(self, running: Slot) -> None:
-        """At most one trial is under way. What nobody conducts here any more is given up; what was started by a
-        launcher ends by its verdict."""
+        """At most one trial is under way. What nobody conducts here any more is given up. What a launcher started is
+        what is good, whatever this process finds of the slot that it passed over."""
         for kind, (_, step) in self._updates.begin(running).items():
             if step is not None and (kind in self._factory or kind in self._conductors):
                 self._kind, self._begun = kind, step
-            elif step is not None and can_happen(WAYS[kind], step.state, Event.CANCELLED):
-                self._updates.handle(kind, Event.CANCELLED, f"this vehicle runs no {kind} any more")
+            elif step is not None:
+                self._updates.give_up(kind, f"this vehicle runs no {kind} any more")
+        if Kind.RUNTIME in self._conductors:
+            self._updates.keep_running(f"slot {running} runs, since the launcher couldn't start what was good")
 
     def live_package(self, kind: Kind) -> Path:
         """The good slot's: what perception starts with, and a candidate is compared to."""
@@ -249,13 +251,21 @@ class UpdateSide:
         """Whether both repositories were there, and held."""
         try:
             offers = await self.do(self._updates.check, source)
-            if self._attempt is not None and not self._updates.is_trial_wanted:
-                self._attempt.tell(Event.CANCELLED, "its fleet no longer wants it")
+            await self._hold_against(self._attempt)
             await self._take(offers, source, bulk, troubles)
         except (OtaError, DiskError) as trouble:
             troubles.append(trouble)
             return False
         return True
+
+    async def _hold_against(self, attempt: Attempt | None) -> None:
+        """What is tried, against what the look that just ended says of it and of others."""
+        if attempt is None:
+            return
+        if not self._updates.is_trial_wanted:
+            attempt.tell(Event.CANCELLED, "its fleet no longer wants it")
+        elif words := await self.do(self._updates.gives_way, tuple(self._conductors)):
+            attempt.tell(Event.CANCELLED, words)
 
     async def _take(
         self, offers: Sequence[Offer], source: Source, bulk: Source, troubles: list[OtaError | DiskError]
@@ -268,7 +278,7 @@ class UpdateSide:
                 continue
             try:
                 await self._install(offer, source if offer.kind in SMALL else bulk)
-            except (TrustError, DoesNotFit, FetchError, NoRoomForUpdate) as trouble:
+            except (OtaError, DiskError) as trouble:
                 missing.add(offer.kind)
                 troubles.append(trouble)
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from ecu.disk import Disk
+from ecu.disk import Disk, DiskFault
 from ecu.twin import TwinLost, TwinRecord
 from ota.kinds import Kind
 from ota.system.port import Reading
@@ -83,10 +83,10 @@ class Placements:
     def _read(self) -> Notes:
         try:
             payload = self._twin.read_both()
-        except TwinLost:
+            return msgspec.json.decode(payload, type=Notes) if payload is not None else Notes()
+        except (TwinLost, DiskFault, msgspec.DecodeError, UnicodeDecodeError):
             self._lost = True
             return Notes()
-        return msgspec.json.decode(payload, type=Notes) if payload is not None else Notes()
 
     def _write(self, notes: Notes) -> None:
         payload = msgspec.json.encode(notes)

@@ -108,6 +108,19 @@ async def keep(fleet: Fleet, folder: Path, number: int) -> None:
         await car.until("committed")
 
 
+async def test_a_config_was_not_in_use_while_the_computer_slept(fleet: Fleet, tmp_path: Path) -> None:
+    bus = Bus()
+    bus.use = Use.USED
+    release(fleet, 1)
+    async with a_car(fleet, tmp_path / "car", bus) as car:
+        await car.until("switched")
+        for _ in range(5):
+            await car.tick(4)
+            car.clock.advance(car.clock.boot_ns() + 3600 * SECOND_NS)
+        assert [notice.what for notice in car.notices] == ["staged", "switched"]
+        await car.until("committed")
+
+
 async def test_a_config_is_in_use_while_it_is_tried_and_kept_once_it_was_for_long_enough(
     fleet: Fleet, tmp_path: Path
 ) -> None:

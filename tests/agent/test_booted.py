@@ -12,13 +12,13 @@ import pytest
 
 from agent.updates.booted import AGAIN_AFTER_NS, INSTALLED_WITHIN_NS
 from ecu.clock import SECOND_NS
-from ecu.disk import RealDisk
+from ecu.disk import RealDisk, state_folder
 from ota.denied import Denied
 from ota.floors import Floors
 from ota.kinds import Kind
 from ota.machine import ATTEMPTS, DEADLINES_NS, State, Way
 from ota.manifest import BundleManifest
-from ota.slots import Slots
+from ota.slots import BootRecord, Installed, Slot, Slots
 from ota.system.memory import STARTS, MemorySystem, memory_bundle
 from ota.system.port import InstallerAway, InstallFailed, Marking
 from tests.agent.computers import NEW, OLD, Computer, a_drive
@@ -464,3 +464,19 @@ async def test_a_vehicle_whose_system_is_nobodys_to_replace_takes_none(fleet: Fl
         await car.tick(20)
         assert car.told() == []
     assert not list(computer.folder.glob("system/*/files/*"))
+
+
+@pytest.mark.parametrize("state", [State.STAGED, State.ARMED, State.TRIAL])
+async def test_a_trial_of_a_system_that_nobody_tries_any_more_keeps_no_other_release_away(
+    fleet: Fleet, computer: Computer, state: State
+) -> None:
+    slots = {Slot.A: Installed("a" * 64, 1, "system")}
+    Slots(state_folder(computer.folder), Kind.SYSTEM).write(BootRecord(trial=Slot.A, state=state, slots=slots))
+    fleet.assign(fleet.release("1.0", 1, kind=Kind.PLAN), fleet.release("1.0", 1, kind=Kind.CROPS))
+    (computer.folder / "crops").mkdir()
+    (computer.folder / "crops/a").write_bytes(b"something else stands here")
+    computer.has_installer = False
+    async with a_drive(fleet, computer) as car:
+        await car.until("committed")
+        assert car.told() == ["inconclusive", "committed"]
+        assert car.side.looks_held == 1, "what is wrong with one kind's slot is nothing against the look"

@@ -238,6 +238,33 @@ async def test_a_runtime_that_is_well_now_and_then_has_not_shown_enough(fleet: F
         await car.until("committed")
 
 
+async def test_what_the_launcher_could_not_start_is_not_told_to_be_installed_and_comes_again(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    """A sector that could be read at the second try only: the agent finds nothing wrong with the slot."""
+    folder = tmp_path / "car"
+    await arm(fleet, folder)
+    async with a_start(fleet, folder, Parking(), launched(folder)) as car:
+        await car.until("committed")
+    async with a_start(fleet, folder, Parking(), Slot.FACTORY) as car:
+        notice = await car.until("damaged")
+        assert "slot factory runs" in notice.words
+        await car.until("armed")
+    async with a_start(fleet, folder, Parking(), launched(folder)) as car:
+        await car.until("committed")
+
+
+async def test_a_computer_that_slept_has_shown_nothing_meanwhile(fleet: Fleet, tmp_path: Path) -> None:
+    folder = tmp_path / "car"
+    await arm(fleet, folder)
+    async with a_start(fleet, folder, Parking(), launched(folder)) as car:
+        for _ in range(5):
+            await car.tick(4)
+            car.clock.advance(car.clock.boot_ns() + 3600 * SECOND_NS)
+        assert car.told() == []
+        await car.until("committed")
+
+
 async def test_what_is_armed_and_started_by_nobody_is_given_up_in_the_end(fleet: Fleet, tmp_path: Path) -> None:
     folder = tmp_path / "car"
     await arm(fleet, folder)
@@ -261,7 +288,31 @@ async def test_what_its_fleet_takes_back_is_not_started(fleet: Fleet, tmp_path: 
         await car.until("inconclusive")
 
 
-def test_only_a_slot_that_the_launcher_names_is_one() -> None:
-    assert slot_in({}) is None
-    assert slot_in({"OUTRIDER_SLOT": "c"}) is None
-    assert [slot_in({"OUTRIDER_SLOT": name}) for name in ("a", "b", "factory")] == [Slot.A, Slot.B, Slot.FACTORY]
+def test_what_runs_is_what_its_code_says_and_not_what_it_was_told(tmp_path: Path) -> None:
+    slots = tmp_path / "updates/runtime"
+    code = {
+        Slot.A: slots / "a/files/agent/launcherslot.py",
+        Slot.B: slots / "b/files/agent/launcherslot.py",
+        Slot.FACTORY: tmp_path / "opt/outrider/lib/agent/launcherslot.py",
+    }
+    (tmp_path / "moved").symlink_to(tmp_path / "updates")
+    for told in ("a", "b", "factory"):
+        for slot, path in code.items():
+            assert slot_in({"OUTRIDER_SLOT": told}, tmp_path / "updates", path) is slot
+            assert slot_in({"OUTRIDER_SLOT": told}, tmp_path / "moved", path) is slot
+    for environment in ({}, {"OUTRIDER_SLOT": ""}, {"OUTRIDER_SLOT": "c"}):
+        assert slot_in(environment, tmp_path / "updates", code[Slot.A]) is None, "no launcher started it"
+
+
+async def test_a_slot_is_not_kept_by_other_code_than_lies_in_it(fleet: Fleet, tmp_path: Path) -> None:
+    folder = tmp_path / "car"
+    await arm(fleet, folder)
+    told = launched(folder)
+    assert told is Slot.A
+    running = slot_in({"OUTRIDER_SLOT": told}, folder)
+    assert running is Slot.FACTORY, "these tests lie in no slot"
+    async with a_start(fleet, folder, Parking(), running) as car:
+        await car.until("inconclusive")
+        await car.tick(100)
+        assert car.told() == ["inconclusive"]
+    assert launched(folder) is Slot.FACTORY

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from ecu.crashdisk import CrashDisk
+from ecu.twin import TwinRecord
 from ota.attempts import Boot
 from ota.denied import Denied
 from ota.errors import MOST_WORDS
@@ -42,6 +43,7 @@ WHOLE = msgspec.structs.replace(
     RECORD,
     state=State.TRIAL,
     bootable_from=3,
+    left={"c" * 64: 2},
     boots=[Boot("0f7ee2a6-7a0f-4a5e-9f0c-0a4d1c9b2a11", "exit 1"), Boot("0f7ee2a6-7a0f-4a5e-9f0c-0a4d1c9b2a11")],
     slots={**RECORD.slots, Slot.B: Installed("b" * 64, 5, "model drive 1.1 (release 5)", 3)},
 )
@@ -60,6 +62,12 @@ def on_disk(payload: bytes) -> CrashDisk:
         disk.create(f"model/boot.{number}")
         disk.write_at(f"model/boot.{number}", 0, block(payload, number))
     return disk
+
+
+def disk_payload(disk: CrashDisk) -> bytes:
+    payload = TwinRecord(disk, "model/boot").read()
+    assert payload is not None
+    return payload
 
 
 def test_what_is_written_is_the_golden_vector() -> None:
@@ -107,7 +115,31 @@ def test_what_a_later_release_added_is_ignored_and_what_an_earlier_one_lacked_ha
     bare = Slots(on_disk(b"{}"), Kind.MODEL).record
     assert (bare.v, bare.good, bare.trial, bare.state) == (1, Slot.FACTORY, None, State.COMMITTED)
     assert (bare.attempts, bare.spent_ns, bare.slots, bare.words) == (0, 0, {}, "")
-    assert (bare.bootable_from, bare.boots) == (0, [])
+    assert (bare.bootable_from, bare.boots, bare.left) == (0, [], {})
+
+
+def test_what_a_later_release_added_outlasts_whatever_an_earlier_one_writes() -> None:
+    """A vehicle goes back to an older runtime, and on to the newer one again."""
+    payload = json.loads(VECTOR["payload"]) | {"mood": {"is": ["sunny"]}}
+    payload["slots"]["a"]["colour"] = "red"
+    payload["slots"]["b"]["colour"] = "blue"
+    disk = on_disk(json.dumps(payload).encode())
+    for words in ("once", "and again"):
+        slots = Slots(disk, Kind.MODEL)
+        slots.write(msgspec.structs.replace(slots.record, words=words))
+    assert json.loads(disk_payload(disk)) == payload | {"words": "and again"}
+    others = {Slot.A: Installed("c" * 64, 6, "another"), Slot.B: slots.record.slots[Slot.B]}
+    slots.write(msgspec.structs.replace(slots.record, slots=others))
+    written = json.loads(disk_payload(disk))
+    assert ("colour" in written["slots"]["a"], written["slots"]["b"]["colour"]) == (False, "blue")
+    assert written["mood"] == {"is": ["sunny"]}
+
+
+def test_a_record_is_written_also_where_what_a_later_release_added_leaves_no_room_for_it() -> None:
+    disk = on_disk(json.dumps(json.loads(VECTOR["payload"]) | {"mood": "x" * 3_000}).encode())
+    slots = Slots(disk, Kind.MODEL)
+    slots.write(msgspec.structs.replace(slots.record, words="\U0001f697" * 400))
+    assert Slots(disk, Kind.MODEL).record.words == "\U0001f697" * 400
 
 
 @pytest.mark.parametrize(

@@ -340,7 +340,7 @@ def test_the_launcher_needs_nothing_but_pythons_own_library() -> None:
     assert {name.partition(".")[0] for name in imported} <= sys.stdlib_module_names
 
 
-FROZEN = "a592648fe827bde37e5181b9cd9a588fd4243a37b6b1de80f483add719c203e5"
+FROZEN = "872ea28ba0415a9b9bd3810dfd40b407c41b55324401a4633dc24ea1d3363cb1"
 
 
 def test_the_launcher_is_frozen() -> None:

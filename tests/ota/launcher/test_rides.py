@@ -275,6 +275,17 @@ def test_what_may_not_run_any_more_is_started_to_be_updated(garage: Garage) -> N
     assert "lets none below 2 run" in ready(garage.next()).rescue
 
 
+def test_what_a_release_leaves_in_its_users_home_is_run_by_no_other(garage: Garage) -> None:
+    garage.install("a")
+    garage.write(trial="a", state="armed")
+    garage.launch()
+    for slot in ("a", "a", "a", "factory"):
+        started = ready(garage.next())
+        started.do("say(os.environ.get('PYTHONNOUSERSITE'))")
+        assert (started.slot, started.says()) == (slot, "1")
+        started.do("sys.exit(1)")
+
+
 def test_where_both_records_are_damaged_what_was_shipped_runs(garage: Garage) -> None:
     garage.install("a")
     garage.write(good="a")
