@@ -100,12 +100,13 @@ def killed_everywhere(
     prepare: Callable[[CrashDisk], object] = lambda _: None,
     every: int = 1,
 ) -> Iterator[CrashDisk]:
-    """The disk after `act` was killed before each call that changes something, after an orderly end of the computer."""
+    """The disk after `act` was killed before each call that changes something, after an orderly end of the computer.
+    The last one is always among them."""
     first = desk.before.after_shutdown()
     prepare(first)
     whole = first.after_shutdown()
     act(whole)
-    for index in [call.index for call in whole.calls if changing(call)][::every]:
+    for index in [call.index for call in whole.calls if changing(call)][::-every]:
         disk = first.after_shutdown()
         disk.fail(index, Killed())
         with pytest.raises(Killed):
@@ -113,20 +114,28 @@ def killed_everywhere(
         yield disk.after_shutdown()
 
 
-def test_a_killed_add_changes_nothing_for_vehicles_and_is_finished_by_the_next(desk: OnCrashDisk) -> None:
+# A file is six calls: with five between two kills, each of the six has its turn.
+SOME = pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.soak), 5])
+
+
+@SOME
+def test_a_killed_add_changes_nothing_for_vehicles_and_is_finished_by_the_next(desk: OnCrashDisk, every: int) -> None:
     kills = 0
-    for disk in killed_everywhere(desk, lambda disk: desk.add(disk, 2)):
+    for disk in killed_everywhere(desk, lambda disk: desk.add(disk, 2), every=every):
         kills += 1
         assert desk.seen(disk) == 1
         desk.add(disk, 2)
         desk.publish(disk, 2)
         assert desk.seen(disk) == 2
-    assert kills > 20
+    assert kills > 20 // every
 
 
-def test_a_killed_publication_leaves_what_vehicles_see_whole_and_is_finished_by_the_next(desk: OnCrashDisk) -> None:
+@SOME
+def test_a_killed_publication_leaves_what_vehicles_see_whole_and_is_finished_by_the_next(
+    desk: OnCrashDisk, every: int
+) -> None:
     seen = set()
-    for disk in killed_everywhere(desk, lambda disk: desk.publish(disk, 2), lambda disk: desk.add(disk, 2)):
+    for disk in killed_everywhere(desk, lambda disk: desk.publish(disk, 2), lambda disk: desk.add(disk, 2), every):
         seen.add(desk.seen(disk))
         desk.publish(disk, 2)
         assert desk.seen(disk) == 2
@@ -134,9 +143,10 @@ def test_a_killed_publication_leaves_what_vehicles_see_whole_and_is_finished_by_
     assert seen == {1, 2}
 
 
-def test_after_a_killed_publication_another_release_can_be_added(desk: OnCrashDisk) -> None:
+@SOME
+def test_after_a_killed_publication_another_release_can_be_added(desk: OnCrashDisk, every: int) -> None:
     """No number is ever given to other bytes: a vehicle that saw the first would keep them."""
-    for disk in killed_everywhere(desk, lambda disk: desk.publish(disk, 2), lambda disk: desk.add(disk, 2)):
+    for disk in killed_everywhere(desk, lambda disk: desk.publish(disk, 2), lambda disk: desk.add(disk, 2), every):
         written = {name: disk.read(f"image/metadata/{name}") for name in disk.names("image/metadata")}
         desk.add(disk, 3)
         desk.publish(disk, 3)
