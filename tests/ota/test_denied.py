@@ -41,6 +41,17 @@ def test_what_was_denied_is_denied_at_every_later_start_and_nothing_else_is() ->
     assert len(denied) == 3
 
 
+def test_thousands_of_denials_are_remembered_and_told_apart() -> None:
+    disk = CrashDisk()
+    digests = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(2_500)]
+    denied = Denied(disk)
+    for digest in digests[:2_000]:
+        denied.add(digest)
+    again = Denied(disk.after_shutdown())
+    assert len(again) == 2_000
+    assert [digest in again for digest in digests] == [True] * 2_000 + [False] * 500
+
+
 def test_a_vehicle_that_denied_nothing_has_no_file() -> None:
     disk = CrashDisk()
     assert FIRST not in Denied(disk)
