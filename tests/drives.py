@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -39,3 +40,14 @@ def excerpt(folder: Path, count: int = 20, change: Callable[[list[Picture]], Non
     if change is not None:
         change(pictures)
     return write_drive(folder / "drive.avi", pictures)
+
+
+def slow_road(folder: Path) -> Path:
+    """Twenty frames in a third of their size, ten a second: where what is seen doesn't matter, and waiting shouldn't
+    cost what looking costs."""
+    return write_drive(folder / "road.avi", _small_pictures(), rate=10.0)
+
+
+@cache
+def _small_pictures() -> list[Picture]:
+    return [np.asarray(cv2.resize(picture, (320, 180)), np.uint8) for picture in real_pictures(20)]

@@ -20,13 +20,21 @@ from ecu.clock import MILLISECOND_NS, SECOND_NS, Clock, SteppingClock, SystemClo
 from inference.messages import Seen
 from inference.package import find_package
 from simulator.demo.demo import DRIVE
+from tests.drives import slow_road
 
 OLD, NEW = find_package("drive-detect@1.0"), find_package("drive-detect@2.0")
-REAL_TIME = PerceptionSettings(
-    source=f"video:{DRIVE}?loop=1", camera="front", package=OLD, slots=6, hang_ns=20 * SECOND_NS, lockstep=False,
+LOCKSTEP = PerceptionSettings(
+    source=f"video:{DRIVE}?loop=1", camera="front", package=OLD, slots=6, hang_ns=20 * SECOND_NS, lockstep=True,
     standby=False,
 )  # fmt: skip
-LOCKSTEP = replace(REAL_TIME, lockstep=True)
+
+AT_SPEED = replace(LOCKSTEP, lockstep=False)
+
+
+def real_time(folder: Path) -> PerceptionSettings:
+    return replace(AT_SPEED, source=f"video:{slow_road(folder)}?loop=1")
+
+
 STEP_NS = 200 * MILLISECOND_NS
 
 
@@ -113,7 +121,7 @@ def one_model_a_frame(trying: Trying, first_of_new: int) -> None:
 
 
 async def test_the_swap_is_at_exactly_one_frame_and_loses_none(tmp_path: Path) -> None:
-    async with at_work(tmp_path, REAL_TIME, SystemClock()) as trying:
+    async with at_work(tmp_path, AT_SPEED, SystemClock()) as trying:
         await trying.until_more(3)
         trying.perception.try_beside(NEW, trying)
         await trying.until_told("loaded")
@@ -180,7 +188,7 @@ def test_track_numbers_go_on_over_a_swap(drive: Drive) -> None:
 
 
 async def test_a_candidate_that_dies_again_and_again_is_told_of_and_costs_the_live_one_no_frame(tmp_path: Path) -> None:
-    async with at_work(tmp_path, REAL_TIME, SystemClock()) as trying:
+    async with at_work(tmp_path, AT_SPEED, SystemClock()) as trying:
         trying.perception.try_beside(NEW, trying)
         killed = set[int]()
         while not any(told.startswith("crashed") for told in trying.told):
@@ -202,7 +210,7 @@ async def test_a_candidate_that_cant_be_loaded_is_told_of_in_words(tmp_path: Pat
     broken = tmp_path / "package"
     broken.mkdir()
     (broken / "model.json").write_text("{}")
-    async with at_work(tmp_path, REAL_TIME, SystemClock()) as trying:
+    async with at_work(tmp_path, real_time(tmp_path), SystemClock()) as trying:
         trying.perception.try_beside(broken, trying)
         await trying.until_told("unfit")
         assert "refused" in trying.told[0]
@@ -214,7 +222,7 @@ async def test_a_candidate_that_cant_be_loaded_is_told_of_in_words(tmp_path: Pat
 async def test_a_new_model_that_can_no_longer_go_on_gives_way_to_the_one_before(tmp_path: Path) -> None:
     package = tmp_path / "package"
     shutil.copytree(NEW, package)
-    async with at_work(tmp_path, REAL_TIME, SystemClock()) as trying:
+    async with at_work(tmp_path, real_time(tmp_path), SystemClock()) as trying:
         trying.perception.try_beside(package, trying)
         await trying.until_told("loaded")
         await trying.perception.swap()
@@ -233,7 +241,7 @@ async def test_a_new_model_that_can_no_longer_go_on_gives_way_to_the_one_before(
 
 
 async def test_the_model_before_is_one_frame_away(tmp_path: Path) -> None:
-    async with at_work(tmp_path, REAL_TIME, SystemClock()) as trying:
+    async with at_work(tmp_path, real_time(tmp_path), SystemClock()) as trying:
         trying.perception.try_beside(NEW, trying)
         await trying.until_told("loaded")
         first = await trying.perception.swap()
@@ -248,7 +256,7 @@ async def test_the_model_before_is_one_frame_away(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("when", ["loading", "looking", "swapped"])
 async def test_everything_beside_ends_with_the_perception(tmp_path: Path, when: str) -> None:
-    async with at_work(tmp_path, REAL_TIME, SystemClock()) as trying:
+    async with at_work(tmp_path, real_time(tmp_path), SystemClock()) as trying:
         trying.perception.try_beside(NEW, trying)
         if when != "loading":
             await trying.until(lambda: trying.looked_at() > 0)
