@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,8 @@ async def provisioned(
     world: AwsWorld, folder: Path, *, timeout_s: float = 10.0, **changes: object
 ) -> tuple[ProvisionedThing, FileKeyStore]:
     vehicle = await world.vehicle()
+    # A refusal's traceback may hold the keys, and with them their lock, until the collector comes by.
+    gc.collect()
     keys, disk = open_thing_keys(vehicle.disk.root), vehicle.disk
     return await provision(a_claim(world, **changes), vehicle.paired, keys, disk, vehicle.clock, timeout_s), keys
 
