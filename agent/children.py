@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
+from agent.outlast import outlast
 from ecu.channel import BadMessage, Channel, ChannelClosed, Message, pair
 from ecu.errors import EnvironmentFault
 from ecu.spawn import spawn
@@ -114,13 +115,10 @@ class Child(Generic[In]):
         await self._process.wait()
 
     async def end(self) -> None:
-        """As `stop`, to the end even when whoever waits for it is cancelled: no process is left to a loop that ends."""
+        """As `stop`, to the end however often whoever waits is cancelled: no process is left to a loop that ends."""
         stopping = asyncio.ensure_future(self.stop())
-        try:
-            await asyncio.shield(stopping)
-        except asyncio.CancelledError:
-            await stopping
-            raise
+        await outlast(stopping.done, lambda: asyncio.wait({stopping}))
+        stopping.result()
 
     @property
     def is_reaped(self) -> bool:

@@ -24,6 +24,7 @@ from agent.learning.gates import Gate, GateRules, closed
 from agent.learning.labels import Labels
 from agent.learning.ports import Ports
 from agent.learning.status import LearningStatus
+from agent.outlast import outlast
 from agent.trainer import Fault, NotTaught, Taught, Train, Trainer
 from ecu.clock import MILLISECOND_NS, SECOND_NS
 from ecu.disk import DiskError
@@ -265,7 +266,7 @@ class LearningSide:
             teaching.cancel()
             watching.cancel()
             # Nobody waits longer than it takes to reap a killed process.
-            await asyncio.wait({teaching, watching})
+            await outlast(lambda: teaching.done() and watching.done(), lambda: asyncio.wait({teaching, watching}))
             if not teaching.cancelled():
                 teaching.exception()
 

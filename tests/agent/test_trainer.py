@@ -206,6 +206,18 @@ async def test_who_stops_waiting_ends_it(package: Path) -> None:
     assert trainer.pid is None
 
 
+async def test_who_stops_waiting_again_and_again_still_reaps_it(package: Path) -> None:
+    order, pixels, places = order_for(plan_for(package, steps=100_000), EXAMPLES)
+    trainer = Trainer(os.environ)
+    teaching = asyncio.ensure_future(trainer.teach(package, order, pixels, places, b""))
+    pid = await busy(trainer)
+    while not teaching.done():
+        teaching.cancel()
+        await asyncio.sleep(0)
+    assert teaching.cancelled()
+    assert not is_there(pid)
+
+
 async def test_a_trainer_that_cant_be_started_is_said(package: Path) -> None:
     order, pixels, places = order_for(plan_for(package), EXAMPLES)
     with pytest.raises(NotTaught, match="Can't start a process"):
