@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.pairing import renew
-from ecu.clock import SECOND_NS, OffsetClock, SystemClock
+from ecu.clock import SECOND_NS, OffsetClock, SteppingClock, SystemClock
 from ecu.keys import MemoryKeyStore
 from receiver.listener import listen
 from telemetry.links.aws import AwsLink
@@ -109,7 +109,9 @@ async def test_where_nobody_listens_or_answers_it_is_unreachable_in_time(tmp_pat
 
 @with_aws
 async def test_with_no_receiver_behind_the_broker_a_block_is_kept(tmp_path: Path) -> None:
-    async with an_aws_world(tmp_path) as world, connected(world) as link:
+    # Its clock stands still: the pause before it dials again comes to no end.
+    still = SteppingClock(wall_ns=SystemClock().wall_ns())
+    async with an_aws_world(tmp_path, still) as world, connected(world) as link:
         assert world.receiver.behind is not None
         world.broker.cut("outrider-receiver", world.outsider())
         await until(lambda: world.receiver.behind is not None and not world.receiver.behind.ready.is_set())
