@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -40,6 +41,7 @@ OVERHEAD_BYTES = 30_000
 """Of a connection and a handful of questions."""
 UNREAD_BYTES = 4 << 20
 """What the kernels of both sides may hold of an answer that nobody reads on."""
+AHEAD_BYTES = SLICE_BYTES // 4
 HASTY = TrialRules(poll_ns=3600 * SECOND_NS, shadow_frames=1, prove_frames=1, hints_apart_ns=0)
 
 
@@ -80,9 +82,37 @@ async def on_the_road(tmp_path: Path, metered: MeteredRule) -> AsyncIterator[Roa
             source.close()
 
 
-def read(source: ReceiverSource, path: str, most: int, into: bytearray) -> None:
+class InStep:
+    """A sender that is never more than AHEAD_BYTES before its reader, until that has had enough."""
+
+    def __init__(self) -> None:
+        self._read = 0
+        self._is_over = False
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._is_over = True
+            self._changed.notify()
+
+    def reads(self, total: int) -> None:
+        with self._changed:
+            self._read = total
+            self._changed.notify()
+
+    def waits(self, sent: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._is_over or sent < self._read + AHEAD_BYTES, 10)
+
+
+def read(
+    source: ReceiverSource, path: str, most: int, into: bytearray, told: Callable[[int], None] = lambda total: None
+) -> None:
     for part in source.read(path, len(into), most - len(into)):
         into += part
+        told(len(into))
 
 
 async def test_a_release_stops_within_a_slice_of_the_days_budget_and_goes_on_the_day_after(tmp_path: Path) -> None:
@@ -115,10 +145,13 @@ async def test_who_answers_with_the_whole_file_doesnt_pass_the_days_budget_eithe
             vehicle.paired.host, rig.server.port, vehicle.context(), SystemClock(), 10, meter.downloads
         )
         came = bytearray()
+        # Else how much lies unread in the kernels' buffers, and counts, is chance.
+        step = InStep()
+        rig.server.pace = step.waits
 
         def ask() -> None:
-            with pytest.raises(HeldBack):
-                read(source.bulk(), "files/whole", 8 * SLICE_BYTES, came)
+            with step, pytest.raises(HeldBack):
+                read(source.bulk(), "files/whole", 8 * SLICE_BYTES, came, step.reads)
             source.close()
 
         await rig.says([answer(200, os.urandom(8 * SLICE_BYTES))], act=ask)

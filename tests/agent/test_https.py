@@ -41,6 +41,8 @@ class Scripted:
     connections: list[list[bytes]] = field(default_factory=list)
     heard: list[bytes] = field(default_factory=list)
     stays: threading.Event = field(default_factory=threading.Event)
+    pace: Callable[[int], None] = lambda sent: None
+    """Asked before each record, with how many bytes of the answer went before it: returns when it may go."""
 
     @property
     def port(self) -> int:
@@ -62,6 +64,7 @@ class Scripted:
                     return
             self.heard.append(heard)
             for at in range(0, len(answer), RECORD):
+                self.pace(at)
                 wire.sendall(answer[at : at + RECORD])
         self.stays.wait(10)
 
