@@ -67,6 +67,15 @@ class Judge:
         self.opinion.set_result(Opinion(event, f"the judge says {event}"))
 
 
+class Nobody:
+    """Where nothing is judged."""
+
+    async def judge(
+        self, live: Path, candidate: Path, evaluation: Path | None, cpu_at_most: float | None = None
+    ) -> Opinion:
+        return Opinion(Event.UNDECIDED, "nobody judges here")
+
+
 class Alarms(SteppingClock):
     """Knows who sleeps until when."""
 

@@ -12,36 +12,20 @@ from random import Random
 
 import pytest
 
-from agent.updates import TICK_NS, Applied, Opinion, TrialRules, UpdateSide
+from agent.updates import TICK_NS, Applied, TrialRules, UpdateSide
 from agent.uses import Use
 from ecu.clock import SECOND_NS, SteppingClock
 from ecu.disk import RealDisk
 from ota.denied import Denied
 from ota.kinds import Kind
-from ota.machine import DEADLINES_NS, Event, State, Way
+from ota.machine import DEADLINES_NS, State, Way
 from ota.manifest import BundleManifest
 from ota.trust import Vehicle
 from ota.updates import Notice
+from tests.agent.road import Nobody
 from tests.ota.fleet import CAR, HARDWARE, Fleet
 
 RULES = TrialRules(poll_ns=30 * 86_400 * SECOND_NS, shadow_frames=1, prove_frames=1, prove_ns=30 * SECOND_NS)
-
-
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    return Fleet(tmp_path_factory.mktemp("founded") / "fleet")
-
-
-@pytest.fixture
-def fleet(founded: Fleet, tmp_path: Path) -> Fleet:
-    return founded.copy(tmp_path / "fleet")
-
-
-class Nobody:
-    async def judge(
-        self, live: Path, candidate: Path, evaluation: Path | None, cpu_at_most: float | None = None
-    ) -> Opinion:
-        return Opinion(Event.UNDECIDED, "")
 
 
 class Bus:

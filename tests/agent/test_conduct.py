@@ -32,16 +32,6 @@ from tests.ota.changed import Changed, Open
 from tests.ota.fleet import Fleet
 
 
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    return Fleet(tmp_path_factory.mktemp("founded") / "fleet")
-
-
-@pytest.fixture
-def fleet(founded: Fleet, tmp_path: Path) -> Fleet:
-    return founded.copy(tmp_path / "fleet")
-
-
 async def test_what_is_told_late_of_an_earlier_trial_says_nothing_about_the_next(fleet: Fleet, tmp_path: Path) -> None:
     one, two = fleet.release("1.0", 1), fleet.release("2.0", 2)
     fleet.assign(one)

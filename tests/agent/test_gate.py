@@ -21,17 +21,6 @@ from tests.agent.road import MIB, RULES, denied, in_shadow, on_trial
 from tests.agent.test_conduct import damage
 from tests.ota.fleet import Fleet
 
-
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    return Fleet(tmp_path_factory.mktemp("founded") / "fleet")
-
-
-@pytest.fixture
-def fleet(founded: Fleet, tmp_path: Path) -> Fleet:
-    return founded.copy(tmp_path / "fleet")
-
-
 # --- what it costs ------------------------------------------------------------------------------------
 
 

@@ -13,12 +13,11 @@ from random import Random
 
 import pytest
 
-from agent.updates import Opinion, TrialRules, UpdateSide
+from agent.updates import TrialRules, UpdateSide
 from ecu.clock import SECOND_NS, SteppingClock
 from ecu.disk import RealDisk
 from ota.errors import Attack, FetchError
 from ota.kinds import Kind
-from ota.machine import Event
 from ota.manifest import BundleManifest
 from ota.medium import MEDIUM_NAME, ZIP_NAME
 from ota.repository import Desk
@@ -26,6 +25,7 @@ from ota.repository.export import paths_for, write_folder, write_zip
 from ota.source import Source
 from ota.trust import Vehicle
 from ota.updates import Notice
+from tests.agent.road import Nobody
 from tests.ota.changed import Changed, Open
 from tests.ota.fleet import CAR, HARDWARE, NOW_NS, Fleet
 
@@ -37,13 +37,6 @@ class Away(Open):
 
     def read(self, path: str, offset: int, most: int) -> Iterator[bytes]:
         raise FetchError("The receiver can't be reached.")
-
-
-class Silent:
-    async def judge(
-        self, live: Path, candidate: Path, evaluation: Path | None, cpu_at_most: float | None = None
-    ) -> Opinion:
-        return Opinion(Event.UNDECIDED, "nobody judges here")
 
 
 @dataclass
@@ -73,7 +66,7 @@ class Parked:
 async def parked(folder: Path, fleet: Fleet, source: Source, clock: SteppingClock) -> AsyncIterator[Parked]:
     notices: list[Notice] = []
     updates = UpdateSide(
-        folder / "updates", fleet.roots, Vehicle(CAR, HARDWARE), source, {}, Silent(), RULES, clock, Random(1),
+        folder / "updates", fleet.roots, Vehicle(CAR, HARDWARE), source, {}, Nobody(), RULES, clock, Random(1),
         notices.append, media=folder / "media",
     )  # fmt: skip
     car = Parked(updates, notices)
@@ -95,16 +88,6 @@ def released(fleet: Fleet, version: str, release: int) -> BundleManifest:
 def brought(fleet: Fleet, folder: Path, write: Callable[..., Path] = write_zip) -> Path:
     disk = RealDisk(fleet.repo)
     return write(disk, paths_for(disk, Desk(disk, fleet.clock), [CAR]), folder / "media/usb0", lambda _: None)
-
-
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    return Fleet(tmp_path_factory.mktemp("founded") / "fleet")
-
-
-@pytest.fixture
-def fleet(founded: Fleet, tmp_path: Path) -> Fleet:
-    return founded.copy(tmp_path / "fleet")
 
 
 @pytest.fixture

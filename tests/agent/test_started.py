@@ -17,7 +17,7 @@ import pytest
 from agent.launched import Launched
 from agent.launcherslot import slot_in
 from agent.learning.gates import PowerWanted, World
-from agent.updates import TICK_NS, Opinion, Started, TrialRules, UpdateSide
+from agent.updates import TICK_NS, Started, TrialRules, UpdateSide
 from ecu.clock import SECOND_NS, SteppingClock
 from ecu.conditions import Heat, Power
 from ecu.disk import RealDisk
@@ -25,32 +25,16 @@ from ota.attempts import Boot
 from ota.denied import Denied
 from ota.floors import Floors
 from ota.kinds import Kind
-from ota.machine import ATTEMPTS, DEADLINES_NS, Event, State, Way
+from ota.machine import ATTEMPTS, DEADLINES_NS, State, Way
 from ota.manifest import BundleManifest
 from ota.slots import Slot, Slots
 from ota.trust import Vehicle
 from ota.updates import Notice
+from tests.agent.road import Nobody
 from tests.ota.fleet import CAR, HARDWARE, Fleet
 
 RULES = TrialRules(poll_ns=30 * 86_400 * SECOND_NS, shadow_frames=1, prove_frames=1, prove_ns=30 * SECOND_NS)
 NEVER_NS = 30 * 86_400 * SECOND_NS
-
-
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    return Fleet(tmp_path_factory.mktemp("founded") / "fleet")
-
-
-@pytest.fixture
-def fleet(founded: Fleet, tmp_path: Path) -> Fleet:
-    return founded.copy(tmp_path / "fleet")
-
-
-class Nobody:
-    async def judge(
-        self, live: Path, candidate: Path, evaluation: Path | None, cpu_at_most: float | None = None
-    ) -> Opinion:
-        return Opinion(Event.UNDECIDED, "")
 
 
 class Parking:

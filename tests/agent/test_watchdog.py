@@ -17,14 +17,8 @@ from tests.agent.road import RULES, Road, denied, in_shadow, on_trial, taken_ove
 from tests.ota.fleet import Fleet
 
 
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    return Fleet(tmp_path_factory.mktemp("founded") / "fleet")
-
-
 @pytest.fixture
-def fleet(founded: Fleet, tmp_path: Path) -> Fleet:
-    fleet = founded.copy(tmp_path / "fleet")
+def fleet(fleet: Fleet) -> Fleet:
     fleet.assign(fleet.release("1.0", 1))
     return fleet
 
