@@ -421,7 +421,7 @@ async def test_while_a_model_is_tried_nothing_else_is_fetched(fleet: Fleet, tmp_
 
 
 def spoiled(*contents: bytes) -> Callable[[str, bytes], bytes]:
-    return lambda path, data: b"x" + data[1:] if data in contents else data
+    return lambda path, data: bytes([data[0] ^ 1]) + data[1:] if data in contents else data
 
 
 async def test_what_is_wrong_with_one_release_keeps_no_other(fleet: Fleet, tmp_path: Path) -> None:

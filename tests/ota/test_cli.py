@@ -401,7 +401,7 @@ def test_a_refusal_is_told_by_its_attack(office: Office) -> None:
     assert "is for aarch64, this is x86_64" in attacked(office, "wrong-hardware", "--hardware", "x86_64")
     (stored,) = (path for path in (office.repo / "image/files").iterdir() if b"CycloneDX" not in path.read_bytes())
     whole = stored.read_bytes()
-    stored.write_bytes(whole[:-1] + b"?")
+    stored.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert "block 0 of a.bin" in attacked(office, "tampered", "--hardware", "aarch64")
     stored.write_bytes(whole)
     shutil.move(next((office.repo / "image/targets/model").iterdir()), office.folder)

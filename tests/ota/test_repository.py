@@ -401,7 +401,7 @@ def test_a_damaged_file_of_the_repository_is_mended_by_adding_it_again(fleet: Fl
     manifest = fleet.release("1.0", 1, content := os.urandom(BLOCK_BYTES + 1))
     fleet.assign(manifest)
     path = fleet.repo / "image/files" / manifest.files[0].sha256
-    path.write_bytes(b"?" + content[1:])
+    path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
     with pytest.raises(TrustError, match="tampered: block 0"):
         installs(fleet, state)
     add(fleet, "1.0", 1, content)
