@@ -19,7 +19,8 @@ from ota.system.placed import Placements
 from ota.system.port import SystemInstaller
 from ota.trust import Vehicle
 from ota.updates import Notice
-from tests.agent.test_started import RULES, Car, Nobody, Parking
+from tests.agent.road import Nobody
+from tests.agent.test_started import RULES, Car, Parking
 from tests.ota.fleet import CAR, HARDWARE, Fleet
 
 OLD, NEW = "rootfs.0", "rootfs.1"

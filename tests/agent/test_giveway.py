@@ -21,7 +21,8 @@ from ota.machine import State
 from ota.slots import Slot
 from ota.trust import Vehicle
 from ota.updates import Notice
-from tests.agent.test_applied import RULES, Bus, Nobody
+from tests.agent.road import Nobody
+from tests.agent.test_applied import RULES, Bus
 from tests.agent.test_started import Car, Parking
 from tests.ota.fleet import CAR, HARDWARE, Fleet
 

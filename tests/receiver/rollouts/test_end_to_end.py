@@ -29,7 +29,8 @@ from receiver.service import Receiver
 from telemetry.links.mqtt import MqttLink
 from telemetry.records import Lane, Purpose, Stored, UpdateReport, encode_event
 from telemetry.wire import CODEC_RECORDS_ZSTD, NO_DICTIONARY, BlockHeader, pack_block, pack_body
-from tests.agent.test_applied import Bus, Nobody
+from tests.agent.road import Nobody
+from tests.agent.test_applied import Bus
 from tests.ota.fleet import DAY_NS, HARDWARE, Fleet
 from tests.receiver.fleet import EPOCH, Vehicle, a_receiver, a_vehicle
 
