@@ -44,6 +44,10 @@ class DiskFault(DiskError):
     """The medium failed. What wasn't synced before may be gone."""
 
 
+UNREADABLE: Final = (FileNotFoundError, DiskFault, DiskDenied)
+"""Of a read: that file isn't to be had, and waiting changes nothing. A computer that is starved is another matter."""
+
+
 class Disk(Protocol):
     """A folder whose promises are a power cut's: what was synced stays, anything else may be kept, lost or torn.
 
@@ -339,13 +343,6 @@ def state_folder(path: Path) -> RealDisk:
             f"{path} can't be a state folder: something there isn't one. Choose another --state, or move it."
         ) from error
     return disk
-
-
-def scratch_root() -> Path | None:
-    """Where small files that nobody keeps wear no flash and cost the least: in memory, where the computer has a folder
-    there; None for its temporary folder."""
-    in_memory = Path("/dev/shm")
-    return in_memory if os.access(in_memory, os.W_OK | os.X_OK) else None
 
 
 def replace_file(disk: Disk, path: str, data: bytes) -> None:

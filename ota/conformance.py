@@ -9,14 +9,14 @@ from __future__ import annotations
 import argparse
 import http.client
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit
 
 from ecu.clock import SECOND_NS, Clock, SystemClock
-from ecu.disk import DiskError, replace_file, scratch_root, state_folder
+from ecu.disk import DiskError, replace_file, state_folder
+from ecu.scratch import scratch_folder
 from ota.artifacts import Artifact, fetch_artifact, is_kept
 from ota.errors import FetchError, Flaw, NotThere, OtaError
 from ota.floors import Floors
@@ -95,8 +95,8 @@ class Client:
                 fetch_artifact(self._source, remote, disk, path, artifact)
 
     def _look(self, names: Sequence[str]) -> list[tuple[Artifact, str]]:
-        with tempfile.TemporaryDirectory(prefix="outrider-tuf-", dir=scratch_root()) as scratch:
-            folder = Path(scratch) / _METADATA
+        with scratch_folder("outrider-tuf-") as scratch:
+            folder = scratch / _METADATA
             folder.mkdir()
             self._unpack(folder)
             try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,8 @@ import msgspec
 from tuf.api.metadata import TargetFile, Targets
 
 from ecu.clock import SECOND_NS, Clock
-from ecu.disk import Disk, DiskError, DiskFault, DiskFull, replace_file, scratch_root
+from ecu.disk import Disk, DiskError, DiskFault, DiskFull, replace_file
+from ecu.scratch import scratch_folder
 from ota.apart import shared_key
 from ota.errors import Flaw, OtaError, TrustError
 from ota.floors import Floors
@@ -121,13 +121,13 @@ class Trust:
         return look.offers
 
     def _look(self, source: Source, now_s: int) -> _Look:
-        with tempfile.TemporaryDirectory(prefix="outrider-tuf-", dir=self._scratch or scratch_root()) as scratch:
-            _unpack(self._cached(), Path(scratch))
-            director = TufRepository(DIRECTOR, self._roots.director, Path(scratch) / DIRECTOR, source, now_s)
-            image = TufRepository(IMAGE, self._roots.image, Path(scratch) / IMAGE, source, now_s)
+        with scratch_folder("outrider-tuf-", self._scratch) as scratch:
+            _unpack(self._cached(), scratch)
+            director = TufRepository(DIRECTOR, self._roots.director, scratch / DIRECTOR, source, now_s)
+            image = TufRepository(IMAGE, self._roots.image, scratch / IMAGE, source, now_s)
             return _Look(
                 offers=self._agreed(director.targets, image),
-                files=_pack(Path(scratch)),
+                files=_pack(scratch),
                 versions={**director.versions(), **image.versions(tuple(Kind))},
                 signed_at_s=max(director.signed_at_s, image.signed_at_s),
             )
