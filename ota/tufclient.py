@@ -32,6 +32,7 @@ from tuf.api.exceptions import (
 from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.ngclient import FetcherInterface, Updater
 
+from ecu.errors import shown
 from ota.errors import FetchError, Flaw, NotThere, OtaError, TrustError
 from ota.layout import SIGNED_AT_FIELD
 from ota.source import Source
@@ -371,10 +372,12 @@ def _demand_single_keys(data: bytes) -> None:
 
 
 def _single(pairs: list[tuple[str, Any]]) -> None:
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) != len(keys):
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise RepositoryError(f"it says {twice!r} twice")
+    seen = set[str]()
+    for key, _ in pairs:
+        # In one pass, at the first repeat: it is done for bytes that nobody has signed yet, and there may be megabytes.
+        if key in seen:
+            raise RepositoryError(f"it says {shown(key)!r} twice")
+        seen.add(key)
 
 
 # --- metadata as plain JSON: for words about what was refused, and never to decide by ------------------

@@ -414,6 +414,17 @@ def test_what_isnt_metadata_is_refused_as_malformed(fleet: Fleet, state: Path, d
     refused(fleet.trust(state), source, Attack.MALFORMED, "director/timestamp.json")
 
 
+def test_a_name_said_twice_at_the_end_of_megabytes_is_found_in_one_pass(fleet: Fleet, state: Path) -> None:
+    """Over unsigned bytes: in two passes for each name it would take the better part of an hour."""
+    fleet.assign(fleet.release("1.0", 1))
+    names = ",".join(f'"{number}":0' for number in (*range(350_000), 349_999))
+
+    def full(path: str, data: bytes) -> bytes:
+        return data.rstrip().removesuffix(b"}") + f',"junk":{{{names}}}}}'.encode() if "1.targets" in path else data
+
+    refused(fleet.trust(state), Changed(fleet.source(), full), Attack.MALFORMED, "says '349999' twice")
+
+
 @pytest.mark.parametrize("junk", ["NaN", "1e999", '"\\ud800"', "[" * 500 + "]" * 500, "1" * 4000])
 @pytest.mark.parametrize("role", ["director/timestamp", "director/1.snapshot", "image/1.targets", "image/2.model"])
 def test_what_stands_beside_the_signed_part_changes_nothing_that_is_believed(
