@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
+from ecu.errors import shown
 from ota.errors import FetchError, NotThere
 from ota.layout import published
 
@@ -48,10 +49,10 @@ class FolderSource:
                     most -= len(part)
                     yield part
         except FileNotFoundError as error:
-            raise NotThere(f"The repository in {self._folder} has no {path}.") from error
+            raise NotThere(f"The repository in {shown(self._folder)} has no {path}.") from error
         except OSError as error:
             raise FetchError(
-                f"Can't read {path} of the repository in {self._folder}: {error.strerror}. Check the medium."
+                f"Can't read {path} of the repository in {shown(self._folder)}: {error.strerror}. Check the medium."
             ) from error
 
     def close(self) -> None: ...

@@ -18,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+from ecu.errors import shown
 from ota.errors import FetchError, Flaw, NotThere, TrustError
 from ota.layout import published
 from ota.manifest import MAX_BUNDLE_BYTES
@@ -58,6 +59,7 @@ class ZipSource:
         self._vehicle = vehicle
         # A number that was closed is another file's soon: no read may be under way then.
         self._lock = threading.Lock()
+        self._is_left = False
         self._fd = _opened(path)
         try:
             self._members = self._listed()
@@ -69,17 +71,24 @@ class ZipSource:
         relative = published(path, self._vehicle)
         member = self._members.get(relative.encode()) if relative is not None else None
         if member is None:
-            raise NotThere(f"{self._path} has no {path}.")
+            raise NotThere(f"{shown(self._path)} has no {path}.")
         begin, end = self._data(member) + offset, self._data(member) + min(member.size, offset + most)
         while begin < end and (part := self._pread(min(PART_BYTES, end - begin), begin)):
             begin += len(part)
             yield part
 
     def close(self) -> None:
-        with self._lock:
+        """From any thread, and without waiting: a medium may hang within a read, which lets go of the file after it."""
+        self._is_left = True
+        self._let_go_if_left()
+
+    def _let_go_if_left(self) -> None:
+        # Whoever reads asks this when it is done, so that it can be left to them here.
+        if self._is_left and self._lock.acquire(blocking=False):
             fd, self._fd = self._fd, -1
             if fd >= 0:
                 os.close(fd)
+            self._lock.release()
 
     # --- what is in it ----------------------------------------------------------------------------
 
@@ -213,16 +222,18 @@ class ZipSource:
             with self._lock:
                 return os.pread(self._fd, length, at)
         except (OSError, OverflowError) as error:
-            raise FetchError(f"Can't read {self._path}: {error}. Check the medium.") from error
+            raise FetchError(f"Can't read {shown(self._path)}: {error}. Check the medium.") from error
+        finally:
+            self._let_go_if_left()
 
     def _malformed(self, words: str, flaw: Flaw = Flaw.MALFORMED_ARCHIVE) -> TrustError:
-        return TrustError(flaw, f"{self._path.name} {words}")
+        return TrustError(flaw, f"{shown(self._path.name)} {words}")
 
 
 def _opened(path: Path) -> int:
     try:
         return open_plain(path.parent, path.name)
     except FileNotFoundError as error:
-        raise NotThere(f"There is no {path}.") from error
+        raise NotThere(f"There is no {shown(path)}.") from error
     except OSError as error:
-        raise FetchError(f"Can't open {path}: {error.strerror}. Check the medium.") from error
+        raise FetchError(f"Can't open {shown(path)}: {error.strerror}. Check the medium.") from error

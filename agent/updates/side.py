@@ -25,6 +25,7 @@ from agent.updates.doubts import UNHEARD, DoubtHeard
 from agent.updates.judge import Judge
 from ecu.clock import SECOND_NS, Clock
 from ecu.disk import DiskError, DiskFault, state_folder
+from ecu.errors import shown
 from ota.apart import JUDGES
 from ota.errors import DoesNotFit, FetchError, HeldBack, NoRoomForUpdate, OtaError, TrustError
 from ota.facts import Budgets
@@ -299,7 +300,7 @@ class UpdateSide:
                 log.warning("update_not_taken", reason=str(trouble))
             else:
                 log.error("updates_refused", reason=str(trouble))
-        self._trouble = str(troubles[0]) if troubles else ""
+        self._trouble = shown(troubles[0]) if troubles else ""
         if any(isinstance(trouble, (TrustError, NoRoomForUpdate)) for trouble in troubles):
             self._in_vain += 1
         elif not troubles:

@@ -183,3 +183,19 @@ def test_the_names_on_a_stick_are_those_that_are_looked_for(fleet: Fleet, tmp_pa
     assert brought(fleet, tmp_path, write_zip).name == ZIP_NAME
     assert brought(fleet, tmp_path, write_folder).name == MEDIUM_NAME
     assert sorted(os.listdir(tmp_path / "media/usb0")) == [MEDIUM_NAME, ZIP_NAME]
+
+
+@pytest.mark.parametrize("write", [write_zip, write_folder])
+async def test_whatever_a_stick_is_called_the_trouble_with_it_can_be_told(
+    fleet: Fleet, tmp_path: Path, clock: SteppingClock, write: Callable[..., Path]
+) -> None:
+    released(fleet, "1.0", 1)
+    path = brought(fleet, tmp_path, write)
+    stick = path.parent.rename(path.parent.with_name(os.fsdecode(b"\xff\n")))
+    inside = stick / path.name if write is write_zip else stick / path.name / "image/metadata/timestamp.json"
+    inside.unlink()
+    inside.mkdir()
+    async with parked(tmp_path, fleet, fleet.source(), clock) as car:
+        trouble = car.updates.status().trouble
+    assert trouble.startswith("Can't ")
+    assert trouble.isprintable()

@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import struct
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -286,6 +287,56 @@ def test_a_link_in_the_archives_own_place_is_not_followed(good: Path, tmp_path: 
     (tmp_path / "link.zip").symlink_to(good)
     with pytest.raises(FetchError):
         ZipSource(tmp_path / "link.zip", CAR)
+
+
+def test_who_leaves_an_archive_doesnt_wait_for_a_medium_that_hangs(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, begun, goes_on, outcome = ZipSource(good, CAR), threading.Event(), threading.Event(), list[bytes]()
+    pread, close, closed = os.pread, os.close, list[int]()
+
+    def hanging(fd: int, length: int, at: int) -> bytes:
+        begun.set()
+        assert goes_on.wait(60)
+        assert fd not in closed
+        return pread(fd, length, at)
+
+    def watched(fd: int) -> None:
+        closed.append(fd)
+        close(fd)
+
+    def read_on() -> None:
+        with contextlib.suppress(FetchError):
+            outcome.extend(source.read(FILE, 0, 1 << 30))
+
+    monkeypatch.setattr("ota.zipsource.os.pread", hanging)
+    monkeypatch.setattr("ota.zipsource.os.close", watched)
+    reader = threading.Thread(target=read_on)
+    reader.start()
+    assert begun.wait(60)
+    source.close()
+    assert closed == []
+    goes_on.set()
+    reader.join()
+    assert len(closed) == 1
+    assert outcome == []
+    source.close()
+    assert len(closed) == 1
+
+
+@pytest.mark.parametrize("write", [write_folder, write_zip])
+def test_a_stick_by_an_unprintable_name_is_told_of_in_words_that_can_be_printed(
+    fleet: Fleet, tmp_path: Path, write: Callable[..., Path]
+) -> None:
+    fleet.assign(fleet.release("1.0", 1))
+    stick = tmp_path / os.fsdecode(b"usb\xff\n")
+    exported(fleet, stick, write)
+    found = find_medium(stick)
+    assert found is not None
+    source = found.open(CAR)
+    with pytest.raises(NotThere) as missing:
+        list(source.read(f"files/{'b' * 64}", 0, 1))
+    source.close()
+    assert str(missing.value).isprintable()
+    assert str(missing.value).encode()
 
 
 @settings(max_examples=150, deadline=None)
