@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ecu.disk import DiskFault
+from ecu.disk import UNREADABLE
 from ota.delta import HEADER, DeltaBlock, DeltaUnfit, Ends, ReadOld, decode_index, index_bytes, made
-from ota.errors import FetchError, HeldBack, NotThere
+from ota.errors import FetchError, HeldBack, NotThere, TrustError
 from ota.landing import Landing
 from ota.layout import delta_path
 from ota.manifest import BLOCK_BYTES, FileEntry
@@ -93,7 +93,7 @@ class DeltaFetch:
         """What was signed. Raises DeltaUnfit for anything else."""
         try:
             data = made(block, body, self._old.read)
-        except (DiskFault, FileNotFoundError) as error:
+        except UNREADABLE as error:
             raise DeltaUnfit(f"What block {index} is made of can't be read. {error}") from error
         if hashlib.sha256(data).hexdigest() != self._entry.blocks[index]:
             raise DeltaUnfit(f"Block {index} of {self._entry.path} isn't what was signed.")
@@ -130,14 +130,17 @@ class DeltaFetch:
                 yield index, body
 
     def _read(self, offset: int, most: int) -> Iterator[bytes]:
-        """Raises DeltaUnfit when more comes than was asked for."""
-        for part in self._source.read(self._path, offset, most) if most else ():
-            self._landing.spent(len(part))
-            most -= len(part)
-            if most < 0 or len(part) > BLOCK_BYTES:
-                raise DeltaUnfit("The delta goes on beyond what was asked for.")
-            if part:
-                yield part
+        """Raises DeltaUnfit when more comes than was asked for, or the medium it lies on is refused there."""
+        try:
+            for part in self._source.read(self._path, offset, most) if most else ():
+                self._landing.spent(len(part))
+                most -= len(part)
+                if most < 0 or len(part) > BLOCK_BYTES:
+                    raise DeltaUnfit("The delta goes on beyond what was asked for.")
+                if part:
+                    yield part
+        except TrustError as error:
+            raise DeltaUnfit(str(error)) from error
 
 
 def _neighbours(indexes: Sequence[int]) -> Iterator[list[int]]:

@@ -14,7 +14,7 @@ from functools import partial
 from itertools import groupby
 from typing import Final
 
-from ecu.disk import DiskFault, DiskFull
+from ecu.disk import UNREADABLE, DiskFull
 from ota.deltafetch import Breaks, DeltaFetch, Old
 from ota.errors import FetchError, Flaw, NoRoomForUpdate, TrustError
 from ota.landing import InTurn, Landing, Progress, Watch
@@ -127,7 +127,7 @@ def _still_there(slots: Slots, slot: Slot, place: Block | None) -> bytes | None:
         return None
     try:
         data = slots.block(slot, *place)
-    except (FileNotFoundError, DiskFault):
+    except UNREADABLE:
         return None
     entry, index = place
     return data if hashlib.sha256(data).hexdigest() == entry.blocks[index] else None

@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from ecu.disk import Disk, DiskDenied, DiskFault, DiskFull, replace_file
+from ecu.disk import UNREADABLE, Disk, DiskFault, DiskFull, replace_file
 from ecu.errors import shown
 from ecu.twin import OVERHEAD_BYTES, TwinLost, TwinRecord
 from ota.attempts import Boot
@@ -144,7 +144,7 @@ class Slots:
         """Whether those bytes lie there already; they may not be durable before `seal`."""
         try:
             data = self.block(slot, entry, index)
-        except (FileNotFoundError, DiskFault, DiskDenied):
+        except UNREADABLE:
             return False
         return hashlib.sha256(data).hexdigest() == entry.blocks[index]
 
@@ -235,14 +235,14 @@ class Slots:
             if manifest is None or bundle_digest(self._manifest_bytes(slot)) != installed.digest:
                 raise SlotDamaged(f"The manifest in slot {slot} of {self._kind} isn't the one that was installed.")
             self._demand_whole(slot, manifest)
-        except (DiskFault, DiskDenied, FileNotFoundError) as error:
+        except UNREADABLE as error:
             raise SlotDamaged(f"Slot {slot} of {self._kind} can't be read any more. {error}") from error
 
     def manifest(self, slot: Slot) -> BundleManifest | None:
-        """What the slot says it holds; None when it is empty or damaged."""
+        """What the slot says it holds; None when it is empty or damaged. Raises DiskStarved."""
         try:
             return decode_manifest(self._manifest_bytes(slot))
-        except (TrustError, FileNotFoundError, DiskFault):
+        except (TrustError, *UNREADABLE):
             return None
 
     # --- inside -----------------------------------------------------------------------------------

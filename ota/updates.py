@@ -257,9 +257,9 @@ class Updates:
         """What lies in the good slots; a report without it is only a word, and still better than none."""
         if self._reporter is None:
             return b""
-        images = {kind: image for kind in self._slots if (image := self._image(kind)) is not None}
         attack = next(iter(self._refusals.values()), "")
         try:
+            images = {kind: image for kind in self._slots if (image := self._image(kind)) is not None}
             return self._reporter.manifest(images, attack, self._floors.signed_at_s)
         except (KeyStoreError, OtaError, DiskError):
             return b""

@@ -13,7 +13,7 @@ from ecu.crashdisk import CrashDisk
 from ecu.disk import DiskFault
 from ota.delta import HEADER, MAX_INDEX_BYTES, Codec, DeltaBlock, Ends, encode_head, made
 from ota.deltafetch import MOST_BREAKS, Breaks, DeltaFetch, Old
-from ota.errors import FetchError, HeldBack
+from ota.errors import FetchError, Flaw, HeldBack, TrustError
 from ota.fetch import fetch_bundle, seal_bundle
 from ota.kinds import Kind
 from ota.landing import InTurn, Landing, Progress
@@ -180,6 +180,30 @@ def test_without_its_hash_a_hostile_block_would_be_in_the_slot(disk: CrashDisk) 
         assert (disk.exists(path) and disk.read_at(path, 0, 4) == b"evil") is lies_there
     with pytest.raises(SlotDamaged):
         slots.seal(Slot.B, encode_manifest(manifest_of(2)))
+
+
+def test_a_delta_whose_place_on_a_medium_is_damaged_costs_itself_and_no_release(disk: CrashDisk) -> None:
+    """Deltas aren't signed: what an archive says of one is no word against what it is for."""
+
+    class Damaged(Shop):
+        def read(self, path: str, offset: int, most: int) -> Iterator[bytes]:
+            if path.startswith("deltas/"):
+                raise TrustError(Flaw.MALFORMED_ARCHIVE, "updates.zip says two things of a delta")
+            yield from super().read(path, offset, most)
+
+    came = installed(disk, Damaged(the_delta()))
+    assert (came.by_delta, came.unfit) == (0, 1)
+    assert "two things of a delta" in came.words
+
+
+@pytest.mark.parametrize(("name", "by_delta", "unfit"), [("model.onnx", 0, 3), ("labels.txt", SIZE, 0)])
+def test_a_folder_where_an_old_file_was_keeps_no_release_from_its_place(
+    disk: CrashDisk, name: str, by_delta: int, unfit: int
+) -> None:
+    disk.remove(f"model/a/files/{name}")
+    disk.make_folder(f"model/a/files/{name}")
+    came = installed(disk, Shop(the_delta()))
+    assert (came.by_delta, came.unfit) == (by_delta, unfit)
 
 
 # --- cuts -------------------------------------------------------------------------------------------

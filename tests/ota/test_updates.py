@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from ecu.crashdisk import Call, CrashDisk, CrashState, violation
-from ecu.disk import DiskError, DiskFault, DiskFull, RealDisk
+from ecu.disk import DiskError, DiskFault, DiskFull, DiskStarved, RealDisk
 from ecu.twin import TwinRecord
 from ota.audit import Audit
 from ota.errors import Attack, DoesNotFit, NoRoomForUpdate, TrustError
@@ -450,6 +450,45 @@ def test_words_of_a_trial_are_short_and_printable_wherever_they_go(fleet: Fleet)
     assert notices[-1].words.isprintable()
     assert len(notices[-1].words) <= 400
     assert disk.size("audit") < 5_000
+
+
+class Signs:
+    """An identity whose signature nobody looks at here."""
+
+    def sign(self, message: bytes) -> bytes:
+        return b"signed"
+
+
+class Short(RealDisk):
+    """Of descriptors, from some time on, for what lies in a slot."""
+
+    is_short = False
+
+    def read(self, path: str) -> bytes:
+        if self.is_short and path.endswith("bundle.json"):
+            raise DiskStarved("Can't read: too many open files.")
+        return super().read(path)
+
+
+@pytest.mark.parametrize("trouble", ["starved", "folder"])
+def test_a_step_is_told_though_what_lies_in_a_slot_cant_be_read_now(fleet: Fleet, state: Path, trouble: str) -> None:
+    state.mkdir()
+    disk, notices = Short(state), list[Notice]()
+    fleet.assign(fleet.release("1.0", 1))
+    updates = Updates(disk, fleet.roots, Vehicle(CAR, HARDWARE), fleet.clock, notices.append, signer=Signs())
+    updates.begin()
+    install(fleet, updates, *KEPT)
+    assert notices[-1].manifest
+    fleet.assign(fleet.release("2.0", 2))
+    install(fleet, updates, Event.LOADED)
+    if trouble == "folder":
+        disk.remove("model/a/bundle.json")
+        disk.make_folder("model/a/bundle.json")
+    disk.is_short = trouble == "starved"
+    step = updates.handle(Kind.MODEL, Event.PASSED, "")
+    assert step is not None
+    assert notices[-1].what == step.state
+    assert bool(notices[-1].manifest) is (trouble == "folder")
 
 
 # --- power cuts -------------------------------------------------------------------------------------
