@@ -186,6 +186,7 @@ class RolloutDesk:
             taken = await self._store.transact(reports.take, waiting, told, self._clock.wall_ns())
             self._counters.rollout_reports += taken.news
             self._counters.rollout_reports_unproven += taken.unproven
+            self._counters.rollout_blocks_faulty += taken.faults
             if taken.news:
                 await self._decide()
         if self._clock.boot_ns() - self._began_ns >= _GRACE_NS:

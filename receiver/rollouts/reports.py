@@ -9,7 +9,9 @@ from statistics import fmean
 from typing import Final
 
 import msgspec
+import structlog
 from sqlalchemy import BigInteger, Connection, Executable, and_, bindparam, delete, insert, select
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 
 from receiver import versions
 from receiver.prepared import Prepared
@@ -24,6 +26,10 @@ from telemetry.wire import BadBlock, BlockHeader, unpack_block, unpack_body
 PLACES_LOOKED_AT: Final = (PLACES[UpdateReport], PLACES[PerceptionSummary])
 _PLACE: Final = ("vehicle", "lane", "epoch", "base_seq")
 WORDS_KEPT: Final = 200
+_OUT_OF_ORDER: Final = (OperationalError, InterfaceError, InternalError)
+"""The database's own errors: whatever is done in it then fails."""
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +44,27 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a block says: reports, and the quality that its summaries tell of on average, in 0 .. 1."""
+    """What a block says: reports, and the quality that its summaries tell of on average, in 0 .. 1. `is_read`: reading
+    it didn't fail in a way that nobody thought of."""
 
     vehicle: str
     received_ns: int
-    reports: tuple[UpdateReport, ...]
-    quality: float | None
+    reports: tuple[UpdateReport, ...] = ()
+    quality: float | None = None
+    is_read: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Reports that were news; and those that say of a release that it is kept, which their vehicle's signed manifest
-    doesn't vouch for."""
+    """Reports that were news; those that say of a release that it is kept, which their vehicle's signed manifest
+    doesn't vouch for; and blocks that a fault of ours lost to the rollouts."""
 
     news: int = 0
     unproven: int = 0
+    faults: int = 0
+
+    def __add__(self, other: Taken) -> Taken:
+        return Taken(self.news + other.news, self.unproven + other.unproven, self.faults + other.faults)
 
 
 def enqueue(connection: Connection, fresh: Iterable[tuple[str, BlockHeader]], now_ns: int) -> None:
@@ -90,25 +102,50 @@ def page(connection: Connection, most: int) -> list[Waiting]:
 
 def read(waiting: Sequence[Waiting]) -> list[Told]:
     """What they say. Pure."""
-    return [_told(one) for one in waiting]
+    return [_read(one) for one in waiting]
+
+
+def _read(one: Waiting) -> Told:
+    try:
+        return _told(one)
+    except Exception:
+        # A vehicle chose these bytes: whatever they find in us must cost nobody else a halt.
+        log.exception("rollout_block_fault", vehicle=one.vehicle)
+        return Told(one.vehicle, one.received_ns, is_read=False)
 
 
 def take(connection: Connection, waiting: Sequence[Waiting], told: Sequence[Told], now_ns: int) -> Taken:
     """Writes it down, once."""
     places = [one.place for one in waiting]
     connection.execute(delete(rollout_queue).where(rollout_queue.c.id.in_(places)))
-    names, news, unproven = books.live(connection), 0, 0
+    names = books.live(connection)
     for name in (*names, *books.watched(connection, now_ns)) if any(one.reports for one in told) else ():
         # Before what they did is: on other hardware a release doesn't fail, it isn't for it.
         rehome(connection, name)
-    for one in told:
-        for report in one.reports:
-            is_new, is_proven = _settle(connection, one, report, now_ns)
-            news, unproven = news + is_new, unproven + (not is_proven)
-        if one.quality is not None:
-            for name in names:
-                books.observe(connection, name, one.vehicle, one.quality, now_ns)
-    return Taken(news, unproven)
+    return sum((_take_alone(connection, one, names, now_ns) for one in told), Taken())
+
+
+def _take_alone(connection: Connection, told: Told, names: Sequence[str], now_ns: int) -> Taken:
+    """One block's, or nothing of it: a fault in it costs no other its word."""
+    try:
+        with connection.begin_nested():
+            return _take(connection, told, names, now_ns)
+    except _OUT_OF_ORDER:
+        raise
+    except Exception:
+        log.exception("rollout_block_fault", vehicle=told.vehicle)
+        return Taken(faults=1)
+
+
+def _take(connection: Connection, told: Told, names: Sequence[str], now_ns: int) -> Taken:
+    news = unproven = 0
+    for report in told.reports:
+        is_new, is_proven = _settle(connection, told, report, now_ns)
+        news, unproven = news + is_new, unproven + (not is_proven)
+    if told.quality is not None:
+        for name in names:
+            books.observe(connection, name, told.vehicle, told.quality, now_ns)
+    return Taken(news, unproven, not told.is_read)
 
 
 def _settle(connection: Connection, told: Told, report: UpdateReport, now_ns: int) -> tuple[bool, bool]:
@@ -132,11 +169,16 @@ def _told(one: Waiting) -> Told:
         records = unpack_body(*unpack_block(one.block))
     except BadBlock:
         # An older version took it, and this one doesn't read it.
-        return Told(one.vehicle, one.received_ns, (), None)
+        return Told(one.vehicle, one.received_ns)
     events = [event for record in records if (event := _event(record)) is not None]
-    scores = [event.mean_score for event in events if isinstance(event, PerceptionSummary) and event.tracks]
+    scores = [event.mean_score for event in events if isinstance(event, PerceptionSummary) and _tells(event)]
     reports = tuple(event for event in events if isinstance(event, UpdateReport))
     return Told(one.vehicle, one.received_ns, reports, fmean(scores) if scores else None)
+
+
+def _tells(summary: PerceptionSummary) -> bool:
+    """What isn't a score, NaN and infinity among it, says nothing of quality."""
+    return summary.tracks > 0 and 0.0 <= summary.mean_score <= 1.0
 
 
 def _event(record: Stored) -> UpdateReport | PerceptionSummary | None:
