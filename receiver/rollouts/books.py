@@ -20,7 +20,7 @@ from receiver.rollouts.decide import turns as decided_turns
 from receiver.rollouts.outcome import JUDGED_BAD, Outcome
 from receiver.rollouts.quality import Bet, after
 from receiver.rollouts.rules import Rules
-from receiver.rollouts.states import LISTING, LIVE, OVER, TRANSITIONS, Event, State
+from receiver.rollouts.states import ENDED, LISTING, LIVE, OVER, TRANSITIONS, Event, Listed, State
 from receiver.tables import rollout, rollout_signature, rollout_vehicle, vehicle
 
 WATCHED_NS: Final = 30 * 86_400 * SECOND_NS
@@ -56,7 +56,7 @@ def propose(
     more |= {"hardware": msgspec.json.encode(release.hardware).decode()}
     connection.execute(insert(rollout).values(row | text | more | {"words": "waits for two people's approval"}))
     turns = [
-        {"rollout": name, "vehicle": one.vehicle, "stratum": one.stratum, "rank": one.rank, "listed": 0}
+        {"rollout": name, "vehicle": one.vehicle, "stratum": one.stratum, "rank": one.rank, "listed": Listed.NOT_YET}
         for one in places(name, strata)
     ]
     connection.execute(insert(rollout_vehicle), turns)
@@ -121,11 +121,15 @@ def change(connection: Connection, name: str, event: Event, words: str, now_ns: 
     values: dict[str, Any] = {"state": state, "words": words, "changes": row.changes + 1}
     if event in (Event.APPROVED, Event.OPEN):
         values |= {"step": step, "opened_ns": now_ns, "go_on": 0}
-    if event is Event.FINISH:
+    if state in ENDED:
         values |= {"done_ns": now_ns}
     if event is Event.GO_ON:
         values |= {"go_on": 1}
     connection.execute(update(rollout).where(rollout.c.name == name).values(values))
+    if state in OVER:
+        its = rollout_vehicle.c
+        never = its.rollout == name, its.listed == Listed.NOT_YET, its.before.is_(None)
+        connection.execute(update(rollout_vehicle).where(*never).values(listed=Listed.NO_LONGER))
     opened = f", step {step}" if "step" in values else ""
     journal.append(connection, now_ns, f"rollout_{event.replace('-', '_')}", "", f"{name}{opened}: {words}")
     return state
@@ -167,7 +171,7 @@ def standing(connection: Connection, row: Row[Any], now_ns: int) -> Standing:
 def tallies(connection: Connection, name: str, absent_ns: int) -> dict[str, Tally]:
     """`absent_ns`: whose turn came by then, and who wasn't there since, is absent."""
     its = rollout_vehicle.c
-    isnt_there = its.listed == 1, its.exposed_ns.is_(None), its.listed_ns <= absent_ns
+    isnt_there = its.listed == Listed.LISTED, its.exposed_ns.is_(None), its.listed_ns <= absent_ns
 
     def count(holds: Any) -> Any:
         return func.sum(case((holds, 1), else_=0))
@@ -217,20 +221,21 @@ def watch(connection: Connection, name: str, now_ns: int) -> str | None:
 
 
 def expose(connection: Connection, fetched_ns: Mapping[tuple[str, str], int], now_ns: int) -> list[str]:
-    """In the rollouts whose reports count, and these are returned: vehicles that asked for a release's manifest, by
-    (vehicle, digest), and all that were there since their turn."""
-    its, names = rollout_vehicle.c, [*live(connection), *watched(connection, now_ns)]
-    if not names:
-        return []
+    """Vehicles that asked for a release's manifest, by (vehicle, digest), whatever has become of its rollout since; and
+    all that were there while it was listed for them. Returns the rollouts in which that counts."""
+    its = rollout_vehicle.c
     for (name, digest), at_ns in fetched_ns.items():
         mine = its.vehicle == name, its.before.is_not(None), its.fetched_ns.is_(None)
-        of_it = select(rollout.c.name).where(rollout.c.digest == digest, rollout.c.name.in_(names))
+        of_it = select(rollout.c.name).where(rollout.c.digest == digest)
         values = {"fetched_ns": at_ns, "exposed_ns": func.coalesce(its.exposed_ns, at_ns)}
         connection.execute(update(rollout_vehicle).where(*mine, its.rollout.in_(of_it)).values(values))
+    counting = [*live(connection), *watched(connection, now_ns)]
+    undone = select(rollout.c.name).where(rollout.c.state.in_(OVER))
     seen = select(vehicle.c.seen_ns).where(vehicle.c.id == its.vehicle).scalar_subquery()
-    waits = its.rollout.in_(names), its.listed == 1, its.exposed_ns.is_(None), seen > its.listed_ns
-    connection.execute(update(rollout_vehicle).where(*waits).values(exposed_ns=seen))
-    return names
+    waits = its.listed == Listed.LISTED, its.exposed_ns.is_(None), seen > its.listed_ns
+    theirs = its.rollout.in_(counting) | its.rollout.in_(undone)
+    connection.execute(update(rollout_vehicle).where(theirs, *waits).values(exposed_ns=seen))
+    return counting
 
 
 def settle(
@@ -263,7 +268,7 @@ def silence(connection: Connection, name: str, now_ns: int) -> int:
 @dataclass(frozen=True, slots=True)
 class Turn:
     """A vehicle whose listing isn't what it should be. `before` is None where it wasn't looked at yet; `had` it: it may
-    run it, or try it now."""
+    run it, or try it now; `restored`: what was before is listed again, and it had the release all the same."""
 
     rollout: str
     vehicle: str
@@ -271,25 +276,36 @@ class Turn:
     wanted: bool
     before: str | None
     had: bool
+    restored: bool = False
 
 
 def turns(connection: Connection, most: int, now_ns: int) -> list[Turn]:
-    """The next of them, first of all those that are to have it no longer."""
-    found = list[Turn]()
+    """The next of them, first of all those that are to have it no longer. Whoever is owed that by one rollout has no
+    turn in another before: what is listed then isn't what it had."""
+    found, wanted = list[Turn](), list[Turn]()
     for row in connection.execute(select(rollout).where(rollout.c.state.in_(OVER))):
-        found += _page(connection, row, most - len(found), False, rollout_vehicle.c.listed == 1)
+        found += _page(connection, row, most - len(found), False, _to_undo())
     for row in connection.execute(select(rollout).where(rollout.c.state.in_(LISTING)).order_by(rollout.c.name)):
         found += _page(connection, row, most - len(found), False, *_misplaced())
         for due in _due(connection, row, now_ns):
-            found += _page(connection, row, most - len(found), True, *due)
-    return found
+            wanted += _page(connection, row, most - len(wanted), True, *due)
+    owed = _owed(connection, {turn.vehicle for turn in wanted})
+    return [*found, *(turn for turn in wanted if turn.vehicle not in owed)][:most]
+
+
+def _owed(connection: Connection, vehicles: Collection[str]) -> set[str]:
+    """Those of them that are still to have a release no longer."""
+    its = rollout_vehicle.c
+    joined = select(its.vehicle).join(rollout, rollout.c.name == its.rollout).where(its.vehicle.in_(vehicles))
+    undoing = and_(rollout.c.state.in_(OVER), _to_undo()) | and_(rollout.c.state.in_(LISTING), *_misplaced())
+    return set(connection.execute(joined.where(undoing)).scalars()) if vehicles else set()
 
 
 def waiting(connection: Connection, row: Row[Any], now_ns: int) -> int:
     """Vehicles of it whose listing isn't yet what it should be."""
     its = rollout_vehicle.c
     if row.state in OVER:
-        which = its.listed == 1
+        which = _to_undo()
     elif row.state in LISTING:
         which = or_(and_(*_misplaced()), *(and_(*due) for due in _due(connection, row, now_ns)))
     else:
@@ -302,15 +318,25 @@ def _due(connection: Connection, row: Row[Any], now_ns: int) -> list[tuple[Any, 
     """Whose turn it is, and who isn't listed yet: by stratum."""
     its = rollout_vehicle.c
     if row.state == State.DONE:
-        return [(its.listed == 0, is_meant())]
+        return [(its.listed == Listed.NOT_YET, is_meant())]
     rules = msgspec.json.decode(row.rules, type=Rules)
     may = decided_turns(rules, standing(connection, row, now_ns))
-    return [(its.listed == 0, is_meant(), its.stratum == name, its.rank < count) for name, count in may.items()]
+    return [
+        (its.listed == Listed.NOT_YET, is_meant(), its.stratum == name, its.rank < count) for name, count in may.items()
+    ]
+
+
+def _to_undo() -> Any:
+    """Of a row of one that is over: the director lists it still, or what was before for one that had it after all."""
+    # By `before`: also where a kill came between the director's signature and the note of it.
+    its = rollout_vehicle.c
+    late = and_(its.listed == Listed.RESTORED, its.exposed_ns.is_not(None), is_meant())
+    return and_(its.listed.in_((Listed.NOT_YET, Listed.LISTED)), its.before.is_not(None)) | late
 
 
 def _misplaced() -> tuple[Any, ...]:
-    # Also where a kill came between the director's signature and the note of it.
-    return rollout_vehicle.c.listed < 2, rollout_vehicle.c.outcome == Outcome.MISPLACED
+    its = rollout_vehicle.c
+    return its.listed.in_((Listed.NOT_YET, Listed.LISTED)), its.outcome == Outcome.MISPLACED
 
 
 def is_meant() -> Any:
@@ -328,11 +354,15 @@ def _page(connection: Connection, row: Row[Any], most: int, is_wanted: bool, *wh
     its = rollout_vehicle.c
     release = Release(row.target, row.digest, row.release)
     page = select(rollout_vehicle).where(its.rollout == row.name, *which).order_by(its.rank, its.vehicle).limit(most)
-    return [Turn(row.name, one.vehicle, release, is_wanted, one.before, _had(one)) for one in connection.execute(page)]
+    return [
+        Turn(row.name, one.vehicle, release, is_wanted, one.before, _had(one), one.listed == Listed.RESTORED)
+        for one in connection.execute(page)
+    ]
 
 
 def _had(row: Row[Any]) -> bool:
-    return row.exposed_ns is not None and row.outcome != Outcome.MISPLACED
+    # Whose listing was never noted may have it: nobody knows since when it was listed.
+    return row.outcome != Outcome.MISPLACED and (row.exposed_ns is not None or row.listed == Listed.NOT_YET)
 
 
 def remember(connection: Connection, known: Sequence[Turn]) -> None:
@@ -345,7 +375,8 @@ def remember(connection: Connection, known: Sequence[Turn]) -> None:
 def listed(connection: Connection, done: Sequence[Turn], now_ns: int) -> None:
     """The director's metadata says so, durably."""
     for turn in done:
-        values = {"listed": 1, "listed_ns": now_ns} if turn.wanted else {"listed": 2}
+        ended = Listed.NO_LONGER if turn.had else Listed.RESTORED
+        values = {"listed": Listed.LISTED, "listed_ns": now_ns} if turn.wanted else {"listed": ended}
         connection.execute(update(rollout_vehicle).where(*_is(turn)).values(values))
 
 
@@ -365,12 +396,12 @@ def observe(connection: Connection, name: str, vehicle_name: str, quality: float
     if row is None:
         return False
     told = update(rollout_vehicle).where(*mine).values(quality=quality, quality_ns=now_ns)
-    if row.listed == 0:
+    if row.listed == Listed.NOT_YET:
         connection.execute(told)
         return False
     if row.outcome != Outcome.COMMITTED or row.quality is not None:
         return False
-    untreated = its.rollout == name, its.stratum == row.stratum, its.listed == 0, its.quality.is_not(None)
+    untreated = its.rollout == name, its.stratum == row.stratum, its.listed == Listed.NOT_YET, its.quality.is_not(None)
     newest = select(rollout_vehicle).where(*untreated).order_by(its.quality_ns.desc(), its.vehicle).limit(1)
     control = connection.execute(newest).one_or_none()
     if control is None:

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 import structlog
-from sqlalchemy import BigInteger, Connection, Executable, and_, bindparam, delete, insert, select
+from sqlalchemy import BigInteger, Connection, Executable, and_, bindparam, delete, insert, or_, select
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 
 from receiver import versions
@@ -18,7 +18,7 @@ from receiver.prepared import Prepared
 from receiver.rollouts import books
 from receiver.rollouts.hardware import rehome
 from receiver.rollouts.outcome import is_lost_again, outcome_of
-from receiver.rollouts.states import LIVE, State
+from receiver.rollouts.states import ENDED, LIVE
 from receiver.tables import inbox, rollout, rollout_queue
 from telemetry.records import PLACES, Lane, PerceptionSummary, Purpose, Stored, UpdateReport, decode_event
 from telemetry.wire import BadBlock, BlockHeader, unpack_block, unpack_body
@@ -68,24 +68,24 @@ class Taken:
 
 
 def enqueue(connection: Connection, fresh: Iterable[tuple[str, BlockHeader]], now_ns: int) -> None:
-    """Blocks that were just stored, by vehicle. Without a rollout under way, or done not long ago, nobody looks at
+    """Blocks that were just stored, by vehicle. Without a rollout under way, or ended not long ago, nobody looks at
     them."""
     rows = [
         {"vehicle": vehicle, "lane": int(header.lane), "epoch": header.epoch, "base_seq": header.base_seq}
         for vehicle, header in fresh
         if is_looked_at(header.lane, header.purpose)
     ]
-    if rows and _ANY_LIVE.rows(connection, (*LIVE, State.DONE, now_ns - books.WATCHED_NS)):
+    if rows and _ANY_HEEDED.rows(connection, (now_ns - books.WATCHED_NS,)):
         connection.execute(insert(rollout_queue), rows)
 
 
-def _select_live() -> Executable:
-    live = rollout.c.state.in_([bindparam(one) for one in LIVE])
-    late = (rollout.c.state == bindparam("done")) & (rollout.c.done_ns > bindparam("since_ns", type_=BigInteger))
-    return select(rollout.c.name).where(live | late).limit(1)
+def _select_heeded() -> Executable:
+    its = rollout.c
+    ended = or_(*(its.state == one for one in ENDED)) & (its.done_ns > bindparam("since_ns", type_=BigInteger))
+    return select(its.name).where(or_(*(its.state == one for one in LIVE), ended)).limit(1)
 
 
-_ANY_LIVE: Final = Prepared(_select_live, [*LIVE, "done", "since_ns"])
+_ANY_HEEDED: Final = Prepared(_select_heeded, ["since_ns"])
 
 
 def is_looked_at(lane: Lane, purpose: Purpose) -> bool:
