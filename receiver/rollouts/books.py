@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, and_, case, func, insert, or_, select, u
 
 from ecu.clock import SECOND_NS
 from ecu.errors import shown
-from receiver import journal
+from receiver import journal, versions
 from receiver.rollouts.approval import PEOPLE, RolloutRefused, Statement, digest_of
 from receiver.rollouts.cohorts import places
 from receiver.rollouts.decide import Decision, Move, Standing, Tally, decide, why_halt
@@ -48,7 +48,7 @@ def propose(
     if connection.execute(select(rollout.c.name).where(rollout.c.name == name)).first() is not None:
         raise RolloutRefused(f"There was a rollout {name} before. Give the new one a name of its own.")
     if not strata:
-        raise RolloutRefused("A rollout needs vehicles, and there are none of that name in this fleet.")
+        raise RolloutRefused("A rollout needs vehicles, and this fleet has none that lack this release.")
     _demand_free(connection, release.kind, strata)
     row = {"name": name, "state": State.PROPOSED, "target": release.target, "digest": release.digest}
     text = {"rules": msgspec.json.encode(rules).decode(), "bet": msgspec.json.encode(Bet()).decode()}
@@ -254,12 +254,26 @@ def settle(
 
 
 def silence(connection: Connection, name: str, now_ns: int) -> int:
-    """Those that had it for too long without a word have failed; how many."""
+    """Those that had it for too long without a word have failed; how many. Whoever keeps it by its newest manifest
+    hasn't."""
     row, its = one(connection, name), rollout_vehicle.c
     longest_ns = int(msgspec.json.decode(row.rules, type=Rules).silence_s * SECOND_NS)
     silent = its.rollout == name, its.outcome.is_(None), its.exposed_ns <= now_ns - longest_ns
+    names = [str(who) for who in connection.execute(select(its.vehicle).where(*silent)).scalars()]
+    keeping = [who for who in names if versions.has_committed(connection, who, row.digest)]
+    _say_nothing(connection, name, keeping, now_ns)
     values = {"outcome": Outcome.SILENT, "ended_ns": now_ns, "words": "it said nothing for too long"}
     return connection.execute(update(rollout_vehicle).where(*silent).values(values)).rowcount
+
+
+def _say_nothing(connection: Connection, name: str, vehicles: Sequence[str], now_ns: int) -> None:
+    """What they do says nothing of the release: they have it, and whatever brought it to them wasn't told here."""
+    its = rollout_vehicle.c
+    which = its.rollout == name, its.vehicle.in_(vehicles), its.outcome.is_(None)
+    values = {"outcome": Outcome.UNDECIDED, "ended_ns": now_ns, "words": "it has it, and didn't tell how"}
+    values |= {"exposed_ns": func.coalesce(its.exposed_ns, now_ns)}
+    if vehicles:
+        connection.execute(update(rollout_vehicle).where(*which).values(values))
 
 
 # --- what the director is to list -----------------------------------------------------------------
@@ -365,11 +379,14 @@ def _had(row: Row[Any]) -> bool:
     return row.outcome != Outcome.MISPLACED and (row.exposed_ns is not None or row.listed == Listed.NOT_YET)
 
 
-def remember(connection: Connection, known: Sequence[Turn]) -> None:
-    """What the director listed before, written down before it changes."""
+def remember(connection: Connection, known: Sequence[Turn], now_ns: int) -> None:
+    """What the director listed before, written down before it changes. A turn of somebody who has the release already
+    tells nothing of it."""
     for turn in known:
-        values = {"before": turn.before}
-        connection.execute(update(rollout_vehicle).where(*_is(turn), rollout_vehicle.c.before.is_(None)).values(values))
+        new = update(rollout_vehicle).where(*_is(turn), rollout_vehicle.c.before.is_(None)).values(before=turn.before)
+        is_first = connection.execute(new).rowcount > 0
+        if is_first and versions.has_committed(connection, turn.vehicle, turn.release.digest):
+            _say_nothing(connection, turn.rollout, [turn.vehicle], now_ns)
 
 
 def listed(connection: Connection, done: Sequence[Turn], now_ns: int) -> None:
@@ -381,7 +398,11 @@ def listed(connection: Connection, done: Sequence[Turn], now_ns: int) -> None:
 
 
 def _is(turn: Turn) -> tuple[Any, ...]:
-    return rollout_vehicle.c.rollout == turn.rollout, rollout_vehicle.c.vehicle == turn.vehicle
+    return _at(turn.rollout, turn.vehicle)
+
+
+def _at(name: str, vehicle_name: str) -> tuple[Any, ...]:
+    return rollout_vehicle.c.rollout == name, rollout_vehicle.c.vehicle == vehicle_name
 
 
 # --- quality --------------------------------------------------------------------------------------
@@ -390,27 +411,35 @@ def _is(turn: Turn) -> tuple[Any, ...]:
 def observe(connection: Connection, name: str, vehicle_name: str, quality: float, now_ns: int) -> bool:
     """A vehicle's quality, told just now: of a control the newest is kept until a treated one of its stratum tells its
     own, once, and they make a pair. Whether it did."""
-    its = rollout_vehicle.c
-    mine = its.rollout == name, its.vehicle == vehicle_name
-    row = connection.execute(select(rollout_vehicle).where(*mine)).one_or_none()
+    row = connection.execute(select(rollout_vehicle).where(*_at(name, vehicle_name))).one_or_none()
     if row is None:
         return False
-    told = update(rollout_vehicle).where(*mine).values(quality=quality, quality_ns=now_ns)
-    if row.listed == Listed.NOT_YET:
-        connection.execute(told)
+    whole = one(connection, name)
+    if row.before is None:
+        # Who has it all the same is no control.
+        has_it = versions.has_committed(connection, vehicle_name, whole.digest)
+        _told(connection, row, None if has_it else quality, now_ns)
         return False
     if row.outcome != Outcome.COMMITTED or row.quality is not None:
         return False
-    untreated = its.rollout == name, its.stratum == row.stratum, its.listed == Listed.NOT_YET, its.quality.is_not(None)
-    newest = select(rollout_vehicle).where(*untreated).order_by(its.quality_ns.desc(), its.vehicle).limit(1)
-    control = connection.execute(newest).one_or_none()
-    if control is None:
+    if (control := _control(connection, row)) is None:
         return False
-    connection.execute(told)
-    used = its.rollout == name, its.vehicle == control.vehicle
-    connection.execute(update(rollout_vehicle).where(*used).values(quality=None, quality_ns=None))
-    whole = one(connection, name)
+    _told(connection, row, quality, now_ns)
+    _told(connection, control, None, now_ns)
     rules, bet = msgspec.json.decode(whole.rules, type=Rules), msgspec.json.decode(whole.bet, type=Bet)
     grown = msgspec.json.encode(after(bet, quality, control.quality, rules.quality_margin)).decode()
     connection.execute(update(rollout).where(rollout.c.name == name).values(bet=grown))
     return True
+
+
+def _control(connection: Connection, treated: Row[Any]) -> Row[Any] | None:
+    """Of its stratum, the one that told its quality last."""
+    its = rollout_vehicle.c
+    untreated = its.rollout == treated.rollout, its.stratum == treated.stratum, its.before.is_(None)
+    newest = select(rollout_vehicle).where(*untreated, its.quality.is_not(None))
+    return connection.execute(newest.order_by(its.quality_ns.desc(), its.vehicle).limit(1)).one_or_none()
+
+
+def _told(connection: Connection, row: Row[Any], quality: float | None, now_ns: int) -> None:
+    values = {"quality": quality, "quality_ns": None if quality is None else now_ns}
+    connection.execute(update(rollout_vehicle).where(*_at(row.rollout, row.vehicle)).values(values))

@@ -21,7 +21,7 @@ async def signed_and_killed(rig: Rig) -> list[str]:
         await rig.signed("approve", who)
     await rig.store.transact(books.step_all, rig.clock.wall_ns())
     known, _ = rig.lister.before(await rig.store.transact(books.turns, 100, rig.clock.wall_ns()))
-    await rig.store.transact(books.remember, known)
+    await rig.store.transact(books.remember, known, rig.clock.wall_ns())
     rig.lister.act(known)
     rig.reopened(rig.store)
     return [turn.vehicle for turn in known]
