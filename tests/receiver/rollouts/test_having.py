@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from receiver import admission
 from receiver.rollouts.approval import RolloutRefused
 from receiver.rollouts.rules import Rules
-from tests.ota.fleet import Fleet
-from tests.receiver.rollouts.rig import CARS, RULES, Rig, a_rig, digest_of
+from tests.ota.fleet import HARDWARE, Fleet
+from tests.receiver.rollouts.rig import CARS, Rig, a_rig, digest_of
 from tests.receiver.rollouts.test_desk import begun, releases
+from tests.receiver.rollouts.test_vouching import says
 
 HALF = Rules(waves=(50.0, 100.0), first_percent=50.0, fine=0.01, bad=0.9, let_through=0.2, soak_s=3600.0,
              silence_s=7200.0)  # fmt: skip
@@ -72,7 +72,9 @@ async def test_who_keeps_it_by_its_newest_manifest_isnt_silent(tmp_path: Path, p
 
 async def test_who_has_it_is_no_control(tmp_path: Path, published: Fleet) -> None:
     async with a_rig(tmp_path, published) as rig:
-        release, turn = await begun(rig, msgspec.structs.replace(RULES, false_halt=0.2))
+        for vehicle in CARS:
+            await says(rig, vehicle, HARDWARE)
+        release, turn = await begun(rig)
         await rig.sees(turn[4], 0.9)
         await rig.report(turn[4], release)
         await rig.sees(turn[4], 0.9)
