@@ -217,7 +217,7 @@ rollout_signature = Table(
 )
 
 # A vehicle's turn and fate. `before`: what the director listed of that kind when its turn came, JSON; `listed`:
-# states.Listed. `outcome` is the first, and stays.
+# states.Listed. `outcome` is the first, and stays; `kept`: when the vehicle said that it is COMMITTED, JSON (Moment).
 rollout_vehicle = Table(
     "rollout_vehicle",
     schema,
@@ -233,6 +233,7 @@ rollout_vehicle = Table(
     Column("outcome", String(16)),
     Column("ended_ns", BigInteger),
     Column("words", Text),
+    Column("kept", Text),
     Column("quality", Float),
     Column("quality_ns", BigInteger),
     Index("rollout_vehicle_turn", "rollout", "listed", "stratum", "rank"),

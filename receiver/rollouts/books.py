@@ -18,10 +18,11 @@ from receiver.rollouts.cohorts import places
 from receiver.rollouts.decide import Decision, Move, Standing, Tally, decide, why_halt
 from receiver.rollouts.decide import turns as decided_turns
 from receiver.rollouts.outcome import JUDGED_BAD, Outcome
-from receiver.rollouts.quality import Bet, after
+from receiver.rollouts.quality import Bet
 from receiver.rollouts.rules import Rules
 from receiver.rollouts.states import ENDED, LISTING, LIVE, OVER, TRANSITIONS, Event, Listed, State
 from receiver.tables import rollout, rollout_signature, rollout_vehicle, vehicle
+from receiver.times import Moment
 
 WATCHED_NS: Final = 30 * 86_400 * SECOND_NS
 """For so long after its end reports on a release are still looked at."""
@@ -238,17 +239,27 @@ def expose(connection: Connection, fetched_ns: Mapping[tuple[str, str], int], no
     return counting
 
 
-def settle(
-    connection: Connection, name: str, digest: str, outcome: Outcome, words: str, now_ns: int, lost: bool = False
-) -> bool:
-    """A vehicle's outcome: the first that says something stays, but for who kept it and then `lost` it. Whether it is
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a vehicle's report comes to, and when it was captured; `lost`: it had kept the release."""
+
+    outcome: Outcome
+    words: str
+    at: Moment
+    lost: bool = False
+
+
+def settle(connection: Connection, name: str, digest: str, said: Said, now_ns: int) -> bool:
+    """A vehicle's outcome: the first that says something stays, but for who kept it and then lost it. Whether it is
     news."""
     # By `before`: a kill may have come between the director's signature and the note of it.
     its = rollout_vehicle.c
     of_it = its.rollout.in_(select(rollout.c.name).where(rollout.c.digest == digest))
-    open_ = its.outcome.is_(None) | its.outcome.in_((Outcome.UNDECIDED, *([Outcome.COMMITTED] if lost else [])))
-    values = {"outcome": outcome, "ended_ns": now_ns, "words": words}
+    open_ = its.outcome.is_(None) | its.outcome.in_((Outcome.UNDECIDED, *([Outcome.COMMITTED] if said.lost else [])))
+    values = {"outcome": said.outcome, "ended_ns": now_ns, "words": said.words}
     values |= {"exposed_ns": func.coalesce(its.exposed_ns, now_ns)}
+    if said.outcome is Outcome.COMMITTED:
+        values |= {"kept": msgspec.json.encode(said.at).decode()}
     which = its.vehicle == name, its.before.is_not(None), of_it, open_
     return connection.execute(update(rollout_vehicle).where(*which).values(values)).rowcount > 0
 
@@ -403,43 +414,3 @@ def _is(turn: Turn) -> tuple[Any, ...]:
 
 def _at(name: str, vehicle_name: str) -> tuple[Any, ...]:
     return rollout_vehicle.c.rollout == name, rollout_vehicle.c.vehicle == vehicle_name
-
-
-# --- quality --------------------------------------------------------------------------------------
-
-
-def observe(connection: Connection, name: str, vehicle_name: str, quality: float, now_ns: int) -> bool:
-    """A vehicle's quality, told just now: of a control the newest is kept until a treated one of its stratum tells its
-    own, once, and they make a pair. Whether it did."""
-    row = connection.execute(select(rollout_vehicle).where(*_at(name, vehicle_name))).one_or_none()
-    if row is None:
-        return False
-    whole = one(connection, name)
-    if row.before is None:
-        # Who has it all the same is no control.
-        has_it = versions.has_committed(connection, vehicle_name, whole.digest)
-        _told(connection, row, None if has_it else quality, now_ns)
-        return False
-    if row.outcome != Outcome.COMMITTED or row.quality is not None:
-        return False
-    if (control := _control(connection, row)) is None:
-        return False
-    _told(connection, row, quality, now_ns)
-    _told(connection, control, None, now_ns)
-    rules, bet = msgspec.json.decode(whole.rules, type=Rules), msgspec.json.decode(whole.bet, type=Bet)
-    grown = msgspec.json.encode(after(bet, quality, control.quality, rules.quality_margin)).decode()
-    connection.execute(update(rollout).where(rollout.c.name == name).values(bet=grown))
-    return True
-
-
-def _control(connection: Connection, treated: Row[Any]) -> Row[Any] | None:
-    """Of its stratum, the one that told its quality last."""
-    its = rollout_vehicle.c
-    untreated = its.rollout == treated.rollout, its.stratum == treated.stratum, its.before.is_(None)
-    newest = select(rollout_vehicle).where(*untreated, its.quality.is_not(None))
-    return connection.execute(newest.order_by(its.quality_ns.desc(), its.vehicle).limit(1)).one_or_none()
-
-
-def _told(connection: Connection, row: Row[Any], quality: float | None, now_ns: int) -> None:
-    values = {"quality": quality, "quality_ns": None if quality is None else now_ns}
-    connection.execute(update(rollout_vehicle).where(*_at(row.rollout, row.vehicle)).values(values))

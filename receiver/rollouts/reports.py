@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from functools import lru_cache, partial
 from typing import Final
 
 import msgspec
@@ -15,11 +15,13 @@ from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 
 from receiver import versions
 from receiver.prepared import Prepared
-from receiver.rollouts import books
+from receiver.rollouts import books, pairs
 from receiver.rollouts.hardware import rehome
 from receiver.rollouts.outcome import is_lost_again, outcome_of
+from receiver.rollouts.pairs import Score, TimelineOf
 from receiver.rollouts.states import ENDED, LIVE
 from receiver.tables import inbox, rollout, rollout_queue
+from receiver.times import Moment, read_timeline
 from telemetry.records import PLACES, Lane, PerceptionSummary, Purpose, Stored, UpdateReport, decode_event
 from telemetry.wire import BadBlock, BlockHeader, unpack_block, unpack_body
 
@@ -44,13 +46,13 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a block says: reports, and the quality that its summaries tell of on average, in 0 .. 1. `is_read`: reading
-    it didn't fail in a way that nobody thought of."""
+    """What a block says: reports and when they were captured, and what its summaries tell of quality. `is_read`:
+    reading it didn't fail in a way that nobody thought of."""
 
     vehicle: str
     received_ns: int
-    reports: tuple[UpdateReport, ...] = ()
-    quality: float | None = None
+    reports: tuple[tuple[Moment, UpdateReport], ...] = ()
+    scores: tuple[Score, ...] = ()
     is_read: bool = True
 
 
@@ -122,14 +124,18 @@ def take(connection: Connection, waiting: Sequence[Waiting], told: Sequence[Told
     for name in (*names, *books.watched(connection, now_ns)) if any(one.reports for one in told) else ():
         # Before what they did is: on other hardware a release doesn't fail, it isn't for it.
         rehome(connection, name)
-    return sum((_take_alone(connection, one, names, now_ns) for one in told), Taken())
+    # A page may hold many blocks of a vehicle that was away for long.
+    timeline_of = lru_cache(None)(partial(read_timeline, connection))
+    return sum((_take_alone(connection, one, names, now_ns, timeline_of) for one in told), Taken())
 
 
-def _take_alone(connection: Connection, told: Told, names: Sequence[str], now_ns: int) -> Taken:
+def _take_alone(
+    connection: Connection, told: Told, names: Sequence[str], now_ns: int, timeline_of: TimelineOf
+) -> Taken:
     """One block's, or nothing of it: a fault in it costs no other its word."""
     try:
         with connection.begin_nested():
-            return _take(connection, told, names, now_ns)
+            return _take(connection, told, names, now_ns, timeline_of)
     except _OUT_OF_ORDER:
         raise
     except Exception:
@@ -137,18 +143,17 @@ def _take_alone(connection: Connection, told: Told, names: Sequence[str], now_ns
         return Taken(faults=1)
 
 
-def _take(connection: Connection, told: Told, names: Sequence[str], now_ns: int) -> Taken:
+def _take(connection: Connection, told: Told, names: Sequence[str], now_ns: int, timeline_of: TimelineOf) -> Taken:
     news = unproven = 0
-    for report in told.reports:
-        is_new, is_proven = _settle(connection, told, report, now_ns)
+    for at, report in told.reports:
+        is_new, is_proven = _settle(connection, told, at, report, now_ns)
         news, unproven = news + is_new, unproven + (not is_proven)
-    if told.quality is not None:
-        for name in names:
-            books.observe(connection, name, told.vehicle, told.quality, now_ns)
+    for name in names if told.scores else ():
+        pairs.observe(connection, name, told.vehicle, told.scores, now_ns, timeline_of)
     return Taken(news, unproven, not told.is_read)
 
 
-def _settle(connection: Connection, told: Told, report: UpdateReport, now_ns: int) -> tuple[bool, bool]:
+def _settle(connection: Connection, told: Told, at: Moment, report: UpdateReport, now_ns: int) -> tuple[bool, bool]:
     """Whether it was news, and whether nothing is wanting to believe it."""
     if not report.digest:
         return False, True
@@ -159,21 +164,28 @@ def _settle(connection: Connection, told: Told, report: UpdateReport, now_ns: in
     outcome = outcome_of(report, report.digest, is_vouched_for)
     if outcome is None:
         return False, report.what != "committed"
-    words = report.words[:WORDS_KEPT]
-    lost = is_lost_again(report)
-    return books.settle(connection, told.vehicle, report.digest, outcome, words, now_ns, lost), True
+    said = books.Said(outcome, report.words[:WORDS_KEPT], at, is_lost_again(report))
+    return books.settle(connection, told.vehicle, report.digest, said, now_ns), True
 
 
 def _told(one: Waiting) -> Told:
     try:
-        records = unpack_body(*unpack_block(one.block))
+        header, body = unpack_block(one.block)
+        records = unpack_body(header, body)
     except BadBlock:
         # An older version took it, and this one doesn't read it.
         return Told(one.vehicle, one.received_ns)
-    events = [event for record in records if (event := _event(record)) is not None]
-    scores = [event.mean_score for event in events if isinstance(event, PerceptionSummary) and _tells(event)]
-    reports = tuple(event for event in events if isinstance(event, UpdateReport))
-    return Told(one.vehicle, one.received_ns, reports, fmean(scores) if scores else None)
+    reports, scores = list[tuple[Moment, UpdateReport]](), list[Score]()
+    for record in records:
+        at = Moment(header.lane, header.epoch, record.captured_ns, record.wall_ns)
+        match _event(record):
+            case UpdateReport() as report:
+                reports.append((at, report))
+            case PerceptionSummary() as summary if _tells(summary):
+                scores.append(Score(at, summary.mean_score))
+            case _:
+                pass
+    return Told(one.vehicle, one.received_ns, tuple(reports), tuple(scores))
 
 
 def _tells(summary: PerceptionSummary) -> bool:
