@@ -112,8 +112,8 @@ def _against_held(connection: Connection, held: Sequence[CheckpointAnswer], key:
     found = list[Finding]()
     for one in held:
         if not is_signed_by(key, message(one.vehicle, one.head, one.receiver), _bytes(one.signature)):
-            words = f"what {one.vehicle} holds of entry {one.receiver.seq} isn't signed by this receiver"
-            found.append((one.vehicle, words))
+            unsigned = f"what {one.vehicle} holds of entry {one.receiver.seq} isn't signed by this receiver"
+            found.append((one.vehicle, unsigned))
         elif (words := contradiction(one.receiver, lambda seq: _digest_at(connection, seq))) is not None:
             found.append((one.vehicle, f"{words}, as this receiver has signed for {one.vehicle}"))
     return found
