@@ -35,33 +35,32 @@ class Score:
 
 
 def observe(
-    connection: Connection,
-    name: str,
-    vehicle: str,
-    scores: Sequence[Score],
-    now_ns: int,
-    timeline_of: TimelineOf,
-) -> bool:
+    connection: Connection, name: str, vehicle: str, scores: Sequence[Score], now_ns: int, timeline_of: TimelineOf
+) -> None:
     """A vehicle's quality, told just now: of a control the newest is kept until a treated one of its stratum tells its
-    own, once, and they make a pair. Whether it did."""
+    own, once, and they make a pair."""
     row = connection.execute(select(rollout_vehicle).where(*_at(name, vehicle))).one_or_none()
     if row is None:
-        return False
+        return
     if row.before is None:
         # Who has it all the same is no control.
         has_it = versions.has_committed(connection, vehicle, books.one(connection, name).digest)
         _told(connection, row, None if has_it else _mean(scores), now_ns)
-        return False
-    if row.outcome != Outcome.COMMITTED or row.quality is not None:
-        return False
-    control = _control(connection, row)
-    quality = _mean(_under_the_release(row, scores, timeline_of)) if control is not None else None
-    if control is None or quality is None:
-        return False
-    _told(connection, row, quality, now_ns)
+    elif row.outcome == Outcome.COMMITTED and row.quality is None:
+        _pair(connection, row, scores, now_ns, timeline_of)
+
+
+def _pair(
+    connection: Connection, treated: Row[Any], scores: Sequence[Score], now_ns: int, timeline_of: TimelineOf
+) -> None:
+    """If there is a control, and any of the scores counts."""
+    if (control := _control(connection, treated)) is None:
+        return
+    if (quality := _mean(_under_the_release(treated, scores, timeline_of))) is None:
+        return
+    _told(connection, treated, quality, now_ns)
     _told(connection, control, None, now_ns)
-    _bet(connection, books.one(connection, name), quality, control.quality)
-    return True
+    _bet(connection, books.one(connection, treated.rollout), quality, control.quality)
 
 
 def _under_the_release(row: Row[Any], scores: Sequence[Score], timeline_of: TimelineOf) -> list[Score]:
