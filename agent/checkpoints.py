@@ -38,14 +38,23 @@ def checkpoint(paired: Paired, keys: KeyStore, clock: Clock, disk: Disk) -> Chec
     audit = Audit(FolderDisk(disk, UPDATES_FOLDER), clock, paired.vehicle)
     _demand_whole(audit, seen)
     head = head_of(audit.entries()[-1] if audit.entries() else None)
-    told = seen[-1].receiver if seen else Head()
-    signature = keys.sign(message(paired.vehicle, head, told)).hex()
-    answer = countersign(paired, keys, clock, CheckpointRequest(head, told, signature))
+    last = _last_told(paired, seen)
+    told = last.receiver if last is not None else Head()
+    asked = CheckpointRequest(head, told, keys.sign(message(paired.vehicle, head, told)).hex())
+    if last is not None:
+        asked = msgspec.structs.replace(asked, told_for=last.head, told_signature=last.signature)
+    answer = countersign(paired, keys, clock, asked)
     if (answer.receiver.seq, answer.receiver.digest) != (told.seq, told.digest):
         _demand_grown(paired, told, answer.receiver)
     if not seen or (seen[-1].head, seen[-1].receiver) != (answer.head, answer.receiver):
         replace_file(disk, SEEN_FILE, msgspec.json.encode([*seen, answer][-KEPT:]))
     return answer
+
+
+def _last_told(paired: Paired, seen: list[CheckpointAnswer]) -> CheckpointAnswer | None:
+    """By the receiver of now: what another one told, before this pairing, it would take for invented."""
+    key = _authority_key(paired)
+    return next((one for one in reversed(seen) if _is_of(one, paired.vehicle, key)), None)
 
 
 def load_seen(disk: Disk) -> list[CheckpointAnswer]:
@@ -89,8 +98,7 @@ def _broken(entries: tuple[Entry, ...]) -> list[str]:
 
 
 def _against_receiver(paired: Paired, entries: tuple[Entry, ...], held: list[CheckpointAnswer]) -> list[str]:
-    authority = load_pem_x509_certificate(paired.ca.encode()).public_key()
-    key = authority.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    key = _authority_key(paired)
     digests = {entry.seq: entry.digest.hex() for entry in entries}
     oldest, found = min(digests, default=1), list[str]()
     for one in held:
@@ -99,6 +107,11 @@ def _against_receiver(paired: Paired, entries: tuple[Entry, ...], held: list[Che
         elif one.head.seq >= oldest and (words := contradiction(one.head, digests.get)) is not None:
             found.append(f"{words}, as {paired.host} has signed")
     return found
+
+
+def _authority_key(paired: Paired) -> bytes:
+    authority = load_pem_x509_certificate(paired.ca.encode()).public_key()
+    return authority.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _is_of(one: CheckpointAnswer, vehicle: str, key: bytes) -> bool:

@@ -7,7 +7,7 @@ signed names both heads and the vehicle, so one signature a side stands for both
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -20,10 +20,11 @@ _PREFIX: Final = b"outrider-audit-1\n"
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The last entry of a chain, its digest in hex; 0 and "" before the first."""
+    """The last entry of a chain, its digest in hex; 0 and "" before the first. Nothing else may be told as one: a line
+    feed in a digest would make the text that is signed mean two things."""
 
-    seq: int = 0
-    digest: str = ""
+    seq: Annotated[int, msgspec.Meta(ge=0, le=1 << 53)] = 0
+    digest: Annotated[str, msgspec.Meta(pattern=r"^(?:[0-9a-f]{64})?\Z")] = ""
 
 
 def head_of(entry: Entry | None) -> Head:

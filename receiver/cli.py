@@ -149,7 +149,12 @@ def verify(
             f"{verdict.head_digest}"
         )
     if verdict.findings:
-        raise OutriderError(f"The audit was changed: {'; '.join(verdict.findings[:_FINDINGS_SHOWN])}.")
+        raise OutriderError(f"The audit was changed: {_shown(verdict.findings)}.")
+
+
+def _shown(findings: list[str]) -> str:
+    more = len(findings) - _FINDINGS_SHOWN
+    return "; ".join(findings[:_FINDINGS_SHOWN]) + (f"; and {more} more (--json has all)" if more > 0 else "")
 
 
 def _held(path: Path) -> list[CheckpointAnswer]:

@@ -79,6 +79,7 @@ class Counters:
     audit_checkpoints: int = 0
     rollout_reports: int = 0
     rollout_reports_unproven: int = 0
+    rollout_blocks_faulty: int = 0
     rollout_listings: int = 0
     rollout_alarms: int = 0
     assignments_renewed: int = 0

@@ -181,7 +181,7 @@ learning_count = Table(
 )
 
 # A release on its way through the fleet (receiver/rollouts). `rules` and `bet` are JSON; `step` counts the waves open;
-# `hardware`: what the release is for, JSON; `alarm`: what came of it after its end.
+# `hardware`: what the release is for, JSON; `done_ns`: when it ended, `alarm`: what came of it after.
 rollout = Table(
     "rollout",
     schema,
@@ -216,8 +216,8 @@ rollout_signature = Table(
     Column("signed_ns", BigInteger, nullable=False),
 )
 
-# A vehicle's turn and fate. `before`: what the director listed of that kind when its turn came, JSON; `listed`: 0 not
-# yet, 1 by the director, 2 no longer. `outcome` is the first, and stays.
+# A vehicle's turn and fate. `before`: what the director listed of that kind when its turn came, JSON; `listed`:
+# states.Listed. `outcome` is the first, and stays; `kept`: when the vehicle said that it is COMMITTED, JSON (Moment).
 rollout_vehicle = Table(
     "rollout_vehicle",
     schema,
@@ -233,6 +233,7 @@ rollout_vehicle = Table(
     Column("outcome", String(16)),
     Column("ended_ns", BigInteger),
     Column("words", Text),
+    Column("kept", Text),
     Column("quality", Float),
     Column("quality_ns", BigInteger),
     Index("rollout_vehicle_turn", "rollout", "listed", "stratum", "rank"),

@@ -36,6 +36,16 @@ class Placed:
     within_ns: int | None
 
 
+class Moment(msgspec.Struct, frozen=True):
+    """When a record was captured, as its vehicle has it: boot time, in a block of that lane and epoch, and wall time as
+    it believed it to be."""
+
+    lane: Lane
+    epoch: bytes
+    captured_ns: int
+    believed_ns: int
+
+
 class Timeline:
     """One vehicle's. A later anchor of a boot places what was captured before it, too."""
 
@@ -58,6 +68,16 @@ class Timeline:
                 return _placed(min(known, key=lambda anchor: abs(anchor.boot_ns - captured_ns)), source, captured_ns)
         return Placed(believed_ns, TimeSource.UNPROVEN, None)
 
+    def is_later(self, one: Moment, other: Moment) -> bool:
+        """On what both have in common: one boot's time, time somebody vouched for, or what the vehicle believed."""
+        boots = {self._boots.get((moment.lane.name, moment.epoch.hex())) for moment in (one, other)}
+        if len(boots) == 1 and None not in boots:
+            return one.captured_ns > other.captured_ns
+        placed = [self.place(it.lane, it.epoch, it.captured_ns, it.believed_ns) for it in (one, other)]
+        if any(its.source is TimeSource.UNPROVEN for its in placed):
+            return one.believed_ns > other.believed_ns
+        return placed[0].wall_ns > placed[1].wall_ns
+
 
 def _after_all(anchors: list[ClockAnchor]) -> list[ClockAnchor]:
     """Those that agree with the last: a clock that was set since then was wrong before."""
@@ -78,9 +98,10 @@ def _placed(anchor: ClockAnchor, source: TimeSource, captured_ns: int) -> Placed
     return Placed(anchor.wall_ns + apart_ns, source, within_ns)
 
 
-def read_timeline(connection: Connection, vehicle: str) -> Timeline:
-    """From all that the vehicle has told and is still in the inbox."""
-    wanted = select(inbox.c.block).where(inbox.c.vehicle == vehicle, inbox.c.lane == _LANE.value)
+def read_timeline(connection: Connection, vehicle: str, since_ns: int = 0) -> Timeline:
+    """From all that the vehicle has told since then and is still in the inbox."""
+    mine = inbox.c.vehicle == vehicle, inbox.c.lane == _LANE.value, inbox.c.received_ns >= since_ns
+    wanted = select(inbox.c.block).where(*mine)
     return Timeline(anchor for row in connection.execute(wanted) for anchor in _anchors_in(row.block))
 
 

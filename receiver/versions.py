@@ -44,16 +44,27 @@ def keep(connection: Connection, vehicle: str, records: Iterable[Stored], now_ns
 
 
 def version_of(connection: Connection, vehicle: str) -> VersionManifest | None:
-    """What the vehicle last said of its slots; None when it never did. Its signature was checked when it came."""
+    """What the vehicle last said of its slots; None when it never did."""
     mine = select(vehicle_version.c.manifest).where(vehicle_version.c.vehicle == vehicle)
     data = connection.execute(mine).scalar_one_or_none()
-    return None if data is None else believed(data, vehicle, lambda message, signature: True, -1)
+    return None if data is None else _read(vehicle, data)
+
+
+def _read(vehicle: str, kept: bytes) -> VersionManifest:
+    """Its signature was checked when it came."""
+    return believed(kept, vehicle, lambda message, signature: True, -1)
 
 
 def has_committed(connection: Connection, vehicle: str, digest: str) -> bool:
     """Whether the release of this digest is in one of the vehicle's good slots, by its own signature."""
     version = version_of(connection, vehicle)
     return version is not None and version.holds(digest)
+
+
+def holders(connection: Connection, digest: str) -> set[str]:
+    """All that have it by their newest manifests."""
+    rows = connection.execute(select(vehicle_version.c.vehicle, vehicle_version.c.manifest))
+    return {str(row.vehicle) for row in rows if _read(row.vehicle, row.manifest).holds(digest)}
 
 
 def is_vouched_for(connection: Connection, vehicle: str, digest: str, manifest: bytes, received_ns: int) -> bool:

@@ -12,16 +12,17 @@ from sqlalchemy import Connection, Row, and_, case, func, insert, or_, select, u
 
 from ecu.clock import SECOND_NS
 from ecu.errors import shown
-from receiver import journal
+from receiver import journal, versions
 from receiver.rollouts.approval import PEOPLE, RolloutRefused, Statement, digest_of
 from receiver.rollouts.cohorts import places
 from receiver.rollouts.decide import Decision, Move, Standing, Tally, decide, why_halt
 from receiver.rollouts.decide import turns as decided_turns
 from receiver.rollouts.outcome import JUDGED_BAD, Outcome
-from receiver.rollouts.quality import Bet, after
+from receiver.rollouts.quality import Bet
 from receiver.rollouts.rules import Rules
-from receiver.rollouts.states import LISTING, LIVE, OVER, TRANSITIONS, Event, State
+from receiver.rollouts.states import ENDED, LISTING, LIVE, OVER, TRANSITIONS, Event, Listed, State
 from receiver.tables import rollout, rollout_signature, rollout_vehicle, vehicle
+from receiver.times import Moment
 
 WATCHED_NS: Final = 30 * 86_400 * SECOND_NS
 """For so long after its end reports on a release are still looked at."""
@@ -48,7 +49,7 @@ def propose(
     if connection.execute(select(rollout.c.name).where(rollout.c.name == name)).first() is not None:
         raise RolloutRefused(f"There was a rollout {name} before. Give the new one a name of its own.")
     if not strata:
-        raise RolloutRefused("A rollout needs vehicles, and there are none of that name in this fleet.")
+        raise RolloutRefused("A rollout needs vehicles, and this fleet has none that lack this release.")
     _demand_free(connection, release.kind, strata)
     row = {"name": name, "state": State.PROPOSED, "target": release.target, "digest": release.digest}
     text = {"rules": msgspec.json.encode(rules).decode(), "bet": msgspec.json.encode(Bet()).decode()}
@@ -56,7 +57,7 @@ def propose(
     more |= {"hardware": msgspec.json.encode(release.hardware).decode()}
     connection.execute(insert(rollout).values(row | text | more | {"words": "waits for two people's approval"}))
     turns = [
-        {"rollout": name, "vehicle": one.vehicle, "stratum": one.stratum, "rank": one.rank, "listed": 0}
+        {"rollout": name, "vehicle": one.vehicle, "stratum": one.stratum, "rank": one.rank, "listed": Listed.NOT_YET}
         for one in places(name, strata)
     ]
     connection.execute(insert(rollout_vehicle), turns)
@@ -121,11 +122,15 @@ def change(connection: Connection, name: str, event: Event, words: str, now_ns: 
     values: dict[str, Any] = {"state": state, "words": words, "changes": row.changes + 1}
     if event in (Event.APPROVED, Event.OPEN):
         values |= {"step": step, "opened_ns": now_ns, "go_on": 0}
-    if event is Event.FINISH:
+    if state in ENDED:
         values |= {"done_ns": now_ns}
     if event is Event.GO_ON:
         values |= {"go_on": 1}
     connection.execute(update(rollout).where(rollout.c.name == name).values(values))
+    if state in OVER:
+        its = rollout_vehicle.c
+        never = its.rollout == name, its.listed == Listed.NOT_YET, its.before.is_(None)
+        connection.execute(update(rollout_vehicle).where(*never).values(listed=Listed.NO_LONGER))
     opened = f", step {step}" if "step" in values else ""
     journal.append(connection, now_ns, f"rollout_{event.replace('-', '_')}", "", f"{name}{opened}: {words}")
     return state
@@ -167,7 +172,7 @@ def standing(connection: Connection, row: Row[Any], now_ns: int) -> Standing:
 def tallies(connection: Connection, name: str, absent_ns: int) -> dict[str, Tally]:
     """`absent_ns`: whose turn came by then, and who wasn't there since, is absent."""
     its = rollout_vehicle.c
-    isnt_there = its.listed == 1, its.exposed_ns.is_(None), its.listed_ns <= absent_ns
+    isnt_there = its.listed == Listed.LISTED, its.exposed_ns.is_(None), its.listed_ns <= absent_ns
 
     def count(holds: Any) -> Any:
         return func.sum(case((holds, 1), else_=0))
@@ -217,44 +222,69 @@ def watch(connection: Connection, name: str, now_ns: int) -> str | None:
 
 
 def expose(connection: Connection, fetched_ns: Mapping[tuple[str, str], int], now_ns: int) -> list[str]:
-    """In the rollouts whose reports count, and these are returned: vehicles that asked for a release's manifest, by
-    (vehicle, digest), and all that were there since their turn."""
-    its, names = rollout_vehicle.c, [*live(connection), *watched(connection, now_ns)]
-    if not names:
-        return []
+    """Vehicles that asked for a release's manifest, by (vehicle, digest), whatever has become of its rollout since; and
+    all that were there while it was listed for them. Returns the rollouts in which that counts."""
+    its = rollout_vehicle.c
     for (name, digest), at_ns in fetched_ns.items():
         mine = its.vehicle == name, its.before.is_not(None), its.fetched_ns.is_(None)
-        of_it = select(rollout.c.name).where(rollout.c.digest == digest, rollout.c.name.in_(names))
+        of_it = select(rollout.c.name).where(rollout.c.digest == digest)
         values = {"fetched_ns": at_ns, "exposed_ns": func.coalesce(its.exposed_ns, at_ns)}
         connection.execute(update(rollout_vehicle).where(*mine, its.rollout.in_(of_it)).values(values))
+    counting = [*live(connection), *watched(connection, now_ns)]
+    undone = select(rollout.c.name).where(rollout.c.state.in_(OVER))
     seen = select(vehicle.c.seen_ns).where(vehicle.c.id == its.vehicle).scalar_subquery()
-    waits = its.rollout.in_(names), its.listed == 1, its.exposed_ns.is_(None), seen > its.listed_ns
-    connection.execute(update(rollout_vehicle).where(*waits).values(exposed_ns=seen))
-    return names
+    waits = its.listed == Listed.LISTED, its.exposed_ns.is_(None), seen > its.listed_ns
+    theirs = its.rollout.in_(counting) | its.rollout.in_(undone)
+    connection.execute(update(rollout_vehicle).where(theirs, *waits).values(exposed_ns=seen))
+    return counting
 
 
-def settle(
-    connection: Connection, name: str, digest: str, outcome: Outcome, words: str, now_ns: int, lost: bool = False
-) -> bool:
-    """A vehicle's outcome: the first that says something stays, but for who kept it and then `lost` it. Whether it is
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a vehicle's report comes to, and when it was captured; `lost`: it had kept the release."""
+
+    outcome: Outcome
+    words: str
+    at: Moment
+    lost: bool = False
+
+
+def settle(connection: Connection, name: str, digest: str, said: Said, now_ns: int) -> bool:
+    """A vehicle's outcome: the first that says something stays, but for who kept it and then lost it. Whether it is
     news."""
     # By `before`: a kill may have come between the director's signature and the note of it.
     its = rollout_vehicle.c
     of_it = its.rollout.in_(select(rollout.c.name).where(rollout.c.digest == digest))
-    open_ = its.outcome.is_(None) | its.outcome.in_((Outcome.UNDECIDED, *([Outcome.COMMITTED] if lost else [])))
-    values = {"outcome": outcome, "ended_ns": now_ns, "words": words}
+    open_ = its.outcome.is_(None) | its.outcome.in_((Outcome.UNDECIDED, *([Outcome.COMMITTED] if said.lost else [])))
+    values = {"outcome": said.outcome, "ended_ns": now_ns, "words": said.words}
     values |= {"exposed_ns": func.coalesce(its.exposed_ns, now_ns)}
+    if said.outcome is Outcome.COMMITTED:
+        values |= {"kept": msgspec.json.encode(said.at).decode()}
     which = its.vehicle == name, its.before.is_not(None), of_it, open_
     return connection.execute(update(rollout_vehicle).where(*which).values(values)).rowcount > 0
 
 
 def silence(connection: Connection, name: str, now_ns: int) -> int:
-    """Those that had it for too long without a word have failed; how many."""
+    """Those that had it for too long without a word have failed; how many. Whoever keeps it by its newest manifest
+    hasn't."""
     row, its = one(connection, name), rollout_vehicle.c
     longest_ns = int(msgspec.json.decode(row.rules, type=Rules).silence_s * SECOND_NS)
     silent = its.rollout == name, its.outcome.is_(None), its.exposed_ns <= now_ns - longest_ns
+    names = [str(who) for who in connection.execute(select(its.vehicle).where(*silent)).scalars()]
+    keeping = [who for who in names if versions.has_committed(connection, who, row.digest)]
+    _say_nothing(connection, name, keeping, now_ns)
     values = {"outcome": Outcome.SILENT, "ended_ns": now_ns, "words": "it said nothing for too long"}
     return connection.execute(update(rollout_vehicle).where(*silent).values(values)).rowcount
+
+
+def _say_nothing(connection: Connection, name: str, vehicles: Sequence[str], now_ns: int) -> None:
+    """What they do says nothing of the release: they have it, and whatever brought it to them wasn't told here."""
+    its = rollout_vehicle.c
+    which = its.rollout == name, its.vehicle.in_(vehicles), its.outcome.is_(None)
+    values = {"outcome": Outcome.UNDECIDED, "ended_ns": now_ns, "words": "it has it, and didn't tell how"}
+    values |= {"exposed_ns": func.coalesce(its.exposed_ns, now_ns)}
+    if vehicles:
+        connection.execute(update(rollout_vehicle).where(*which).values(values))
 
 
 # --- what the director is to list -----------------------------------------------------------------
@@ -263,7 +293,7 @@ def silence(connection: Connection, name: str, now_ns: int) -> int:
 @dataclass(frozen=True, slots=True)
 class Turn:
     """A vehicle whose listing isn't what it should be. `before` is None where it wasn't looked at yet; `had` it: it may
-    run it, or try it now."""
+    run it, or try it now; `restored`: what was before is listed again, and it had the release all the same."""
 
     rollout: str
     vehicle: str
@@ -271,25 +301,36 @@ class Turn:
     wanted: bool
     before: str | None
     had: bool
+    restored: bool = False
 
 
 def turns(connection: Connection, most: int, now_ns: int) -> list[Turn]:
-    """The next of them, first of all those that are to have it no longer."""
-    found = list[Turn]()
+    """The next of them, first of all those that are to have it no longer. Whoever is owed that by one rollout has no
+    turn in another before: what is listed then isn't what it had."""
+    found, wanted = list[Turn](), list[Turn]()
     for row in connection.execute(select(rollout).where(rollout.c.state.in_(OVER))):
-        found += _page(connection, row, most - len(found), False, rollout_vehicle.c.listed == 1)
+        found += _page(connection, row, most - len(found), False, _to_undo())
     for row in connection.execute(select(rollout).where(rollout.c.state.in_(LISTING)).order_by(rollout.c.name)):
         found += _page(connection, row, most - len(found), False, *_misplaced())
         for due in _due(connection, row, now_ns):
-            found += _page(connection, row, most - len(found), True, *due)
-    return found
+            wanted += _page(connection, row, most - len(wanted), True, *due)
+    owed = _owed(connection, {turn.vehicle for turn in wanted})
+    return [*found, *(turn for turn in wanted if turn.vehicle not in owed)][:most]
+
+
+def _owed(connection: Connection, vehicles: Collection[str]) -> set[str]:
+    """Those of them that are still to have a release no longer."""
+    its = rollout_vehicle.c
+    joined = select(its.vehicle).join(rollout, rollout.c.name == its.rollout).where(its.vehicle.in_(vehicles))
+    undoing = and_(rollout.c.state.in_(OVER), _to_undo()) | and_(rollout.c.state.in_(LISTING), *_misplaced())
+    return set(connection.execute(joined.where(undoing)).scalars()) if vehicles else set()
 
 
 def waiting(connection: Connection, row: Row[Any], now_ns: int) -> int:
     """Vehicles of it whose listing isn't yet what it should be."""
     its = rollout_vehicle.c
     if row.state in OVER:
-        which = its.listed == 1
+        which = _to_undo()
     elif row.state in LISTING:
         which = or_(and_(*_misplaced()), *(and_(*due) for due in _due(connection, row, now_ns)))
     else:
@@ -302,15 +343,25 @@ def _due(connection: Connection, row: Row[Any], now_ns: int) -> list[tuple[Any, 
     """Whose turn it is, and who isn't listed yet: by stratum."""
     its = rollout_vehicle.c
     if row.state == State.DONE:
-        return [(its.listed == 0, is_meant())]
+        return [(its.listed == Listed.NOT_YET, is_meant())]
     rules = msgspec.json.decode(row.rules, type=Rules)
     may = decided_turns(rules, standing(connection, row, now_ns))
-    return [(its.listed == 0, is_meant(), its.stratum == name, its.rank < count) for name, count in may.items()]
+    return [
+        (its.listed == Listed.NOT_YET, is_meant(), its.stratum == name, its.rank < count) for name, count in may.items()
+    ]
+
+
+def _to_undo() -> Any:
+    """Of a row of one that is over: the director lists it still, or what was before for one that had it after all."""
+    # By `before`: also where a kill came between the director's signature and the note of it.
+    its = rollout_vehicle.c
+    late = and_(its.listed == Listed.RESTORED, its.exposed_ns.is_not(None), is_meant())
+    return and_(its.listed.in_((Listed.NOT_YET, Listed.LISTED)), its.before.is_not(None)) | late
 
 
 def _misplaced() -> tuple[Any, ...]:
-    # Also where a kill came between the director's signature and the note of it.
-    return rollout_vehicle.c.listed < 2, rollout_vehicle.c.outcome == Outcome.MISPLACED
+    its = rollout_vehicle.c
+    return its.listed.in_((Listed.NOT_YET, Listed.LISTED)), its.outcome == Outcome.MISPLACED
 
 
 def is_meant() -> Any:
@@ -328,58 +379,38 @@ def _page(connection: Connection, row: Row[Any], most: int, is_wanted: bool, *wh
     its = rollout_vehicle.c
     release = Release(row.target, row.digest, row.release)
     page = select(rollout_vehicle).where(its.rollout == row.name, *which).order_by(its.rank, its.vehicle).limit(most)
-    return [Turn(row.name, one.vehicle, release, is_wanted, one.before, _had(one)) for one in connection.execute(page)]
+    return [
+        Turn(row.name, one.vehicle, release, is_wanted, one.before, _had(one), one.listed == Listed.RESTORED)
+        for one in connection.execute(page)
+    ]
 
 
 def _had(row: Row[Any]) -> bool:
-    return row.exposed_ns is not None and row.outcome != Outcome.MISPLACED
+    # Whose listing was never noted may have it: nobody knows since when it was listed.
+    return row.outcome != Outcome.MISPLACED and (row.exposed_ns is not None or row.listed == Listed.NOT_YET)
 
 
-def remember(connection: Connection, known: Sequence[Turn]) -> None:
-    """What the director listed before, written down before it changes."""
+def remember(connection: Connection, known: Sequence[Turn], now_ns: int) -> None:
+    """What the director listed before, written down before it changes. A turn of somebody who has the release already
+    tells nothing of it."""
     for turn in known:
-        values = {"before": turn.before}
-        connection.execute(update(rollout_vehicle).where(*_is(turn), rollout_vehicle.c.before.is_(None)).values(values))
+        new = update(rollout_vehicle).where(*_is(turn), rollout_vehicle.c.before.is_(None)).values(before=turn.before)
+        is_first = connection.execute(new).rowcount > 0
+        if is_first and versions.has_committed(connection, turn.vehicle, turn.release.digest):
+            _say_nothing(connection, turn.rollout, [turn.vehicle], now_ns)
 
 
 def listed(connection: Connection, done: Sequence[Turn], now_ns: int) -> None:
     """The director's metadata says so, durably."""
     for turn in done:
-        values = {"listed": 1, "listed_ns": now_ns} if turn.wanted else {"listed": 2}
+        ended = Listed.NO_LONGER if turn.had else Listed.RESTORED
+        values = {"listed": Listed.LISTED, "listed_ns": now_ns} if turn.wanted else {"listed": ended}
         connection.execute(update(rollout_vehicle).where(*_is(turn)).values(values))
 
 
 def _is(turn: Turn) -> tuple[Any, ...]:
-    return rollout_vehicle.c.rollout == turn.rollout, rollout_vehicle.c.vehicle == turn.vehicle
+    return _at(turn.rollout, turn.vehicle)
 
 
-# --- quality --------------------------------------------------------------------------------------
-
-
-def observe(connection: Connection, name: str, vehicle_name: str, quality: float, now_ns: int) -> bool:
-    """A vehicle's quality, told just now: of a control the newest is kept until a treated one of its stratum tells its
-    own, once, and they make a pair. Whether it did."""
-    its = rollout_vehicle.c
-    mine = its.rollout == name, its.vehicle == vehicle_name
-    row = connection.execute(select(rollout_vehicle).where(*mine)).one_or_none()
-    if row is None:
-        return False
-    told = update(rollout_vehicle).where(*mine).values(quality=quality, quality_ns=now_ns)
-    if row.listed == 0:
-        connection.execute(told)
-        return False
-    if row.outcome != Outcome.COMMITTED or row.quality is not None:
-        return False
-    untreated = its.rollout == name, its.stratum == row.stratum, its.listed == 0, its.quality.is_not(None)
-    newest = select(rollout_vehicle).where(*untreated).order_by(its.quality_ns.desc(), its.vehicle).limit(1)
-    control = connection.execute(newest).one_or_none()
-    if control is None:
-        return False
-    connection.execute(told)
-    used = its.rollout == name, its.vehicle == control.vehicle
-    connection.execute(update(rollout_vehicle).where(*used).values(quality=None, quality_ns=None))
-    whole = one(connection, name)
-    rules, bet = msgspec.json.decode(whole.rules, type=Rules), msgspec.json.decode(whole.bet, type=Bet)
-    grown = msgspec.json.encode(after(bet, quality, control.quality, rules.quality_margin)).decode()
-    connection.execute(update(rollout).where(rollout.c.name == name).values(bet=grown))
-    return True
+def _at(name: str, vehicle_name: str) -> tuple[Any, ...]:
+    return rollout_vehicle.c.rollout == name, rollout_vehicle.c.vehicle == vehicle_name

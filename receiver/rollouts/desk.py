@@ -186,6 +186,7 @@ class RolloutDesk:
             taken = await self._store.transact(reports.take, waiting, told, self._clock.wall_ns())
             self._counters.rollout_reports += taken.news
             self._counters.rollout_reports_unproven += taken.unproven
+            self._counters.rollout_blocks_faulty += taken.faults
             if taken.news:
                 await self._decide()
         if self._clock.boot_ns() - self._began_ns >= _GRACE_NS:
@@ -210,7 +211,7 @@ class RolloutDesk:
         lister = self._director()
         known, unread = await asyncio.to_thread(lister.before, turns)
         # Durable before it changes: after a kill the director itself no longer says what was before.
-        await self._store.transact(books.remember, known)
+        await self._store.transact(books.remember, known, self._clock.wall_ns())
         done, unsigned = await asyncio.to_thread(lister.act, known)
         await self._store.transact(books.listed, done, self._clock.wall_ns())
         self._counters.rollout_listings += len(done)

@@ -22,7 +22,7 @@ UNKNOWN: Final = "unknown"
 
 def chosen(connection: Connection, asked: Mapping[str, str], release: Release) -> dict[str, str]:
     """The vehicles that a release is to go to, and their strata: those that were asked for, or the whole fleet, without
-    those that are of other hardware. Raises RolloutRefused."""
+    those that are of other hardware and those that have it. Raises RolloutRefused."""
     known, fleet = versions.hardware(connection), admission.members(connection)
     if strangers := sorted(set(asked) - set(fleet)):
         raise RolloutRefused(f"{', '.join(strangers[:20])} aren't of this fleet. Enrol them first, or leave them out.")
@@ -34,7 +34,9 @@ def chosen(connection: Connection, asked: Mapping[str, str], release: Release) -
             f"{release.target} is for {', '.join(release.hardware)}, and {', '.join(others[:20])} are of other "
             "hardware by their own manifests. Leave them out."
         )
-    return {name: stratum for name, stratum in strata.items() if name not in others}
+    # Nothing comes of it there: whoever has it tells nothing more of it, and is no control either.
+    left_out = {*others, *versions.holders(connection, release.digest)}
+    return {name: stratum for name, stratum in strata.items() if name not in left_out}
 
 
 def fits(hardware: str, wanted: Collection[str]) -> bool:

@@ -183,21 +183,29 @@ def _take(turn: Turn, book: _Book) -> None:
     """Raises RolloutRefused where the release isn't the one that was approved any more."""
     current = book.current(turn.vehicle)
     others = [path for path in current if not _is_of(path, turn.release.kind)]
-    if turn.wanted:
-        if book.target(turn.release.target).hashes["sha256"] != turn.release.digest:
-            raise RolloutRefused(
-                f"{turn.release.target} was published again with other bytes than were approved for {turn.rollout}."
-                " Cancel it, and start another."
-            )
-        following = [*others, turn.release.target]
-    elif turn.release.target not in current:
-        return
-    else:
-        # Who may run it already would see the one before as a rollback.
-        kept = [] if turn.had or turn.before is None else msgspec.json.decode(turn.before, type=list[str])
-        following = [*others, *kept]
+    mine = [path for path in current if _is_of(path, turn.release.kind)]
+    following = [*others, *(_wanted(turn, book) if turn.wanted else _afterwards(turn, mine))]
     if sorted(following) != sorted(current):
         book.want(turn.vehicle, following)
+
+
+def _wanted(turn: Turn, book: _Book) -> list[str]:
+    if book.target(turn.release.target).hashes["sha256"] != turn.release.digest:
+        raise RolloutRefused(
+            f"{turn.release.target} was published again with other bytes than were approved for {turn.rollout}."
+            " Cancel it, and start another."
+        )
+    return [turn.release.target]
+
+
+def _afterwards(turn: Turn, mine: list[str]) -> list[str]:
+    """Of that kind. What isn't this rollout's doing stays."""
+    before = [] if turn.before is None else msgspec.json.decode(turn.before, type=list[str])
+    ours = mine == before if turn.restored else turn.release.target in mine
+    if not ours:
+        return mine
+    # Who may run it already would see the one before as a rollback.
+    return [] if turn.had else before
 
 
 def _is_of(path: str, kind: str) -> bool:

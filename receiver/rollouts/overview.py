@@ -14,7 +14,7 @@ from receiver.rollouts.decide import total, turns
 from receiver.rollouts.outcome import Outcome
 from receiver.rollouts.quality import Bet
 from receiver.rollouts.rules import HALT_SHARES, Rules, ladder
-from receiver.rollouts.states import State
+from receiver.rollouts.states import Listed, State
 from receiver.tables import rollout, rollout_signature, rollout_vehicle
 
 
@@ -69,7 +69,8 @@ def _strata(connection: Connection, row: Row[Any], may: Mapping[str, int]) -> li
         return func.sum(case((holds, 1), else_=0))
 
     counts = (
-        func.count(), count(its.listed == 1), count(its.exposed_ns.is_not(None)), count(its.fetched_ns.is_not(None)),
+        func.count(), count(its.listed == Listed.LISTED), count(its.exposed_ns.is_not(None)),
+        count(its.fetched_ns.is_not(None)),
         *(count(its.outcome == outcome) for outcome in
           (Outcome.COMMITTED, Outcome.FAILED, Outcome.SILENT, Outcome.UNDECIDED)),
     )  # fmt: skip

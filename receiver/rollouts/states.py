@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from types import MappingProxyType
 from typing import Final
 
@@ -59,3 +59,13 @@ LISTING: Final = (State.RUNNING, State.HELD, State.DONE)
 """In these the director lists it for all whose turn has come."""
 OVER: Final = (State.HALTED, State.CANCELLED)
 """In these the director lists it no longer."""
+ENDED: Final = (*OVER, State.DONE)
+
+
+class Listed(IntEnum):
+    """What the director says of a release for a vehicle."""
+
+    NOT_YET = 0  # or it does, and a kill came before that was noted
+    LISTED = 1
+    NO_LONGER = 2  # nothing of the kind; or it never was
+    RESTORED = 3  # what was before, again

@@ -12,11 +12,16 @@ CHECKPOINT_PATH: Final = "/v1/audit/checkpoint"
 
 
 class CheckpointRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The vehicle's head, the last head of the receiver's that it was told, and its signature over both, hex."""
+    """The vehicle's head, the last head of the receiver's that it was told, and its signature over both, hex.
+
+    `told_for` and `told_signature` are of the answer that told it `seen`: the head it was for and the authority's
+    signature. Without an answer so far all three are empty."""
 
     head: Head
     seen: Head
     signature: str
+    told_for: Head = Head()
+    told_signature: str = ""
 
 
 class CheckpointAnswer(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agent.anchors import ClockAnchors
 from ecu.clock import MILLISECOND_NS, SECOND_NS, OffsetClock, SteppingClock
-from receiver.times import DRIFT, Placed, Timeline, read_timeline
+from receiver.times import DRIFT, Moment, Placed, Timeline, read_timeline
 from telemetry.records import ClockAnchor, Lane, Purpose, Stored, TimeSource, encode_event
 from telemetry.wire import CODEC_RECORDS_ZSTD, NO_DICTIONARY, BlockHeader, pack_block, pack_body
 from tests.receiver.fleet import VEHICLE, a_receiver, a_vehicle, make_block
@@ -103,6 +103,31 @@ async def test_a_clock_that_somebody_sets_while_connected_makes_no_record_wrong(
         placed = Timeline(anchors).place(Lane.P2, EPOCHS[Lane.P2], captured_s * SECOND_NS, believed_ns=0)
         assert placed.source is TimeSource.CERTIFICATES
         assert placed.wall_ns == TRUE_NS + (captured_s - 100) * SECOND_NS
+
+
+def moment(lane: Lane, captured_s: int, believed_s: int, epochs: dict[Lane, bytes] = EPOCHS) -> Moment:
+    return Moment(lane, epochs[lane], captured_s * SECOND_NS, believed_s * SECOND_NS)
+
+
+def test_within_a_boot_the_later_is_later_whatever_the_clock_said() -> None:
+    anchors, _, _ = told(-TRUE_NS, None)
+    early, late = moment(Lane.P2, 200, 900), moment(Lane.P1, 300, 5)
+    assert Timeline(anchors).is_later(late, early)
+    assert not Timeline(anchors).is_later(early, late)
+    assert not Timeline(anchors).is_later(early, early)
+
+
+def test_of_two_boots_what_was_vouched_for_tells_the_later_and_else_what_was_believed() -> None:
+    others = {lane: bytes([lane, 1]) * 8 for lane in Lane}
+    first, _, _ = told(10 * YEAR_NS, 5, boot="first")
+    second, _, _ = told(0, 400_000, boot="second")
+    named = {lane.name: epoch.hex() for lane, epoch in others.items()}
+    renamed = [msgspec.structs.replace(anchor, epochs=named) for anchor in second]
+    before, after = moment(Lane.P2, 300_000, 9), moment(Lane.P1, 400_000, 1, others)
+    assert Timeline([*first, *renamed]).is_later(after, before)
+    assert not Timeline([*first, *renamed]).is_later(before, after)
+    # Mutation: true time on one side, and what a wrong clock said on the other.
+    assert Timeline(renamed).is_later(before, after)
 
 
 async def test_the_receiver_reads_a_vehicles_anchors_from_its_inbox(tmp_path: Path) -> None:

@@ -165,14 +165,26 @@ class Rig:
         return line
 
     async def tell(
-        self, vehicle: str, said: AnyEvent, lane: Lane = Lane.P1, purpose: Purpose = Purpose.OPERATION
+        self,
+        vehicle: str,
+        *said: AnyEvent,
+        lane: Lane = Lane.P1,
+        purpose: Purpose = Purpose.OPERATION,
+        ago_ns: int = 0,
+        wrong_ns: int = 0,
     ) -> None:
-        """As one stored block."""
+        """As one stored block, captured a while ago, by a clock that is wrong perhaps."""
+        self.clock.advance(self.clock.boot_ns() + len(said))
+        captured_ns, wall_ns = (now_ns - len(said) - ago_ns for now_ns in (self.clock.boot_ns(), self.clock.wall_ns()))
         seq = self.sent.get((vehicle, lane), 0)
-        self.sent[vehicle, lane] = seq + 1
-        body = pack_body([Stored(1, 0, msgspec.Raw(encode_event(said)))])
+        self.sent[vehicle, lane] = seq + len(said)
+        records = [
+            Stored(captured_ns + number, wall_ns + number + wrong_ns, msgspec.Raw(encode_event(one)))
+            for number, one in enumerate(said)
+        ]
+        body = pack_body(records)
         block = pack_block(
-            BlockHeader(lane, purpose, EPOCH, seq, 1, CODEC_RECORDS_ZSTD, NO_DICTIONARY, len(body)), body
+            BlockHeader(lane, purpose, EPOCH, seq, len(said), CODEC_RECORDS_ZSTD, NO_DICTIONARY, len(body)), body
         )
         header, inner = unpack_block(block)
         await self.store.transact(inbox.commit, [Arrival(vehicle, header, block, inner)], self.clock.wall_ns())
@@ -187,9 +199,9 @@ class Rig:
         said = car.manifest() if signed is None else signed
         await self.tell(vehicle, UpdateReport(what, "model", manifest.title, digest, "", what, said))
 
-    async def sees(self, vehicle: str, score: float) -> None:
-        summary = PerceptionSummary("front", 1, 1, 1, {"car": 1}, score)
-        await self.tell(vehicle, summary, Lane.P2, Purpose.PERCEPTION)
+    async def sees(self, vehicle: str, *scores: float, ago_ns: int = 0, wrong_ns: int = 0) -> None:
+        summaries = (PerceptionSummary("front", 1, 1, 1, {"car": 1}, score) for score in scores)
+        await self.tell(vehicle, *summaries, lane=Lane.P2, purpose=Purpose.PERCEPTION, ago_ns=ago_ns, wrong_ns=wrong_ns)
 
     async def hours(self, hours: float) -> None:
         self.clock.advance(self.clock.boot_ns() + int(hours * HOUR_NS))

@@ -79,7 +79,7 @@ class Hasty(RolloutDesk):
     async def _list(self) -> bool:
         turns = await self._due()
         known, _ = self._director().before(turns)
-        await self._store.transact(books.remember, known)
+        await self._store.transact(books.remember, known, self._clock.wall_ns())
         await self._store.transact(books.listed, known, self._clock.wall_ns())
         self._director().act(known)
         return bool(turns)
@@ -133,7 +133,7 @@ async def test_a_report_that_comes_before_the_listing_is_noted_isnt_lost(tmp_pat
         for who in ("anna", "ben"):
             await rig.signed("approve", who)
         known, _ = rig.lister.before(await rig.store.transact(books.turns, 1, rig.clock.wall_ns()))
-        await rig.store.transact(books.remember, known)
+        await rig.store.transact(books.remember, known, rig.clock.wall_ns())
         rig.lister.act(known)
         await rig.report(known[0].vehicle, manifest)
         await rig.reopened(rig.store).settle()
