@@ -398,6 +398,17 @@ def remember(connection: Connection, known: Sequence[Turn], now_ns: int) -> None
         is_first = connection.execute(new).rowcount > 0
         if is_first and versions.has_committed(connection, turn.vehicle, turn.release.digest):
             _say_nothing(connection, turn.rollout, [turn.vehicle], now_ns)
+        if is_first:
+            _supersede(connection, turn)
+
+
+def _supersede(connection: Connection, turn: Turn) -> None:
+    """A turn that an earlier rollout of the kind, done by now, still owed this vehicle is none any more."""
+    kind = rollout.c.target.startswith(f"{turn.release.kind}/", autoescape=True)
+    earlier = select(rollout.c.name).where(rollout.c.state == State.DONE, rollout.c.name != turn.rollout, kind)
+    its = rollout_vehicle.c
+    owed = its.vehicle == turn.vehicle, its.listed == Listed.NOT_YET, its.rollout.in_(earlier)
+    connection.execute(update(rollout_vehicle).where(*owed).values(listed=Listed.NO_LONGER))
 
 
 def listed(connection: Connection, done: Sequence[Turn], now_ns: int) -> None:

@@ -137,3 +137,26 @@ async def test_what_the_desk_assigns_after_the_undoing_stays(tmp_path: Path, pub
         fetches(rig, first)
         await rig.hours(0)
         assert rig.listed()[first] == (newest.target,)
+
+
+async def test_a_turn_that_a_done_rollout_owed_is_none_once_a_later_one_has_come(
+    tmp_path: Path, published: Fleet
+) -> None:
+    async with a_rig(tmp_path, published) as rig:
+        quick = RULES.__class__(waves=(100.0,), first_percent=100.0, soak_s=3600.0, silence_s=7200.0)
+        stamp = rig.fleet.repo / "director" / "vehicles" / CARS[0] / "timestamp.json"
+        for vehicle in CARS:
+            rig.fleet.assign(releases(rig)[0], vehicle=vehicle)
+        whole = stamp.read_bytes()
+        stamp.write_bytes(b"{}")
+        await rig.start(releases(rig)[1], "r1", quick)
+        await rig.approve()
+        for vehicle in CARS[1:]:
+            await rig.report(vehicle, releases(rig)[1])
+        await rig.hours(24 * 15)
+        assert (await rig.line()).state == "done"
+        stamp.write_bytes(whole)
+        await rig.start(releases(rig)[2], "r2", quick)
+        await rig.approve("r2")
+        await rig.hours(1)
+        assert set(rig.listed().values()) == {(releases(rig)[2].target,)}
