@@ -12,8 +12,10 @@ from ota.audit import Audit
 from ota.kinds import Kind
 from ota.machine import Event, State
 from ota.slots import Slot, Slots
+from tests.crash.updates.laws import booted_release, opened
 from tests.crash.updates.lives import changes
-from tests.crash.updates.vehicle import Diary, Life, Promise, booted_release, digest_of, opened
+from tests.crash.updates.releases import digests_of
+from tests.crash.updates.vehicle import Diary, Life, Promise
 
 KINDS = (Kind.MODEL, Kind.CONFIG, Kind.RUNTIME, Kind.CAMPAIGN)
 
@@ -66,7 +68,7 @@ def judge(diary: Diary, promised: Promise, disk: CrashDisk, path: str, is_of_goo
     kept = {promise.good for promise in diary.promises}
     assert booted == promised.good or (is_of_good and booted in kept), where
     assert (floors.release(kind), floors.bootable_from(kind)) == (promised.kept, promised.bootable_from), where
-    assert {release for release in range(1, 10) if digest_of(kind, release) in denied} == promised.denied, where
+    assert {release for release, digest in digests_of(kind).items() if digest in denied} == promised.denied, where
     Audit(disk, SteppingClock(), "car-1").add("goes on", "")
 
 

@@ -17,8 +17,9 @@ from ecu.crashdisk import CrashDisk, Step, unnoticed_when_swapped
 from ecu.crashdisk.effects import Link, Write
 from ecu.crashdisk.steps import can_swap, merged
 from ota.kinds import Kind
+from tests.crash.updates.laws import holds
 from tests.crash.updates.lives import changes, gives_up, is_mended, resumes
-from tests.crash.updates.vehicle import Diary, Life, Lived, holds
+from tests.crash.updates.vehicle import Diary, Life, Lived
 
 Pair = tuple[str, str]
 

@@ -14,9 +14,10 @@ from ecu.crashdisk import CrashDisk, violation
 from ecu.twin import TwinRecord
 from ota import launcher
 from ota.kinds import Kind
+from tests.crash.updates.laws import holds
 from tests.crash.updates.lives import changes, resumes
 from tests.crash.updates.traced import Traced, noticed_sites
-from tests.crash.updates.vehicle import Diary, Life, Lived, holds
+from tests.crash.updates.vehicle import Diary, Life, Lived
 from tests.ota.launcher.test_records import ARMED, counted_or_not
 
 ROOT: Final = Path(__file__).parents[3]

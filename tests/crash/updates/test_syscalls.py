@@ -16,9 +16,10 @@ from ecu.crashdisk import CrashDisk
 from ecu.disk import RealDisk
 from ota.audit import Audit
 from ota.kinds import Kind
+from tests.crash.updates.laws import demand, finish
 from tests.crash.updates.lives import changes
 from tests.crash.updates.onelife import loaded
-from tests.crash.updates.vehicle import Diary, Life, demand, finish
+from tests.crash.updates.vehicle import Diary, Life
 
 CALLS = ("pwrite64", "fdatasync", "fsync", "rename", "unlink", "rmdir", "mkdir", "truncate")
 INJECTIONS = ("signal=KILL", "error=EIO", "error=ENOSPC")
