@@ -46,7 +46,7 @@ def booted_release(diary: Diary, slots: Slots, slot: Slot, disk: Disk) -> int:
 def files_below(disk: Disk, folder: str, prefix: str = "") -> dict[str, bytes]:
     found = dict[str, bytes]()
     for name in disk.names(folder):
-        inside = f"{folder}/{name}"
+        inside = f"{folder}/{name}" if folder else name
         if disk.is_folder(inside):
             found |= files_below(disk, inside, f"{prefix}{name}/")
         else:
@@ -159,6 +159,11 @@ def _demand_whole_slots(slots: Slots, whole: Named) -> None:
 
 
 def can_be_finished(diary: Diary, state: CrashState) -> None:
+    """What was signed before the newest that was seen is refused, and the next release comes."""
+    was, _ = diary.around(state)
+    for release in diary.supply.before(was.signed_at_s)[-1:]:
+        life = Life(state.disk.after_shutdown(), Diary(diary.kind, diary.supply))
+        life.refuse(release)
     finish(diary, state.disk)
 
 

@@ -21,7 +21,7 @@ from ota.repository.deltamaker import make
 from ota.source import PART_BYTES, Source
 from ota.trust import Offer, Roots
 from ota.updates import Updates
-from tests.ota.changed import Cut, Open
+from tests.ota.changed import Changed, Cut, Open
 
 RELEASES = range(1, 10)
 SMALL_BYTES = 600
@@ -158,21 +158,37 @@ class Supply(Protocol):
         """The release, on a link that is cut after so many bytes of files and deltas."""
         ...
 
+    def before(self, signed_at_s: int) -> tuple[int, ...]:
+        """The releases that were signed before that, oldest first."""
+        ...
+
 
 _NO_ROOTS = Roots(b"", b"")
+_SHELF = cache(Shelf)
 
 
 @dataclass(frozen=True)
 class Unsigned:
-    """Found without a look: what is offered is believed."""
+    """Found without a look: what is offered is believed. The deltas to the `spoiled` releases end in a wrong byte."""
 
     model_bytes: int = SMALL_BYTES
+    spoiled: frozenset[int] = frozenset()
     roots: Roots = _NO_ROOTS
     wall_ns: int = SECOND_NS
     is_signed: bool = False
 
     def found(self, updates: Updates, kind: Kind, release: int, most: int) -> tuple[Source, Offer]:
-        return Cut(Shelf(kind, self.model_bytes), most), offer_of(kind, release, self.model_bytes)
+        its: Source = _SHELF(kind, self.model_bytes)
+        if release in self.spoiled:
+            its = Changed(its, _spoiled)
+        return Cut(its, most), offer_of(kind, release, self.model_bytes)
+
+    def before(self, signed_at_s: int) -> tuple[int, ...]:
+        return ()
+
+
+def _spoiled(path: str, data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1]) if path.startswith("deltas/") else data
 
 
 UNSIGNED: Supply = Unsigned()

@@ -12,7 +12,7 @@ from ota.audit import Audit
 from ota.kinds import Kind
 from ota.machine import Event, State
 from ota.slots import Slot, Slots
-from tests.crash.updates.laws import booted_release, opened
+from tests.crash.updates.laws import booted_release, files_below, opened
 from tests.crash.updates.lives import changes
 from tests.crash.updates.releases import digests_of
 from tests.crash.updates.vehicle import Diary, Life, Promise
@@ -33,14 +33,6 @@ def in_a_trial(life: Life) -> None:
         life.restart()
 
 
-def files(disk: CrashDisk, folder: str = "") -> list[str]:
-    found = list[str]()
-    for name in disk.names(folder):
-        path = f"{folder}/{name}" if folder else name
-        found += files(disk, path) if disk.is_folder(path) else [path]
-    return found
-
-
 def flipped(kind: Kind, every: int) -> int:
     """How many bits were flipped, one byte in so many: of each byte another bit."""
     disk, diary = CrashDisk(), Diary(kind)
@@ -48,7 +40,7 @@ def flipped(kind: Kind, every: int) -> int:
     disk, promised = disk.after_shutdown(), diary.promises[-1]
     good = Slots(disk.after_shutdown(), kind).record.good
     count = 0
-    for path in files(disk):
+    for path in files_below(disk, ""):
         for byte in range(count % every, disk.size(path), every):
             its = disk.after_shutdown()
             its.flip_bit(path, 8 * byte + byte % 8)

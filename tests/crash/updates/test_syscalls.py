@@ -102,7 +102,7 @@ def test_whatever_call_fails_or_is_the_last_the_laws_hold(tmp_path: Path, kind: 
 
 
 @needs_strace
-@pytest.mark.parametrize("kind", OCCUR)
+@pytest.mark.parametrize("kind", [Kind.RUNTIME, pytest.param(Kind.MODEL, marks=pytest.mark.soak)])
 def test_the_calls_of_a_life_are_those_that_fail_in_turn(tmp_path: Path, kind: Kind) -> None:
     log = tmp_path / "strace"
     every = ",".join((*CALLS, *OF_FOLDERS, *ABSENT))
