@@ -7,7 +7,7 @@ is good.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from ecu.clock import SteppingClock
 from ecu.crashdisk import CrashDisk, CrashState
@@ -84,8 +84,7 @@ def demand(diary: Diary, was: Promise, may: Promise, disk: CrashDisk, whole: Nam
     left = disk.after_shutdown()
     slots, floors, denied = Slots(left, kind), Floors(left), Denied(left)
     raw = slots.record
-    if not (was.damaged or may.damaged):
-        _demand_whole_slots(slots, whole)
+    _demand_whole_slots(slots, whole, {was.damaged, may.damaged})
     if was.tried and was.tried == may.tried and may.attempts >= was.attempts:
         trial = raw.installed(raw.trial) if raw.trial is not None else None
         assert trial is not None, "an acknowledged install is gone"
@@ -93,11 +92,12 @@ def demand(diary: Diary, was: Promise, may: Promise, disk: CrashDisk, whole: Nam
         assert raw.state not in RESTS
         assert was.attempts <= raw.attempts <= max(was.attempts, may.attempts), "an attempt was refunded"
     assert raw.attempts <= ATTEMPTS + 1
-    if not may.damaged:
-        assert raw.state in (was.state, may.state), f"{raw.state}, and it was {was.state}"
-        if _demand_told(was, disk) and was.state is not may.state:
-            # What the audit tells is so, or was so before a start mended it.
-            assert raw.state is may.state, f"the audit says {may.told[-1]}, and it is {raw.state}"
+    assert raw.state in (was.state, may.state), f"{raw.state}, and it was {was.state}"
+    if _demand_told(was, disk):
+        # What the audit tells is so, or was so before a start mended it.
+        good = raw.installed(raw.good)
+        assert raw.state is may.state, f"the audit says {may.told[-1]}, and it is {raw.state}"
+        assert (good.release if good is not None else 0) == may.good, f"the audit tells of {may.good}, {good} is good"
     _demand_floors(was, may, raw, floors, kind)
     _demand_metadata(was, floors)
     if raw.state is may.state is State.ROLLED_BACK and was.state is not State.ROLLED_BACK:
@@ -150,8 +150,10 @@ def _demand_metadata(was: Promise, floors: Floors) -> None:
         assert floors.signed_at_s >= was.signed_at_s, "the time sank"
 
 
-def _demand_whole_slots(slots: Slots, whole: Named) -> None:
-    for slot, _ in slots.record.slots.items() - whole.items():
+def _demand_whole_slots(slots: Slots, whole: Named, damaged: Collection[int]) -> None:
+    for slot, its in slots.record.slots.items() - whole.items():
+        if its.release in damaged:
+            continue
         try:
             slots.demand_bootable(slot)
         except SlotDamaged as damage:

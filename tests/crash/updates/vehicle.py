@@ -56,8 +56,8 @@ class Promise:
     state: State = State.COMMITTED
     told: tuple[str, ...] = ()
     """What the audit says that happened, in this order."""
-    damaged: bool = False
-    """Flash forgot a bit of what lies in a slot: then it may be named, and isn't whole."""
+    damaged: int = 0
+    """The release of which flash forgot a bit: it may be named, and isn't whole."""
 
     kept: int = 0
     """The highest that ever was good."""
@@ -137,7 +137,7 @@ class Life:
             self.promise()
         self.updates.install(source, offer, self.came.append)
         if self.way is Way.AT_ONCE:
-            self.promise(good=release, damaged=False)
+            self.promise(good=release, damaged=0)
         else:
             self.promise(tried=release, attempts=0 if self.way is Way.STARTED else 1)
 
@@ -151,13 +151,13 @@ class Life:
 
     def refuse(self, release: int) -> None:
         """The vehicle has seen newer metadata: it never comes to what they are about."""
+        flaw: Flaw | None = None
         try:
             self.supply.found(self.updates, self.kind, release, ALL)
         except TrustError as refusal:
-            assert refusal.flaw is not Flaw.RELEASE_ROLLBACK, "metadata older than was seen are believed"
-            self.promise()
-        else:
-            raise AssertionError("what is older than was seen is offered")
+            flaw = refusal.flaw
+        assert flaw not in (None, Flaw.RELEASE_ROLLBACK), "metadata older than was seen are believed"
+        self.promise()
 
     def handle(self, event: Event) -> None:
         now = self.promised
@@ -165,7 +165,7 @@ class Life:
         self.updates.handle(self.kind, event, f"release {release}")
         state = self.updates.slots(self.kind).record.state
         if state is State.COMMITTED:
-            self.promise(good=release, tried=0, attempts=0, damaged=False)
+            self.promise(good=release, tried=0, attempts=0, damaged=0)
         elif state is State.ROLLED_BACK:
             self.promise(denied=now.denied | {release}, tried=0, attempts=0)
         elif state is State.INCONCLUSIVE:
@@ -217,7 +217,7 @@ class Life:
         )
         assert isinstance(self.disk, CrashDisk)
         self.disk.flip_bit(f"{self.kind}/{good}/files/{name}", 80)
-        self.promise(good=to, damaged=True)
+        self.promise(good=to, damaged=self.promised.good)
         self.start()
         self.promise()
 
