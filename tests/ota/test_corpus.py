@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -15,9 +16,10 @@ from ecu.disk import DiskError
 from ota.errors import Flaw, NotThere, OtaError, TrustError
 from ota.layout import published
 from ota.manifest import decode_manifest, encode_manifest
-from ota.source import PART_BYTES
+from ota.source import PART_BYTES, Source
 from ota.trust import Roots, Vehicle
 from ota.updates import Updates
+from tests.crash.updates.laws import files_below
 from tests.ota.changed import Changed, Open
 from tests.ota.corpus.base import NOW_S, founded
 from tests.ota.corpus.case import Case, Way, nothing
@@ -191,24 +193,37 @@ class InMemory(Open):
         yield from (part[at : at + PART_BYTES] for at in range(0, len(part), PART_BYTES))
 
 
-def looked(files: dict[str, bytes]) -> tuple[Exception | None, list[str], list[str]]:
-    """What a new vehicle makes of it: what ended it, what it installed, and what it left besides the audit."""
+@dataclass(frozen=True)
+class Looked:
+    """What a new vehicle makes of it: what ended it, what it installed, and which files of its disk, besides the audit,
+    are otherwise than before what was refused."""
+
+    fault: Exception | None
+    installed: list[str]
+    left: list[str]
+
+
+def looked(files: dict[str, bytes], through: Callable[[Source, CrashDisk], Source] = lambda its, disk: its) -> Looked:
     base, disk = founded(), CrashDisk()
     clock = SteppingClock(wall_ns=NOW_S * SECOND_NS)
     roots = Roots(base.roots["director"], base.roots["image"])
     updates = Updates(disk, roots, Vehicle(CAR, HARDWARE), clock, lambda notice: None, HOST)
     updates.begin()
-    source, installed = InMemory(files), list[str]()
+    source, installed, before = through(InMemory(files), disk), list[str](), on(disk)
     try:
         for offer in updates.check(source):
+            before = on(disk)
             updates.install(source, offer, lambda progress: None)
             installed.append(offer.sha256)
     except (OtaError, DiskError) as refusal:
-        left = (
-            [] if installed or disk.exists("metadata.cache") else [n for n in ("floors.metadata.0",) if disk.exists(n)]
-        )
-        return refusal, installed, left
-    return None, installed, []
+        after = on(disk)
+        return Looked(refusal, installed, [name for name in after | before if after.get(name) != before.get(name)])
+    return Looked(None, installed, [])
+
+
+def on(disk: CrashDisk) -> dict[str, bytes]:
+    """All of it but the audit."""
+    return {path: data for path, data in files_below(disk, "").items() if path != "audit"}
 
 
 ROLES = (
@@ -226,14 +241,16 @@ def of_metadata(seed: int, count: int) -> Counter[str]:
     rng, seen = Random(seed), Counter[str]()
     draft = _with_roots()
     files = draft.published()
-    right = looked(files)[1]
+    right = looked(files)
+    assert right.installed
+    assert right.fault is None
     paths = [path for path in files if path.endswith(READ)]
     for _ in range(count):
         path = rng.choice(paths)
-        fault, installed, left = looked({**files, path: scrambled(files[path], rng)})
-        assert installed in ([], right)
-        assert left == []
-        seen["refused" if fault else "taken"] += 1
+        its = looked({**files, path: scrambled(files[path], rng)})
+        assert its.installed == ([] if its.fault else right.installed)
+        assert its.left == []
+        seen["refused" if its.fault else "taken"] += 1
     return seen
 
 
@@ -243,9 +260,9 @@ def of_signed_metadata(seed: int, count: int) -> Counter[str]:
     for _ in range(count):
         draft = _with_roots()
         draft.edit(rng.choice(ROLES), lambda its: strange(its, rng))
-        fault, _, left = looked(draft.published())
-        assert left == []
-        seen["refused" if fault else "taken"] += 1
+        its = looked(draft.published())
+        assert its.left == []
+        seen["refused" if its.fault else "taken"] += 1
     return seen
 
 
@@ -259,11 +276,32 @@ def _with_roots() -> Draft:
 
 
 def test_metadata_that_is_changed_by_chance_gives_what_was_signed_or_nothing() -> None:
-    assert of_metadata(seed=1, count=25)["refused"] > 10
-    assert of_signed_metadata(seed=2, count=25)["refused"] > 5
+    seen = of_metadata(seed=1, count=25)
+    assert seen["refused"] > 10
+    assert seen["taken"]
+    seen = of_signed_metadata(seed=2, count=25)
+    assert seen["refused"] > 5
+    assert seen["taken"]
+
+
+def test_what_a_refused_look_leaves_behind_is_seen() -> None:
+    def littered(disk: CrashDisk, data: bytes) -> bytes:
+        if not disk.exists("litter"):
+            disk.create("litter")
+        return data
+
+    files = _with_roots().published()
+    files |= {path: b"{}" for path in files if path.endswith("snapshot.json")}
+    its = looked(files, lambda source, disk: Changed(source, lambda path, data: littered(disk, data)))
+    assert its.fault is not None
+    assert its.left == ["litter"]
 
 
 @pytest.mark.soak
 def test_thousands_of_metadata_sets_that_are_changed_by_chance_give_what_was_signed_or_nothing() -> None:
-    assert of_metadata(seed=10, count=3_000)["refused"] > 2_000
-    assert of_signed_metadata(seed=20, count=6_000)["refused"] > 2_000
+    seen = of_metadata(seed=10, count=3_000)
+    assert seen["refused"] > 2_000
+    assert seen["taken"] > 300
+    seen = of_signed_metadata(seed=20, count=6_000)
+    assert seen["refused"] > 2_000
+    assert seen["taken"] > 1_000
