@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -26,8 +27,8 @@ from tests.ota.corpus.case import Case, Way, nothing
 from tests.ota.corpus.cases import CASES
 from tests.ota.corpus.draft import CAR, Draft
 from tests.ota.corpus.fuzz import broken, canonical, scrambled, strange, valid
-from tests.ota.corpus.mutants import MODULES, Mutant, mutants_of, noticed, survivors
-from tests.ota.corpus.redundant import REDUNDANT
+from tests.ota.corpus.mutants import MODULES, Verdict, mutants_of, noticed, spoken, verdicts
+from tests.ota.corpus.redundant import BREAKS, REDUNDANT
 from tests.ota.corpus.vehicle import HOST, bad, complaints, complaints_of_the_twin, way_of
 from tests.ota.fleet import HARDWARE
 
@@ -125,19 +126,39 @@ FIRST = (
 @pytest.mark.parametrize(("module", "what", "name"), FIRST)
 def test_a_check_that_is_switched_off_is_noticed(module: str, what: str, name: str) -> None:
     (mutant,) = [its for its in mutants_of(module) if its.what == what]
-    assert noticed(mutant, [name], founded()) == name
+    assert noticed(mutant, [name], founded()) == Verdict(case=name)
 
 
 def test_a_mutant_that_changes_nothing_is_not_noticed() -> None:
     (mutant,) = [its for its in mutants_of("trust") if its.what == "if directed.delegations is not None"]
-    assert noticed(mutant, [CASES[0].name], founded()) == "-"
+    assert noticed(mutant, [CASES[0].name], founded()) == Verdict()
+
+
+def test_a_run_that_breaks_is_no_notice() -> None:
+    """The planted faults: a case that nobody has, and a mutant that can't be imported."""
+    (mutant,) = [its for its in mutants_of("trust") if its.what == "if directed.delegations is not None"]
+    assert "KeyError" in noticed(mutant, ["no such case"], founded()).broke
+    unfit = replace(mutant, number=10_000)
+    assert "can't even be imported" in noticed(unfit, [CASES[0].name], founded()).broke
+
+
+def test_a_run_that_ends_without_a_word_is_done_once_more_and_is_no_notice(tmp_path: Path) -> None:
+    def deadly() -> str:
+        with (tmp_path / "runs").open("ab") as file:
+            file.write(b".")
+        os._exit(1)
+
+    assert spoken(deadly) == ""
+    assert (tmp_path / "runs").read_bytes() == b".."
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_every_check_that_is_switched_off_is_noticed_but_those_that_another_stands_behind() -> None:
-    def untold(mutant: Mutant, by: str) -> None: ...
-
-    assert {its.name for its in survivors(MODULES, founded(), untold)} == set(REDUNDANT)
+    found = list(verdicts(MODULES, founded()))
+    assert {its.name: verdict.broke for its, verdict in found if verdict.broke and its.name not in BREAKS} == {}
+    assert {its.name for its, verdict in found if verdict.broke} == set(BREAKS)
+    assert {its.name for its, verdict in found if verdict == Verdict()} == set(REDUNDANT)
 
 
 # --- chance ------------------------------------------------------------------------------------------
