@@ -89,7 +89,11 @@ def test_metadata_that_is_forgotten_is_noticed(left: tuple[str, ...]) -> None:
     life = Life(disk, diary)
     life.try_and(1, KEPT[life.way])
     before = disk.after_shutdown()
+    first = life.promised
     life.try_and(3, KEPT[life.way])
+    assert life.promised.signed_at_s > first.signed_at_s > 0
+    assert {role.partition("#")[0] for role in first.versions} >= {"image/root", "director/root", "image/config"}
+    assert life.promised.versions.keys() - first.versions.keys(), "of other keys"
     *_, state = disk.after_crash()
     can_be_finished(diary, replace(state, disk=state.disk.after_shutdown()))
     for name in ("floors.metadata.0", "floors.metadata.1", "metadata.cache"):

@@ -37,7 +37,7 @@ NEEDED: Final = frozenset(
     {
         ("boot", "floors"),  # a floor rises to what is kept
         ("denied", "boot"),  # a record says "rolled back" of what is denied
-        ("manifest", "boot"), ("files", "boot"),  # a slot is named when all of it is there
+        ("manifest", "boot"),  # a slot is named when all of it is there
         ("boot", "manifest"),  # and emptied when it is named no more
         ("boot", "audit"), ("audit", "boot"), ("audit", "denied"),  # the audit tells what is so, all of it
         ("audit", "manifest"), ("audit", "files"),
@@ -47,7 +47,7 @@ NEEDED: Final = frozenset(
 
 FREE: Final = MappingProxyType(
     {
-        ("files", "manifest"): "the record, which comes after both, is what names a slot",
+        ("files", "manifest"): "the record, which comes after the manifest, is what names a slot",
         ("manifest", "files"): "the record, which comes before both, is what names a slot",
         ("manifest", "floors"): "the floors' first record, which says nothing",
         ("floors", "boot"): "the floors' first record, which says nothing",

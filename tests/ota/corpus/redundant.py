@@ -10,7 +10,7 @@ _MEDIUM: Final = "no source brings this about: a medium that is pulled out while
 _STRICTER: Final = "without it more is refused, not less: tests/ota/test_pace.py"
 _REPORT: Final = "what a report says of the vehicle, and no release: tests/ota/test_report.py"
 _AGAIN: Final = "of a vehicle that lost what it kept: tests/ota/test_dead_ends.py"
-_WAY: Final = "what waits for the vehicle's rest while another comes: tests/agent/test_giveway.py"
+_WAY: Final = "what waits for the vehicle's rest while another comes: tests/ota/test_giving_way.py"
 _RUNS: Final = "what this computer's interpreter has: tests/ota/test_updates.py"
 
 REDUNDANT: Final[dict[str, str]] = {
