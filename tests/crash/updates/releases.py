@@ -11,17 +11,16 @@ from random import Random
 from typing import Protocol
 
 from ecu.clock import SECOND_NS
-from ota.delta import Ends
 from ota.deltafetch import LEAST_BYTES
 from ota.errors import NotThere
 from ota.kinds import Kind
 from ota.layout import file_path, target_path
 from ota.manifest import BLOCK_BYTES, BundleManifest, bundle_digest, encode_manifest, file_entry
-from ota.repository.deltamaker import make
 from ota.source import PART_BYTES, Source
 from ota.trust import Offer, Roots
 from ota.updates import Updates
 from tests.ota.changed import Changed, Cut, Open
+from tests.ota.differing import delta
 
 RELEASES = range(1, 10)
 SMALL_BYTES = 600
@@ -120,21 +119,6 @@ def models(model_bytes: int) -> Mapping[int, bytes]:
 
 def offered_path(kind: Kind, release: int, model_bytes: int = SMALL_BYTES) -> str:
     return target_path(manifest_of(kind, release, model_bytes).target, digests_of(kind, model_bytes)[release])
-
-
-@cache
-def delta(old: bytes, new: bytes) -> bytes:
-    bodies = list[bytes]()
-    ends = Ends(hashlib.sha256(new).hexdigest(), len(new), hashlib.sha256(old).hexdigest(), len(old))
-    head = make(
-        lambda at, size: old[at : at + size],
-        lambda at, size: new[at : at + size],
-        ends,
-        bodies.append,
-        lambda size: None,
-    )
-    assert head is not None
-    return head + b"".join(bodies)
 
 
 class Supply(Protocol):

@@ -75,5 +75,6 @@ BREAKS: Final[dict[str, str]] = {
     "updates.Updates._told: if step is None": "no vehicle begins at all",
     "manifest.block_count: return -(-size // BLOCK_BYTES)": "no manifest can be made",
     "deltafetch.DeltaFetch._bodies: if not part": "a delta that ends early is waited for without end",
+    "zipsource.ZipSource._exactly: if not part": "an archive that ends early is read without end",
 }
 """Checks without which no case comes to an answer of its own, each with what happens instead."""
