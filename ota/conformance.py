@@ -95,7 +95,7 @@ class Client:
                 fetch_artifact(self._source, remote, disk, path, artifact)
 
     def _look(self, names: Sequence[str]) -> list[tuple[Artifact, str]]:
-        with scratch_folder("outrider-tuf-") as scratch:
+        with scratch_folder("outrider-metadata-") as scratch:
             folder = scratch / _METADATA
             folder.mkdir()
             self._unpack(folder)

@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from ecu.disk import UNREADABLE, Disk, DiskFault, DiskFull, replace_file
+from ecu.disk import UNREADABLE, Disk, DiskError, DiskFault, DiskFull, replace_file
 from ecu.errors import shown
 from ecu.twin import OVERHEAD_BYTES, TwinLost, TwinRecord
 from ota.attempts import Boot
@@ -250,7 +250,7 @@ class Slots:
     def _read(self) -> tuple[BootRecord, bool]:
         """The record, and whether both of its twins were lost: then only the factory's release is known to be good."""
         try:
-            payload = self._twin.read_both()
+            payload = self._payload_there()
         except (TwinLost, DiskFault):
             # As the launcher has it: two sectors of one kind must not keep the whole agent from its start.
             return BootRecord(words="both boot records were damaged"), True
@@ -258,6 +258,13 @@ class Slots:
             return (msgspec.json.decode(payload, type=BootRecord) if payload is not None else BootRecord()), False
         except (msgspec.DecodeError, UnicodeDecodeError):
             return BootRecord(words="both boot records were written by nobody that this version knows"), True
+
+    def _payload_there(self) -> bytes | None:
+        """What can be read and not be settled just now is no less true; the next write settles it, or fails."""
+        try:
+            return self._twin.read_both()
+        except DiskError:
+            return self._twin.peek()
 
     def _payload(self, record: BootRecord) -> bytes:
         payload, before = msgspec.json.encode(record), self._twin.read()

@@ -121,7 +121,7 @@ class Trust:
         return look.offers
 
     def _look(self, source: Source, now_s: int) -> _Look:
-        with scratch_folder("outrider-tuf-", self._scratch) as scratch:
+        with scratch_folder("outrider-metadata-", self._scratch) as scratch:
             _unpack(self._cached(), scratch)
             director = TufRepository(DIRECTOR, self._roots.director, scratch / DIRECTOR, source, now_s)
             image = TufRepository(IMAGE, self._roots.image, scratch / IMAGE, source, now_s)

@@ -7,7 +7,7 @@ of that, `steps.py` the same in another order; `laws.py` asks a law about all of
 from __future__ import annotations
 
 from ecu.crashdisk.disk import Call, CrashDisk, CrashState
-from ecu.crashdisk.laws import unnoticed_when_swapped, unnoticed_without, violation
-from ecu.crashdisk.steps import Step
+from ecu.crashdisk.laws import is_swap_noticed, unnoticed_without, violation
+from ecu.crashdisk.steps import Step, merged
 
-__all__ = ["Call", "CrashDisk", "CrashState", "Step", "unnoticed_when_swapped", "unnoticed_without", "violation"]
+__all__ = ["Call", "CrashDisk", "CrashState", "Step", "is_swap_noticed", "merged", "unnoticed_without", "violation"]

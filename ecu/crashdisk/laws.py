@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 
 from ecu.crashdisk.disk import CrashDisk, CrashState
-from ecu.crashdisk.steps import Step, merged
+from ecu.crashdisk.steps import Step
 from ecu.errors import OutriderError
 
 Law = Callable[[CrashState], None]
@@ -52,21 +51,11 @@ def unnoticed_without(scenario: Scenario, law: Law, prepare: Callable[[], CrashD
     return unnoticed
 
 
-def unnoticed_when_swapped(
-    scenario: Scenario,
-    law: Law,
-    prepare: Callable[[], CrashDisk] = CrashDisk,
-    subject: Callable[[Step], object] = id,
-) -> list[tuple[Step, Step]]:
-    """The neighbouring steps of `scenario` that could be done the other way round without `law` ever noticing: their
-    order doesn't matter, or the law is weak. Neighbours of one `subject` are one step."""
-    disk = prepare()
-    before = len(disk.steps)
-    scenario(disk)
-    unnoticed = []
-    for first, second in pairwise(merged(disk.steps[before:], subject)):
-        mutant = disk.with_swapped(first, second)
-        # Before the two steps and after them nothing is different.
-        if mutant is not None and _first_no(law, mutant, disk.calls_of(first, second)) is None:
-            unnoticed.append((first, second))
-    return unnoticed
+def is_swap_noticed(law: Law, disk: CrashDisk, first: Step, second: Step) -> bool | None:
+    """Whether `law` notices that `first`, of the steps of `disk`, was done after `second`, the one right after it; None
+    where nobody could have done so. Where it doesn't, their order doesn't matter, or the law is weak."""
+    mutant = disk.with_swapped(first, second)
+    if mutant is None:
+        return None
+    # Before the two steps and after them nothing is different.
+    return _first_no(law, mutant, disk.calls_of(first, second)) is not None

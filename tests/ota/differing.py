@@ -44,7 +44,11 @@ def manifest_of(release: int) -> BundleManifest:
 @cache
 def the_delta() -> bytes:
     """Of the model."""
-    old, new = contents(1)["model.onnx"], contents(2)["model.onnx"]
+    return delta(contents(1)["model.onnx"], contents(2)["model.onnx"])
+
+
+@cache
+def delta(old: bytes, new: bytes) -> bytes:
     bodies = list[bytes]()
     ends = Ends(hashlib.sha256(new).hexdigest(), len(new), hashlib.sha256(old).hexdigest(), len(old))
     head = make(

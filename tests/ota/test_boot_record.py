@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from ecu.crashdisk import CrashDisk
+from ecu.disk import DiskDenied, DiskError, DiskFault, DiskFull
 from ecu.twin import TwinRecord
 from ota.attempts import Boot
 from ota.denied import Denied
@@ -53,6 +54,21 @@ def block(payload: bytes, number: int) -> bytes:
     """Made from docs/formats/boot-record.md alone."""
     body = struct.pack("<QI", number, len(payload)) + payload
     return (b"OTWN" + struct.pack("<II", 1, zlib.crc32(body)) + body).ljust(4096, b"\0")
+
+
+@pytest.mark.parametrize("fault", [DiskFault("worn"), DiskFull("no space left"), DiskDenied("read-only")])
+@pytest.mark.parametrize("act", ["write_at", "sync", "sync_folder"])
+def test_a_record_that_cant_be_settled_at_a_start_is_no_damaged_one(act: str, fault: DiskError) -> None:
+    disk = on_disk(msgspec.json.encode(RECORD))
+    disk.fail(lambda call: call.act == act and call.path.startswith("model"), fault)
+    slots = Slots(disk, Kind.MODEL)
+    assert (slots.record, slots.lost, slots.damage) == (RECORD, False, None)
+    with pytest.raises(type(fault)):
+        slots.write(WHOLE)
+    disk.heal()
+    assert Slots(disk.after_shutdown(), Kind.MODEL).record in (RECORD, WHOLE)
+    slots.write(WHOLE)
+    assert Slots(disk.after_shutdown(), Kind.MODEL).record == WHOLE
 
 
 def on_disk(payload: bytes) -> CrashDisk:

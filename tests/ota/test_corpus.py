@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -15,17 +17,18 @@ from ecu.disk import DiskError
 from ota.errors import Flaw, NotThere, OtaError, TrustError
 from ota.layout import published
 from ota.manifest import decode_manifest, encode_manifest
-from ota.source import PART_BYTES
+from ota.source import PART_BYTES, Source
 from ota.trust import Roots, Vehicle
 from ota.updates import Updates
+from tests.crash.updates.laws import files_below
 from tests.ota.changed import Changed, Open
 from tests.ota.corpus.base import NOW_S, founded
 from tests.ota.corpus.case import Case, Way, nothing
 from tests.ota.corpus.cases import CASES
 from tests.ota.corpus.draft import CAR, Draft
 from tests.ota.corpus.fuzz import broken, canonical, scrambled, strange, valid
-from tests.ota.corpus.mutants import MODULES, Mutant, mutants_of, noticed, survivors
-from tests.ota.corpus.redundant import REDUNDANT
+from tests.ota.corpus.mutants import MODULES, Verdict, mutants_of, noticed, spoken, verdicts
+from tests.ota.corpus.redundant import BREAKS, REDUNDANT
 from tests.ota.corpus.vehicle import HOST, bad, complaints, complaints_of_the_twin, way_of
 from tests.ota.fleet import HARDWARE
 
@@ -123,19 +126,39 @@ FIRST = (
 @pytest.mark.parametrize(("module", "what", "name"), FIRST)
 def test_a_check_that_is_switched_off_is_noticed(module: str, what: str, name: str) -> None:
     (mutant,) = [its for its in mutants_of(module) if its.what == what]
-    assert noticed(mutant, [name], founded()) == name
+    assert noticed(mutant, [name], founded()) == Verdict(case=name)
 
 
 def test_a_mutant_that_changes_nothing_is_not_noticed() -> None:
     (mutant,) = [its for its in mutants_of("trust") if its.what == "if directed.delegations is not None"]
-    assert noticed(mutant, [CASES[0].name], founded()) == "-"
+    assert noticed(mutant, [CASES[0].name], founded()) == Verdict()
+
+
+def test_a_run_that_breaks_is_no_notice() -> None:
+    """The planted faults: a case that nobody has, and a mutant that can't be imported."""
+    (mutant,) = [its for its in mutants_of("trust") if its.what == "if directed.delegations is not None"]
+    assert "KeyError" in noticed(mutant, ["no such case"], founded()).broke
+    unfit = replace(mutant, number=10_000)
+    assert "can't even be imported" in noticed(unfit, [CASES[0].name], founded()).broke
+
+
+def test_a_run_that_ends_without_a_word_is_done_once_more_and_is_no_notice(tmp_path: Path) -> None:
+    def deadly() -> str:
+        with (tmp_path / "runs").open("ab") as file:
+            file.write(b".")
+        os._exit(1)
+
+    assert spoken(deadly) == ""
+    assert (tmp_path / "runs").read_bytes() == b".."
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_every_check_that_is_switched_off_is_noticed_but_those_that_another_stands_behind() -> None:
-    def untold(mutant: Mutant, by: str) -> None: ...
-
-    assert {its.name for its in survivors(MODULES, founded(), untold)} == set(REDUNDANT)
+    found = list(verdicts(MODULES, founded()))
+    assert {its.name: verdict.broke for its, verdict in found if verdict.broke and its.name not in BREAKS} == {}
+    assert {its.name for its, verdict in found if verdict.broke} == set(BREAKS)
+    assert {its.name for its, verdict in found if verdict == Verdict()} == set(REDUNDANT)
 
 
 # --- chance ------------------------------------------------------------------------------------------
@@ -191,24 +214,37 @@ class InMemory(Open):
         yield from (part[at : at + PART_BYTES] for at in range(0, len(part), PART_BYTES))
 
 
-def looked(files: dict[str, bytes]) -> tuple[Exception | None, list[str], list[str]]:
-    """What a new vehicle makes of it: what ended it, what it installed, and what it left besides the audit."""
+@dataclass(frozen=True)
+class Looked:
+    """What a new vehicle makes of it: what ended it, what it installed, and which files of its disk, besides the audit,
+    are otherwise than before what was refused."""
+
+    fault: Exception | None
+    installed: list[str]
+    left: list[str]
+
+
+def looked(files: dict[str, bytes], through: Callable[[Source, CrashDisk], Source] = lambda its, disk: its) -> Looked:
     base, disk = founded(), CrashDisk()
     clock = SteppingClock(wall_ns=NOW_S * SECOND_NS)
     roots = Roots(base.roots["director"], base.roots["image"])
     updates = Updates(disk, roots, Vehicle(CAR, HARDWARE), clock, lambda notice: None, HOST)
     updates.begin()
-    source, installed = InMemory(files), list[str]()
+    source, installed, before = through(InMemory(files), disk), list[str](), on(disk)
     try:
         for offer in updates.check(source):
+            before = on(disk)
             updates.install(source, offer, lambda progress: None)
             installed.append(offer.sha256)
     except (OtaError, DiskError) as refusal:
-        left = (
-            [] if installed or disk.exists("metadata.cache") else [n for n in ("floors.metadata.0",) if disk.exists(n)]
-        )
-        return refusal, installed, left
-    return None, installed, []
+        after = on(disk)
+        return Looked(refusal, installed, [name for name in after | before if after.get(name) != before.get(name)])
+    return Looked(None, installed, [])
+
+
+def on(disk: CrashDisk) -> dict[str, bytes]:
+    """All of it but the audit."""
+    return {path: data for path, data in files_below(disk, "").items() if path != "audit"}
 
 
 ROLES = (
@@ -226,14 +262,16 @@ def of_metadata(seed: int, count: int) -> Counter[str]:
     rng, seen = Random(seed), Counter[str]()
     draft = _with_roots()
     files = draft.published()
-    right = looked(files)[1]
+    right = looked(files)
+    assert right.installed
+    assert right.fault is None
     paths = [path for path in files if path.endswith(READ)]
     for _ in range(count):
         path = rng.choice(paths)
-        fault, installed, left = looked({**files, path: scrambled(files[path], rng)})
-        assert installed in ([], right)
-        assert left == []
-        seen["refused" if fault else "taken"] += 1
+        its = looked({**files, path: scrambled(files[path], rng)})
+        assert its.installed == ([] if its.fault else right.installed)
+        assert its.left == []
+        seen["refused" if its.fault else "taken"] += 1
     return seen
 
 
@@ -243,9 +281,9 @@ def of_signed_metadata(seed: int, count: int) -> Counter[str]:
     for _ in range(count):
         draft = _with_roots()
         draft.edit(rng.choice(ROLES), lambda its: strange(its, rng))
-        fault, _, left = looked(draft.published())
-        assert left == []
-        seen["refused" if fault else "taken"] += 1
+        its = looked(draft.published())
+        assert its.left == []
+        seen["refused" if its.fault else "taken"] += 1
     return seen
 
 
@@ -259,11 +297,32 @@ def _with_roots() -> Draft:
 
 
 def test_metadata_that_is_changed_by_chance_gives_what_was_signed_or_nothing() -> None:
-    assert of_metadata(seed=1, count=25)["refused"] > 10
-    assert of_signed_metadata(seed=2, count=25)["refused"] > 5
+    seen = of_metadata(seed=1, count=25)
+    assert seen["refused"] > 10
+    assert seen["taken"]
+    seen = of_signed_metadata(seed=2, count=25)
+    assert seen["refused"] > 5
+    assert seen["taken"]
+
+
+def test_what_a_refused_look_leaves_behind_is_seen() -> None:
+    def littered(disk: CrashDisk, data: bytes) -> bytes:
+        if not disk.exists("litter"):
+            disk.create("litter")
+        return data
+
+    files = _with_roots().published()
+    files |= {path: b"{}" for path in files if path.endswith("snapshot.json")}
+    its = looked(files, lambda source, disk: Changed(source, lambda path, data: littered(disk, data)))
+    assert its.fault is not None
+    assert its.left == ["litter"]
 
 
 @pytest.mark.soak
 def test_thousands_of_metadata_sets_that_are_changed_by_chance_give_what_was_signed_or_nothing() -> None:
-    assert of_metadata(seed=10, count=3_000)["refused"] > 2_000
-    assert of_signed_metadata(seed=20, count=6_000)["refused"] > 2_000
+    seen = of_metadata(seed=10, count=3_000)
+    assert seen["refused"] > 2_000
+    assert seen["taken"] > 300
+    seen = of_signed_metadata(seed=20, count=6_000)
+    assert seen["refused"] > 2_000
+    assert seen["taken"] > 1_000

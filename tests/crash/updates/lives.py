@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from random import Random
+from types import MappingProxyType
 
+from ota.kinds import Kind
 from ota.machine import ATTEMPTS, Event, Way
-from tests.crash.updates.vehicle import KEPT, LEFT, WORSE, Life
+from tests.crash.updates.releases import TWO_BLOCKS_BYTES, UNSIGNED, WORTH_A_DELTA_BYTES, Supply, Unsigned
+from tests.crash.updates.signed import signed
+from tests.crash.updates.vehicle import KEPT, LEFT, WORSE, Diary, Life, Lived
 
 
 def changes(life: Life) -> None:
@@ -51,7 +56,47 @@ def is_mended(life: Life) -> None:
     life.try_and(2, KEPT[life.way])
 
 
-def anything(life: Life, rng: Random, steps: int = 5) -> None:
+def comes_as_deltas(life: Life) -> None:
+    """3 is made from 1; the delta to 5 is cut before its last byte, and comes again; that to 7 is spoiled."""
+    for release in (1, 3):
+        life.try_and(release, KEPT[life.way])
+    life.install_until(5, life.came[-1].delta_bytes - 1)
+    life.start()
+    life.try_and(5, KEPT[life.way])
+    life.try_and(7, KEPT[life.way])
+
+
+def comes_as_longer_deltas(life: Life) -> None:
+    """As `comes_as_deltas`, of models of two blocks: the delta that was cut goes on at the second."""
+    comes_as_deltas(life)
+
+
+def sees_other_keys(life: Life) -> None:
+    """1 is kept and 2 is cut under the first keys, 3 is kept under the next ones; then the first ones are refused."""
+    life.try_and(1, KEPT[life.way])
+    life.install_until(2, 600)
+    life.start()
+    life.try_and(3, KEPT[life.way])
+    life.refuse(2)
+    if life.way is not Way.AT_ONCE:
+        life.try_and(4, WORSE[life.way])
+
+
+SUPPLIES: Mapping[Lived, Callable[[Kind], Supply]] = MappingProxyType(
+    {
+        comes_as_deltas: lambda kind: Unsigned(WORTH_A_DELTA_BYTES, spoiled=frozenset({7})),
+        comes_as_longer_deltas: lambda kind: Unsigned(TWO_BLOCKS_BYTES, spoiled=frozenset({7})),
+        sees_other_keys: signed,
+    }
+)
+"""Of lives for which releases without signatures and deltas won't do."""
+
+
+def diary_of(life: Lived, kind: Kind) -> Diary:
+    return Diary(kind, SUPPLIES[life](kind) if life in SUPPLIES else UNSIGNED)
+
+
+def anything(life: Life, rng: Random, steps: int = 8) -> None:
     """What chance brings: releases that are kept, denied or left, cut downloads, starts, bits of flash that flip."""
     release, once_good = 0, 0
     for _ in range(steps):

@@ -12,8 +12,10 @@ from ota.audit import Audit
 from ota.kinds import Kind
 from ota.machine import Event, State
 from ota.slots import Slot, Slots
+from tests.crash.updates.laws import booted_release, files_below, opened
 from tests.crash.updates.lives import changes
-from tests.crash.updates.vehicle import Diary, Life, Promise, booted_release, digest_of, opened
+from tests.crash.updates.releases import digests_of
+from tests.crash.updates.vehicle import Diary, Life, Promise
 
 KINDS = (Kind.MODEL, Kind.CONFIG, Kind.RUNTIME, Kind.CAMPAIGN)
 
@@ -31,14 +33,6 @@ def in_a_trial(life: Life) -> None:
         life.restart()
 
 
-def files(disk: CrashDisk, folder: str = "") -> list[str]:
-    found = list[str]()
-    for name in disk.names(folder):
-        path = f"{folder}/{name}" if folder else name
-        found += files(disk, path) if disk.is_folder(path) else [path]
-    return found
-
-
 def flipped(kind: Kind, every: int) -> int:
     """How many bits were flipped, one byte in so many: of each byte another bit."""
     disk, diary = CrashDisk(), Diary(kind)
@@ -46,7 +40,7 @@ def flipped(kind: Kind, every: int) -> int:
     disk, promised = disk.after_shutdown(), diary.promises[-1]
     good = Slots(disk.after_shutdown(), kind).record.good
     count = 0
-    for path in files(disk):
+    for path in files_below(disk, ""):
         for byte in range(count % every, disk.size(path), every):
             its = disk.after_shutdown()
             its.flip_bit(path, 8 * byte + byte % 8)
@@ -66,7 +60,7 @@ def judge(diary: Diary, promised: Promise, disk: CrashDisk, path: str, is_of_goo
     kept = {promise.good for promise in diary.promises}
     assert booted == promised.good or (is_of_good and booted in kept), where
     assert (floors.release(kind), floors.bootable_from(kind)) == (promised.kept, promised.bootable_from), where
-    assert {release for release in range(1, 10) if digest_of(kind, release) in denied} == promised.denied, where
+    assert {release for release, digest in digests_of(kind).items() if digest in denied} == promised.denied, where
     Audit(disk, SteppingClock(), "car-1").add("goes on", "")
 
 

@@ -14,7 +14,7 @@ from ota.errors import TrustError
 from ota.floors import Floors
 from ota.source import Source
 from ota.trust import Trust, Vehicle
-from tests.crash.updates.vehicle import are_whole
+from tests.crash.updates.laws import are_whole
 from tests.ota.fleet import CAR, HARDWARE, Fleet
 from tests.ota.rotated import Rotated
 

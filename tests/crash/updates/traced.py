@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import PurePath
 
 from ecu.crashdisk import CrashDisk, CrashState
 from ecu.errors import OutriderError
 
 _HOUSE = PurePath(__file__).parents[3]
-_BELOW = ("ecu/crashdisk/", "ecu/disk.py")
 Law = Callable[[CrashState], None]
 Scenario = Callable[[CrashDisk], None]
 
 
+@dataclass(frozen=True)
+class Site:
+    """One place in the code. `path` names the functions that lead to the sync, from the first that isn't ecu/'s, and
+    `lines` where in each of them the next one is called: the two twins of a record are two sites."""
+
+    path: str
+    lines: tuple[int, ...]
+
+
 class Traced(CrashDisk):
-    """`sites` names, for each `sync` and `sync_folder` in their order, what it was for: the function of ours above
-    ecu/disk.py, and the helper there that it went through."""
+    """`sites` has where each `sync` and `sync_folder` was asked for, in their order."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.sites: list[str] = []
+        self.sites: list[Site] = []
 
     def sync(self, path: str) -> None:
         self.sites.append(_site("sync"))
@@ -32,27 +40,26 @@ class Traced(CrashDisk):
         super().sync_folder(folder)
 
 
-def _site(act: str) -> str:
-    frame, through = sys._getframe(2), ""
+def _site(act: str) -> Site:
+    frame, path, lines = sys._getframe(2), [act], list[int]()
     while True:
         code = frame.f_code
-        path = PurePath(code.co_filename)
-        name = str(path.relative_to(_HOUSE)) if path.is_relative_to(_HOUSE) else str(path)
-        if not name.startswith(_BELOW):
-            return f"{name} {code.co_qualname}: {through}{act}"
-        through = f"{code.co_name} "
+        its = PurePath(code.co_filename)
+        name = str(its.relative_to(_HOUSE)) if its.is_relative_to(_HOUSE) else str(its)
+        path.insert(0, code.co_qualname)
+        lines.insert(0, frame.f_lineno)
+        if not name.startswith("ecu/"):
+            return Site(" > ".join(path), tuple(lines))
         assert frame.f_back is not None
         frame = frame.f_back
 
 
-def noticed_sites(scenario: Scenario, law: Law, known: set[str]) -> Iterator[tuple[str, bool]]:
-    """Each site of the scenario that isn't among `known`, and whether leaving out one of its syncs is noticed."""
+def unnoticed_sites(scenario: Scenario, law: Law, among: Collection[Site]) -> set[Site]:
+    """Those none of whose syncs is missed by the law where it is left out."""
     whole = Traced()
     scenario(whole)
-    for site in dict.fromkeys(whole.sites):
-        if site not in known:
-            its = [n for n, other in enumerate(whole.sites) if other == site]
-            yield site, any(_is_noticed(scenario, law, n) for n in its)
+    syncs = {site: [n for n, other in enumerate(whole.sites) if other == site] for site in among}
+    return {site for site, its in syncs.items() if not any(_is_noticed(scenario, law, n) for n in its)}
 
 
 def _is_noticed(scenario: Scenario, law: Law, n: int) -> bool:

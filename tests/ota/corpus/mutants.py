@@ -33,6 +33,7 @@ MODULES: Final = (
 """All that stands between a source and a slot. What slots and boot records check is for tests that crash disks."""
 SECONDS: Final = 20
 MOST_CANDIDATES: Final = 120
+SILENT: Final = "it never ended, or took the process with it"
 _OF_CHECKS: Final = re.compile(r"demand|fits|_is_to_be|refuse|closed")
 _CONSTRAINTS: Final = ("Field", "StringConstraints", "ConfigDict")
 _LOOSE: Final = ("alias", "default", "frozen")
@@ -286,9 +287,25 @@ def _probed(statement: ast.stmt, lines: set[int]) -> list[ast.stmt]:
     return [*ast.parse(f"_reached_line({statement.lineno})").body, statement]
 
 
-def noticed(mutant: Mutant, names: Iterable[str], base: Base) -> str:
-    """The case, by its name, that goes otherwise with the mutant; "" when none does. In a process of its own."""
-    return _apart(lambda: _in_the_child(mutant, names, base)) or "it never ended, or took the process with it"
+@dataclass(frozen=True)
+class Verdict:
+    """`case` is the one, by its name, that goes otherwise with the mutant; "" when none does. Where no case came to an
+    answer, `broke` says how the run ended: that is no notice."""
+
+    case: str = ""
+    broke: str = ""
+
+
+def noticed(mutant: Mutant, names: Sequence[str], base: Base) -> Verdict:
+    """In a process of its own."""
+    words = spoken(lambda: _in_the_child(mutant, names, base))
+    return Verdict(**json.loads(words)) if words else Verdict(broke=SILENT)
+
+
+def spoken(work: Callable[[], str]) -> str:
+    """What it says in a process of its own, or in another one where that ended without a word: it may have been only
+    slow. "" when both did."""
+    return _apart(work) or _apart(work)
 
 
 def _apart(work: Callable[[], str]) -> str:
@@ -312,12 +329,13 @@ def _in_the_child(mutant: Mutant, names: Iterable[str], base: Base) -> str:
     resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
     try:
         its = _anew(_Changed(mutant))
-    except Exception:  # noqa: BLE001
-        return "it can't even be imported"
+    except Exception as error:  # noqa: BLE001
+        return json.dumps({"broke": f"it can't even be imported: {error}"})
     try:
-        return _first_to_differ(its, names, base, not mutant.lines) or "-"
-    except BaseException:  # noqa: BLE001
-        return f"the run itself: {traceback.format_exc(limit=1)}"
+        return json.dumps({"case": _first_to_differ(its, names, base, not mutant.lines)})
+    except BaseException as error:  # noqa: BLE001
+        where = traceback.extract_tb(error.__traceback__)[-1].name
+        return json.dumps({"broke": f"the run itself: {error!r} in {where}"})
 
 
 def _anew(importer: _Importer) -> ModuleType:
@@ -357,23 +375,16 @@ def candidates(mutant: Mutant, reached: Mapping[Place, list[str]]) -> list[str]:
     return [name for its in by_class.values() for name in its[:: max(1, len(its) // few)][:few]]
 
 
-def survivors(modules: Sequence[str], base: Base, told: Callable[[Mutant, str], object]) -> list[Mutant]:
-    """The mutants that no case notices."""
+def verdicts(modules: Sequence[str], base: Base) -> Iterator[tuple[Mutant, Verdict]]:
+    """Of each mutant in its turn."""
     reached = reached_by_cases(base)
-    left = []
     for module in modules:
         for mutant in mutants_of(module):
-            by = noticed(mutant, candidates(mutant, reached), base)
-            told(mutant, by)
-            if by == "-":
-                left.append(mutant)
-    return left
+            yield mutant, noticed(mutant, candidates(mutant, reached), base)
 
 
 if __name__ == "__main__":
     from tests.ota.corpus.base import founded
 
-    for one in survivors(
-        sys.argv[1:] or MODULES, founded(), lambda its, by: print(f"{by[:60]:<60} {its.name}", flush=True)
-    ):
-        print(json.dumps([one.where, one.what]))
+    for one, its in verdicts(sys.argv[1:] or MODULES, founded()):
+        print(f"{its.case or its.broke or '-':<60} {json.dumps(one.name)}", flush=True)
