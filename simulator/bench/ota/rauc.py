@@ -70,9 +70,10 @@ class Rauc:
         self._running: list[subprocess.Popen[bytes]] = []
 
     @staticmethod
-    def missing() -> tuple[str, ...]:
-        """The programs that aren't installed here."""
-        return tuple(name for name in ("rauc", "dbus-daemon", "openssl", "mksquashfs") if shutil.which(name) is None)
+    def missing() -> str | None:
+        """What isn't installed here, in words."""
+        absent = [name for name in ("rauc", "dbus-daemon", "openssl", "mksquashfs") if shutil.which(name) is None]
+        return f"{', '.join(absent)} not installed here (apt-get install rauc dbus)" if absent else None
 
     def __enter__(self) -> Self:
         self._lay()
