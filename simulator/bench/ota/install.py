@@ -28,6 +28,7 @@ from simulator.bench.metric import Metric, unless
 from simulator.bench.ota.child import in_child
 from simulator.bench.ota.rauc import Rauc
 from simulator.demo.signing import SigningDesk
+from simulator.rauc import missing
 
 PAYLOAD_MIB: Final = 100
 OVER_RAUC_BAR: Final = 1.0
@@ -53,8 +54,8 @@ def _beside_rauc(payload_mib: int = PAYLOAD_MIB, rounds: int = ROUNDS) -> list[M
             "ours": lambda: _installed(vehicle, desk),
             "bare": lambda: _copied(payload, folder / "copy.img"),
         }
-        missing = Rauc.missing()
-        if missing is None:
+        absent = missing()
+        if absent is None:
             ways["rauc"] = stack.enter_context(Rauc(folder / "rauc", payload)).install
         walls = {way: list[float]() for way in ways}
         for number in range(rounds * len(ways)):
@@ -62,17 +63,17 @@ def _beside_rauc(payload_mib: int = PAYLOAD_MIB, rounds: int = ROUNDS) -> list[M
             vehicle = _vehicle(folder / "state", desk, flash)
             walls[way].append(_wall_s(ways[way]))
             shutil.rmtree(folder / "state", ignore_errors=True)
-        return _said(walls, f"{payload_mib} MiB, whole and synced, median of {rounds} in turn", missing)
+        return _said(walls, f"{payload_mib} MiB, whole and synced, median of {rounds} in turn", absent)
 
 
-def _said(walls: Mapping[str, list[float]], how: str, missing: str | None) -> list[Metric]:
+def _said(walls: Mapping[str, list[float]], how: str, absent: str | None) -> list[Metric]:
     looked = "both repositories verified, each block verified, written, synced, read back, committed"
     return [
         Metric("install", _middle(walls, "ours"), "s", f"{how}: {looked}"),
         Metric("install: a bare copy and its sync", _middle(walls, "bare"), "s", how),
         _ratio("install over a bare copy", walls, "bare", None),
         *unless(
-            missing,
+            absent,
             Metric("install: rauc", _middle(walls, "rauc"), "s", f"{how}, plain bundle, slots that are files"),
             _ratio("install over rauc", walls, "rauc", OVER_RAUC_BAR),
         ),
