@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SEED ?= 0
+BENCHES := capture codec conditions dbc federated inference link ota replay rollouts spool uplink
 
 # Compiled once and kept: a run starts hundreds of processes, and each would compile all of it again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -22,7 +23,7 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev
-	@for name in capture codec conditions dbc inference link ota replay spool uplink; do $(BIN)/outrider bench $$name; done
+	@ended=0; for name in $(BENCHES); do $(BIN)/outrider bench $$name || ended=1; done; exit $$ended
 
 soak: $(VENV)/.dev $(VENV)/azure
 	OUTRIDER_AZURE=$(VENV)/azure $(BIN)/pytest -m "soak or hypothesis" --hypothesis-profile=soak --timeout=7200 -p no:randomly $(TESTS)

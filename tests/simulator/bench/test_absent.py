@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -21,6 +24,7 @@ from simulator.bench.ota import delta, install
 from simulator.bench.spool import wear
 from simulator.bench.spool.stores import STORES, missing
 
+HOUSE = Path(__file__).parents[3]
 BARRED = Metric("m", 1.0, "x", "of nine", 2.0)
 
 
@@ -58,6 +62,22 @@ def test_a_bar_that_couldnt_be_measured_ends_the_command_as_one_that_was_missed(
     if form:
         (row,) = json.loads(ended.stdout)["metrics"]
         assert (row["value"], row["bar"], row["ok"]) == (None, 2.0, False)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+@pytest.mark.parametrize(("first", "ended"), [("met", 0), ("missed", 2)])
+def test_make_bench_ends_as_the_worst_of_them(tmp_path: Path, first: str, ended: int) -> None:
+    outrider = tmp_path / "outrider"
+    outrider.write_text('#!/bin/sh\necho "$2"; test "$2" = met')
+    outrider.chmod(0o755)
+    command = ["make", "-o", ".venv/.dev", "bench", f"BIN={tmp_path}", f"BENCHES={first} met"]
+    made = subprocess.run(command, cwd=HOUSE, capture_output=True, text=True)
+    assert (made.stdout.split()[:2], made.returncode) == ([first, "met"], ended)
+
+
+def test_make_bench_leaves_none_out() -> None:
+    (line,) = [line for line in (HOUSE / "Makefile").read_text().splitlines() if line.startswith("BENCHES := ")]
+    assert line.split()[2:] == list(cli.BENCHES)
 
 
 def run() -> list[Metric]:
