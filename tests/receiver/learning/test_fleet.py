@@ -8,7 +8,6 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ from inference.training.package import Learnable, load_learnable
 from inference.training.trainer import Examples
 from receiver.client import OperatorClient
 from receiver.learning.answers import BeginRequest
-from receiver.learning.order import Judgement
 from receiver.service import Receiver, running
 from simulator.learning.fleet import Learner, learners_of
 from simulator.learning.proof import load
@@ -33,7 +31,7 @@ from telemetry.federated.plan import LabelSource, Plan, encode_plan
 from telemetry.federated.update import ModelUpdate, signed_part
 from telemetry.records import Lane
 from tests.receiver.fleet import Vehicle, a_receiver, a_vehicle, on_free_ports
-from tests.receiver.learning.benches import FourNumbers, package_in
+from tests.receiver.learning.benches import FourNumbers, Stuck, package_in
 from tests.receiver.learning.benches import plan_of as numbers_plan
 from tests.receiver.learning.rig import block_of, told, update_of
 from tests.receiver.test_service import a_child
@@ -193,19 +191,6 @@ async def test_the_operators_verbs_begin_list_close_and_say_no(tmp_path: Path, l
 
 
 # --- what learning must not hold up -------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Stuck(FourNumbers):
-    """Its judge tells that it has begun, and never ends."""
-
-    fifo: str = ""
-
-    def judge(self, live: Path, candidate: dict[str, bytes], crops: Path) -> Judgement:
-        with open(self.fifo, "w") as begun:
-            begun.write("begun")
-        signal.pause()
-        raise AssertionError
 
 
 async def test_a_candidate_in_the_making_holds_up_neither_receipts_nor_the_end_and_is_made_after_a_restart(
