@@ -104,7 +104,7 @@ async def verdict_of(receiver: Receiver) -> None:
 
 async def learn_together(receiver: Receiver, folder: Path, plan: Plan, updates: list[ModelUpdate]) -> None:
     client = OperatorClient(receiver.socket.parent)
-    line = await asyncio.to_thread(client.begin_learning, encode_plan(plan).decode(), LIVE, None)
+    line = await asyncio.to_thread(client.begin_learning, encode_plan(plan).decode(), LIVE, HELD_OUT)
     assert (line.base, line.number) == (plan.base, 0)
     for name, update in zip(NAMES, updates, strict=True):
         await sent(await a_vehicle(receiver, folder, name), update)
@@ -155,23 +155,23 @@ async def test_an_aggregate_of_flipped_labels_is_stopped_by_the_gate(
         assert not (receiver.socket.parent / "candidates").exists()
 
 
-async def test_the_operators_verbs_begin_list_close_and_say_no(tmp_path: Path, live: Learnable) -> None:
-    plan = plan_of(live)
+async def test_the_operators_verbs_begin_list_close_and_say_no(tmp_path: Path) -> None:
+    plan, package = numbers_plan(), package_in(tmp_path / "live")
     file, wrong = tmp_path / "plan.json", tmp_path / "wrong.json"
     file.write_bytes(encode_plan(plan))
     wrong.write_bytes(encode_plan(plan.model_copy(update={"base": "a" * 64, "name": "lights-2"})))
-    async with a_receiver(tmp_path) as receiver:
+    async with running(on_free_ports(), tmp_path / "receiver", bench=FourNumbers()) as receiver:
         where = "--state", receiver.socket.parent
         begin = "learn", "begin"
-        code, text, _ = await run_verb(*begin, file, "--package", LIVE, "--crops", HELD_OUT, *where)
+        code, text, _ = await run_verb(*begin, file, "--package", package, "--crops", tmp_path, *where)
         assert (code, f"Plan lights-1 begins at {plan.base[:12]}" in text) == (0, True)
         answers = [
             await run_verb(*words, *where)
             for words in (
-                (*begin, file, "--package", LIVE),
-                (*begin, wrong, "--package", LIVE),
+                (*begin, file, "--package", package),
+                (*begin, wrong, "--package", package),
                 (*begin, file, "--package", tmp_path),
-                (*begin, tmp_path / "none.json", "--package", LIVE),
+                (*begin, tmp_path / "none.json", "--package", package),
                 ("learn", "close", "lights-1"),
                 ("learn", "list", "--json"),
                 ("learn", "status"),
@@ -180,7 +180,7 @@ async def test_the_operators_verbs_begin_list_close_and_say_no(tmp_path: Path, l
         assert [code for code, _, _ in answers] == [1, 1, 1, 2, 1, 0, 0]
         words = [err for _, _, err in answers]
         assert "was begun before" in words[0]
-        assert f"its base is aaaaaaaaaaaa, that of light-state@1.0 {live.base[:12]}" in words[1]
+        assert f"its base is aaaaaaaaaaaa, that of light-state@1.0 {plan.base[:12]}" in words[1]
         assert "can't be begun" in words[2]
         assert "none.json can't be read: No such file" in words[3]
         assert "0 vehicles of plan lights-1 wait" in words[4]
