@@ -558,10 +558,10 @@ async def test_a_redactor_that_dies_over_a_frame_gives_the_frame_back_and_no_pic
         await taking.until(lambda: len(taking.seen) > 0)
         taking.ask_from = asked = taking.seen[-1].frame_id + 1
         await taking.until(lambda: taking.side.counts().wanted >= 1)
-        await taking.until(lambda: taking.seen[-1].frame_id > asked + 3)
+        await taking.until(lambda: len(taking.seen) > asked + 3)
         os.kill(pid, signal.SIGKILL)
         await taking.until(lambda: taking.side.status().pid not in (None, pid))
-        await taking.until(lambda: taking.seen[-1].frame_id > asked + 13)
+        await taking.until(lambda: len(taking.seen) > asked + 13)
         counts = taking.side.counts()
         assert counts.dropped
         assert counts.taken == 0

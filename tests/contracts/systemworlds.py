@@ -140,7 +140,10 @@ class RaucWorld:
             self._service = None
 
     def content(self, slot: str) -> bytes | None:
-        return (self.folder / f"{BOOTNAMES[int(slot[-1])]}.img").read_bytes()
+        return self.slot_file(slot).read_bytes()
+
+    def slot_file(self, slot: str) -> Path:
+        return self.folder / f"{BOOTNAMES[int(slot[-1])]}.img"
 
 
 def started(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
