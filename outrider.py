@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final
 
 import typer
@@ -63,11 +64,16 @@ def run(arguments: Sequence[str]) -> int:
         likely = nearest(verb, list(VERBS))
         hint = f"Did you mean {likely!r}? " if likely else ""
         raise UsageFault(f"outrider knows no verb {verb!r}. {hint}outrider --help lists them.")
-    command = typer.main.get_command(importlib.import_module(VERBS[verb][0]).app)
-    code = command.main(args=rest, prog_name=f"outrider {verb}", standalone_mode=False)
+    code = _command(verb).main(args=rest, prog_name=f"outrider {verb}", standalone_mode=False)
     if code == _INTERRUPTED:
         raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
+
+
+@cache
+def _command(verb: str) -> Any:
+    """Read from its functions' signatures once: whoever asks again and again needn't wait for that each time."""
+    return typer.main.get_command(importlib.import_module(VERBS[verb][0]).app)
 
 
 def usage() -> str:

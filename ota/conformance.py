@@ -49,12 +49,14 @@ class HttpSource:
         place = f"{url.path.rstrip('/')}/{quote(rest, safe=_SAFE)}"
         connection = http.client.HTTPConnection(url.netloc, timeout=self._timeout_s)
         try:
-            response = _answer(connection, url.netloc, place, offset)
-            while most > 0 and (part := response.read1(min(PART_BYTES, most))):
-                most -= len(part)
-                yield part
-            if most > 0 and response.length:
-                raise FetchError(f"{place} of {url.netloc} ended early. It is read again later.")
+            # A connection that its server ends is let go by http.client: then the answer alone holds it.
+            with _answer(connection, place, offset) as response:
+                _demand_found(response, url.netloc, place, offset)
+                while most > 0 and (part := response.read1(min(PART_BYTES, most))):
+                    most -= len(part)
+                    yield part
+                if most > 0 and response.length:
+                    raise FetchError(f"{place} of {url.netloc} ended early. It is read again later.")
         except (OSError, http.client.HTTPException) as error:
             raise FetchError(f"{url.netloc} can't be asked for {place}: {error!r}. It is asked again later.") from error
         finally:
@@ -63,15 +65,17 @@ class HttpSource:
     def close(self) -> None: ...
 
 
-def _answer(connection: http.client.HTTPConnection, host: str, place: str, offset: int) -> http.client.HTTPResponse:
+def _answer(connection: http.client.HTTPConnection, place: str, offset: int) -> http.client.HTTPResponse:
     headers = {"range": f"bytes={offset}-"} if offset else {}
     connection.request("GET", place, headers={"accept-encoding": "identity", **headers})
-    response = connection.getresponse()
+    return connection.getresponse()
+
+
+def _demand_found(response: http.client.HTTPResponse, host: str, place: str, offset: int) -> None:
     if response.status in (http.client.NOT_FOUND, http.client.FORBIDDEN):
         raise NotThere(f"{host} has no {place}.")
     if response.status != (http.client.PARTIAL_CONTENT if offset else http.client.OK):
         raise FetchError(f"{host} answered {response.status} for {place}. It is asked again later.")
-    return response
 
 
 class Client:

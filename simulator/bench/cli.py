@@ -44,7 +44,7 @@ def main(
     here = host()
     place = f"{here.cpu}, {here.cores} cores, {here.isa}, onnxruntime {here.onnxruntime}"
     if as_json:
-        print(json.dumps(answer(name, place, metrics), indent=2))
+        print(json.dumps(answer(name, place, metrics), indent=2, allow_nan=False))
     else:
         Console().print(_table(name, place, metrics))
     raise typer.Exit(0 if all(metric.ok for metric in metrics) else EXIT_NO)
@@ -55,5 +55,5 @@ def _table(name: str, place: str, metrics: list[Metric]) -> Table:
     for metric in metrics:
         bar = "" if metric.bar is None else f"{metric.sense} {metric.bar:g}"
         mark = "" if metric.bar is None else "[green]✓[/]" if metric.ok else "[red]✗[/]"
-        table.add_row(metric.metric, f"{metric.value:.4g} {metric.unit}", bar, mark, metric.how)
+        table.add_row(metric.metric, metric.said, bar, mark, metric.how)
     return table

@@ -7,9 +7,9 @@ the payload is counted.
 
 from __future__ import annotations
 
-import sys
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from statistics import median
 from typing import Final
@@ -18,7 +18,7 @@ import msgspec
 
 from simulator.bench.fifty import fifty_signals, samples_in, windows
 from simulator.bench.fleetwise import snappy, vehicle_data
-from simulator.bench.metric import Metric
+from simulator.bench.metric import Metric, unless
 from simulator.bench.minute import real_minute
 from simulator.events import make_records
 from telemetry.columns.block import Naming, decode, encode
@@ -63,7 +63,7 @@ def _sizes(of: str, schema: Schema, batches: list[Columns], bar: float | None, t
         "bytes",
         "paths, scales and units within each block",
     )
-    return [*metrics, alone, *_beside_fleetwise(of, schema, aimed, ours[AIMED_S], times_bar)]
+    return [*metrics, alone, *_beside_fleetwise(of, schema, aimed, ours[AIMED_S], times_bar, snappy())]
 
 
 def _bytes_a_sample(schema: Schema, blocks: Sequence[list[Columns]], naming: Naming = Naming.DIGEST) -> float:
@@ -88,20 +88,20 @@ def _stored(columns: bytes) -> Stored:
 
 
 def _beside_fleetwise(
-    of: str, schema: Schema, blocks: Sequence[list[Columns]], ours: float, bar: float | None
-) -> list[Metric]:
-    """Nothing where there is no snappy: the peer's number is never made up."""
-    compress = snappy()
-    if compress is None:
-        print(f"{of}: FleetWise's numbers are absent: there is no snappy here (pip install cramjam).", file=sys.stderr)
-        return []
-    theirs = sum(len(compress(vehicle_data(schema, block))) for block in blocks)
-    each = theirs / sum(samples_in(block) for block in blocks)
+    of: str, schema: Schema, blocks: Sequence[list[Columns]], ours: float, bar: float | None,
+    compress: Callable[[bytes], bytes] | None,
+) -> list[Metric]:  # fmt: skip
+    """Rows without a number where there is no snappy: the peer's is never made up."""
     how = f"VehicleData protobuf and snappy, whole milliseconds, blocks of {AIMED_S} s"
-    return [
+    each = math.nan
+    if compress is not None:
+        theirs = sum(len(compress(vehicle_data(schema, block))) for block in blocks)
+        each = theirs / sum(samples_in(block) for block in blocks)
+    return unless(
+        None if compress else "snappy isn't installed here (pip install cramjam)",
         Metric(f"{of}: FleetWise's bytes a sample", each, "bytes", how),
         Metric(f"{of}: times below FleetWise", each / ours, "x", how, bar, "at least"),
-    ]
+    )
 
 
 def _speeds(schema: Schema, batches: list[Columns]) -> list[Metric]:

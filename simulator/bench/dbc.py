@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
+import math
 import os
-import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 import numpy as np
 
-from simulator.bench.metric import Metric
+from simulator.bench.metric import Metric, unless
 from telemetry.signals.decode import Decoder
 from telemetry.signals.frames import EXTENDED, Frames, concat, keys
 from telemetry.signals.plan import SignalPlan, load_plan
@@ -29,7 +31,7 @@ PEER_FRAMES: Final = 400
 
 
 def run() -> list[Metric]:
-    return [*_recorded(), *_made()]
+    return [*_recorded(), *_made(), Metric("load", os.getloadavg()[0], "", "of the machine, as this ended")]
 
 
 def _recorded() -> list[Metric]:
@@ -58,13 +60,38 @@ def _cpu_s(plan: SignalPlan, frames: Frames, size: int) -> float:
     return median(_spent_s(lambda: [decoder.decode(batch) for batch in batches]) for _ in range(PAIRS))
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """Frames a second of a bus of our own making, and of the `peer`, a name and a version; `beside`: how often that."""
+
+    frames_s: float = math.nan
+    peer: str = ""
+    peer_frames_s: float = math.nan
+    beside: float = math.nan
+
+
 def _made() -> list[Metric]:
-    """A bus of our own making, every frame of it named, and cantools on the same frames in turns."""
-    try:
-        import cantools
-    except ImportError:
-        print("cantools isn't installed, nothing is beside it: pip install 'outrider[can]'", file=sys.stderr)
-        return []
+    if importlib.util.find_spec("cantools") is None:
+        return _made_rows(_Made(), "cantools isn't installed here (pip install 'outrider[can]')")
+    return _made_rows(_decoded_in_turns(), None)
+
+
+def _made_rows(made: _Made, missing: str | None) -> list[Metric]:
+    what = f"{MESSAGES} messages of {SIGNALS_A_MESSAGE} signals, both byte orders"
+    return unless(
+        missing,
+        Metric("made bus", made.frames_s, "frames/s", f"{BATCH} a batch, {what}", MIN_FRAMES_S, "at least"),
+        Metric("made bus, signals", SIGNALS_A_MESSAGE * made.frames_s, "signals/s", what),
+        Metric("made bus, cantools", made.peer_frames_s, "frames/s",
+               f"{made.peer}, the same frames"),
+        Metric("beside cantools", made.beside, "x", "median of the pairs"),
+    )  # fmt: skip
+
+
+def _decoded_in_turns() -> _Made:
+    """Every frame is named, and cantools decodes the same ones."""
+    import cantools
+
     from telemetry.signals.dbc import DbcText, compile_plan
 
     text = _dbc_text()
@@ -81,14 +108,8 @@ def _made() -> list[Metric]:
 
     pairs = [(_spent_s(lambda: decoder.decode(batch)) / BATCH, _spent_s(peer) / PEER_FRAMES) for _ in range(PAIRS)]
     ours_s, peer_s = median(ours for ours, _ in pairs), median(theirs for _, theirs in pairs)
-    what = f"{MESSAGES} messages of {SIGNALS_A_MESSAGE} signals, both byte orders"
-    return [
-        Metric("made bus", 1 / ours_s, "frames/s", f"{BATCH} a batch, {what}", MIN_FRAMES_S, "at least"),
-        Metric("made bus, signals", SIGNALS_A_MESSAGE / ours_s, "signals/s", what),
-        Metric("made bus, cantools", 1 / peer_s, "frames/s", f"cantools {cantools.__version__}, the same frames"),
-        Metric("beside cantools", median(theirs / ours for ours, theirs in pairs), "x", "median of the pairs"),
-        Metric("load", os.getloadavg()[0], "", "of the machine, as this ended"),
-    ]  # fmt: skip
+    beside = median(theirs / ours for ours, theirs in pairs)
+    return _Made(1 / ours_s, f"cantools {cantools.__version__}", 1 / peer_s, beside)
 
 
 def _dbc_text() -> str:

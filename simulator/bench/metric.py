@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, assert_never
 
+NOT_MEASURED: Final = "not measured"
 Sense = Literal["at least", "at most", "above"]
 _DIGITS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """`bar` is None where no number was promised: the metric then informs and can't fail."""
+    """`bar` is None where no number was promised: the metric then informs and can't fail. `value` is not a
+    number (NaN) where nothing could be measured here: `how` says why, and no bar is met."""
 
     metric: str
     value: float
@@ -38,12 +41,25 @@ class Metric:
     def as_json(self) -> dict[str, Any]:
         return {
             "metric": self.metric,
-            "value": round(self.value, _DIGITS),
+            # JSON has no number for what isn't finite.
+            "value": round(self.value, _DIGITS) if math.isfinite(self.value) else None,
             "unit": self.unit,
             "bar": self.bar,
             "ok": self.ok,
             "how": self.how,
         }
+
+    @property
+    def said(self) -> str:
+        """The number with its unit, for people."""
+        return NOT_MEASURED if math.isnan(self.value) else f"{self.value:.4g} {self.unit}"
+
+
+def unless(missing: str | None, *metrics: Metric) -> list[Metric]:
+    """These rows; where something is `missing` they are there all the same, without a number: no bar vanishes."""
+    if missing is None:
+        return list(metrics)
+    return [replace(metric, value=math.nan, how=f"{NOT_MEASURED}: {missing}") for metric in metrics]
 
 
 def answer(bench: str, host: str, metrics: list[Metric]) -> dict[str, Any]:

@@ -24,6 +24,11 @@ SEED: Final = 20261
 FLEET: Final = sum(STRATA.values())
 CONTAINED_BAR: Final = 95.0
 FALSE_HALTS_BAR: Final = 1.0
+ASKED_BAR: Final = 6.0
+"""4.2 by the first gate's list (adr/0017), and three standard errors of `RUNS`."""
+ALONE_BAR: Final = 100.0 - ASKED_BAR
+ALL_BAR: Final = 99.0
+"""Nothing but a halt, which is rarer, may end it once people say yes."""
 _LOSS: Final = 0.2
 _SPREAD: Final = 0.15
 _PAIRS: Final = 1000
@@ -47,13 +52,15 @@ def run(count: int = RUNS, few: int = FEW) -> list[Metric]:
 def _bad(rules: Rules, count: int) -> list[Metric]:
     ended = runs(rules, everywhere(rules.bad), count, SEED)
     how = f"{count} rollouts to {FLEET:,} vehicles, {rules.bad:.0%} fail, 3 in 10 of these silently; nobody answers"
+    stopped = "stopped by a halt or by a hold, which A/A has a bar for"
     contained = _percent([one.reached <= 0.02 * FLEET for one in ended])
     return [
-        Metric("5 % failures: reach at most 2 % of the fleet", contained, "% of runs", how, CONTAINED_BAR, "at least"),
+        Metric("5 % failures: reach at most 2 % of the fleet", contained, "% of runs",
+               f"{how}; {stopped}", CONTAINED_BAR, "at least"),
         Metric("5 % failures: halted", _percent([one.move is Move.HALT for one in ended]), "% of runs", how),
         Metric("5 % failures: held until people decide", _percent([_is_held(one) for one in ended]), "% of runs", how),
         Metric("5 % failures: vehicles that failed", float(np.mean([one.failed for one in ended])), "vehicles", how),
-    ]
+    ]  # fmt: skip
 
 
 def _fine(rules: Rules, count: int) -> list[Metric]:
@@ -65,9 +72,11 @@ def _fine(rules: Rules, count: int) -> list[Metric]:
     return [
         Metric("A/A at 1 %: halted", halted, "% of runs", how, FALSE_HALTS_BAR),
         Metric("A/A at 1 %: people are asked", _percent([one.holds > 0 for one in asked]), "% of runs",
-               f"{how}; no test of so few vehicles asks in less than {100 * _least_asked(rules):.1f} %"),
-        Metric("A/A at 1 %: offered to all without asking", _percent(alone), "% of runs", how),
-        Metric("A/A at 1 %: offered to all", _percent([one.whole_s is not None for one in asked]), "% of runs", how),
+               f"{how}; a hold at any step counts here, as it does where 5 % fail; no test of so few vehicles asks in "
+               f"less than {100 * _least_asked(rules):.1f} %", ASKED_BAR),
+        Metric("A/A at 1 %: offered to all without asking", _percent(alone), "% of runs", how, ALONE_BAR, "at least"),
+        Metric("A/A at 1 %: offered to all", _percent([one.whole_s is not None for one in asked]), "% of runs", how,
+               ALL_BAR, "at least"),
         Metric("A/A at 1 %: until all are offered it, median", float(np.median(days)), "days", how),
         Metric("A/A at 1 %: until all are offered it, 99 in 100", float(np.percentile(days, 99)), "days", how),
     ]  # fmt: skip

@@ -21,6 +21,7 @@ from ecu.clock import SECOND_NS, Clock, SystemClock
 from ecu.errors import EnvironmentFault, OutriderError
 from ecu.keys import KeyStore
 from inference.build.light_state import known_at_first
+from inference.build.lightnet import CLASSES
 from inference.crops import Crops
 from inference.package import find_package, load_package
 from inference.session import Session
@@ -55,6 +56,8 @@ SEED: Final = 3
 MODEL: Final = "light-state@1.0"
 GOOD_PLAN: Final = "lights"
 FLIPPED_PLAN: Final = "lights-flipped"
+EXCUSED: Final = ("yellow",)
+"""The held-out crops have nine of it, which can show nothing: on a road nobody should say so lightly."""
 FEWEST: Final = 8
 WITHIN_S: Final = 60.0
 LOOK_S: Final = 0.1
@@ -69,7 +72,8 @@ class ClassroomProof:
     """What the claims about learning need, as far as it came. `refused` counts updates by the receiver's name for what
     is wrong, as asked for and as found; `fp32_bytes` is what a whole model would weigh, `update_bytes` what the agent's
     own update does. `kept` is how the agent's trial of the candidate ended, `in_use` whether its live worker was then
-    given the candidate's very files."""
+    given the candidate's very files; `excused` counts the held-out crops of each class that its gate was told to
+    let pass though they are too few to judge by."""
 
     vehicles: int = 0
     pupil_counted: bool = False
@@ -83,6 +87,7 @@ class ClassroomProof:
     right_before: int = 0
     right_after: int = 0
     crops: int = 0
+    excused: Mapping[str, int] = field(default_factory=dict)
     kept: str = ""
     in_use: bool = False
     troubles: list[str] = field(default_factory=list)
@@ -168,8 +173,7 @@ class _Classroom:
                 "needs_parked": False,
                 "power": "any",
             },
-            # The held-out crops have nine of it, which can show nothing: on a road nobody should say so lightly.
-            "gate": {"excused": ["yellow"]},
+            "gate": {"excused": list(EXCUSED)},
         }
 
     async def _enrol_all(self) -> list[FleetCar]:
@@ -239,6 +243,7 @@ class _Classroom:
         release = await asyncio.to_thread(self._release_state, candidate, good.version, crops)
         before, after = await asyncio.to_thread(told_right, self._package, candidate, self._held_out)
         self.proof.right_before, self.proof.right_after, self.proof.crops = before, after, len(self._held_out.labels)
+        self.proof.excused = crops_of(EXCUSED, self._held_out)
         end = await pupil.told(digest_of(release), *ENDS)
         self.proof.kept = end.what
         if end.what == State.COMMITTED:
@@ -298,6 +303,11 @@ def hands(crops: Crops) -> list[Sequence[int]]:
     left = np.setdiff1d(np.arange(len(crops.labels)), known_at_first(crops, np.random.default_rng(0)))
     dealt_out = [hand.tolist() for hand in dealt(crops, left, FLEET, rng)]
     return [hand for hand in dealt_out if len(hand) >= FEWEST]
+
+
+def crops_of(labels: Sequence[str], crops: Crops) -> dict[str, int]:
+    """How many there are of each."""
+    return {label: int((crops.labels == CLASSES.index(label)).sum()) for label in labels}
 
 
 def signed(update: ModelUpdate, car: FleetCar) -> ModelUpdate:

@@ -60,5 +60,12 @@ def _kept(proof: ClassroomProof) -> Claim:
         return holds(name, None, why)
     held = proof.kept == State.COMMITTED and proof.in_use and proof.right_after > proof.right_before
     used = "" if proof.in_use else ", BUT ITS WORKER RUNS ANOTHER"
-    words = f"{proof.kept}{used}; {proof.right_before} -> {proof.right_after} of {proof.crops} lights told right"
+    right = f"{proof.right_before} -> {proof.right_after} of {proof.crops} lights told right"
+    words = f"{proof.kept}{used}; {right}{_not_shown(proof)}"
     return holds(name, held, why, measured=words, bar="committed, in use, more right than before")
+
+
+def _not_shown(proof: ClassroomProof) -> str:
+    """What its gate let pass, so that nobody takes "kept" for more than was looked at."""
+    few = [f"that {label} is no worse is NOT shown: {count} lights" for label, count in proof.excused.items()]
+    return "".join(f"; {words} are too few to tell, and this demo's gate excuses it" for words in few)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from ecu.clock import SteppingClock
@@ -22,7 +22,14 @@ LIMITS: Final = SpoolLimits(segment_bytes=8 * 4096, max_bytes=64 * 4096, reserve
 
 def cut_power(commits: int, disk: CrashDisk | None = None) -> PowerCuts:
     """Runs the spool through `commits` commits; each disk that a power cut could leave must hold what was confirmed."""
-    disk, keys = disk or CrashDisk(), MemoryKeyStore()
+    held = list(cuts(commits, disk or CrashDisk()))
+    return PowerCuts(len(held), held.count(False))
+
+
+def cuts(commits: int, disk: CrashDisk) -> Iterator[bool]:
+    """Of each disk that a cut could leave, whether it holds what was confirmed. All calls to `disk` come before the
+    first."""
+    keys = MemoryKeyStore()
     confirmed: dict[str, list[Confirmation]] = {}
     spool = _open(disk, keys)
     for number in range(commits):
@@ -32,12 +39,8 @@ def cut_power(commits: int, disk: CrashDisk | None = None) -> PowerCuts:
         assert batch is not None
         confirmed[f"commit {number}"] = list(spool.settle(spool.write(batch)))
         disk.mark(f"commit {number}")
-    cuts = violations = 0
     for state in disk.after_crash():
-        promised = [said for mark in state.acknowledged for said in confirmed[mark]]
-        cuts += 1
-        violations += not _holds(state.disk, keys, promised)
-    return PowerCuts(cuts, violations)
+        yield _holds(state.disk, keys, [said for mark in state.acknowledged for said in confirmed[mark]])
 
 
 def _open(disk: CrashDisk, keys: MemoryKeyStore) -> Spool:

@@ -254,7 +254,7 @@ async def test_the_model_before_is_one_frame_away(tmp_path: Path) -> None:
         assert trying.perception.status().frames.lost_to_fault == 0
 
 
-@pytest.mark.parametrize("when", ["loading", "looking", "swapped"])
+@pytest.mark.parametrize("when", ["loading", pytest.param("looking", marks=pytest.mark.soak), "swapped"])
 async def test_everything_beside_ends_with_the_perception(tmp_path: Path, when: str) -> None:
     async with at_work(tmp_path, real_time(tmp_path), SystemClock()) as trying:
         trying.perception.try_beside(NEW, trying)

@@ -229,7 +229,8 @@ async def test_a_release_whose_worker_the_computer_cant_start_is_left_and_not_de
 
 
 @pytest.mark.parametrize(
-    "killed_in", [State.STAGED, pytest.param(State.SHADOW, marks=pytest.mark.soak), State.SWITCHED]
+    "killed_in",
+    [State.SWITCHED, *(pytest.param(state, marks=pytest.mark.soak) for state in (State.STAGED, State.SHADOW))],
 )
 async def test_an_agent_that_dies_within_a_trial_boots_the_good_model_and_tries_again(
     todays: Fleet, tmp_path: Path, killed_in: State

@@ -33,8 +33,10 @@ from tests.end_to_end.world import until
 from tests.ota.launcher.garage import LAUNCHER
 
 HOUSE = Path(__file__).parents[2]
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "models", "drives", "build", "evaluations")
-"""What only a model or a drive needs: it is large, and nothing here looks at it."""
+LEFT_OUT = shutil.ignore_patterns(
+    "__pycache__", "models", "drives", "build", "evaluations", "training", "desk", "repository"
+)
+"""What only a model, a drive or a desk needs: nothing here looks at it."""
 NAME_ALONE = {"receiver", "simulator"}
 """What no agent loads. It must be found all the same: a runtime is started only where its names are its own."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -702,6 +703,24 @@ def test_a_source_that_is_away_or_ends_early_is_a_fetch_error(served: str) -> No
     for url in ("http://127.0.0.1:1/metadata", f"{served}/nothing"):
         with pytest.raises(FetchError):
             list(HttpSource({"metadata": url}, timeout_s=5).read("metadata/timestamp.json", 0, 100))
+
+
+def test_an_answer_that_isnt_read_whole_keeps_no_connection(served: str, repo: OneRepository) -> None:
+    repo.publish(*TOP)
+    source, port = HttpSource({"metadata": f"{served}/metadata"}, timeout_s=5), int(served.rpartition(":")[2])
+    with pytest.raises(NotThere) as kept:
+        list(source.read("metadata/9.root.json", 0, 100))
+    part = source.read("metadata/timestamp.json", 0, 1)
+    assert len(b"".join(part)) == 1
+    assert connections_to(port) == 0
+    assert kept.value, "it, and what it went through, is still there"
+
+
+def connections_to(port: int) -> int:
+    """Sockets that this process still holds to there: proc(5), tcp's remote address and inode."""
+    held = {os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[2].endswith(f":{port:04X}") and f"socket:[{row[9]}]" in held for row in rows)
 
 
 def test_it_runs_as_a_module(tmp_path: Path, repo: OneRepository) -> None:

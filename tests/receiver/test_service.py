@@ -29,6 +29,7 @@ from receiver.service import keep_certificate
 from telemetry.links.link import Unreachable
 from telemetry.records import Lane
 from tests.receiver.fleet import VEHICLE, Vehicle, a_receiver, a_vehicle, make_block, todays_clock
+from tests.verbs import run_verb
 
 OUTRIDER = sys.executable, "-m", "outrider", "receiver"
 
@@ -78,8 +79,8 @@ async def a_child(folder: Path, text: str = "[receiver]\nmqtt_port = 0\nhttps_po
         await process.communicate()
 
 
-async def run_verb(*arguments: object) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of `outrider receiver ...`, in a process of its own."""
+async def in_a_process(*arguments: object) -> tuple[int, str, str]:
+    """As run_verb, but of `outrider receiver ...` in a process of its own."""
     process = await asyncio.create_subprocess_exec(
         *OUTRIDER, *map(str, arguments), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
@@ -132,11 +133,11 @@ async def test_the_operators_verbs_speak_for_people_and_for_scripts(tmp_path: Pa
         assert read_pairing_file(out.read_bytes()).vehicle == VEHICLE
         code, text, _ = await run_verb("fleet", "revoke", VEHICLE, "--state", child.state)
         assert (code, "Revoked 0 certificates" in text) == (0, True)
-        answers = await asyncio.gather(
-            run_verb("fleet", "--state", child.state),
-            run_verb("fleet", "--state", child.state, "--json"),
-            run_verb("audit", "--state", child.state, "--json"),
-        )
+        answers = [
+            await in_a_process("fleet", "--state", child.state),
+            await run_verb("fleet", "--state", child.state, "--json"),
+            await run_verb("audit", "--state", child.state, "--json"),
+        ]
         assert [code for code, _, _ in answers] == [0, 0, 0]
         table, fleet, audit = answers[0][1], json.loads(answers[1][1]), json.loads(answers[2][1])
         assert VEHICLE in table
@@ -152,11 +153,11 @@ async def test_a_wrong_key_a_busy_port_and_a_second_receiver_are_told_in_words(t
         taken = tmp_path / "taken.toml"
         port = busy.getsockname()[1]
         taken.write_text(f"[receiver]\nhttps_port = 0\nmqtt_port = {port}\n")
-        answers = await asyncio.gather(
-            run_verb("run", "--config", wrong, "--state", tmp_path / "a"),
-            run_verb("run", "--config", taken, "--state", tmp_path / "b"),
-            run_verb("fleet", "--state", tmp_path / "c"),
-        )
+        answers = [
+            await run_verb("run", "--config", wrong, "--state", tmp_path / "a"),
+            await in_a_process("run", "--config", taken, "--state", tmp_path / "b"),
+            await run_verb("fleet", "--state", tmp_path / "c"),
+        ]
     (code, _, words) = answers[0]
     assert (code, words) == (EXIT_USAGE, f"{wrong}:2: receiver.mqtt_prot is unknown. Did you mean mqtt_port?\n")
     (code, _, words) = answers[1]

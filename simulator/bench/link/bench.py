@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 from dataclasses import dataclass
 from itertools import count
@@ -17,7 +18,7 @@ from simulator.bench.link.fleet import RunningFleet, a_fleet
 from simulator.bench.link.load import Felt, Load, put_on
 from simulator.bench.link.pahoload import paho_rate
 from simulator.bench.link.peers import MOSQUITTO, Peer, a_mosquitto, an_echo
-from simulator.bench.metric import Metric
+from simulator.bench.metric import Metric, unless
 
 ONE_BAR: Final = 10_000.0
 MANY_BAR: Final = 20_000.0
@@ -28,7 +29,6 @@ ALONE: Final = 500
 CROWD_WINDOW: Final = 32
 """In flight each of MANY: enough for full commits, without a queue that only makes receipts later."""
 _WHAT: Final = "blocks of about 190 B, QoS 1, mutual TLS 1.3"
-_UNMEASURED: Final = "not measured: mosquitto isn't installed (apt-get install mosquitto)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +91,10 @@ class _Run:
 
     def _beside_mosquitto(self, own: _Felt, rounds: list[_Round]) -> list[Metric]:
         """Under paho, and under the very load that the endpoint had."""
-        name = "endpoint over mosquitto + paho"
-        if not (taken := [each.mosquitto for each in rounds if each.mosquitto is not None]):
-            return [Metric(name, 0.0, "x", _UNMEASURED)]
-        paho, same = median(each.paho for each in rounds), _median(taken)
-        how = f"mosquitto without storage and without a subscriber, {self._window} in flight, one client"
-        one, many = own.one.rate / same.one.rate, own.many.rate / same.many.rate
-        return [
-            Metric("mosquitto + paho", paho, "messages/s", how),
-            Metric(name, own.one.rate / paho, "x", "one client each; ours stores, mosquitto doesn't"),
-            Metric("endpoint over mosquitto, one client", one, "x", _beside(same.one)),
-            Metric(f"endpoint over mosquitto, {MANY} clients", many, "x", _beside(same.many)),
-        ]
+        taken = [each.mosquitto for each in rounds if each.mosquitto is not None]
+        if not taken:
+            return _mosquitto_rows(own, None, math.nan, self._window)
+        return _mosquitto_rows(own, _median(taken), median(each.paho for each in rounds), self._window)
 
     def _load(self, peer: Peer, clients: int, messages: int = MESSAGES, window: int = 0) -> Load:
         # Numbers that no vehicle has used yet: what is sent again would be told apart and not stored.
@@ -111,6 +103,22 @@ class _Run:
         window = window or (self._window if clients == 1 else CROWD_WINDOW)
         ours = peer == self._own
         return Load(vehicles, peer.port, peer.pid, BlockKind.SMALL, messages // clients, window, first_seq, ours)
+
+
+def _mosquitto_rows(own: _Felt, same: _Felt | None, paho: float, window: int) -> list[Metric]:
+    """Under `paho`, and under the `same` load; None of which there is where there is no mosquitto."""
+    missing = "mosquitto isn't installed here (apt-get install mosquitto)" if same is None else None
+    same = same or own
+    how = f"mosquitto without storage and without a subscriber, {window} in flight, one client"
+    one, many = own.one.rate / same.one.rate, own.many.rate / same.many.rate
+    return unless(
+        missing,
+        Metric("mosquitto + paho", paho, "messages/s", how),
+        Metric("endpoint over mosquitto + paho", own.one.rate / paho, "x",
+               "one client each; ours stores, mosquitto doesn't"),
+        Metric("endpoint over mosquitto, one client", one, "x", _beside(same.one)),
+        Metric(f"endpoint over mosquitto, {MANY} clients", many, "x", _beside(same.many)),
+    )  # fmt: skip
 
 
 def _rates(own: _Felt, rounds: list[_Round]) -> list[Metric]:

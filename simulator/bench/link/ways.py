@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import math
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -21,13 +22,14 @@ from ecu.errors import EnvironmentFault
 from simulator.bench.link import clouds
 from simulator.bench.link.blocks import BlockKind, make_blocks
 from simulator.bench.link.fleet import a_fleet, vehicle_in
-from simulator.bench.metric import Metric
+from simulator.bench.metric import Metric, unless
 from telemetry.links.link import Link
 from telemetry.links.mqtt import MqttLink
 from telemetry.records import Lane
 
 IN_FLIGHT: Final = 16
 """As the uplink's own links have it."""
+_UNIT: Final = "blocks/s"
 _BLOCKS: Final = {BlockKind.SMALL: 6_000, BlockKind.LARGE: 400}
 
 
@@ -87,7 +89,7 @@ def rows() -> list[Metric]:
 
 def _rows(way: Way) -> list[Metric]:
     if not way.is_installed:
-        return _missing(way, f"pip install 'outrider[{way.name}]'")
+        return _missing(way, f"{way.needs} isn't installed here (pip install 'outrider[{way.name}]')")
     try:
         return asyncio.run(_measured(way))
     except EnvironmentFault as missing:  # its peer isn't installed
@@ -95,7 +97,11 @@ def _rows(way: Way) -> list[Metric]:
 
 
 def _missing(way: Way, why: str) -> list[Metric]:
-    return [Metric(f"{way.name} link", 0.0, "blocks/s", f"not measured: {why}")]
+    return unless(why, *(Metric(_title(way, kind), math.nan, _UNIT, way.how) for kind in BlockKind))
+
+
+def _title(way: Way, kind: BlockKind) -> str:
+    return f"{way.name} link, {kind.value} blocks"
 
 
 async def _measured(way: Way) -> list[Metric]:
@@ -111,10 +117,9 @@ async def _rows_of(way: Way, link: Link, kind: BlockKind) -> list[Metric]:
     seconds, cpu_s = (time.monotonic_ns() - began_ns) / 1e9, (time.process_time_ns() - cpu_ns) / 1e9
     bytes_sent = sum(map(len, blocks))
     what = f"{way.how}; {len(blocks):,} blocks of {bytes_sent // len(blocks):,} B, {IN_FLIGHT} in flight"
-    name = f"{way.name} link, {kind.value} blocks"
     speed, cost_us = bytes_sent / seconds / 2**20, cpu_s * 1e6 / len(blocks)
     how = f"{what}; {speed:.1f} MiB/s, {cost_us:.0f} us of the vehicle's CPU a block"
-    return [Metric(name, len(blocks) / seconds, "blocks/s", how)]
+    return [Metric(_title(way, kind), len(blocks) / seconds, _UNIT, how)]
 
 
 async def publish_all(link: Link, blocks: list[bytes], at_once: int) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import math
 import resource
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Final, TypeVar
@@ -17,7 +19,7 @@ from typing import Final, TypeVar
 from ecu.disk import RealDisk
 from ota.manifest import encode_manifest
 from ota.repository.deltamaker import make
-from simulator.bench.metric import Metric
+from simulator.bench.metric import Metric, unless
 from simulator.bench.ota.child import Taken, in_child
 from simulator.bench.ota.networks import SIGMA, detectors, fine_tuned, lights
 from simulator.bench.ota.shelf import bundle, ends_of, reader, stocked, vehicle
@@ -94,23 +96,29 @@ def _further(old: bytes) -> list[Metric]:
 # --- peers --------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Took:
+    """What a peer's delta took."""
+
+    percent: float = math.nan
+    made_s: float = math.nan
+    applied_s: float = math.nan
+
+
 def _bsdiff4(old: bytes, new: bytes) -> list[Metric]:
-    try:
-        bsdiff4 = importlib.import_module("bsdiff4")
-    except ImportError:
-        print("bsdiff4's numbers are absent: it isn't installed here (pip install bsdiff4).", file=sys.stderr)
-        return []
+    if importlib.util.find_spec("bsdiff4") is None:
+        return _peer("bsdiff4", _Took(), "bsdiff4 isn't installed here (pip install bsdiff4)")
+    bsdiff4 = importlib.import_module("bsdiff4")
     made_s, patch = _cpu_s(lambda: bytes(bsdiff4.diff(old, new)))
     applied_s, back = _cpu_s(lambda: bytes(bsdiff4.patch(old, patch)))
     assert back == new
-    return _peer("bsdiff4", _percent(patch, new), made_s, applied_s)
+    return _peer("bsdiff4", _Took(_percent(patch, new), made_s, applied_s))
 
 
 def _patch_from(old: bytes, new: bytes) -> list[Metric]:
-    zstd = shutil.which("zstd")
+    name, zstd = "zstd -19 --patch-from", shutil.which("zstd")
     if zstd is None:
-        print("zstd --patch-from is absent: there is no zstd here (apt-get install zstd).", file=sys.stderr)
-        return []
+        return _peer(name, _Took(), "zstd isn't installed here (apt-get install zstd)")
     with tempfile.TemporaryDirectory(prefix="outrider-bench-") as folder:
         one, other, patch, back = (Path(folder, name) for name in ("old", "new", "patch", "back"))
         one.write_bytes(old)
@@ -119,15 +127,16 @@ def _patch_from(old: bytes, new: bytes) -> list[Metric]:
         made_s = _child_cpu_s([*common, "-19", str(other), "-o", str(patch)])
         applied_s = _child_cpu_s([*common, "-d", str(patch), "-o", str(back)])
         assert back.read_bytes() == new
-        return _peer("zstd -19 --patch-from", _percent(patch.read_bytes(), new), made_s, applied_s)
+        return _peer(name, _Took(_percent(patch.read_bytes(), new), made_s, applied_s))
 
 
-def _peer(name: str, percent: float, made_s: float, applied_s: float) -> list[Metric]:
-    return [
-        Metric(f"{name}: of the full file", percent, "%", "of the same two files"),
-        Metric(f"{name}: made", made_s, "s", "CPU, once"),
-        Metric(f"{name}: applied", applied_s, "s", "CPU, once, in memory: neither checked nor synced"),
-    ]
+def _peer(name: str, took: _Took, missing: str | None = None) -> list[Metric]:
+    return unless(
+        missing,
+        Metric(f"{name}: of the full file", took.percent, "%", "of the same two files"),
+        Metric(f"{name}: made", took.made_s, "s", "CPU, once"),
+        Metric(f"{name}: applied", took.applied_s, "s", "CPU, once, in memory: neither checked nor synced"),
+    )
 
 
 def _child_cpu_s(command: list[str]) -> float:

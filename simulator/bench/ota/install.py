@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -23,10 +24,11 @@ from ota.manifest import BLOCK_BYTES
 from ota.source import FolderSource
 from ota.trust import Vehicle
 from ota.updates import Updates
-from simulator.bench.metric import Metric
+from simulator.bench.metric import Metric, unless
 from simulator.bench.ota.child import in_child
 from simulator.bench.ota.rauc import Rauc
 from simulator.demo.signing import SigningDesk
+from simulator.rauc import missing
 
 PAYLOAD_MIB: Final = 100
 OVER_RAUC_BAR: Final = 1.0
@@ -40,51 +42,50 @@ def rows() -> list[Metric]:
     return [*_beside_rauc(), *_large()]
 
 
-def _beside_rauc() -> list[Metric]:
+def _beside_rauc(payload_mib: int = PAYLOAD_MIB, rounds: int = ROUNDS) -> list[Metric]:
     with tempfile.TemporaryDirectory(prefix="outrider-bench-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         payload = folder / "release" / "payload.img"
         payload.parent.mkdir()
-        payload.write_bytes(os.urandom(PAYLOAD_MIB * BLOCK_BYTES))
+        payload.write_bytes(os.urandom(payload_mib * BLOCK_BYTES))
         desk = _published(folder / "desk", payload.parent)
         flash = stack.enter_context(ThreadPoolExecutor(1))
         ways: dict[str, Callable[[], None]] = {
             "ours": lambda: _installed(vehicle, desk),
             "bare": lambda: _copied(payload, folder / "copy.img"),
         }
-        if missing := Rauc.missing():
-            print(
-                f"rauc's numbers are absent: no {', '.join(missing)} here (apt-get install rauc dbus).", file=sys.stderr
-            )
-        else:
+        absent = missing()
+        if absent is None:
             ways["rauc"] = stack.enter_context(Rauc(folder / "rauc", payload)).install
         walls = {way: list[float]() for way in ways}
-        for number in range(ROUNDS * len(ways)):
+        for number in range(rounds * len(ways)):
             way = list(ways)[number % len(ways)]
             vehicle = _vehicle(folder / "state", desk, flash)
             walls[way].append(_wall_s(ways[way]))
             shutil.rmtree(folder / "state", ignore_errors=True)
-        return _said(walls)
+        return _said(walls, f"{payload_mib} MiB, whole and synced, median of {rounds} in turn", absent)
 
 
-def _said(walls: dict[str, list[float]]) -> list[Metric]:
-    how = f"{PAYLOAD_MIB} MiB, whole and synced, median of {ROUNDS} in turn"
+def _said(walls: Mapping[str, list[float]], how: str, absent: str | None) -> list[Metric]:
     looked = "both repositories verified, each block verified, written, synced, read back, committed"
-    metrics = [
-        Metric("install", median(walls["ours"]), "s", f"{how}: {looked}"),
-        Metric("install: a bare copy and its sync", median(walls["bare"]), "s", how),
+    return [
+        Metric("install", _middle(walls, "ours"), "s", f"{how}: {looked}"),
+        Metric("install: a bare copy and its sync", _middle(walls, "bare"), "s", how),
         _ratio("install over a bare copy", walls, "bare", None),
-    ]
-    if "rauc" in walls:
-        metrics += [
-            Metric("install: rauc", median(walls["rauc"]), "s", f"{how}, plain bundle, slots that are files"),
+        *unless(
+            absent,
+            Metric("install: rauc", _middle(walls, "rauc"), "s", f"{how}, plain bundle, slots that are files"),
             _ratio("install over rauc", walls, "rauc", OVER_RAUC_BAR),
-        ]
-    return metrics
+        ),
+    ]
 
 
-def _ratio(name: str, walls: dict[str, list[float]], other: str, bar: float | None) -> Metric:
-    ratios = [ours / theirs for ours, theirs in zip(walls["ours"], walls[other], strict=True)]
+def _middle(walls: Mapping[str, list[float]], way: str) -> float:
+    return median(walls.get(way, [math.nan]))
+
+
+def _ratio(name: str, walls: Mapping[str, list[float]], other: str, bar: float | None) -> Metric:
+    ratios = [ours / theirs for ours, theirs in zip(walls["ours"], walls.get(other, repeat(math.nan)), strict=False)]
     return Metric(name, median(ratios), "x", f"median of {len(ratios)} pairs, by the clock", bar)
 
 

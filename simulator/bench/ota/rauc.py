@@ -1,7 +1,4 @@
-"""RAUC as a peer: its service on a message bus of its own, two slots that are files, one signed bundle.
-
-A `plain` bundle: `verity` needs a device mapper, which containers lack.
-"""
+"""RAUC as a peer: its service on a message bus of its own, two slots that are files, one signed bundle."""
 
 from __future__ import annotations
 
@@ -13,50 +10,11 @@ import time
 from pathlib import Path
 from typing import Final, Self
 
-_WAIT_S: Final = 20.0
+from simulator.rauc import BOOTNAMES, BUS_FILE, SYSTEM_FILE, lay_bus, lay_computer, make_bundle, make_chain
 
-_BUS: Final = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
- "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig><type>system</type><listen>unix:path={folder}/bus</listen><auth>EXTERNAL</auth>
-<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/>
-<allow own="*"/></policy>
-</busconfig>
-"""
-_SYSTEM: Final = """[system]
-compatible=bench
-bootloader=custom
-statusfile={folder}/status.raucs
-mountprefix={folder}/mnt
-[handlers]
-bootloader-custom-backend={folder}/boot.sh
-[keyring]
-path={folder}/cert.pem
-[slot.app.0]
-device={folder}/slot0.img
-type=raw
-bootname=A
-[slot.app.1]
-device={folder}/slot1.img
-type=raw
-bootname=B
-"""
-_MANIFEST: Final = """[update]
-compatible=bench
-version=1.0
-[bundle]
-format=plain
-[image.app]
-filename=payload.img
-"""
-_BOOT: Final = """#!/bin/sh
-case "$1" in
- get-primary) cat {folder}/primary;;
- set-primary) printf %s "$2" > {folder}/primary;;
- get-state) cat "{folder}/state.$2";;
- set-state) printf %s "$3" > "{folder}/state.$2";;
- get-current) echo A;;
-esac
-"""
+_WAIT_S: Final = 20.0
+_STARTS: Final = 3
+_CHAIN: Final = "bench"
 
 
 class Rauc:
@@ -69,15 +27,10 @@ class Rauc:
         self._environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={folder}/bus"}
         self._running: list[subprocess.Popen[bytes]] = []
 
-    @staticmethod
-    def missing() -> tuple[str, ...]:
-        """The programs that aren't installed here."""
-        return tuple(name for name in ("rauc", "dbus-daemon", "openssl", "mksquashfs") if shutil.which(name) is None)
-
     def __enter__(self) -> Self:
         self._lay()
-        self._start(["dbus-daemon", f"--config-file={self._folder}/bus.conf", "--nofork"], self._folder / "bus")
-        service = ["rauc", "-c", str(self._folder / "sys.conf"), "--override-boot-slot=A", "service"]
+        self._start(["dbus-daemon", f"--config-file={self._folder / BUS_FILE}", "--nofork"], self._folder / "bus")
+        service = ["rauc", "-c", str(self._folder / SYSTEM_FILE), "--override-boot-slot=A", "service"]
         self._start(service, None)
         self._wait_for_service()
         return self
@@ -92,25 +45,17 @@ class Rauc:
         self._run(["rauc", "install", str(self._bundle)])
 
     def _lay(self) -> None:
-        folder = self._folder
-        inside = folder / "in"
-        (folder / "mnt").mkdir(parents=True)
-        inside.mkdir()
-        shutil.copy(self._payload, inside / "payload.img")
-        (inside / "manifest.raucm").write_text(_MANIFEST)
-        for name, text in (("bus.conf", _BUS), ("sys.conf", _SYSTEM), ("boot.sh", _BOOT)):
-            (folder / name).write_text(text.replace("{folder}", str(folder)))
-        (folder / "boot.sh").chmod(0o700)
-        for name, text in (("primary", "A"), ("state.A", "good"), ("state.B", "good")):
-            (folder / name).write_text(text)
-        for slot in ("slot0.img", "slot1.img"):
-            with (folder / slot).open("wb") as file:
+        folder, inside = self._folder, self._folder / "in"
+        inside.mkdir(parents=True)
+        (folder / "mnt").mkdir()
+        make_chain(folder, _CHAIN)
+        lay_bus(folder)
+        lay_computer(folder, "bench", _CHAIN, _STARTS)
+        for name in BOOTNAMES:
+            with (folder / f"{name}.img").open("wb") as file:
                 file.truncate(self._payload.stat().st_size)
-        certificate = ["-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem", "-subj", "/O=bench/CN=bench"]
-        self._run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *certificate])
-        self._run(
-            ["rauc", f"--cert={folder}/cert.pem", f"--key={folder}/key.pem", "bundle", str(inside), str(self._bundle)]
-        )
+        shutil.copy(self._payload, inside)
+        make_bundle(inside, self._payload.name, self._bundle, "bench", folder / _CHAIN)
 
     def _start(self, command: list[str], appears: Path | None) -> None:
         quiet = subprocess.DEVNULL

@@ -1,4 +1,5 @@
-"""What a trial costs the road: frames lost when two models change places, and how soon the good one is back.
+"""What a trial costs the road: frames lost and left out when two models change places, and how soon the good one is
+back.
 
 Real models in real workers, real slots on flash, the judge alone is told what to say.
 """
@@ -6,11 +7,12 @@ Real models in real workers, real slots on flash, the judge alone is told what t
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +34,7 @@ from ota.trust import Roots, Vehicle
 from ota.updates import Notice
 from simulator.bench.metric import Metric
 from simulator.demo.demo import DRIVE
+from simulator.demo.updateclaims import LEFT_OUT_BAR
 
 TIMES: Final = 9
 BACK_WITHIN_S: Final = 1.0
@@ -49,7 +52,8 @@ async def _rows() -> list[Metric]:
     with tempfile.TemporaryDirectory(prefix="outrider-bench-") as name:
         folder = Path(name)
         stepped = await swapped_in_lockstep(folder)
-        back, counts = await rolled_back(folder)
+        rolled = await rolled_back(folder)
+    back, counts = rolled.back_s, rolled.counts
     missing = stepped.captured - stepped.processed
     spread = f"median {statistics.median(back):.3f} s of {len(back)}"
     return [
@@ -61,9 +65,39 @@ async def _rows() -> list[Metric]:
         Metric(
             "frames lost in a swap", missing + counts.lost_to_fault, "frames",
             f"{2 * TIMES} swaps in lockstep over {stepped.captured} frames, each by exactly one model, and as many at "
-            f"real speed over {counts.processed}", 0.0,
+            f"real speed over {counts.processed}, of which those count that a fault lost", 0.0,
+        ),
+        Metric(
+            "frames left out at a swap", max(rolled.left_out), "frames",
+            f"between the last one by one model and the first by the other, at real speed: the most of "
+            f"{len(rolled.left_out)} swaps, there and back; median {statistics.median(rolled.left_out):g}",
+            float(LEFT_OUT_BAR),
         ),
     ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """`back_s`: from each verdict to the first frame by the good model; `left_out`: frames that neither model saw, at
+    each change of the model."""
+
+    back_s: Sequence[float]
+    counts: FrameCounts
+    left_out: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One frame that was seen: by which model, and when."""
+
+    frame_id: int
+    is_new: bool
+    at_s: float
+
+
+def left_out(seen: Sequence[Look]) -> list[int]:
+    """At each change of the model, the frames between the last by one and the first by the other."""
+    return [b.frame_id - a.frame_id - 1 for a, b in itertools.pairwise(seen) if a.is_new != b.is_new]
 
 
 @dataclass
@@ -72,13 +106,13 @@ class Road:
 
     perception: Perception
     account: FrameAccount
-    seen: list[tuple[int, bool, float]] = field(default_factory=list)
+    seen: list[Look] = field(default_factory=list)
     watch: TrialWatch | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def on_seen(self, seen: Seen, latency_ns: int) -> None:
         is_new = "2.0" in (self.perception.live_title or "")
-        self.seen.append((seen.frame_id, is_new, time.monotonic()))
+        self.seen.append(Look(seen.frame_id, is_new, time.monotonic()))
         self.news.set()
 
     async def until(self, reached: Callable[[], bool]) -> None:
@@ -154,12 +188,12 @@ async def swapped_in_lockstep(folder: Path, times: int = TIMES) -> FrameCounts:
         for _ in range(2 * times):
             first, ends = await perception.swap(), ends + 1
             await perception.advance(ends * STEP_NS - 1)
-            assert min(frame for frame, _, _ in road.seen[-5:]) >= first
+            assert min(look.frame_id for look in road.seen[-5:]) >= first
         counts = perception.status().frames
-    frames = [frame for frame, _, _ in road.seen]
+    frames = [look.frame_id for look in road.seen]
     assert frames == sorted(set(frames)), "a frame was seen twice, or out of its order"
-    changes = sum(before[1] != after[1] for before, after in zip(road.seen, road.seen[1:], strict=False))
-    assert changes == 2 * times, f"{changes} changes of the model"
+    changes = left_out(road.seen)
+    assert changes == [0] * (2 * times), f"frames left out at changes of the model: {changes}"
     return counts
 
 
@@ -172,8 +206,8 @@ class _Agreeable:
         return Opinion(Event.PASSED, "let pass for the benchmark")
 
 
-async def rolled_back(folder: Path, times: int = TIMES) -> tuple[list[float], FrameCounts]:
-    """Seconds from each verdict against a live candidate to the first frame by the model before it."""
+async def rolled_back(folder: Path, times: int = TIMES) -> RolledBack:
+    """A verdict against each of so many live candidates."""
     fleet = _Fleet(folder / "fleet")
     async with on_the_road(folder / "vehicle", SystemClock(), lockstep=False) as road:
         notices: list[Notice] = []
@@ -195,19 +229,19 @@ async def rolled_back(folder: Path, times: int = TIMES) -> tuple[list[float], Fr
         finally:
             work.cancel()
             await asyncio.wait({work})
-        return back, road.perception.status().frames
+        return RolledBack(back, road.perception.status().frames, left_out(road.seen))
 
 
 async def _once(fleet: _Fleet, updates: UpdateSide, road: Road, notices: list[Notice], number: int) -> float:
     fleet.release(number)
     notices.clear()
     updates.hint()
-    await road.until(lambda: sum(is_new for _, is_new, _ in road.seen[-LIVE_FRAMES:]) == LIVE_FRAMES)
+    await road.until(lambda: sum(look.is_new for look in road.seen[-LIVE_FRAMES:]) == LIVE_FRAMES)
     assert road.watch is not None
     seen, began_s = len(road.seen), time.monotonic()
     road.watch.crashed("the verdict of the benchmark")
-    await road.until(lambda: any(not is_new for _, is_new, _ in road.seen[seen:]))
-    back_s = next(at_s for _, is_new, at_s in road.seen[seen:] if not is_new)
+    await road.until(lambda: any(not look.is_new for look in road.seen[seen:]))
+    back_s = next(look.at_s for look in road.seen[seen:] if not look.is_new)
     await road.until(lambda: any(notice.what == "rolled_back" for notice in notices))
     await road.until(lambda: road.perception.status().trial is None)
     return back_s - began_s

@@ -8,6 +8,7 @@ alone; without the rights for that, what the process hands to the file system is
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from simulator.bench.metric import Metric
+from simulator.bench.metric import Metric, unless
 from simulator.bench.spool.stores import STORES, SpoolStore, Store, missing
 
 RECORDS_A_SECOND: Final = 5_000
@@ -54,20 +55,20 @@ def rows() -> list[Metric]:
         found = {ms: _side_by_side(places, ms) for ms in BARS}
     where = "loop device, ext4" if all(place.device for place in places.values()) else "/proc/self/io: no loop device"
     how = f"{SECONDS} s of {RECORDS_A_SECOND:,} x {RECORD_BYTES} B a second; {where}"
-    rows = [
+    return [_row(store, ms, found[ms].get(store, math.nan), how) for ms in BARS for store in STORES]
+
+
+def _row(store: str, ms: int, value: float, how: str) -> Metric:
+    """Without a number for a store that isn't installed."""
+    package, is_ours = missing(store), store == "spool"
+    (row,) = unless(
+        package and f"{package} isn't installed here (pip install {package})",
         Metric(
             f"bytes written a byte, {store}, commit {ms} ms", value, "x",
-            f"{how}; drained as it goes" if store == "spool" else f"{how}; only written to",
-            bar if store == "spool" else None,
-        )
-        for ms, bar in BARS.items()
-        for store, value in found[ms].items()
-    ]  # fmt: skip
-    return rows + [_absent(store, package) for store in STORES if (package := missing(store)) is not None]
-
-
-def _absent(store: str, package: str) -> Metric:
-    return Metric(f"bytes written a byte, {store}", 0.0, "-", f"not measured: pip install {package}")
+            f"{how}; drained as it goes" if is_ours else f"{how}; only written to", BARS[ms] if is_ours else None,
+        ),
+    )  # fmt: skip
+    return row
 
 
 def _side_by_side(places: dict[str, Place], commit_ms: int) -> dict[str, float]:

@@ -71,7 +71,7 @@ WRONGS: dict[str, tuple[tuple[Callable[[Started], object], str], ...]] = {
 def test_whatever_a_release_does_wrong_it_is_tried_three_times_and_what_was_good_runs_on(
     tmp_path: Path, wrong: str
 ) -> None:
-    within_s = "0.2" if wrong == "hangs" else "20"
+    within_s = "0.5" if wrong == "hangs" else "20"
     with a_garage(tmp_path, "--processes", "40", "--ready-s", within_s, "--progress-s", within_s) as garage:
         garage.install("a")
         garage.install("b")

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ from inference.training.package import Learnable, load_learnable
 from inference.training.trainer import Examples
 from receiver.client import OperatorClient
 from receiver.learning.answers import BeginRequest
-from receiver.learning.order import Judgement
 from receiver.service import Receiver, running
 from simulator.learning.fleet import Learner, learners_of
 from simulator.learning.proof import load
@@ -33,7 +31,7 @@ from telemetry.federated.plan import LabelSource, Plan, encode_plan
 from telemetry.federated.update import ModelUpdate, signed_part
 from telemetry.records import Lane
 from tests.receiver.fleet import Vehicle, a_receiver, a_vehicle, on_free_ports
-from tests.receiver.learning.benches import FourNumbers, package_in
+from tests.receiver.learning.benches import FourNumbers, Stuck, package_in
 from tests.receiver.learning.benches import plan_of as numbers_plan
 from tests.receiver.learning.rig import block_of, told, update_of
 from tests.receiver.test_service import a_child
@@ -106,7 +104,7 @@ async def verdict_of(receiver: Receiver) -> None:
 
 async def learn_together(receiver: Receiver, folder: Path, plan: Plan, updates: list[ModelUpdate]) -> None:
     client = OperatorClient(receiver.socket.parent)
-    line = await asyncio.to_thread(client.begin_learning, encode_plan(plan).decode(), LIVE, None)
+    line = await asyncio.to_thread(client.begin_learning, encode_plan(plan).decode(), LIVE, HELD_OUT)
     assert (line.base, line.number) == (plan.base, 0)
     for name, update in zip(NAMES, updates, strict=True):
         await sent(await a_vehicle(receiver, folder, name), update)
@@ -157,23 +155,23 @@ async def test_an_aggregate_of_flipped_labels_is_stopped_by_the_gate(
         assert not (receiver.socket.parent / "candidates").exists()
 
 
-async def test_the_operators_verbs_begin_list_close_and_say_no(tmp_path: Path, live: Learnable) -> None:
-    plan = plan_of(live)
+async def test_the_operators_verbs_begin_list_close_and_say_no(tmp_path: Path) -> None:
+    plan, package = numbers_plan(), package_in(tmp_path / "live")
     file, wrong = tmp_path / "plan.json", tmp_path / "wrong.json"
     file.write_bytes(encode_plan(plan))
     wrong.write_bytes(encode_plan(plan.model_copy(update={"base": "a" * 64, "name": "lights-2"})))
-    async with a_receiver(tmp_path) as receiver:
+    async with running(on_free_ports(), tmp_path / "receiver", bench=FourNumbers()) as receiver:
         where = "--state", receiver.socket.parent
         begin = "learn", "begin"
-        code, text, _ = await run_verb(*begin, file, "--package", LIVE, "--crops", HELD_OUT, *where)
+        code, text, _ = await run_verb(*begin, file, "--package", package, "--crops", tmp_path, *where)
         assert (code, f"Plan lights-1 begins at {plan.base[:12]}" in text) == (0, True)
         answers = [
             await run_verb(*words, *where)
             for words in (
-                (*begin, file, "--package", LIVE),
-                (*begin, wrong, "--package", LIVE),
+                (*begin, file, "--package", package),
+                (*begin, wrong, "--package", package),
                 (*begin, file, "--package", tmp_path),
-                (*begin, tmp_path / "none.json", "--package", LIVE),
+                (*begin, tmp_path / "none.json", "--package", package),
                 ("learn", "close", "lights-1"),
                 ("learn", "list", "--json"),
                 ("learn", "status"),
@@ -182,7 +180,7 @@ async def test_the_operators_verbs_begin_list_close_and_say_no(tmp_path: Path, l
         assert [code for code, _, _ in answers] == [1, 1, 1, 2, 1, 0, 0]
         words = [err for _, _, err in answers]
         assert "was begun before" in words[0]
-        assert f"its base is aaaaaaaaaaaa, that of light-state@1.0 {live.base[:12]}" in words[1]
+        assert f"its base is aaaaaaaaaaaa, that of light-state@1.0 {plan.base[:12]}" in words[1]
         assert "can't be begun" in words[2]
         assert "none.json can't be read: No such file" in words[3]
         assert "0 vehicles of plan lights-1 wait" in words[4]
@@ -193,19 +191,6 @@ async def test_the_operators_verbs_begin_list_close_and_say_no(tmp_path: Path, l
 
 
 # --- what learning must not hold up -------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Stuck(FourNumbers):
-    """Its judge tells that it has begun, and never ends."""
-
-    fifo: str = ""
-
-    def judge(self, live: Path, candidate: dict[str, bytes], crops: Path) -> Judgement:
-        with open(self.fifo, "w") as begun:
-            begun.write("begun")
-        signal.pause()
-        raise AssertionError
 
 
 async def test_a_candidate_in_the_making_holds_up_neither_receipts_nor_the_end_and_is_made_after_a_restart(

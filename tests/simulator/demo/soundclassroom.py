@@ -30,6 +30,7 @@ def sound_classroom() -> ClassroomProof:
         right_before=285,
         right_after=292,
         crops=297,
+        excused={"yellow": 9},
         kept=State.COMMITTED,
         in_use=True,
     )

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from inference.build.lightnet import CLASSES
+from inference.floor import GateFloor
 from ota.machine import State
 from simulator.claims import NOT_MEASURED
-from simulator.demo.classroom import FEWEST, ClassroomProof, hands, is_settled
+from simulator.demo.classroom import EXCUSED, FEWEST, ClassroomProof, crops_of, hands, is_settled
 from simulator.demo.classroomclaims import claims
 from simulator.learning.proof import load
 from tests.simulator.demo.soundclassroom import ONE_OF_EACH, attempt, sound_classroom
@@ -49,6 +51,21 @@ def test_each_damage_fails_the_claim_it_is_about(name: str, damage: dict[str, An
     for what, value in damage.items():
         setattr(proof, what, value)
     assert [claim.name for claim in claims(proof) if not claim.ok] == [name]
+
+
+def test_what_the_gate_excused_is_said_in_the_claim_and_nothing_where_it_excused_nothing() -> None:
+    proof = sound_classroom()
+    words = "that yellow is no worse is NOT shown: 9 lights are too few to tell, and this demo's gate excuses it"
+    assert claims(proof)[-1].measured.endswith(words)
+    proof.excused = {}
+    assert "NOT" not in claims(proof)[-1].measured
+
+
+def test_the_demo_excuses_what_has_too_few_examples_and_nothing_else() -> None:
+    held_out = load()[1]
+    counts = crops_of(CLASSES, held_out)
+    assert sum(counts.values()) == len(held_out.labels)
+    assert {label for label, count in counts.items() if count < GateFloor().objects_at_least} == set(EXCUSED)
 
 
 def test_what_never_came_to_pass_isnt_claimed() -> None:

@@ -24,11 +24,13 @@ from simulator.demo.demo import DRIVE
 from simulator.demo.observer import Sighting
 from simulator.demo.pictures import Look, PictureWatch, covered, detail_lost, look_at, psnr_db, watch_pictures
 from simulator.demo.proofs import StoredRecord, drive_frames
+from simulator.demo.thinned import thin_out
 from telemetry.records import PictureTaken, Stored, encode_event
 
 VEHICLE = "veh-001"
 CAR = (38.0, 285.0, 145.0, 350.0)
 SHOWN = (0, 60, 200)
+EVERY = 20
 
 
 @cache
@@ -38,14 +40,25 @@ def faces() -> FaceDetector:
 
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole road, marked."""
     path = tmp_path_factory.mktemp("drive") / "drive.avi"
     make_drive(DRIVE, path)
     return path
 
 
 @pytest.fixture(scope="module")
-def frames(drive: Path) -> dict[int, Pixels]:
-    return {index: frame for index, frame in enumerate(drive_frames(drive, 1)) if index in SHOWN}
+def excerpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eleven frames of the road, marked: what every picture here shows is among them."""
+    folder = tmp_path_factory.mktemp("excerpt")
+    make_drive(thin_out(DRIVE, EVERY, max(SHOWN) // EVERY + 1, folder / "road.mp4"), folder / "excerpt.avi")
+    return folder / "excerpt.avi"
+
+
+@pytest.fixture(scope="module")
+def frames(excerpt: Path) -> dict[int, Pixels]:
+    """By their number on the road."""
+    of_road = {EVERY * index: frame for index, frame in enumerate(drive_frames(excerpt, 1))}
+    return {index: of_road[index] for index in SHOWN}
 
 
 def through_jpeg(picture: Pixels) -> Pixels:
@@ -65,18 +78,15 @@ def redacted_of(frame: Pixels) -> Pixels:
 # --- the drive --------------------------------------------------------------------------------------------------------
 
 
-def test_the_drive_is_the_road_with_a_canary_in_every_frame(drive: Path) -> None:
+def test_the_drive_is_the_road_with_a_canary_in_every_frame_and_as_long(drive: Path) -> None:
     worst_db = 99.0
-    for road, marked in zip(drive_frames(DRIVE, 20), drive_frames(drive, 20), strict=True):
-        assert sees_canary(faces(), marked)
-        assert not sees_canary(faces(), road)
-        set_canary(road)
-        worst_db = min(worst_db, cv2.PSNR(road, marked))
+    for number, (road, marked) in enumerate(zip(drive_frames(DRIVE, 1), drive_frames(drive, 1), strict=True)):
+        if number % 20 == 0:
+            assert sees_canary(faces(), marked)
+            assert not sees_canary(faces(), road)
+            set_canary(road)
+            worst_db = min(worst_db, cv2.PSNR(road, marked))
     assert worst_db > 38
-
-
-def test_the_drive_is_as_long_as_the_road(drive: Path) -> None:
-    assert sum(1 for _ in drive_frames(drive, 1)) == sum(1 for _ in drive_frames(DRIVE, 1))
 
 
 # --- one picture ------------------------------------------------------------------------------------------------------
@@ -188,8 +198,8 @@ class Cloud:
 
 
 @pytest.fixture
-def cloud(tmp_path: Path, drive: Path) -> Cloud:
-    return Cloud(tmp_path, drive)
+def cloud(tmp_path: Path, excerpt: Path) -> Cloud:
+    return Cloud(tmp_path, excerpt)
 
 
 def test_each_picture_is_held_against_the_frame_that_it_shows(cloud: Cloud, frames: dict[int, Pixels]) -> None:

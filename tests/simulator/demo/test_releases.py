@@ -36,14 +36,19 @@ def test_each_loads_and_holds_its_golden_vectors(releases: Mapping[Flaw, Path], 
 
 @pytest.mark.parametrize(
     ("flaw", "words"),
-    [(Flaw.SCRAMBLED, "the candidate finds none"), (Flaw.SLOW, "too slow"), (Flaw.MUTE, "the candidate finds none")],
+    [
+        # The same judgement as of the mute one, and the demo makes it of both.
+        pytest.param(Flaw.SCRAMBLED, "the candidate finds none", marks=pytest.mark.soak),
+        (Flaw.SLOW, "too slow"),
+        (Flaw.MUTE, "the candidate finds none"),
+    ],
 )
 def test_each_is_found_worse_for_its_own_flaw(releases: Mapping[Flaw, Path], flaw: Flaw, words: str) -> None:
     found = verdict(releases[flaw])
     assert found.outcome is Outcome.FAILED
     assert words in found.words
     if flaw is Flaw.SLOW:
-        assert found.speed.low > 3.0
+        assert found.speed.low > found.speed.at_most
         assert found.classes[0].outcome is Outcome.PASSED
 
 

@@ -49,6 +49,13 @@ def test_vehicles_that_never_come_hold_nothing_up_for_ever() -> None:
     assert ended.whole_s is not None
 
 
+def test_rules_that_always_ask_contain_everything_and_meet_no_bar_for_a_fine_release() -> None:
+    asking = msgspec.structs.replace(RULES, let_through=1e-6)
+    assert rollouts._bad(asking, 1)[0].ok
+    unmet = [metric.metric for metric in rollouts._fine(asking, 1) if not metric.ok]
+    assert unmet == ["A/A at 1 %: people are asked", "A/A at 1 %: offered to all without asking"]
+
+
 @pytest.mark.soak
 def test_the_benchmark_meets_its_bars() -> None:
     assert [metric.metric for metric in rollouts.run() if not metric.ok] == []
