@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from agent.config import UpdatesSection
 from agent.rebooting import RebootCommand
@@ -97,8 +98,7 @@ async def test_the_computer_is_restarted_by_the_owners_command_without_a_shell(t
 
 
 @pytest.mark.parametrize("command", [["/nowhere/reboot"], [sys.executable, "-S", "-c", "raise SystemExit(3)"]])
-async def test_a_command_that_fails_is_told_and_ends_nothing(
-    command: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    await RebootCommand(command)()
-    assert "reboot_failed" in capsys.readouterr().out
+async def test_a_command_that_fails_is_told_and_ends_nothing(command: list[str]) -> None:
+    with capture_logs() as told:
+        await RebootCommand(command)()
+    assert [line["event"] for line in told] == ["computer_restarts", "reboot_failed"]
