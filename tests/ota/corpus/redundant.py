@@ -22,7 +22,7 @@ REDUNDANT: Final[dict[str, str]] = {
     "floors.Floors._read: except (TwinLost, msgspec.DecodeError, UnicodeDecodeError)": _FLOORS,
     "floors.Floors._read_releases: except (TwinLost, msgspec.DecodeError, UnicodeDecodeError)": _FLOORS,
     "fetch.fetch_bundle: except DiskFull": "tests/ota/test_fetch.py fills the disk",
-    "fetch._still_there: except (FileNotFoundError, DiskFault)": _FLASH,
+    "fetch._still_there: except UNREADABLE": _FLASH,
     "fetch.check_bundle: if whole.hexdigest() != entry.sha256": "the desk's, of what it has: tests/ota/test_fetch.py",
     "fitness.fits: if not {ANY_HARDWARE, host.hardware} & set(manifest.hardware)": (
         "both repositories name this vehicle's hardware, and the manifest says the same: before it comes here"
@@ -59,7 +59,8 @@ REDUNDANT: Final[dict[str, str]] = {
     "delta._unzipped: if len(data) != holds.content_size": "the library refuses a frame that holds less than it says",
     "deltafetch.DeltaFetch._landed: except DeltaUnfit": "what a bad delta may cost: tests/ota/test_deltafetch.py",
     "deltafetch.DeltaFetch._landed: if (unfit := (unfit + 1)) >= MOST_UNFIT": "as above",
-    "deltafetch.DeltaFetch._made: except (DiskFault, FileNotFoundError)": _FLASH,
+    "deltafetch.DeltaFetch._made: except UNREADABLE": _FLASH,
+    "deltafetch.DeltaFetch._read: except TrustError": "an archive's word on a delta: tests/ota/test_deltafetch.py",
     "zipsource.ZipSource._pread: except (OSError, OverflowError)": _MEDIUM,
     "zipsource._opened: except FileNotFoundError": _MEDIUM,
     "zipsource._opened: except OSError": _MEDIUM,
