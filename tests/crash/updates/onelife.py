@@ -54,8 +54,8 @@ def _load(real: Disk, disk: CrashDisk, folder: str) -> None:
 
 def main(folder: Path, kind: Kind) -> None:
     disk = Witnessed(folder)
-    disk.make_folder("")
     with contextlib.suppress(DiskError, OtaError):
+        disk.make_folder("")
         changes(Life(disk, Diary(kind)))
 
 
