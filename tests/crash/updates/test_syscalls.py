@@ -40,6 +40,7 @@ ABSENT = (
 """By none: what is overwritten is as long as before, and all else has one way to do it."""
 OCCUR = {Kind.MODEL: CALLS, Kind.RUNTIME: (*CALLS, *OF_FOLDERS)}
 INJECTIONS = ("signal=KILL", "error=EIO", "error=ENOSPC")
+MAKES = re.compile(r'openat\([^"]*"[^"]*/state/[^"]*", [^)]*O_CREAT')
 needs_strace = pytest.mark.skipif(
     shutil.which("strace") is None, reason="strace isn't installed (apt-get install strace)"
 )
@@ -99,6 +100,31 @@ def survived(tmp_path: Path, kind: Kind, call: str, inject: str, every: int = 1)
 @pytest.mark.parametrize(("kind", "call"), [(kind, call) for kind, calls in OCCUR.items() for call in calls])
 def test_whatever_call_fails_or_is_the_last_the_laws_hold(tmp_path: Path, kind: Kind, call: str, inject: str) -> None:
     assert survived(tmp_path, kind, call, inject) > 0
+
+
+def made(log: Path) -> list[int]:
+    """Which of a process's calls of openat make a file of the state, from 1 on."""
+    calls = [line for line in log.read_text().splitlines() if re.match(r"\d+ +openat\(", line)]
+    assert len({line.split()[0] for line in calls}) == 1, "strace counts the calls of each thread for itself"
+    return [n for n, line in enumerate(calls, 1) if MAKES.search(line)]
+
+
+@needs_strace
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("inject", INJECTIONS)
+@pytest.mark.parametrize("kind", OCCUR)
+def test_whatever_file_cant_be_made_or_is_the_last_the_laws_hold(tmp_path: Path, kind: Kind, inject: str) -> None:
+    diary = written(kind)
+    assert not live(tmp_path / "whole", kind, "openat:error=EIO:when=65535")
+    numbers = made(tmp_path / "whole" / "strace")
+    assert numbers
+    for n in numbers:
+        folder = tmp_path / f"life-{n}"
+        assert live(folder, kind, f"openat:{inject}:when={n}")
+        assert n in made(folder / "strace"), "another call than the one that was meant"
+        judge(folder, diary, is_told=inject == "signal=KILL")
+        shutil.rmtree(folder)
 
 
 @needs_strace
